@@ -1,0 +1,1 @@
+"""Search over discrete sets of displacements."""

@@ -1,0 +1,143 @@
+"""The sampling grid of a volume in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A voxel grid placed in the world: shape and the affine from voxel indices to RAS millimetres.
+
+    Args:
+        shape: ``(I, J, K)`` in NIfTI index order; a 2D image has ``K = 1``.
+        affine: ``(4, 4)`` float64, voxel index (centre) to RAS mm. Shear is allowed.
+
+    Raises:
+        UserError: the affine is not 4x4, not finite or singular, or an axis has no voxels.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        affine = np.array(self.affine, np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise UserError(f"a grid needs three axes with at least one voxel each, not shape {shape}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise UserError("the affine must be a finite 4x4 matrix; repair the header (sform/qform) of the file")
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if (lengths == 0).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+            raise UserError("the affine is singular (its axes do not span space); repair the header of the file")
+        affine.flags.writeable = False
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{s:.4g}" for s in self.spacing_mm)
+        return f"Grid({' x '.join(map(str, self.shape))} voxels of {spacing} mm, {self.orientation})"
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """Distance between neighbouring voxel centres along i, j, k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def directions(self) -> np.ndarray:
+        """``(3, 3)`` unit vectors of the i, j, k axes in RAS, as columns."""
+        return self.affine[:3, :3] / self.spacing_mm
+
+    @property
+    def origin_mm(self) -> np.ndarray:
+        """RAS position of the centre of voxel (0, 0, 0)."""
+        return self.affine[:3, 3].copy()
+
+    @property
+    def centre_mm(self) -> np.ndarray:
+        """RAS position of the middle of the grid."""
+        return self.voxel_to_world((np.array(self.shape) - 1) / 2)
+
+    @property
+    def orientation(self) -> str:
+        """Nearest anatomical direction of each axis, such as ``RAS`` or ``LPS``."""
+        import nibabel
+
+        return "".join(nibabel.aff2axcodes(self.affine))
+
+    @property
+    def is_2d(self) -> bool:
+        """True when the third axis has a single voxel."""
+        return self.shape[2] == 1
+
+    @property
+    def obliqueness_deg(self) -> float:
+        """Largest angle between a grid axis and its nearest world axis."""
+        return float(np.degrees(np.arccos(np.clip(np.abs(self.directions).max(axis=0), 0, 1))).max())
+
+    @property
+    def is_sheared(self) -> bool:
+        """True when the axes are not orthogonal, which ITK readers refuse."""
+        gram = self.directions.T @ self.directions
+        return bool(np.abs(gram - np.eye(3)).max() > 1e-4)
+
+    def voxel_to_world(self, points_vox: np.ndarray) -> np.ndarray:
+        """Map ``(..., 3)`` voxel indices to RAS mm."""
+        return np.asarray(points_vox, np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def world_to_voxel(self, points_mm: np.ndarray) -> np.ndarray:
+        """Map ``(..., 3)`` RAS mm to (fractional) voxel indices."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(points_mm, np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def voxel_to_voxel(self, other: Grid) -> np.ndarray:
+        """4x4 matrix from voxel indices of this grid to voxel indices of ``other`` at the same world position."""
+        return np.linalg.inv(other.affine) @ self.affine
+
+    def corners_mm(self) -> np.ndarray:
+        """``(8, 3)`` RAS positions of the outer corners of the corner voxels."""
+        low, high = np.full(3, -0.5), np.array(self.shape) - 0.5
+        return self.voxel_to_world(np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, 8).T)
+
+    def contains(self, points_mm: np.ndarray, margin_vox: float = 0.5) -> np.ndarray:
+        """Which of the ``(..., 3)`` RAS points lie inside the field of view."""
+        vox = self.world_to_voxel(points_mm)
+        return ((vox >= -margin_vox) & (vox <= np.array(self.shape) - 1 + margin_vox)).all(axis=-1)
+
+    def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
+        """True when both grids have the same shape and no corner differs by more than the tolerance."""
+        return self.shape == other.shape and self.corner_distance_mm(other) <= tolerance_mm
+
+    def corner_distance_mm(self, other: Grid) -> float:
+        """Largest distance between corresponding outer corners of the two grids."""
+        return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+
+    def pooled(self, factors: tuple[int, int, int]) -> Grid:
+        """The grid of cells of ``factors`` voxels, placed at the cell centres; the last cell may hang over the edge."""
+        scale = np.array(factors)
+        affine = self.affine.copy()
+        affine[:3, :3] = self.affine[:3, :3] * scale
+        affine[:3, 3] = self.voxel_to_world((scale - 1) / 2)
+        return Grid(tuple(-(-np.array(self.shape) // scale)), affine)
+
+    def resampled(self, spacing_mm: float | np.ndarray) -> Grid:
+        """A grid over the same field of view and centre with (about) the given spacing; single-voxel axes stay."""
+        wanted = np.broadcast_to(np.asarray(spacing_mm, np.float64), 3)
+        shape = np.where(np.array(self.shape) > 1, np.ceil(np.array(self.shape) * self.spacing_mm / wanted - 1e-6), 1)
+        shape = np.maximum(shape, 1).astype(int)
+        step = np.where(np.array(self.shape) > 1, wanted / self.spacing_mm, 1.0)
+        affine = self.affine.copy()
+        affine[:3, :3] = self.affine[:3, :3] * step
+        start_vox = (np.array(self.shape) - 1) / 2 - step * (shape - 1) / 2
+        affine[:3, 3] = self.voxel_to_world(start_vox)
+        return Grid(tuple(shape), affine)

@@ -1,0 +1,121 @@
+"""Reading a volume between its voxels: NumPy arrays go to the fused CPU kernels, torch tensors to their twins.
+
+The convention is voxel centres at whole indices everywhere (``align_corners=True``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+
+from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
+
+if TYPE_CHECKING:
+    import torch
+
+    Array = TypeVar("Array", np.ndarray, torch.Tensor)
+else:
+    Array = TypeVar("Array")
+
+Interpolation = Literal["linear", "nearest"]
+
+
+def identity_positions(shape: tuple[int, int, int]) -> np.ndarray:
+    """``(3, I, J, K)`` float32: every voxel's own index."""
+    from anamorph.geometry import _sampling_numba
+
+    out = np.empty((3, *shape), np.float32)
+    _sampling_numba.identity_positions(shape, out.reshape(3, -1))
+    return out
+
+
+def sample(
+    volume: Array, positions_vox: Array, interpolation: Interpolation = "linear", fill: float | None = None
+) -> Array:
+    """Read a volume at voxel positions.
+
+    Args:
+        volume: ``(C, I, J, K)``.
+        positions_vox: ``(3, ...)`` voxel coordinates of the volume, order (i, j, k).
+        interpolation: trilinear or nearest.
+        fill: value for positions more than half a voxel outside; ``None`` repeats the border.
+
+    Returns:
+        ``(C, ...)``: float32 for linear, the volume's dtype for nearest.
+    """
+    if isinstance(volume, np.ndarray):
+        return _sample_numpy(volume, positions_vox, interpolation, fill)
+    return sample_torch(volume, positions_vox, interpolation, fill)
+
+
+def _sample_numpy(
+    volume: np.ndarray, positions_vox: np.ndarray, interpolation: Interpolation, fill: float | None
+) -> np.ndarray:
+    from anamorph.geometry import _sampling_numba as kernels
+
+    linear = interpolation == "linear"
+    dtype = np.dtype(np.float32) if linear else volume.dtype
+    flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
+    out = np.empty((volume.shape[0], flat.shape[1]), dtype)
+    kernel = kernels.sample_linear if linear else kernels.sample_nearest
+    kernel(volume, flat, fill is None, dtype.type(0 if fill is None else fill), out)
+    return out.reshape(volume.shape[0], *positions_vox.shape[1:])
+
+
+def sample_torch(
+    volume: torch.Tensor, positions_vox: torch.Tensor, interpolation: Interpolation = "linear", fill: float | None = None
+) -> torch.Tensor:
+    """The twin of :func:`sample` for torch tensors, differentiable in both arguments."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    shape = tuple(volume.shape[1:])
+    flat = positions_vox.reshape(3, -1).T
+    if interpolation == "nearest":
+        # Half away from the lower voxel, as in the CPU kernel; grid_sample would round halves to even.
+        flat = torch.floor(flat + 0.5)
+    coordinates = to_grid_sample_order(voxel_to_normalised(flat, shape)).reshape(1, 1, 1, -1, 3)
+    source = volume if volume.is_floating_point() else volume.float()
+    out = grid_sample(
+        source[None],
+        coordinates.to(source.dtype),
+        mode="bilinear" if interpolation == "linear" else "nearest",
+        padding_mode="border",
+        align_corners=True,
+    ).reshape(volume.shape[0], -1)
+    if fill is not None:
+        last = positions_vox.new_tensor(shape).reshape(3, 1) - 0.5
+        raw = positions_vox.reshape(3, -1)
+        outside = ((raw < -0.5) | (raw > last) | ~torch.isfinite(raw)).any(dim=0)
+        out = torch.where(outside, out.new_tensor(fill), out)
+    if interpolation == "nearest":
+        out = out.to(volume.dtype)
+    return out.reshape(volume.shape[0], *positions_vox.shape[1:])
+
+
+def sample_labels(labels: np.ndarray, positions_vox: np.ndarray, fill: int = 0) -> np.ndarray:
+    """Read a label map at voxel positions as the argmax of linearly interpolated one-hot maps (ties: the lower label).
+
+    Args:
+        labels: ``(I, J, K)`` integers.
+        positions_vox: ``(3, ...)`` voxel coordinates.
+        fill: label of positions more than half a voxel outside.
+    """
+    from anamorph.geometry import _sampling_numba
+
+    flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
+    out = np.empty(flat.shape[1], labels.dtype)
+    _sampling_numba.sample_labels(labels, flat, labels.dtype.type(fill), out)
+    return out.reshape(positions_vox.shape[1:])
+
+
+def sample_labels_torch(labels: torch.Tensor, positions_vox: torch.Tensor, fill: int = 0) -> torch.Tensor:
+    """The readable twin of :func:`sample_labels`: makes the one-hot maps and interpolates them."""
+    import torch
+
+    names = torch.unique(labels)
+    one_hot = (labels[None] == names.reshape(-1, 1, 1, 1)).float()
+    winner = names[sample_torch(one_hot, positions_vox).argmax(dim=0)]
+    inside = sample_torch(torch.ones_like(one_hot[:1]), positions_vox, fill=0.0)[0] > 0
+    return torch.where(inside, winner, torch.as_tensor(fill, dtype=labels.dtype))

@@ -1,0 +1,69 @@
+"""Landmarks in world coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Landmarks in RAS millimetres.
+
+    Args:
+        positions_mm: ``(N, 3)`` float64, RAS.
+        labels: one name per point; empty for unnamed points, which then correspond by their order.
+
+    Raises:
+        UserError: the array is not ``(N, 3)`` or holds values that are not finite.
+    """
+
+    positions_mm: np.ndarray
+    labels: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.positions_mm, np.float64)
+        if positions.ndim != 2 or positions.shape[1] != 3:
+            raise UserError(f"points must be an (N, 3) table, not {positions.shape}")
+        if not np.isfinite(positions).all():
+            raise UserError("points contain values that are not finite numbers")
+        if self.labels and len(self.labels) != len(positions):
+            raise UserError(f"{len(self.labels)} point names for {len(positions)} points")
+        object.__setattr__(self, "positions_mm", positions)
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.positions_mm)
+
+    @classmethod
+    def from_voxel(cls, positions_vox: np.ndarray, grid: Grid, labels: tuple[str, ...] = ()) -> Points:
+        """Landmarks given as (fractional) voxel indices of a grid."""
+        return cls(grid.voxel_to_world(np.asarray(positions_vox, np.float64)), labels)
+
+    def to_voxel(self, grid: Grid) -> np.ndarray:
+        """``(N, 3)`` voxel indices on a grid."""
+        return grid.world_to_voxel(self.positions_mm)
+
+    def matched(self, other: Points) -> tuple[Points, Points]:
+        """The points of both sets that correspond: by name when both are named, else by order.
+
+        Raises:
+            UserError: unnamed sets differ in length, or no name is shared.
+        """
+        if self.labels and other.labels:
+            shared = [name for name in self.labels if name in set(other.labels)]
+            if not shared:
+                raise UserError("the two point files share no point name; name corresponding points alike")
+            mine = [self.labels.index(name) for name in shared]
+            theirs = [other.labels.index(name) for name in shared]
+            return (
+                Points(self.positions_mm[mine], tuple(shared)),
+                Points(other.positions_mm[theirs], tuple(shared)),
+            )
+        if len(self) != len(other):
+            raise UserError(f"{len(self)} fixed but {len(other)} moving points; they must correspond one to one")
+        return self, other

@@ -1,0 +1,1 @@
+"""Continuous optimisation of one pair."""

@@ -1,0 +1,1 @@
+"""Synthetic patients with a known deformation."""

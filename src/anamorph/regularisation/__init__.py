@@ -1,0 +1,1 @@
+"""How smooth a field is."""

@@ -1,0 +1,1 @@
+"""How well two images match."""
