@@ -1,17 +1,21 @@
-"""The errors a user may see, each with the exit code of the command line."""
+from __future__ import annotations
+
+from typing import ClassVar
 
 
 class AnamorphError(Exception):
-    """Base of all errors raised on purpose; the message is one line that says what is wrong and how to mend it."""
+    """An error whose message is one line for the user: what is wrong, and how to mend it."""
 
-    exit_code = 1
+    exit_code: ClassVar[int] = 1
 
 
 class UserError(AnamorphError):
-    """The input or the settings cannot be used; exit code 2."""
+    """The input or the settings are wrong; nothing was written."""
 
     exit_code = 2
 
 
 class RegistrationFailure(AnamorphError):
-    """The run itself failed; exit code 1."""
+    """The input was sound, but the run could not be finished; nothing was written."""
+
+    exit_code = 1
