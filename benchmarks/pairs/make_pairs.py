@@ -1,7 +1,7 @@
 """Write the pair lists of the benchmarks, one CSV per data set, with paths relative to the data root.
 
-``python benchmarks/pairs/make_pairs.py DATA_ROOT`` rewrites every list. The choice of subjects is a seeded shuffle of the
-sorted file names, so the lists change only when the data or the seed changes.
+``python benchmarks/pairs/make_pairs.py DATA_ROOT`` rewrites every list. The choice of subjects is a seeded shuffle of
+the sorted file names, so the lists change only when the data or the seed changes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One module per tool: ``register(job)`` returns the displacement at every fixed voxel, (I, J, K, 3), LPS mm."""
