@@ -1,0 +1,174 @@
+"""Two scans of bodies that differ by a known deformation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.geometry.sampling import identity_positions
+from anamorph.image import Image, Labels, Points
+from anamorph.phantom.anatomy import Anatomy, random_abdomen
+from anamorph.phantom.deformation import random_affine, random_diffeomorphism
+from anamorph.phantom.scene import Scene, build_scene
+from anamorph.transforms import Composite, Transform
+
+BODIES = {"abdomen": random_abdomen}
+FIELD_OF_VIEW_MM = (380.0, 300.0, 340.0)
+LOWEST_HU, HIGHEST_HU = -1024, 3071
+
+
+@dataclass(frozen=True)
+class PhantomPair:
+    """Two scans with everything a registration could be judged by.
+
+    ``true_fixed_to_moving`` is exact: the fixed scan is the anatomy of the moving one read at ``phi(x)``. Landmarks outside
+    either field of view are left out.
+    """
+
+    fixed: Image
+    moving: Image
+    fixed_labels: Labels
+    moving_labels: Labels
+    fixed_points: Points
+    moving_points: Points
+    true_fixed_to_moving: Transform
+
+
+def make_pair(
+    shape: Sequence[int] = (128, 104, 112),
+    spacing_mm: float | Sequence[float] | None = None,
+    seed: int = 0,
+    body: str = "abdomen",
+    *,
+    fixed_grid: Grid | None = None,
+    moving_grid: Grid | None = None,
+    deformation_mm: float = 15.0,
+    translation_mm: float = 20.0,
+    rotation_deg: float = 5.0,
+    scale: float = 0.08,
+    noise_hu: float = 12.0,
+) -> PhantomPair:
+    """Make two CT-like scans (int16, HU) of one random anatomy, one of them deformed by a known diffeomorphism.
+
+    Both scans read the same continuous anatomy, so neither is resampled; partial volume is a matter of the voxel size and
+    noise is drawn for each. The middle of the body is the origin of the world. The same arguments give the same bits; the
+    anatomy and the deformation depend on the seed alone, not on the grids. A shape with one voxel along the third axis is an
+    axial slice, and the deformation stays in its plane.
+
+    Args:
+        shape: ``(I, J, K)`` of both scans, axes LPS, centred on the body.
+        spacing_mm: one number or one per axis; by default the body's 380 x 300 x 340 mm fill the shape.
+        seed: any whole number >= 0.
+        body: ``"abdomen"``.
+        fixed_grid: grid of the fixed scan instead of ``shape`` and ``spacing_mm``.
+        moving_grid: grid of the moving scan instead of ``shape`` and ``spacing_mm``.
+        deformation_mm: largest length of the non-linear part.
+        translation_mm: limit of the shift along each axis.
+        rotation_deg: limit of the rotation about each axis.
+        scale: limit of the relative change of size along each axis.
+        noise_hu: standard deviation of the noise.
+
+    Raises:
+        UserError: the body, the seed, a size or a limit is out of range, or one grid is a slice and the other is not.
+    """
+    _check(body, seed, [deformation_mm, translation_mm, rotation_deg, scale, noise_hu], scale)
+    fixed_grid = fixed_grid or _centred_grid(shape, spacing_mm)
+    moving_grid = moving_grid or _centred_grid(shape, spacing_mm)
+    planar = fixed_grid.is_2d
+    if planar != moving_grid.is_2d:
+        raise UserError("one grid is a single slice and the other is not; give both the same number of dimensions")
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
+    anatomy = BODIES[body](streams[0])
+    transform = Composite.of(
+        random_affine(streams[1], translation_mm, rotation_deg, scale, planar),
+        random_diffeomorphism(streams[2], deformation_mm, planar),
+    )
+    width_mm = max(_voxel_mm(fixed_grid), _voxel_mm(moving_grid))
+    scene = build_scene(anatomy.organs, streams[3], width_mm)
+    fixed, fixed_labels = _scan(anatomy, scene, transform, fixed_grid, noise_hu, streams[4], "phantom fixed")
+    moving, moving_labels = _scan(anatomy, scene, None, moving_grid, noise_hu, streams[5], "phantom moving")
+    fixed_points, moving_points = _visible_landmarks(anatomy.landmarks, transform, fixed_grid, moving_grid)
+    return PhantomPair(fixed, moving, fixed_labels, moving_labels, fixed_points, moving_points, transform)
+
+
+def _check(body: str, seed: int, limits: list[float], scale: float) -> None:
+    if body not in BODIES:
+        raise UserError(f"there is no phantom of a {body!r}; choose from {', '.join(BODIES)}")
+    if seed < 0:
+        raise UserError(f"the seed must be a whole number >= 0, not {seed}")
+    if not np.isfinite(limits).all() or min(limits) < 0 or scale >= 0.5:
+        raise UserError("deformation, shift, rotation, scale and noise must be >= 0, and the scale below 0.5")
+
+
+def _centred_grid(shape: Sequence[int], spacing_mm: float | Sequence[float] | None) -> Grid:
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"the shape of a phantom has three axes of at least one voxel, not {tuple(shape)}")
+    if spacing_mm is None:
+        spacing = np.array(FIELD_OF_VIEW_MM) / np.array(shape)
+        if shape[2] == 1:
+            spacing[2] = spacing[:2].mean()
+    else:
+        spacing = np.broadcast_to(np.asarray(spacing_mm, np.float64), 3)
+    if not np.isfinite(spacing).all() or spacing.min() <= 0:
+        raise UserError(f"the spacing must be positive millimetres, not {spacing_mm}")
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _voxel_mm(grid: Grid) -> float:
+    """Edge of the cube with a voxel's volume: over this distance a surface is blurred."""
+    return float(np.cbrt(np.prod(grid.spacing_mm)))
+
+
+def _scan(
+    anatomy: Anatomy,
+    scene: Scene,
+    transform: Transform | None,
+    grid: Grid,
+    noise_hu: float,
+    rng: np.random.Generator,
+    name: str,
+) -> tuple[Image, Labels]:
+    from anamorph.phantom._render_numba import render
+
+    positions = identity_positions(grid.shape) if transform is None else transform.positions_on(grid)
+    hu = np.empty(int(np.prod(grid.shape)), np.float32)
+    labels = np.empty(hu.shape, np.uint8)
+    width = np.float32(_voxel_mm(grid))
+    matrix = grid.affine[:3].astype(np.float32)
+    render(positions.reshape(3, -1), matrix, anatomy.torso.rows(), scene, width, hu, labels)
+    hu += np.float32(noise_hu) * rng.standard_normal(hu.shape, np.float32)
+    values = np.clip(np.rint(hu, out=hu), LOWEST_HU, HIGHEST_HU).astype(np.int16)
+    return Image(values.reshape(grid.shape), grid, name), Labels(labels.reshape(grid.shape), grid, f"{name} labels")
+
+
+def _visible_landmarks(
+    landmarks: Points, transform: Transform, fixed_grid: Grid, moving_grid: Grid
+) -> tuple[Points, Points]:
+    """Landmarks of the moving scan and, by Newton's method on the exact transform, of the fixed scan."""
+    names, moving = np.array(landmarks.labels), landmarks.positions_mm
+    if moving_grid.is_2d:
+        # Those near the slice, dropped onto it.
+        depth = moving_grid.world_to_voxel(moving)
+        near = np.abs(depth[:, 2]) * moving_grid.spacing_mm[2] < 20
+        depth[:, 2] = 0
+        names, moving = names[near], moving_grid.voxel_to_world(depth[near])
+    fixed = _inverse_points(transform, moving)
+    seen = moving_grid.contains(moving) & fixed_grid.contains(fixed)
+    labels = tuple(str(name) for name in names[seen])
+    return Points(fixed[seen], labels), Points(moving[seen], labels)
+
+
+def _inverse_points(transform: Transform, targets_mm: np.ndarray) -> np.ndarray:
+    """Where phi(x) = target, with derivatives from differences over 1 mm."""
+    points = targets_mm.copy()
+    for _ in range(30):
+        here = transform.map_world(points)
+        slopes = [transform.map_world(points + step) - transform.map_world(points - step) for step in np.eye(3) / 2]
+        points += np.linalg.solve(np.stack(slopes, -1), (targets_mm - here)[..., None])[..., 0]
+    return points
