@@ -1,7 +1,8 @@
+# mypy: allow-untyped-defs
 """Fused CPU kernels of sampling; the readable twins are in ``sampling.py``.
 
-Positions are ``(3, N)`` float32 voxel coordinates. ``clamp`` repeats the border; otherwise a position more than half a voxel
-outside takes the fill value, which is also ITK's rule.
+Positions are ``(3, N)`` float32 voxel coordinates. ``clamp`` repeats the border; otherwise a position more than half a
+voxel outside takes the fill value, which is also ITK's rule.
 """
 
 import numpy as np
@@ -123,7 +124,7 @@ def advance_affine(positions, matrix):
 
 @njit(parallel=True, cache=True)
 def advance_displacement(positions, disp_vox, to_field, from_field_linear):
-    """``p <- p + L u(T p)`` with the field read trilinearly, its border repeated; L turns field voxels into position voxels."""
+    """``p <- p + L u(T p)``, u read trilinearly with its border repeated; L turns field voxels into position voxels."""
     _, ni, nj, nk = disp_vox.shape
     for p in prange(positions.shape[1]):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
@@ -166,7 +167,7 @@ def identity_positions(shape, out):
 
 @njit(parallel=True, cache=True)
 def jacobian_determinant(disp_vox, out):
-    """det(I + du/dx) in voxels by central differences, one-sided at the border; an axis of one voxel counts as unchanged."""
+    """det(I + du/dx) by central differences, one-sided at the border; an axis of one voxel counts as unchanged."""
     _, ni, nj, nk = disp_vox.shape
     for i in prange(ni):
         a0, a1 = max(i - 1, 0), min(i + 1, ni - 1)

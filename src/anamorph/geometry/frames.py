@@ -1,8 +1,8 @@
 """The coordinate frames and the only functions that flip, reverse or rescale between them.
 
-World coordinates are RAS millimetres inside the package. ITK files are LPS. Voxel coordinates are NIfTI indices (i, j, k),
-integers at voxel centres. ``grid_sample`` wants (x, y, z) = (k, j, i) order, scaled so that -1 and +1 are the centres of the
-first and the last voxel (``align_corners=True``).
+World coordinates are RAS millimetres inside the package. ITK files are LPS. Voxel coordinates are NIfTI indices
+(i, j, k), integers at voxel centres. ``grid_sample`` wants (x, y, z) = (k, j, i) order, scaled so that -1 and +1 are
+the centres of the first and the last voxel (``align_corners=True``).
 """
 
 from __future__ import annotations

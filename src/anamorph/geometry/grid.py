@@ -112,7 +112,7 @@ class Grid:
     def contains(self, points_mm: np.ndarray, margin_vox: float = 0.5) -> np.ndarray:
         """Which of the ``(..., 3)`` RAS points lie inside the field of view."""
         vox = self.world_to_voxel(points_mm)
-        return ((vox >= -margin_vox) & (vox <= np.array(self.shape) - 1 + margin_vox)).all(axis=-1)
+        return np.all((vox >= -margin_vox) & (vox <= np.array(self.shape) - 1 + margin_vox), axis=-1)
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """True when both grids have the same shape and no corner differs by more than the tolerance."""

@@ -21,6 +21,14 @@ else:
 Interpolation = Literal["linear", "nearest"]
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """The same values as the kernels want them: C-contiguous, in the machine's byte order; copied only if need be."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return np.ascontiguousarray(array, dtype)
+
+
 def identity_positions(shape: tuple[int, int, int]) -> np.ndarray:
     """``(3, I, J, K)`` float32: every voxel's own index."""
     from anamorph.geometry import _sampling_numba
@@ -54,17 +62,21 @@ def _sample_numpy(
 ) -> np.ndarray:
     from anamorph.geometry import _sampling_numba as kernels
 
+    volume = native(volume)
     linear = interpolation == "linear"
     dtype = np.dtype(np.float32) if linear else volume.dtype
     flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
     out = np.empty((volume.shape[0], flat.shape[1]), dtype)
     kernel = kernels.sample_linear if linear else kernels.sample_nearest
-    kernel(volume, flat, fill is None, dtype.type(0 if fill is None else fill), out)
+    kernel(volume, flat, fill is None, np.asarray(0 if fill is None else fill).astype(dtype)[()], out)
     return out.reshape(volume.shape[0], *positions_vox.shape[1:])
 
 
 def sample_torch(
-    volume: torch.Tensor, positions_vox: torch.Tensor, interpolation: Interpolation = "linear", fill: float | None = None
+    volume: torch.Tensor,
+    positions_vox: torch.Tensor,
+    interpolation: Interpolation = "linear",
+    fill: float | None = None,
 ) -> torch.Tensor:
     """The twin of :func:`sample` for torch tensors, differentiable in both arguments."""
     import torch
@@ -104,6 +116,7 @@ def sample_labels(labels: np.ndarray, positions_vox: np.ndarray, fill: int = 0) 
     """
     from anamorph.geometry import _sampling_numba
 
+    labels = native(labels)
     flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
     out = np.empty(flat.shape[1], labels.dtype)
     _sampling_numba.sample_labels(labels, flat, labels.dtype.type(fill), out)

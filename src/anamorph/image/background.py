@@ -27,7 +27,10 @@ def cast_like(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+        highest = values.dtype.type(limits.max)
+        if int(highest) > limits.max:  # the largest 32 and 64 bit integers round up to a float that no longer fits
+            highest = np.nextafter(highest, values.dtype.type(0))
+        return np.clip(np.rint(values), limits.min, highest).astype(dtype)
     if dtype.kind == "b":
         return values >= 0.5
     return values.astype(dtype)

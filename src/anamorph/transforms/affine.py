@@ -23,6 +23,8 @@ class Affine(Transform):
         matrix = np.array(matrix, np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise UserError("an affine transform must be a finite, invertible 4x4 matrix")
+        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+            raise UserError("the last row of an affine transform must be 0 0 0 1")
         matrix.flags.writeable = False
         self.matrix = matrix
 

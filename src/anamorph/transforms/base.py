@@ -20,10 +20,10 @@ PointFrame = Literal["ras", "lps"]
 
 
 class Transform(ABC):
-    """A map of the world that takes **fixed points to moving points**, and therefore pulls moving images to the fixed grid.
+    """A map of the world that takes **fixed points to moving points** and so pulls moving images to the fixed grid.
 
-    ``a @ b`` applies ``b`` first. Points of the fixed scan go through ``apply_points``; points of the moving scan go through
-    the transform of the other direction (``Result.moving_to_fixed``) or ``inverse()``.
+    ``a @ b`` applies ``b`` first. Points of the fixed scan go through ``apply_points``; points of the moving scan go
+    through the transform of the other direction (``Result.moving_to_fixed``) or ``inverse()``.
     """
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Transform(ABC):
         return Displacement(positions, grid)
 
     def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
-        """``(3, I, J, K)`` float32: where each voxel of the fixed grid is found, in voxel coordinates of the moving grid."""
+        """``(3, I, J, K)`` float32: the place of each fixed voxel in the moving image, in voxels of the moving grid."""
         from anamorph.geometry import _sampling_numba
 
         positions = self.positions_on(fixed_grid)
@@ -98,7 +98,8 @@ class Transform(ABC):
             background: value where the moving scan has no voxel; ``"auto"`` is CT air for CT, else the image's minimum.
             interpolation: trilinear, or nearest.
         """
-        fill = background_value(image) if background == "auto" else float(background)
+        wanted = background_value(image) if background == "auto" else float(background)
+        fill = float(cast_like(np.asarray(wanted), image.data.dtype))
         values = sample(image.data, self.moving_positions(fixed_grid, image.grid), interpolation, fill)
         return Image(cast_like(values, image.data.dtype), fixed_grid, image.name)
 
@@ -119,7 +120,7 @@ class Transform(ABC):
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
         """``(I, J, K)`` float32: local change of volume; 1 is unchanged, <= 0 is folded.
 
-        The determinant of the map's derivative is the same number in voxels and in millimetres, because the grid's affine
-        enters once forward and once backward. Central differences, one-sided at the border.
+        The determinant of the map's derivative is the same number in voxels and in millimetres, because the grid's
+        affine enters once forward and once backward. Central differences, one-sided at the border.
         """
         return self.displacement_on(grid).jacobian_determinant(grid)

@@ -1,0 +1,157 @@
+"""Images of nibabel and SimpleITK become :class:`Image` and back; the only place that knows their conventions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.geometry.frames import flip_affine_ras_lps
+from anamorph.geometry.sampling import native
+from anamorph.image.image import Image
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+_MM_PER_UNIT = {"micron": 1e-3, "meter": 1e3}
+GREY_REMEDY = "convert it to grey values first, for example with ITK-SNAP or 3D Slicer"
+
+
+def spatial_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int, int]:
+    """``(I, J, K, C)`` of a file's array shape ``(i, j[, k[, t[, c]]])``.
+
+    Raises:
+        UserError: there is more than one time point, fewer than two axes, or an axis without voxels.
+    """
+    if 0 in shape or len(shape) < 2:
+        raise UserError(f"{name}: the image is empty (shape {shape}); export it again")
+    i, j, k, t, c, *more = (*shape, 1, 1, 1, 1)[: max(5, len(shape))]
+    if t > 1 or any(n > 1 for n in more):
+        raise UserError(
+            f"{name}: 4D: {t} volumes; extract one volume first, for example "
+            "`nibabel.load(path).slicer[..., 0].to_filename('volume0.nii.gz')`"
+        )
+    return i, j, k, c
+
+
+def nibabel_grid(image: Any, name: str) -> Grid:
+    """The grid of a nibabel image in millimetres: its sform if set, else its qform, else its voxel sizes.
+
+    Raises:
+        UserError: the header holds no usable affine.
+    """
+    affine = np.array(image.affine, np.float64)
+    header = image.header
+    if hasattr(header, "get_qform") and not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0):
+        qform = header.get_qform(coded=True)[0]
+        affine = affine if qform is None else qform
+    if hasattr(header, "get_xyzt_units"):
+        affine[:3] *= _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    i, j, k, _ = spatial_shape(image.shape, name)
+    try:
+        return Grid((i, j, k), affine)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def from_nibabel(image: Any, name: str = "image") -> Image:
+    """An image of any nibabel type; values keep their type unless the header scales them (then float32).
+
+    Raises:
+        UserError: 4D, colour or complex voxels, or an unusable affine.
+    """
+    grid = nibabel_grid(image, name)
+    _, _, _, channels = spatial_shape(image.shape, name)
+    proxy = image.dataobj
+    if np.dtype(proxy.dtype).kind == "V":
+        raise UserError(f"{name}: colour (RGB) voxels; {GREY_REMEDY}")
+    slope, inter = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
+    data = np.asarray(proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy)
+    data = np.moveaxis(data.reshape(*grid.shape, channels, order="F"), 3, 0)
+    if (slope, inter) != (1.0, 0.0):
+        data = data.astype(np.float32)
+        data *= np.float32(slope)
+        data += np.float32(inter)
+    return Image(native(data), grid, name)
+
+
+def simpleitk_grid(image: sitk.Image) -> Grid:
+    """The grid of a 2D or 3D SimpleITK image, LPS turned into RAS; a 2D image gets a third axis of one voxel."""
+    n = image.GetDimension()
+    affine = np.eye(4)
+    affine[:n, :n] = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
+    affine[:n, 3] = image.GetOrigin()
+    i, j, k = (*image.GetSize(), 1)[:3]
+    return Grid((i, j, k), flip_affine_ras_lps(affine))
+
+
+def from_simpleitk(image: sitk.Image, name: str = "image") -> Image:
+    """An image of a SimpleITK one: 2D, 3D, or 4D with a single volume; components become channels.
+
+    Raises:
+        UserError: several volumes, colour or complex voxels.
+    """
+    import SimpleITK as sitk
+
+    if image.GetDimension() > 3:
+        spatial_shape(image.GetSize(), name)
+        image = image[:, :, :, 0]
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise UserError(f"{name}: complex voxels; take the magnitude first")
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels in (3, 4) and image.GetPixelID() == sitk.sitkVectorUInt8:
+        raise UserError(f"{name}: colour (RGB) voxels; {GREY_REMEDY}")
+    spatial_shape(image.GetSize(), name)
+    grid = simpleitk_grid(image)
+    data = sitk.GetArrayViewFromImage(image).reshape(*grid.shape[::-1], channels)
+    return Image(native(data.transpose(3, 2, 1, 0)), grid, name)
+
+
+def to_nibabel(image: Image, code: int = 1) -> Any:
+    """A NIfTI-1 image with the values' own type, sform and qform set (a qform cannot hold shear and is left out then).
+
+    Args:
+        image: channels go to the fifth axis, as ITK reads vectors.
+        code: what the world is: 1 scanner, 2 aligned, 4 MNI.
+    """
+    import nibabel
+
+    data = image.data
+    if data.dtype.kind == "b" or data.dtype == np.float16:
+        data = data.astype(np.uint8 if data.dtype.kind == "b" else np.float32)
+    volume = data[0] if image.channels == 1 else np.moveaxis(data, 0, -1)[:, :, :, None]
+    out = nibabel.Nifti1Image(volume, image.grid.affine, dtype=data.dtype)
+    if image.channels > 1:
+        out.header.set_intent(1007)
+    place(out, image.grid, code)
+    return out
+
+
+def place(nifti: Any, grid: Grid, code: int = 1) -> None:
+    """Write a grid into the header of a nibabel NIfTI image."""
+    nifti.set_sform(grid.affine, code)
+    nifti.set_qform(grid.affine, 0 if grid.is_sheared else code)
+    nifti.header.set_xyzt_units("mm")
+
+
+def to_simpleitk(image: Image) -> sitk.Image:
+    """A 3D SimpleITK image.
+
+    Raises:
+        UserError: the grid is sheared.
+    """
+    import SimpleITK as sitk
+
+    grid = image.grid
+    if grid.is_sheared:
+        raise UserError(f"{image.name}: a sheared grid fits only into NIfTI; write .nii.gz instead")
+    data = image.data.astype(np.uint8) if image.data.dtype.kind == "b" else image.data
+    reverse = data.transpose(3, 2, 1, 0)
+    out = sitk.GetImageFromArray(reverse[..., 0] if image.channels == 1 else reverse, isVector=image.channels > 1)
+    affine = flip_affine_ras_lps(grid.affine)
+    out.SetSpacing(grid.spacing_mm.tolist())
+    out.SetOrigin(affine[:3, 3].tolist())
+    out.SetDirection((affine[:3, :3] / grid.spacing_mm).ravel().tolist())
+    return out

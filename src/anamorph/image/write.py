@@ -1,0 +1,64 @@
+"""Images and landmarks to files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.image.atomic import atomic_path
+from anamorph.image.image import Image
+from anamorph.image.point_files import write_points
+
+__all__ = ["save_nifti", "write_image", "write_points"]
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".nrrd", ".mha")
+
+
+def write_image(image: Image, path: str | os.PathLike[str], header_like: str | os.PathLike[str] | None = None) -> None:
+    """Write an image with its dtype: NIfTI (sform and qform set), NRRD or MetaImage, by the suffix.
+
+    Args:
+        image: channels become vector components.
+        path: ends in .nii.gz, .nii, .nrrd or .mha; replaced only once the new file is complete.
+        header_like: a NIfTI file in whose world the image lies (scanner, MNI); 'scanner' otherwise.
+
+    Raises:
+        UserError: unknown suffix, an unwritable folder, or a sheared grid in a format that cannot hold it.
+        RegistrationFailure: the disk is full.
+    """
+    name = Path(path).name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        from anamorph.image.convert import to_nibabel
+
+        save_nifti(to_nibabel(image, _world_code(header_like)), path)
+    elif name.endswith(ITK_SUFFIXES):
+        import SimpleITK as sitk
+
+        from anamorph.image.convert import to_simpleitk
+
+        converted = to_simpleitk(image)
+        with atomic_path(path) as temporary:
+            try:
+                sitk.WriteImage(converted, str(temporary), useCompression=True)
+            except RuntimeError as error:  # ITK says no more than "could not write" when the disk is full
+                raise RegistrationFailure(f"cannot write {path}; is the disk full?") from error
+    else:
+        raise UserError(f"cannot write {Path(path).name}: choose {', '.join((*NIFTI_SUFFIXES, *ITK_SUFFIXES))}")
+
+
+def save_nifti(nifti: Any, path: str | os.PathLike[str]) -> None:
+    """Write a nibabel image so that the file appears only when it is complete."""
+    with atomic_path(path) as temporary:
+        nifti.to_filename(temporary)
+
+
+def _world_code(header_like: str | os.PathLike[str] | None) -> int:
+    if header_like is None or not Path(header_like).name.lower().endswith(NIFTI_SUFFIXES):
+        return 1
+    import nibabel
+
+    header: Any = nibabel.load(header_like).header
+    return int(header["sform_code"]) or int(header["qform_code"]) or 1
