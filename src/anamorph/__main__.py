@@ -1,0 +1,3 @@
+from anamorph.cli.main import main
+
+main()

@@ -1,0 +1,64 @@
+"""What the commands print: progress and news on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from anamorph.methods.base import Progress
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line of news on stderr, above a running progress bar."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def show(*things: Any) -> None:
+    """Results on stdout."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for thing in things:
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+
+
+def make_table(*columns: str, title: str | None = None) -> Table:
+    """A plain table for :func:`show`; columns that start with ``>`` hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return table
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """A bar with the name of the stage on a terminal; one line per stage where stderr is a file or a pipe."""
+    if quiet:
+        yield lambda stage, fraction: None
+        return
+    if not sys.stderr.isatty():
+        seen: list[str] = []
+
+        def tell(stage: str, fraction: float) -> None:
+            if not seen or seen[-1] != stage:
+                seen.append(stage)
+                say(f"[{100 * fraction:3.0f} %] {stage}")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description:<32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)

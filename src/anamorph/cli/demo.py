@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anamorph.cli.console import make_table, say, show
+
+if TYPE_CHECKING:
+    from anamorph.methods.base import Result
+    from anamorph.phantom import PhantomPair
+
+INPUT_FOLDER = "inputs"
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("anamorph-demo"),
+    size: Annotated[str, typer.Option(help="Voxels: one number, or three such as 192,160,256.")] = "128,104,112",
+    seed: Annotated[int, typer.Option(help="Of the anatomy, the deformation and the noise.")] = 0,
+    method: Annotated[str, typer.Option(help="See `anamorph methods`.")] = "convex",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Register two synthetic abdomens whose true deformation is known; needs no data."""
+    from anamorph.memory import limit_threads
+
+    shape = _shape(size)
+    limit_threads(threads)
+    from anamorph.cli.register import run_and_show
+    from anamorph.inputs import PairRequest
+    from anamorph.phantom import make_pair
+
+    say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
+    pair = make_pair(shape=shape, seed=seed)
+    request = PairRequest(
+        fixed=pair.fixed,
+        moving=pair.moving,
+        fixed_labels=pair.fixed_labels,
+        moving_labels=pair.moving_labels,
+        fixed_points=pair.fixed_points,
+        moving_points=pair.moving_points,
+        method=method,
+    )
+
+    def extras(folder: Path, result: Result) -> dict[str, Any]:
+        _write_inputs(folder / INPUT_FOLDER, pair)
+        return {"true_error_mm": true_error_mm(pair, result)}
+
+    outcome = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, extras=extras)
+    if not quiet:
+        _show_truth(outcome.record["true_error_mm"])
+
+
+def true_error_mm(pair: PhantomPair, result: Result) -> dict[str, dict[str, float]]:
+    """Distance between where the result and the true deformation send each voxel of the body: mean, 95 % and largest.
+
+    ``before`` is the same for the identity. The body is what is denser than lung (above -300 HU).
+    """
+    import numpy as np
+
+    grid = pair.fixed.grid
+    inside = pair.fixed.data[0] > -300
+    to_mm = grid.affine[:3, :3].astype(np.float32)
+    truth = to_mm @ pair.true_fixed_to_moving.displacement_on(grid).disp_vox[:, inside]
+    found = to_mm @ result.fixed_to_moving.displacement_on(grid).disp_vox[:, inside]
+    errors = {"before": np.linalg.norm(truth, axis=0), "after": np.linalg.norm(found - truth, axis=0)}
+    return {
+        when: {
+            "mean": float(error.mean(dtype=np.float64)),
+            "p95": float(np.percentile(error, 95)),
+            "max": float(error.max()),
+        }
+        for when, error in errors.items()
+    }
+
+
+def _write_inputs(folder: Path, pair: PhantomPair) -> None:
+    from anamorph.image.write import write_image, write_points
+
+    folder.mkdir()
+    images = {"fixed": pair.fixed, "moving": pair.moving}
+    images |= {"fixed_labels": pair.fixed_labels, "moving_labels": pair.moving_labels}
+    for name, image in images.items():
+        write_image(image, folder / f"{name}.nii.gz")
+    write_points(pair.fixed_points, folder / "fixed_points.csv")
+    write_points(pair.moving_points, folder / "moving_points.csv")
+
+
+def _show_truth(errors: dict[str, dict[str, float]]) -> None:
+    table = make_table("true error inside the body", ">before", ">after")
+    for key, name in (("mean", "mean"), ("p95", "95 %"), ("max", "largest")):
+        table.add_row(name, *(f"{errors[when][key]:.2f} mm" for when in ("before", "after")))
+    show(table)
+
+
+def _shape(size: str) -> tuple[int, int, int]:
+    from anamorph.errors import UserError
+
+    try:
+        numbers = [int(part) for part in size.replace("x", ",").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise UserError(f"--size wants one or three whole numbers such as 192,160,256, not '{size}'")
+    return numbers[0], numbers[1], numbers[2]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anamorph.cli.console import make_table, show
+
+if TYPE_CHECKING:
+    from anamorph.image import Image
+    from anamorph.preflight import ImageFacts
+
+
+def inspect(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="The fixed scan first, then scans and label maps.")
+    ],
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at scans before registering them: headers, intensities, overlap, and what `register` would do."""
+    from anamorph.image.read import read_image
+    from anamorph.preflight import inspect_image
+
+    images = [read_image(file) for file in files]
+    facts = [inspect_image(image, file) for image, file in zip(images, files, strict=True)]
+    relations = [
+        _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
+    ]
+    if json_output:
+        import json
+
+        content = {"files": [one.as_dict() for one in facts], "relations": relations}
+        print(json.dumps(content, indent=2, ensure_ascii=False, default=str))
+        return
+    for one in facts:
+        _show_facts(one)
+    for relation in relations:
+        _show_relation(relation)
+
+
+def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: ImageFacts) -> dict[str, Any]:
+    """What a file says about the first one: a label map should share its grid, a scan should overlap."""
+    from anamorph.api import SAME_GRID_MM
+    from anamorph.preflight import header_mismatch_mm, inspect_pair, overlap_percent
+
+    relation: dict[str, Any] = {"of": other_facts.name, "to": first_facts.name}
+    if "mask-like" in (first_facts.modality, other_facts.modality):
+        apart = header_mismatch_mm(first.grid, other.grid)
+        same = apart <= SAME_GRID_MM
+        relation |= {
+            "header_mismatch_mm": None if apart == float("inf") else round(apart, 4),
+            "same_grid": same,
+            "overlap_percent": round(overlap_percent(first.grid, other.grid), 1),
+            "action": "takes them as they are" if same else "refuses labels on another grid unless --resample is given",
+        }
+        return relation
+    return relation | inspect_pair(first, other, first_facts, other_facts).as_dict()
+
+
+def _show_facts(facts: ImageFacts) -> None:
+    table = make_table("", "", title=facts.name)
+    table.show_header = False
+    rows = {
+        "shape": " x ".join(map(str, facts.shape)) + f", {facts.dtype}",
+        "spacing": " x ".join(f"{s:.4g}" for s in facts.spacing_mm) + " mm",
+        "extent": " x ".join(f"{e:.0f}" for e in facts.extent_mm) + " mm",
+        "orientation": facts.orientation
+        + (f", oblique by {facts.obliqueness_deg:.1f}°" if facts.obliqueness_deg else ""),
+        "intensity": f"{facts.minimum:g} to {facts.maximum:g}; 1, 5, 50, 95, 99 %: "
+        + ", ".join(f"{p:.4g}" for p in facts.percentiles),
+        "modality": f"{facts.modality} (a guess)",
+        "preset": f"{facts.region}: {facts.region_reason}",
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    for finding in facts.findings:
+        table.add_row(finding.severity, f"{finding.message} -> register {finding.action}")
+    show(table)
+
+
+def _show_relation(relation: dict[str, Any]) -> None:
+    table = make_table("", "", title=f"{relation['of']} and {relation['to']}")
+    table.show_header = False
+    table.add_row("overlap", f"{relation['overlap_percent']:.0f} % of the field of view of {relation['to']}")
+    if "same_grid" in relation:
+        apart = relation["header_mismatch_mm"]
+        mismatch = "different shapes" if apart is None else f"corners up to {apart:.2f} mm apart"
+        table.add_row(
+            "grid", ("the same" if relation["same_grid"] else mismatch) + f" -> register {relation['action']}"
+        )
+    else:
+        table.add_row("preset", f"{relation['preset']}: {relation['preset_reason']}")
+        for finding in relation["findings"]:
+            table.add_row(finding["severity"], f"{finding['message']} -> register {finding['action']}")
+    show(table)

@@ -1,0 +1,56 @@
+"""The ``anamorph`` command. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import anamorph
+from anamorph.cli.apply import apply
+from anamorph.cli.convert import convert
+from anamorph.cli.demo import demo
+from anamorph.cli.guard import guarded
+from anamorph.cli.inspect import inspect
+from anamorph.cli.methods import methods
+from anamorph.cli.register import register
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (register, apply, convert, inspect, demo, methods):
+    app.command()(guarded(command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"anamorph {anamorph.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Registration of medical images that deform a lot: both directions, honest numbers, a report.
+
+    Every transform maps fixed points to moving points, and so pulls moving images onto the fixed grid.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    # A stopped batch job cleans up as a user's Ctrl-C does.
+    raise KeyboardInterrupt

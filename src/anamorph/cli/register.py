@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import make_table, progress_bar, say, show
+
+if TYPE_CHECKING:
+    from anamorph.api import Plan
+    from anamorph.inputs import PairInputs, PairRequest
+    from anamorph.pipeline import Extras, PairOutcome
+
+INPUTS, HOW, RUN = "Inputs", "How", "Run"
+
+
+def register(
+    fixed: Annotated[str, typer.Argument(help="Scan that stays: NIfTI, NRRD, MHA, or a DICOM folder.")],
+    moving: Annotated[str, typer.Argument(help="Scan that is brought to the fixed one; any grid.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it appears when it is complete.")],
+    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
+    preset: Annotated[
+        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
+    ] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=HOW),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Fixed-to-moving transform to start from.", rich_help_panel=HOW)
+    ] = None,
+    fixed_labels: Annotated[
+        str | None, typer.Option(help="Label map of the fixed scan: for Dice and HD95.", rich_help_panel=INPUTS)
+    ] = None,
+    moving_labels: Annotated[
+        str | None, typer.Option(help="Label map of the moving scan: is warped too.", rich_help_panel=INPUTS)
+    ] = None,
+    fixed_points: Annotated[
+        Path | None, typer.Option(help="Landmarks of the fixed scan: for the error in mm.", rich_help_panel=INPUTS)
+    ] = None,
+    moving_points: Annotated[
+        Path | None, typer.Option(help="The same landmarks in the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    fixed_mask: Annotated[
+        str | None, typer.Option(help="Weights 0..1 on the fixed grid: where to look.", rich_help_panel=INPUTS)
+    ] = None,
+    moving_mask: Annotated[
+        str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Upper bound of memory, such as 2G.", rich_help_panel=RUN)
+    ] = None,
+    composite: Annotated[
+        bool, typer.Option("--composite", help="Write ITK .h5 composites too.", rich_help_panel=RUN)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Register two scans and write both transforms, the warped scan, the numbers and a report to a folder."""
+    from anamorph.memory import limit_threads, parse_size
+
+    limit_threads(threads)
+    limit = None if max_memory is None else parse_size(max_memory)
+    from anamorph.inputs import PairRequest
+
+    request = PairRequest(
+        fixed=fixed,
+        moving=moving,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        fixed_points=fixed_points,
+        moving_points=moving_points,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        init=init,
+        method=method,
+        preset=preset,
+        settings=settings,
+        device=device,  # type: ignore[arg-type]  # checked with the rest of the request
+        seed=seed,
+        resample=resample,
+        max_memory=limit,
+    )
+    if dry_run:
+        from anamorph.pipeline import plan_pair
+
+        show_plan(request, out, *plan_pair(request))
+        return
+    run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)
+
+
+def run_and_show(
+    request: PairRequest, out: Path, *, overwrite: bool, composite: bool, quiet: bool, extras: Extras | None = None
+) -> PairOutcome:
+    """Run the pipeline with a progress bar and print what came out."""
+    from anamorph.pipeline import register_pair
+
+    def tell_plan(plan: Plan) -> None:
+        say(f"method {plan.name}, preset {plan.preset} ({plan.preset_reason})", quiet)
+        for warning in plan.warnings:
+            say(f"warning: {warning}", quiet)
+
+    with progress_bar(quiet) as progress:
+        outcome = register_pair(
+            request,
+            out,
+            overwrite=overwrite,
+            composite=composite,
+            progress=progress,
+            on_compilation=lambda: say("compiling kernels for this machine, once (about a minute)", quiet),
+            on_plan=tell_plan,
+            extras=extras,
+        )
+    if not quiet:
+        show_outcome(outcome)
+    return outcome
+
+
+def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, needed: int) -> None:
+    """Print what a run would do."""
+    from anamorph.memory import gigabytes, output_bytes
+
+    table = make_table("", "", title="Plan (nothing was computed or written)")
+    table.show_header = False
+    table.add_row("fixed", f"{inputs.fixed.name}: {inputs.fixed.grid!r}")
+    table.add_row("moving", f"{inputs.moving.name}: {inputs.moving.grid!r}")
+    table.add_row("method", f"{plan.name} on {request.device}, seed {request.seed}")
+    table.add_row("preset", f"{plan.preset} ({plan.preset_reason})")
+    for key, value in plan.method.settings().items():
+        table.add_row(f"  {key}", str(value))
+    table.add_row("memory", f"about {gigabytes(needed)} at the peak")
+    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(inputs.fixed, inputs.moving))}")
+    for warning in plan.warnings:
+        table.add_row("warning", warning)
+    show(table)
+
+
+def show_outcome(outcome: PairOutcome) -> None:
+    """Print the numbers of a run, the verdict and where everything is."""
+    from anamorph.outputs import REPORT
+
+    metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
+    table = make_table("", ">before", ">after")
+    rows = (
+        ("Dice, mean over labels", before.mean_dice, after.mean_dice, "{:.3f}"),
+        ("HD95, mean over labels", before.mean_hd95_mm, after.mean_hd95_mm, "{:.1f} mm"),
+        ("landmark error (TRE), mean", before.mean_tre_mm, after.mean_tre_mm, "{:.2f} mm"),
+    )
+    for name, earlier, later, form in rows:
+        if earlier is not None and later is not None:
+            table.add_row(name, form.format(earlier), form.format(later))
+    consistency = metrics.inverse_consistency_mm
+    table.add_row("folding (det J <= 0)", "", f"{metrics.jacobian['folding_percent']:.3f} %")
+    table.add_row("SDlogJ", "", f"{metrics.jacobian['sdlogj']:.3f}")
+    table.add_row(
+        "inverse consistency, mean / 95 % / max",
+        "",
+        " / ".join(f"{consistency[key]:.2f}" for key in ("mean", "p95", "max")) + " mm",
+    )
+    seconds = outcome.record["timings_s"]
+    table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
+    show(table)
+    check = outcome.record["direction_check"]
+    centre, there = (
+        ", ".join(f"{v:.1f}" for v in check[f"{key}_ras_mm"]) for key in ("fixed_centre", "maps_to_moving")
+    )
+    show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
+    show(f"{outcome.verdict.status}" + "".join(f"\n  {reason}" for reason in outcome.verdict.reasons))
+    show(f"report: {outcome.folder / REPORT}")

@@ -1,0 +1,119 @@
+"""What a run is given: a request in paths, and the same read and checked."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from anamorph.api import check_grid, mask_on, read_init
+from anamorph.errors import UserError
+from anamorph.geometry.frames import flip_ras_lps
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.read import read_image, read_labels, read_points
+from anamorph.methods import DEFAULT_METHOD
+from anamorph.methods.base import Device
+from anamorph.settings import GivenSettings
+from anamorph.transforms import Affine, Transform
+
+POINT_MARGIN_VOX = 1.5
+"""Landmarks may lie so far outside the scan: those set on its last voxel, in whichever voxel convention."""
+
+
+@dataclass(frozen=True)
+class PairRequest:
+    """What to register and how; scans, labels, masks and points as paths or as objects already read."""
+
+    fixed: Any
+    moving: Any
+    fixed_labels: Any = None
+    moving_labels: Any = None
+    fixed_points: Any = None
+    moving_points: Any = None
+    fixed_mask: Any = None
+    moving_mask: Any = None
+    init: Any = None
+    method: str = DEFAULT_METHOD
+    preset: str = "auto"
+    settings: GivenSettings = None
+    device: Device = "auto"
+    seed: int = 0
+    resample: bool = False
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class PairInputs:
+    """A request with everything read and checked against each other."""
+
+    fixed: Image
+    moving: Image
+    fixed_labels: Labels | None
+    moving_labels: Labels | None
+    fixed_points: Points | None
+    moving_points: Points | None
+    fixed_mask: Mask | None
+    moving_mask: Mask | None
+    init: Transform | None
+
+
+def read_pair(request: PairRequest) -> PairInputs:
+    """Read everything a request names, and see that masks, labels and points belong to their scans.
+
+    Raises:
+        UserError: a file cannot be read, or lies elsewhere than its scan.
+    """
+    if request.fixed_labels is not None and request.moving_labels is None:
+        raise UserError("--fixed-labels alone measure nothing; give --moving-labels too")
+    if (request.fixed_points is None) != (request.moving_points is None):
+        raise UserError("landmarks need both sides; give --fixed-points and --moving-points")
+    with ThreadPoolExecutor() as pool:  # unpacking gzip lets go of the interpreter
+        fixed_job = pool.submit(read_image, request.fixed)
+        moving_job = pool.submit(read_image, request.moving)
+        fixed_labels_job = pool.submit(_labels, request.fixed_labels)
+        moving_labels_job = pool.submit(_labels, request.moving_labels)
+        fixed, moving = fixed_job.result(), moving_job.result()
+        fixed_labels, moving_labels = fixed_labels_job.result(), moving_labels_job.result()
+    if fixed_labels is not None:
+        if not check_grid(fixed_labels, fixed, request.resample, "labels"):
+            fixed_labels = Affine.identity().warp_labels(fixed_labels, fixed.grid)
+        fixed_labels = Labels(fixed_labels.data, fixed.grid, fixed_labels.name)
+    if moving_labels is not None:
+        check_grid(moving_labels, moving, request.resample, "labels")
+    return PairInputs(
+        fixed=fixed,
+        moving=moving,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        fixed_points=_points_of(request.fixed_points, fixed),
+        moving_points=_points_of(request.moving_points, moving),
+        fixed_mask=mask_on(fixed, request.fixed_mask, request.resample),
+        moving_mask=mask_on(moving, request.moving_mask, request.resample),
+        init=read_init(request.init, fixed),
+    )
+
+
+def _labels(source: Any) -> Labels | None:
+    return None if source is None else read_labels(source)
+
+
+def _points_of(source: Any, image: Image) -> Points | None:
+    """Read landmarks and see that they lie in their scan.
+
+    Raises:
+        UserError: some lie outside; the message says so if the other world frame would put them inside.
+    """
+    if source is None:
+        return None
+    points = source if isinstance(source, Points) else read_points(source, grid=image.grid)
+    inside = image.grid.contains(points.positions_mm, POINT_MARGIN_VOX)
+    if inside.all():
+        return points
+    first = points.positions_mm[~inside][0]
+    remedy = "check which scan the points belong to"
+    if image.grid.contains(flip_ras_lps(points.positions_mm), POINT_MARGIN_VOX).all():
+        remedy = "with x and y negated all lie inside: is the file LPS? name its columns x_lps,y_lps,z_lps"
+    raise UserError(
+        f"{(~inside).sum()} of {len(points)} points lie outside {image.name} "
+        f"(the first at RAS {', '.join(f'{v:.1f}' for v in first)} mm); {remedy}"
+    )

@@ -1,0 +1,115 @@
+"""The names of everything a run writes, and the writing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.errors import RegistrationFailure
+from anamorph.evaluation.pair import plain
+from anamorph.image import Image
+from anamorph.image.write import write_image
+from anamorph.maps import Maps
+from anamorph.transforms import Transform
+from anamorph.transforms.files import write_transform
+
+WARPED = "warped.nii.gz"
+WARPED_LABELS = "warped_labels.nii.gz"
+FIXED_TO_MOVING = "fixed_to_moving.nii.gz"
+MOVING_TO_FIXED = "moving_to_fixed.nii.gz"
+FIXED_TO_MOVING_COMPOSITE = "fixed_to_moving.h5"
+MOVING_TO_FIXED_COMPOSITE = "moving_to_fixed.h5"
+JACOBIAN = "jacobian.nii.gz"
+INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
+RESULT = "result.json"
+REPORT = "report.html"
+
+DESCRIPTIONS = {
+    WARPED: "the moving scan on the fixed grid, from its original voxels",
+    WARPED_LABELS: "the moving labels on the fixed grid",
+    FIXED_TO_MOVING: "ITK displacement field (LPS mm) on the fixed grid: pulls moving images, maps fixed points",
+    MOVING_TO_FIXED: "ITK displacement field (LPS mm) on the moving grid: pulls fixed images, maps moving points",
+    FIXED_TO_MOVING_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    MOVING_TO_FIXED_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    JACOBIAN: "local change of volume on the fixed grid; <= 0 is folded",
+    INVERSE_CONSISTENCY: "distance in mm after going to the moving scan and back; NaN outside the moving scan",
+    RESULT: "metrics, timings, settings, versions, input hashes, verdict",
+    REPORT: "the report",
+}
+
+
+def write_maps(
+    folder: Path,
+    maps: Maps,
+    fixed_source: Any = None,
+    composites: tuple[Transform, Transform] | None = None,
+) -> None:
+    """Write all images and fields of a run, several files at a time because zlib lets go of the interpreter.
+
+    Args:
+        folder: exists.
+        maps: what to write.
+        fixed_source: path of the fixed scan, whose world the outputs share.
+        composites: both directions to write as ITK composites too.
+    """
+    grid = maps.warped.grid
+    like = fixed_source if isinstance(fixed_source, (str, os.PathLike)) and Path(fixed_source).is_file() else None
+    jobs: list[Callable[[], None]] = [
+        lambda: write_transform(maps.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
+        lambda: write_transform(maps.moving_to_fixed, folder / MOVING_TO_FIXED, "itk", maps.moving_to_fixed.grid),
+        lambda: write_image(maps.warped, folder / WARPED, header_like=like),
+        lambda: write_image(Image(maps.jacobian, grid, "jacobian"), folder / JACOBIAN, header_like=like),
+        lambda: write_image(
+            Image(maps.inverse_consistency_mm, grid, "inverse consistency"),
+            folder / INVERSE_CONSISTENCY,
+            header_like=like,
+        ),
+    ]
+    if maps.warped_labels is not None:
+        labels = maps.warped_labels
+        jobs.append(lambda: write_image(labels, folder / WARPED_LABELS, header_like=like))
+    if composites is not None:
+        forward, backward = composites
+        jobs += [
+            lambda: write_transform(forward, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
+            lambda: write_transform(backward, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", maps.moving_to_fixed.grid),
+        ]
+    with ThreadPoolExecutor(max_workers=min(len(jobs), os.cpu_count() or 1)) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+
+
+def write_result(folder: Path, content: dict[str, Any]) -> None:
+    """Write ``result.json``; numbers that are not finite become null."""
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, default=_plain_numpy)
+    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+
+
+def check_space(out: Path, needed: int) -> None:
+    """See that the outputs will fit before anything is computed.
+
+    Raises:
+        RegistrationFailure: they may not.
+    """
+    folder = next(parent for parent in out.resolve().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RegistrationFailure(
+            f"the disk is full: writing {out} may take {needed / 1e6:.0f} MB but {free / 1e6:.0f} MB are free; "
+            "free some space or write elsewhere"
+        )
+
+
+def _plain_numpy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)

@@ -1,0 +1,272 @@
+"""What a scan looks like before anything is computed, what may go wrong, and what ``register`` does about that."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.image.header_notes import header_notes
+
+MOST_LABELS = 40
+"""An image of at most so many whole values is taken for a label map."""
+
+Severity = Literal["note", "warning", "error"]
+Modality = Literal["ct", "mr", "mask-like", "other"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth knowing: what was seen, and what ``register`` does about it."""
+
+    severity: Severity
+    message: str
+    action: str
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the header and the voxels of one scan say. Lengths in mm; percentiles are 1, 5, 50, 95 and 99 %."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    spacing_mm: tuple[float, ...]
+    extent_mm: tuple[float, ...]
+    orientation: str
+    obliqueness_deg: float
+    sheared: bool
+    minimum: float
+    maximum: float
+    percentiles: tuple[float, ...]
+    modality: Modality
+    region: str
+    region_reason: str
+    findings: tuple[Finding, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PairFacts:
+    """What two scans say about each other: share of the fixed field of view inside the moving one, and findings."""
+
+    overlap_percent: float
+    preset: str
+    preset_reason: str
+    findings: tuple[Finding, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> ImageFacts:
+    """Facts and findings of one scan, from at most about a million of its voxels.
+
+    Args:
+        image: a scan or a label map, as :func:`~anamorph.image.read.read_image` gives it.
+        path: where it came from, to look at the header too.
+    """
+    grid = image.grid
+    values = _thinned(image)
+    modality = guess_modality(values)
+    region, reason = guess_region(image, modality)
+    facts = ImageFacts(
+        name=image.name,
+        shape=image.data.shape[1:] if image.channels == 1 else image.data.shape,
+        dtype=image.data.dtype.name,
+        spacing_mm=tuple(round(float(s), 4) for s in grid.spacing_mm),
+        extent_mm=tuple(round(float(e), 1) for e in grid.spacing_mm * grid.shape),
+        orientation=grid.orientation,
+        obliqueness_deg=round(grid.obliqueness_deg, 2),
+        sheared=grid.is_sheared,
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        percentiles=tuple(float(p) for p in np.percentile(values, [1, 5, 50, 95, 99])),
+        modality=modality,
+        region=region,
+        region_reason=reason,
+    )
+    notes = [] if path is None else header_notes(path)
+    return replace(facts, findings=(*_header_findings(notes), *_findings(facts, grid)))
+
+
+def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_facts: ImageFacts) -> PairFacts:
+    """Overlap of the fields of view, differences that matter, and the preset ``register`` would take."""
+    overlap = overlap_percent(fixed.grid, moving.grid)
+    findings = []
+    if overlap < 25:
+        shift = float(np.linalg.norm(fixed.grid.centre_mm - moving.grid.centre_mm))
+        findings.append(
+            Finding(
+                "warning",
+                f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres {shift:.0f} mm apart)",
+                "starts from aligned centres instead of the headers (unless init=none)",
+            )
+        )
+    ratio = fixed.grid.spacing_mm.prod() / moving.grid.spacing_mm.prod()
+    if max(ratio, 1 / ratio) > 8:
+        findings.append(
+            Finding(
+                "note",
+                f"voxel volumes differ {max(ratio, 1 / ratio):.0f}-fold",
+                "works in millimetres on a common spacing; the warped scan gets the fixed grid",
+            )
+        )
+    if fixed.channels != moving.channels:
+        findings.append(
+            Finding("error", f"{fixed.channels} fixed and {moving.channels} moving channels", "refuses the pair")
+        )
+    if {fixed_facts.modality, moving_facts.modality} == {"ct", "mr"}:
+        findings.append(Finding("note", "one scan is CT, the other MR", "compares local structure, not intensities"))
+    preset, reason = choose_preset(fixed_facts, moving_facts)
+    return PairFacts(round(overlap, 1), preset, reason, tuple(findings))
+
+
+def header_mismatch_mm(grid: Grid, other: Grid) -> float:
+    """Largest distance between equal corners of two grids of the same shape; infinite when the shapes differ."""
+    if grid.shape != other.shape:
+        return float("inf")
+    return float(np.linalg.norm(grid.corners_mm() - other.corners_mm(), axis=1).max())
+
+
+def overlap_percent(fixed: Grid, moving: Grid, transform: Any = None) -> float:
+    """Percentage of the fixed field of view that a transform (by default the identity) maps into the moving one."""
+    axes = [np.linspace(-0.5, n - 0.5, 17)[:-1] + n / 32 for n in fixed.shape]
+    sites = fixed.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+    mapped = sites if transform is None else transform.map_world(sites)
+    return 100 * float(moving.contains(mapped).mean())
+
+
+def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
+    """The preset both scans agree on, else the generic one of their modality; and why."""
+    if fixed.region == moving.region:
+        return fixed.region, fixed.region_reason
+    if fixed.modality == moving.modality == "ct":
+        return "generic-ct", f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
+    return "generic-mr", f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
+
+
+def guess_modality(values: np.ndarray) -> Modality:
+    """CT by Hounsfield values, a mask by a handful of whole values from zero, MR if nothing is negative, else other."""
+    distinct = np.unique(values[:: max(values.size // 50_000, 1)])
+    if distinct.size <= MOST_LABELS and distinct[0] >= 0 and (distinct == np.rint(distinct)).all():
+        return "mask-like"
+    if values.min() <= -500 and 100 <= values.max() <= 40000:
+        return "ct"
+    return "mr" if values.min() >= 0 else "other"
+
+
+def guess_region(image: Image, modality: Modality) -> tuple[str, str]:
+    """Which preset fits, by extent of the field of view, spacing and, for CT, bone and enclosed air; and why."""
+    grid = image.grid
+    if grid.is_2d:
+        return ("generic-ct" if modality == "ct" else "generic-mr"), "a single slice"
+    if modality == "ct":
+        return _ct_region(image)
+    return _mr_region(grid) if modality == "mr" else ("generic-mr", f"neither CT nor MR: {modality}")
+
+
+def _mr_region(grid: Grid) -> tuple[str, str]:
+    spacing, extent = grid.spacing_mm, grid.spacing_mm * grid.shape
+    text = " x ".join(f"{e:.0f}" for e in extent)
+    thick = int(np.argmax(spacing))
+    others = np.delete(spacing, thick)
+    if spacing[thick] >= 4 and spacing[thick] >= 2.5 * others.max() and grid.shape[thick] <= 24:
+        return "cardiac-mr", f"MR of {grid.shape[thick]} thick slices ({spacing[thick]:.1f} mm)"
+    if extent.max() <= 80:
+        return "small-mr", f"MR of a small field of view ({text} mm)"
+    if extent.min() >= 80 and extent.max() <= 300 and spacing.max() <= 2:
+        return "brain-mr", f"MR of fine voxels over the extent of a head ({text} mm)"
+    return "generic-mr", f"MR of {text} mm"
+
+
+def _ct_region(image: Image) -> tuple[str, str]:
+    """Bone share, size of the cross-section and enclosed air on a grid of about 6 mm."""
+    from scipy import ndimage
+
+    grid = image.grid
+    axial = int(np.argmax(np.abs(grid.directions[2])))
+    step = np.maximum(np.rint(6 / grid.spacing_mm).astype(int), 1)
+    thinning = tuple(slice(min(s // 2, n - 1), None, s) for s, n in zip(step, grid.shape, strict=True))
+    hounsfield = image.data[0][thinning].astype(np.float32)
+    hounsfield = np.moveaxis(hounsfield, axial, 2)
+    pixel_cm2 = float(np.delete(grid.spacing_mm * step, axial).prod()) / 100
+    body = hounsfield > -300
+    voxels = int(body.sum())
+    if voxels == 0:
+        return "generic-ct", "CT without tissue"
+    area_cm2 = float(np.median(body.sum(axis=(0, 1)))) * pixel_cm2
+    bone = float((hounsfield > 300).sum()) / voxels
+    rim = np.ones(body.shape[:2], bool)
+    rim[1:-1, 1:-1] = False
+    # Air is enclosed when it hardly touches the sides of the field of view: also true for a scan cropped to a lung.
+    components, count = ndimage.label(hounsfield < -500)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    touching = np.bincount(components[rim].ravel(), minlength=count + 1)[1:]
+    enclosed = int(sizes[(touching < 0.05 * sizes) & (touching < 0.05 * rim.sum() * body.shape[2])].sum())
+    air = enclosed / (enclosed + voxels)
+    cut = float(body[rim].mean())
+    if bone >= 0.045 and area_cm2 < 300 and cut < 0.3:
+        return "head-neck-ct", f"CT with {100 * bone:.0f} % of bone and a median cross-section of {area_cm2:.0f} cm²"
+    if air >= 0.17:
+        return "lung-ct", f"CT with {100 * air:.0f} % of enclosed air"
+    if area_cm2 >= 350:
+        return (
+            "abdomen-ct",
+            f"CT of a trunk: median cross-section {area_cm2:.0f} cm², {100 * air:.0f} % of enclosed air",
+        )
+    return "generic-ct", f"CT with a median cross-section of {area_cm2:.0f} cm²"
+
+
+def _header_findings(notes: list[str]) -> list[Finding]:
+    return [Finding("warning", note, "takes the header as described") for note in notes]
+
+
+def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
+    found = []
+    if facts.modality == "mask-like":
+        found.append(
+            Finding("note", "few, whole values: a label map?", "registers it as an image; labels go to --fixed-labels")
+        )
+    if np.allclose(grid.affine, np.eye(4)):
+        found.append(
+            Finding(
+                "warning", "the affine is the identity: no world position", "takes 1 mm voxels, starts from centres"
+            )
+        )
+    elif np.allclose(grid.spacing_mm, 1) and max(facts.extent_mm) > 450:
+        found.append(
+            Finding("warning", "1 mm voxels over more than 450 mm: placeholder?", "takes the header at its word")
+        )
+    if facts.obliqueness_deg > 1:
+        found.append(
+            Finding("note", f"oblique by {facts.obliqueness_deg:.1f}°", "keeps the grid; nothing is re-oriented")
+        )
+    if facts.sheared:
+        found.append(
+            Finding(
+                "warning",
+                "the axes are sheared, which ITK readers refuse",
+                "registers it; ITK fields go on an orthogonal grid",
+            )
+        )
+    if max(facts.spacing_mm) > 4 * min(facts.spacing_mm) and not grid.is_2d:
+        found.append(Finding("note", "strongly anisotropic voxels", "works in millimetres"))
+    return found
+
+
+def _thinned(image: Image) -> np.ndarray:
+    """About a million voxels of the first channel, evenly spread, as a flat float32 array."""
+    volume = image.data[0]
+    step = max(int(np.ceil((volume.size / 1e6) ** (1 / 3))), 1)
+    return (
+        volume[tuple(slice(None, None, step if n > 8 * step else 1) for n in volume.shape)].astype(np.float32).ravel()
+    )

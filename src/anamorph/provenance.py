@@ -1,0 +1,89 @@
+"""What a result needs to say so that it can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+import anamorph
+from anamorph.image import Image
+
+
+def input_hash(image: Image) -> str:
+    """SHA-256 over dtype, shape, voxel values and affine: the same scan in another container has the same hash."""
+    digest = hashlib.sha256()
+    digest.update(f"{image.data.dtype.newbyteorder('<').str}{image.data.shape}".encode())
+    digest.update(np.ascontiguousarray(image.data).data)
+    digest.update(np.ascontiguousarray(image.grid.affine).data)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that compute or read; torch only if the run loaded it."""
+    found = {"anamorph": anamorph.__version__, "python": platform.python_version()}
+    for package in ("numpy", "numba", "scipy", "nibabel", "SimpleITK"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if "torch" in sys.modules:
+        found["torch"] = str(sys.modules["torch"].__version__)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Operating system, processor family and number of cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"platform": platform.platform(), "processor": platform.machine(), "cpu_count": cores}
+
+
+def describe_run(
+    *,
+    method: str,
+    preset: str,
+    preset_reason: str,
+    settings: dict[str, Any],
+    seed: int,
+    device: str,
+    inputs: dict[str, Image],
+) -> dict[str, Any]:
+    """Everything needed to repeat a registration, as plain values for ``result.json``."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": machine(),
+        "device": device,
+        "method": method,
+        "preset": preset,
+        "preset_reason": preset_reason,
+        "settings": settings,
+        "seed": seed,
+        "inputs": {
+            role: {
+                "name": image.name,
+                "shape": list(image.data.shape),
+                "dtype": image.data.dtype.name,
+                "spacing_mm": [float(s) for s in image.grid.spacing_mm],
+                "affine": image.grid.affine.tolist(),
+                "sha256": input_hash(image),
+            }
+            for role, image in inputs.items()
+        },
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in megabytes of 10^6 bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6

@@ -1,0 +1,160 @@
+"""A method's settings: defaults, then the preset, then what the user asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from anamorph.errors import UserError
+
+GivenSettings = Mapping[str, Any] | Iterable[str] | None
+"""A mapping of names to values, or strings such as ``"search_radius_mm=32"``."""
+
+
+def make_config(method: type, preset: str, given: GivenSettings = None) -> Any:
+    """The config of a method.
+
+    Args:
+        method: a :class:`~anamorph.methods.base.Method` class.
+        preset: one of ``method.presets``, or ``"default"`` for none.
+        given: settings that go before the preset's.
+
+    Raises:
+        UserError: an unknown preset or setting, or a value of the wrong type or out of its range.
+    """
+    config = method.Config  # type: ignore[attr-defined]
+    values = dict(preset_settings(method, preset))
+    values.update(parse_settings(config, given, method.name))  # type: ignore[attr-defined]
+    try:
+        return config(**values)
+    except ValueError as error:
+        raise UserError(f"--set: {error}") from error
+
+
+def preset_settings(method: type, preset: str) -> dict[str, Any]:
+    """What a preset changes.
+
+    Raises:
+        UserError: the method has no such preset.
+    """
+    presets: dict[str, dict[str, Any]] = method.presets  # type: ignore[attr-defined]
+    if preset == "default":
+        return {}
+    if preset not in presets:
+        names = [*presets, "default", "auto"]
+        raise UserError(f"there is no preset '{preset}'{closest(preset, names)}; choose one of: {', '.join(names)}")
+    return presets[preset]
+
+
+def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict[str, Any]:
+    """Check names and bring values to the types of the config's fields.
+
+    Raises:
+        UserError: the setting is unknown or its value has the wrong type.
+    """
+    kinds = get_type_hints(config)
+    names = [field.name for field in dataclasses.fields(config)]
+    pairs = given.items() if isinstance(given, Mapping) else [_split(text) for text in given or ()]
+    values = {}
+    for key, value in pairs:
+        if key not in names:
+            raise UserError(
+                f"method '{method_name}' has no setting '{key}'{closest(key, names)}; it has: {', '.join(names)}"
+            )
+        try:
+            values[key] = coerce(value, kinds[key])
+        except ValueError:
+            raise UserError(f"setting {key} must be {describe_kind(kinds[key])}, not {value!r}") from None
+    return values
+
+
+def coerce(value: Any, kind: Any) -> Any:
+    """Bring a value, often text of the command line, to the type of a field.
+
+    Raises:
+        ValueError: it cannot be read as that type.
+    """
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        for option in options:
+            if str(option) == str(value):
+                return option
+        raise ValueError(value)
+    if origin in (Union, types.UnionType):
+        return _coerce_union(value, options)
+    if origin is tuple:
+        return _coerce_tuple(value, options)
+    if kind is bool:
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
+        if str(value).lower() not in words:
+            raise ValueError(value)
+        return words[str(value).lower()]
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if kind is int:
+        if float(value) != int(float(value)):
+            raise ValueError(value)
+        return int(float(value))
+    if kind is float:
+        return float(value)
+    return str(value)
+
+
+def _coerce_union(value: Any, options: tuple[Any, ...]) -> Any:
+    if types.NoneType in options and (value is None or str(value).lower() == "none"):
+        return None
+    for option in options:
+        if option is not types.NoneType:
+            try:
+                return coerce(value, option)
+            except ValueError:
+                continue
+    raise ValueError(value)
+
+
+def _coerce_tuple(value: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
+    parts = [part.strip() for part in value.strip("()[] ").split(",")] if isinstance(value, str) else list(value)
+    if len(options) == 2 and options[1] is Ellipsis:
+        return tuple(coerce(part, options[0]) for part in parts)
+    if len(parts) != len(options):
+        raise ValueError(value)
+    return tuple(coerce(part, option) for part, option in zip(parts, options, strict=True))
+
+
+def describe_kind(kind: Any) -> str:
+    """How messages and tables name a type."""
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + "|".join(map(str, options))
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if option is types.NoneType else describe_kind(option) for option in options)
+    if origin is tuple:
+        if len(options) == 2 and options[1] is Ellipsis:
+            return f"a list such as 4,2,1, each {describe_kind(options[0])}"
+        return f"{len(options)} values, each {describe_kind(options[0])}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` when a name is near, else nothing."""
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise UserError(f"--set wants key=value, not '{text}'")
+    return key.strip(), value.strip()
