@@ -1,0 +1,235 @@
+"""The pictures of a report, made from slices alone: no volume is copied or filtered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from anamorph.image import Image, Labels
+from anamorph.image.background import background_value, looks_like_ct
+from anamorph.report import maps
+from anamorph.report.encode import data_uri
+from anamorph.report.focus import focus_voxel
+from anamorph.report.lines import deformed_grid, outline
+from anamorph.report.overlays import checkerboard, fuse
+from anamorph.report.pair_report import PairReport
+from anamorph.report.palette import label_colour
+from anamorph.report.views import View, columns, orthogonal_views
+from anamorph.report.window import ct_window, robust_window, to_grey
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One picture of a view; ``mode`` and ``side`` say when the page shows it."""
+
+    source: str
+    mode: str = ""
+    side: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One SVG path over a view, in mm."""
+
+    path: str
+    kind: str
+    colour: str = ""
+
+
+@dataclass
+class Figure:
+    """One view with everything that is drawn on it."""
+
+    view: View
+    layers: list[Layer] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The same kind of picture in all views; ``columns`` is how they are arranged."""
+
+    title: str
+    caption: str
+    columns: list[list[Figure]]
+    scale: maps.ColourScale | None = None
+    unit: str = ""
+    folds: bool = False
+
+
+Grey = dict[str, np.ndarray]
+
+
+def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel]]:
+    """The before/after viewer, and the panels of maps that the report has."""
+    assert report.warped is not None
+    grey = _grey_slices(report, views)
+    figures = {view.name: Figure(view, _layers(grey[view.name], view)) for view in views}
+    ranks = _label_ranks(report)
+    for view in views:
+        for labels, kind in (
+            (report.fixed_labels, "fixed"),
+            (report.moving_labels, "before"),
+            (report.warped_labels, "after"),
+        ):
+            if labels is not None:
+                figures[view.name].lines += _outlines(labels, view, kind, ranks)
+    arrangement = columns(views)
+    viewer = Panel("", "", [[figures[view.name] for view in column] for column in arrangement])
+    return viewer, _map_panels(report, arrangement, grey)
+
+
+def inputs(report: PairReport) -> list[Panel]:
+    """Both scans, each on its own grid: what can be shown when there is no transform."""
+    panels = []
+    for role, image, labels in (
+        ("Fixed", report.fixed, report.fixed_labels),
+        ("Moving", report.moving, report.moving_labels),
+    ):
+        views = orthogonal_views(image.grid, focus_voxel(image, labels))
+        slices = {view.name: view.take(image.data[0]) for view in views}
+        window = ct_window(slices.values()) if looks_like_ct(image) else robust_window(slices.values())
+        figures = {
+            view.name: Figure(view, [Layer(data_uri(to_grey(slices[view.name], window)))]) for view in views
+        }
+        arranged = [[figures[view.name] for view in column] for column in columns(views)]
+        panels.append(Panel(f"{role} scan", f"{image.name}: {image.grid!r}", arranged))
+    return panels
+
+
+def _grey_slices(report: PairReport, views: list[View]) -> dict[str, Grey]:
+    """Fixed, moving before and moving after per view, as 8-bit grey in one window per scan (per pair for CT)."""
+    assert report.warped is not None
+    fill = background_value(report.moving)
+    raw = {
+        view.name: {
+            "fixed": view.take_image(report.fixed),
+            "before": view.take_image(report.moving, fill=fill),
+            "after": view.take_image(report.warped),
+        }
+        for view in views
+    }
+    if looks_like_ct(report.fixed) and looks_like_ct(report.moving):
+        shared = ct_window([part for slices in raw.values() for part in (slices["fixed"], slices["after"])])
+        windows = dict.fromkeys(("fixed", "before", "after"), shared)
+    else:
+        windows = {kind: robust_window([slices[kind] for slices in raw.values()]) for kind in ("fixed", "after")}
+        windows["before"] = windows["after"]
+    return {
+        name: {kind: to_grey(values, windows[kind]) for kind, values in slices.items()} for name, slices in raw.items()
+    }
+
+
+def _layers(grey: Grey, view: View) -> list[Layer]:
+    fixed = grey["fixed"]
+    layers = []
+    for side in ("before", "after"):
+        layers += [
+            Layer(data_uri(fuse(fixed, grey[side])), "overlay", side),
+            Layer(data_uri(checkerboard(fixed, grey[side], view.pixel_mm)), "checkerboard", side),
+        ]
+    return [*layers, Layer(data_uri(fixed), "side", "before"), Layer(data_uri(grey["after"]), "side", "after")]
+
+
+def _label_ranks(report: PairReport) -> dict[int, int]:
+    present = report.fixed_labels.present() if report.fixed_labels is not None else []
+    return {name: rank for rank, name in enumerate(present)}
+
+
+def _outlines(labels: Labels, view: View, kind: str, ranks: dict[int, int]) -> list[Line]:
+    shown = view.take_image(labels, "nearest")
+    names = [int(name) for name in np.unique(shown) if int(name) in ranks]
+    return [Line(outline(shown == name, view), kind, label_colour(ranks[name])) for name in names]
+
+
+def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[str, Grey]) -> list[Panel]:
+    views = [view for column in arrangement for view in column]
+    panels = []
+    if report.displacement is not None:
+        panels += [_grid_panel(report.displacement.disp_vox, arrangement, grey)]
+        size = {view.name: _magnitude_mm(report.displacement.disp_vox, view) for view in views}
+        panels += [
+            _painted(
+                "Displacement",
+                "Distance between a fixed point and where it is found in the moving scan.",
+                arrangement,
+                size,
+                grey,
+                maps.magnitude_scale(list(size.values()), "viridis", 1.0),
+                "mm",
+            )
+        ]
+    if report.jacobian is not None:
+        determinant = {view.name: view.take(report.jacobian) for view in views}
+        panels += [
+            _painted(
+                "Change of volume (det J)",
+                "White: same volume. Red: larger in the moving scan, blue: smaller. Green: folded (det J ≤ 0).",
+                arrangement,
+                determinant,
+                grey,
+                maps.jacobian_scale(list(determinant.values())),
+                "×",
+                folds=True,
+            )
+        ]
+    if report.inverse_consistency_mm is not None:
+        error = {view.name: view.take(report.inverse_consistency_mm) for view in views}
+        panels += [
+            _painted(
+                "Inverse consistency",
+                "Distance after mapping to the moving scan and back. Grey: mapped outside the moving scan.",
+                arrangement,
+                error,
+                grey,
+                maps.magnitude_scale(list(error.values()), "magma", 0.5),
+                "mm",
+            )
+        ]
+    return panels
+
+
+def _grid_panel(disp_vox: np.ndarray, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
+    arranged, distances = [], set()
+    for column in arrangement:
+        arranged.append([])
+        for view in column:
+            path, distance_mm = deformed_grid(disp_vox, view)
+            distances.add(f"{distance_mm:g}")
+            picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))
+            arranged[-1].append(Figure(view, [picture], [Line(path, "grid")]))
+    caption = f"A regular grid ({' or '.join(sorted(distances))} mm) on the moving scan, warped with it."
+    return Panel("Deformed grid", caption, arranged)
+
+
+def _magnitude_mm(disp_vox: np.ndarray, view: View) -> np.ndarray:
+    parts = np.stack([view.take(disp_vox[axis]) for axis in range(3)], axis=-1)
+    return np.linalg.norm(parts @ view.grid.affine[:3, :3].T.astype(np.float32), axis=-1)
+
+
+def _painted(
+    title: str,
+    caption: str,
+    arrangement: list[list[View]],
+    values: dict[str, np.ndarray],
+    grey: dict[str, Grey],
+    scale: maps.ColourScale,
+    unit: str,
+    folds: bool = False,
+) -> Panel:
+    def figure(view: View) -> Figure:
+        picture = scale.paint(values[view.name], grey[view.name]["fixed"])
+        if folds:
+            picture = maps.mark_folds(picture, values[view.name])
+        return Figure(view, [Layer(data_uri(picture, quality=90))])
+
+    return Panel(title, caption, [[figure(v) for v in column] for column in arrangement], scale, unit, folds)
+
+
+def report_views(report: PairReport) -> list[View]:
+    """The views of a report, through the places that matter."""
+    image: Image = report.fixed
+    return orthogonal_views(
+        image.grid, focus_voxel(image, report.fixed_labels, report.fixed_points, report.displacement)
+    )

@@ -1,0 +1,66 @@
+"""Lines drawn over a view: paths of an SVG whose unit is the millimetre, so they stay sharp at any size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anamorph.report.views import View
+
+GRID_LINES = 24
+_GRID_SAMPLES = 128
+
+
+def outline(mask: np.ndarray, view: View) -> str:
+    """Outline of a ``(rows, columns)`` mask."""
+    import contourpy
+
+    padded = np.pad(mask, 1).astype(np.float32)
+    lines = contourpy.contour_generator(z=padded).lines(0.5)
+    height, width = view.pixel_mm
+    return "".join(_path((_corners(line) - 0.5) * (width, height), closed=True) for line in lines)
+
+
+def deformed_grid(disp_vox: np.ndarray, view: View) -> tuple[str, float]:
+    """How a regular grid drawn on the moving scan looks once it is warped: lines of equal moving position.
+
+    Args:
+        disp_vox: ``(3, I, J, K)`` fixed-to-moving displacement in voxels of the view's grid.
+        view: the slice.
+
+    Returns:
+        The path and the distance of the lines in mm.
+    """
+    import contourpy
+
+    rows, columns = view.pixels
+    height, width = view.pixel_mm
+    step = max(1, round(rows / _GRID_SAMPLES)), max(1, round(columns / _GRID_SAMPLES))
+    y, x = (np.arange(0, n, s) + 0.5 for n, s in zip(view.pixels, step, strict=True))
+    moved_x, moved_y = (u[:: step[0], :: step[1]] for u in view.screen_displacement_mm(disp_vox))
+    distance_mm = _round_distance(max(view.height_mm, view.width_mm) / GRID_LINES)
+    path = ""
+    for position in (x[None] * width + moved_x, y[:, None] * height + moved_y):
+        generator = contourpy.contour_generator(x * width, y * height, position)
+        levels = np.arange(np.ceil(position.min() / distance_mm), np.floor(position.max() / distance_mm) + 1)
+        for line in (line for level in levels for line in generator.lines(level * distance_mm)):
+            path += _path(np.asarray(line), closed=False)
+    return path, distance_mm
+
+
+def _round_distance(distance_mm: float) -> float:
+    """The nearest larger 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(distance_mm))
+    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= distance_mm))
+
+
+def _corners(line: np.ndarray) -> np.ndarray:
+    """A closed line without the points on its straight runs."""
+    points = np.asarray(line)[:-1]
+    ahead, behind = np.roll(points, -1, axis=0) - points, points - np.roll(points, 1, axis=0)
+    return points[np.abs(ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]) > 1e-9]
+
+
+def _path(points_mm: np.ndarray, closed: bool) -> str:
+    if len(points_mm) < 2:
+        return ""
+    return "M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in points_mm) + ("Z" if closed else "")

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.geometry import Grid
+from anamorph.geometry.sampling import Interpolation, sample
+from anamorph.image import Image
+from anamorph.transforms import Affine
+
+# Plane: its normal, then what points to the right and down on the screen, as (world axis, sign) in RAS. Radiological
+# convention: the patient's right is on the left of the screen, anterior up in axial and left in sagittal views.
+_PLANES = {
+    "axial": (2, (0, -1), (1, -1)),
+    "coronal": (1, (0, -1), (2, -1)),
+    "sagittal": (0, (1, -1), (2, -1)),
+}
+_WORTH_STACKING = 1.2  # a row is easier to read, so stacking has to make the views noticeably larger
+_LETTERS = {(0, 1): "R", (0, -1): "L", (1, 1): "A", (1, -1): "P", (2, 1): "S", (2, -1): "I"}
+
+
+@dataclass(frozen=True)
+class View:
+    """One slice of a grid as it is shown: upright, in radiological convention.
+
+    Args:
+        name: axial, coronal or sagittal (the nearest of them for an oblique grid).
+        grid: of the volume.
+        axis: array axis across the slice.
+        index: of the slice along that axis.
+        right: array axis that runs along the screen's rows, and +1 or -1 for its direction to the right.
+        down: the same for the columns.
+        letters: anatomical directions at the left, right, top and bottom edge.
+    """
+
+    name: str
+    grid: Grid
+    axis: int
+    index: int
+    right: tuple[int, int]
+    down: tuple[int, int]
+    letters: tuple[str, str, str, str]
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.grid.shape[self.down[0]], self.grid.shape[self.right[0]]
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Height and width of a pixel."""
+        return float(self.grid.spacing_mm[self.down[0]]), float(self.grid.spacing_mm[self.right[0]])
+
+    @property
+    def height_mm(self) -> float:
+        """Extent from top to bottom."""
+        return self.pixels[0] * self.pixel_mm[0]
+
+    @property
+    def width_mm(self) -> float:
+        """Extent from left to right."""
+        return self.pixels[1] * self.pixel_mm[1]
+
+    @property
+    def slice_grid(self) -> Grid:
+        """The slice as a grid of its own, one voxel thick."""
+        start = np.zeros(3)
+        start[self.axis] = self.index
+        affine = self.grid.affine.copy()
+        affine[:3, 3] = self.grid.voxel_to_world(start)
+        shape = list(self.grid.shape)
+        shape[self.axis] = 1
+        return Grid((shape[0], shape[1], shape[2]), affine)
+
+    def take(self, volume: np.ndarray) -> np.ndarray:
+        """``(rows, columns)`` of an ``(I, J, K)`` volume on the grid, or of one on ``slice_grid``; a view, not a copy."""
+        where: list[int | slice] = [slice(None)] * 3
+        where[self.axis] = self.index if volume.shape[self.axis] > 1 else 0
+        flat = volume[tuple(where)]
+        if self.down[0] > self.right[0]:
+            flat = flat.T
+        return flat[:: self.down[1], :: self.right[1]]
+
+    def take_image(self, image: Image, interpolation: Interpolation = "linear", fill: float = 0.0) -> np.ndarray:
+        """``(rows, columns)`` of the first channel of an image on any grid, read at the world positions of this slice."""
+        if image.grid.matches(self.grid):
+            return self.take(image.data[0])
+        positions = Affine.identity().moving_positions(self.slice_grid, image.grid)
+        return self.take(sample(image.data[:1], positions, interpolation, fill)[0])
+
+    def screen_displacement_mm(self, disp_vox: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parts of a ``(3, I, J, K)`` voxel displacement that point right and down on the screen."""
+        right, down = (
+            self.take(disp_vox[axis]) * (sign * self.grid.spacing_mm[axis]) for axis, sign in (self.right, self.down)
+        )
+        return right, down
+
+
+def orthogonal_views(grid: Grid, centre_vox: tuple[int, int, int]) -> list[View]:
+    """Axial, coronal and sagittal view through a voxel; one view for a 2D image."""
+    import nibabel
+
+    orientation = nibabel.io_orientation(grid.affine)
+    array_axis = {int(world): axis for axis, (world, _) in enumerate(orientation)}
+    sign = {int(world): int(flip) for world, flip in orientation}
+    views = []
+    for name, (normal, right, down) in _PLANES.items():
+        axis = array_axis[normal]
+        letters = tuple(_LETTERS[world, s * d] for world, s in (right, down) for d in (-1, 1))
+        views.append(
+            View(
+                name,
+                grid,
+                axis,
+                centre_vox[axis],
+                (array_axis[right[0]], right[1] * sign[right[0]]),
+                (array_axis[down[0]], down[1] * sign[down[0]]),
+                (letters[0], letters[1], letters[2], letters[3]),
+            )
+        )
+    flat = [view for view in views if min(view.pixels) > 1]
+    return flat or views
+
+
+def columns(views: list[View], box: tuple[float, float] = (930.0, 470.0)) -> list[list[View]]:
+    """Arrange views, all at one scale, so that they are as large as possible within a box (width, height).
+
+    Side by side, or one beside two stacked ones, which suits thick slices.
+    """
+    def scale(arrangement: list[list[View]]) -> float:
+        width = sum(max(view.width_mm for view in column) for column in arrangement)
+        height = max(sum(view.height_mm for view in column) for column in arrangement)
+        return min(box[0] / width, box[1] / height)
+
+    in_a_row = [[view] for view in views]
+    if len(views) != 3:
+        return in_a_row
+    stacked = max(([[view], [other for other in views if other is not view]] for view in views), key=scale)
+    return stacked if scale(stacked) > _WORTH_STACKING * scale(in_a_row) else in_a_row

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from anamorph.image.atomic import atomic_path
+from anamorph.report.pair_report import PairReport
+
+
+def write_report(path: str | os.PathLike[str], report: PairReport) -> None:
+    """Write a report as one HTML file that needs nothing else: pictures, styles and the script are inside.
+
+    Raises:
+        UserError: the file cannot be written.
+        RegistrationFailure: the disk is full.
+    """
+    page = render(report)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(report: PairReport) -> str:
+    """The page as text. Everything that comes from outside (names, settings, messages) is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(_content(report))
+
+
+def _content(report: PairReport) -> dict[str, Any]:
+    from anamorph import __version__
+    from anamorph.report import chart, figures, numbers
+
+    metrics = report.metrics
+    ranks = report.fixed_labels.present() if report.fixed_labels is not None else []
+    content: dict[str, Any] = {
+        "report": report,
+        "version": __version__,
+        "viewer": None,
+        "maps": [],
+        "inputs": [],
+        "tiles": numbers.tiles(metrics, report.timings) if metrics else [],
+        "overview": numbers.overview(metrics) if metrics else [],
+        "label_rows": numbers.label_rows(metrics, {name: rank for rank, name in enumerate(ranks)}) if metrics else [],
+        "checks": [check for check in report.verdict.checks if check.measured is not None],
+        "curves": [c for name, values in report.trace.items() if (c := chart.curve(name, values))],
+        "timings": [(name, f"{s:.2f}", s / max(report.timings.values())) for name, s in report.timings.items()],
+        "geometry": [numbers.geometry_row("fixed", report.fixed), numbers.geometry_row("moving", report.moving)],
+        "settings": list(numbers.flat_rows(report.settings)),
+        "provenance": list(numbers.flat_rows(report.provenance)),
+    }
+    if report.warped is None:
+        content["inputs"] = figures.inputs(report)
+    else:
+        content["viewer"], content["maps"] = figures.comparison(report, figures.report_views(report))
+    return content
