@@ -7,8 +7,7 @@ from numba import njit, prange
 from anamorph.geometry._sampling_numba import corner
 
 f32 = np.float32
-_NEWTON_STEPS = 12
-_FIXED_POINT_STEPS = 60
+_EVALUATIONS = 40
 _LONGEST_STEP_VOX = f32(8)
 _SMALLEST_DETERMINANT = f32(0.05)
 
@@ -86,9 +85,15 @@ def _residual(w, phi, to_mm, r):
     return total
 
 
+@njit(inline="always")
+def _apply(matrix, i, j, k, out):
+    for a in range(3):
+        out[a] = matrix[a, 0] * i + matrix[a, 1] * j + matrix[a, 2] * k + matrix[a, 3]
+
+
 @njit(parallel=True, cache=True)
 def invert_displacement(disp_vox, to_target, start, from_solution, to_mm, tolerance_mm, out, residual_mm):
-    """Solve ``z + u(z) = to_target y`` for every voxel y of the output by Newton's method.
+    """Solve ``z + u(z) = to_target y`` for every voxel y of the output by Newton's method with backtracking.
 
     Along a row each voxel continues from its neighbour's solution and derivative, so that one or two evaluations do.
     ``start`` (4x4) gives the first guess from y, ``from_solution`` (4x4) takes z to the output's voxels.
@@ -100,48 +105,54 @@ def invert_displacement(disp_vox, to_target, start, from_solution, to_mm, tolera
         w = np.empty(3, np.float32)
         z = np.empty(3, np.float32)
         best = np.empty(3, np.float32)
+        solution = np.empty(3, np.float32)
         phi = np.empty(3, np.float32)
         r = np.empty(3, np.float32)
         step = np.empty(3, np.float32)
         jac = np.empty((3, 3), np.float32)
-        known = False
+        solved = False
         for k in range(nk):
-            for a in range(3):
-                w[a] = to_target[a, 0] * i + to_target[a, 1] * j + to_target[a, 2] * k + to_target[a, 3]
-            if not known:
-                for a in range(3):
-                    z[a] = start[a, 0] * i + start[a, 1] * j + start[a, 2] * k + start[a, 3]
-                _map_and_jacobian(disp_vox, z, phi, jac)
-            error = _residual(w, phi, to_mm, r)
-            lowest = error
-            best[0], best[1], best[2] = z[0], z[1], z[2]
-            for _ in range(_NEWTON_STEPS):
-                if error <= limit:
-                    break
-                _newton_step(jac, r, step)
-                for a in range(3):
-                    z[a] += step[a]
-                _map_and_jacobian(disp_vox, z, phi, jac)
+            _apply(to_target, i, j, k, w)
+            lowest = f32(np.inf)
+            # From the neighbour's solution; if that fails or there is none, from the first guess.
+            for attempt in range(0 if solved else 1, 2):
+                if attempt == 1:
+                    _apply(start, i, j, k, z)
+                    _map_and_jacobian(disp_vox, z, phi, jac)
                 error = _residual(w, phi, to_mm, r)
+                best[0], best[1], best[2] = z[0], z[1], z[2]
+                better = True
+                for _ in range(_EVALUATIONS):
+                    if error <= limit:
+                        break
+                    if better:
+                        _newton_step(jac, r, step)
+                    else:
+                        step[0], step[1], step[2] = f32(0.5) * step[0], f32(0.5) * step[1], f32(0.5) * step[2]
+                    z[0], z[1], z[2] = best[0] + step[0], best[1] + step[1], best[2] + step[2]
+                    _map_and_jacobian(disp_vox, z, phi, jac)
+                    trial = _residual(w, phi, to_mm, r)
+                    better = trial < error
+                    if better:
+                        error = trial
+                        best[0], best[1], best[2] = z[0], z[1], z[2]
                 if error < lowest:
                     lowest = error
-                    best[0], best[1], best[2] = z[0], z[1], z[2]
-            known = error <= limit
-            if not known:
-                # Newton is lost where the map hardly inverts: small steps from the first guess find the best there is.
-                for a in range(3):
-                    z[a] = start[a, 0] * i + start[a, 1] * j + start[a, 2] * k + start[a, 3]
-                for _ in range(_FIXED_POINT_STEPS):
+                    solution[0], solution[1], solution[2] = best[0], best[1], best[2]
+                solved = error <= limit
+                if solved:
+                    break
+            if not solved:
+                # Near a fold Newton stalls in a local minimum; steps along the mismatch may climb out of it.
+                _apply(start, i, j, k, z)
+                for _ in range(_EVALUATIONS):
                     _map_and_jacobian(disp_vox, z, phi, jac)
                     error = _residual(w, phi, to_mm, r)
                     if error < lowest:
                         lowest = error
-                        best[0], best[1], best[2] = z[0], z[1], z[2]
-                    if error <= limit:
-                        break
-                    for a in range(3):
-                        z[a] += f32(0.5) * r[a]
+                        solution[0], solution[1], solution[2] = z[0], z[1], z[2]
+                    z[0], z[1], z[2] = z[0] + f32(0.5) * r[0], z[1] + f32(0.5) * r[1], z[2] + f32(0.5) * r[2]
             residual_mm[i, j, k] = np.sqrt(lowest)
             for a in range(3):
                 m = from_solution
-                out[a, i, j, k] = m[a, 0] * best[0] + m[a, 1] * best[1] + m[a, 2] * best[2] + m[a, 3]
+                out[a, i, j, k] = m[a, 0] * solution[0] + m[a, 1] * solution[1] + m[a, 2] * solution[2] + m[a, 3]
