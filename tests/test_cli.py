@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from anamorph.cli.main import app
+from anamorph.methods import METHODS
+
+SHAPE = (20, 24, 16)
+FIXED_AFFINE = np.array([[-2.0, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
+SHIFT = np.array([6.0, -8.0, 9.0])  # RAS mm, whole voxels of the moving grid
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "stub", "stub_method:Stub")
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The same scan and labels twice, the moving one carried elsewhere by its header."""
+    data = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:9, 6:12, 4:9] = 1
+    labels[12:15, 14:20, 8:12] = 3
+    moved = FIXED_AFFINE.copy()
+    moved[:3, 3] += SHIFT
+    for name, affine in (("fixed", FIXED_AFFINE), ("moving", moved)):
+        nibabel.Nifti1Image(data, affine).to_filename(tmp_path / f"{name}.nii.gz")
+        nibabel.Nifti1Image(labels, affine).to_filename(tmp_path / f"{name}_labels.nii.gz")
+    (tmp_path / "fixed.csv").write_text("label,x_ras,y_ras,z_ras\na,0,0,0\nb,-10,5,3\n")
+    (tmp_path / "moving.csv").write_text("label,x_lps,y_lps,z_lps\nb,4,3,12\na,-6,8,9\n")
+    return tmp_path
+
+
+@pytest.fixture
+def registered(files: Path) -> Path:
+    run(
+        *("register", files / "fixed.nii.gz", files / "moving.nii.gz", "-o", files / "out", "--method", "stub"),
+        *("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "moving_labels.nii.gz"),
+        *("--fixed-points", files / "fixed.csv", "--moving-points", files / "moving.csv", "--composite"),
+    )
+    return files / "out"
+
+
+def values(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def test_register_writes_everything_the_issue_lists(registered: Path, files: Path):
+    assert {path.name for path in registered.iterdir()} == {
+        *("warped.nii.gz", "warped_labels.nii.gz", "fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz"),
+        *("fixed_to_moving.h5", "moving_to_fixed.h5", "jacobian.nii.gz", "inverse_consistency_mm.nii.gz"),
+        *("result.json", "report.html"),
+    }
+    warped = nibabel.load(registered / "warped.nii.gz")
+    assert warped.get_data_dtype() == np.int16
+    np.testing.assert_allclose(warped.affine, FIXED_AFFINE)
+    np.testing.assert_array_equal(values(registered / "warped.nii.gz"), values(files / "fixed.nii.gz"))
+    np.testing.assert_array_equal(values(registered / "warped_labels.nii.gz"), values(files / "fixed_labels.nii.gz"))
+    np.testing.assert_allclose(values(registered / "jacobian.nii.gz"), 1, atol=1e-5)
+    np.testing.assert_allclose(values(registered / "inverse_consistency_mm.nii.gz"), 0, atol=1e-4)
+
+
+def test_fields_are_itk_displacements_in_lps(registered: Path):
+    field = nibabel.load(registered / "fixed_to_moving.nii.gz")
+    assert field.header["intent_code"] == 1007
+    assert field.shape == (*SHAPE, 1, 3)
+    np.testing.assert_allclose(np.asarray(field.dataobj)[3, 4, 5, 0], SHIFT * [-1, -1, 1], atol=1e-5)
+    back = np.asarray(nibabel.load(registered / "moving_to_fixed.nii.gz").dataobj)
+    np.testing.assert_allclose(back[3, 4, 5, 0], SHIFT * [1, 1, -1], atol=1e-5)
+
+
+def test_simpleitk_resamples_to_the_same_scan(registered: Path, files: Path):
+    fixed, moving = (sitk.ReadImage(str(files / f"{name}.nii.gz")) for name in ("fixed", "moving"))
+    field = sitk.ReadImage(str(registered / "fixed_to_moving.nii.gz"), sitk.sitkVectorFloat64)
+    transforms = sitk.DisplacementFieldTransform(field), sitk.ReadTransform(str(registered / "fixed_to_moving.h5"))
+    ours = sitk.GetArrayFromImage(sitk.ReadImage(str(registered / "warped.nii.gz")))
+    for transform in transforms:
+        theirs = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
+        inner = (slice(1, -1),) * 3
+        np.testing.assert_allclose(sitk.GetArrayFromImage(theirs)[inner], ours[inner], atol=1)
+
+
+def test_result_says_what_was_measured(registered: Path):
+    record = json.loads((registered / "result.json").read_text())
+    metrics = record["metrics"]
+    assert metrics["before"]["mean_tre_mm"] == pytest.approx(np.linalg.norm(SHIFT))
+    assert metrics["after"]["mean_tre_mm"] == pytest.approx(0, abs=1e-4)
+    assert metrics["before"]["mean_dice"] < 0.5
+    assert metrics["after"]["dice"] == {"1": 1.0, "3": 1.0}
+    assert metrics["jacobian"]["folding_percent"] == 0
+    assert record["status"] == record["verdict"]["status"]
+    assert set(record["timings_s"]) >= {"reading", "registration", "evaluation", "writing", "total"}
+    assert len(record["provenance"]["inputs"]["fixed"]["sha256"]) == 64
+    check = record["direction_check"]
+    centre = FIXED_AFFINE[:3, :3] @ ((np.array(SHAPE) - 1) / 2) + FIXED_AFFINE[:3, 3]
+    np.testing.assert_allclose(check["fixed_centre_ras_mm"], centre)
+    np.testing.assert_allclose(check["maps_to_moving_ras_mm"], centre + SHIFT)
+    np.testing.assert_allclose(check["maps_to_moving_lps_mm"], (centre + SHIFT) * [-1, -1, 1])
+
+
+def test_labels_on_another_grid_are_resampled_on_request(files: Path):
+    coarse = values(files / "moving_labels.nii.gz")[::2, ::2, ::2]
+    affine = nibabel.load(files / "moving.nii.gz").affine @ np.diag([2.0, 2, 2, 1])
+    nibabel.Nifti1Image(coarse, affine).to_filename(files / "coarse.nii.gz")
+    arguments = ["register", files / "fixed.nii.gz", files / "moving.nii.gz", "-o", files / "out", "--method", "stub"]
+    run(*arguments, "--moving-labels", files / "coarse.nii.gz", "--resample")
+    warped = values(files / "out" / "warped_labels.nii.gz")
+    assert warped.shape == SHAPE
+    truth = values(files / "fixed_labels.nii.gz")
+    assert 2 * ((warped == 3) & (truth == 3)).sum() / ((warped == 3).sum() + (truth == 3).sum()) > 0.6
+
+
+def test_quiet_prints_nothing(files: Path):
+    arguments = ["register", files / "fixed.nii.gz", files / "moving.nii.gz", "-o", files / "out", "--method", "stub"]
+    assert run(*arguments, "--quiet") == ""
+    told = run(*arguments, "--overwrite")
+    assert "method stub, preset small-mr (MR of a small field of view (40 x 48 x 48 mm))" in told
+    assert f"report: {files / 'out' / 'report.html'}" in told
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(files: Path):
+    before = sorted(files.iterdir())
+    arguments = ["register", files / "fixed.nii.gz", files / "moving.nii.gz", "-o", files / "out", "--method", "stub"]
+    plan = run(*arguments, "--dry-run", "--set", "gain=0.25")
+    assert sorted(files.iterdir()) == before
+    assert "small-mr" in plan
+    assert "0.25" in plan
+    assert "about 350 MB at the peak" in plan
+
+
+def test_apply_to_images_labels_and_points_at_once(registered: Path, files: Path):
+    field = registered / "fixed_to_moving.nii.gz"
+    inputs = files / "moving.nii.gz", files / "moving_labels.nii.gz", files / "fixed.csv"
+    told = run("apply", field, "--to", *inputs, "-o", files / "applied")
+    np.testing.assert_array_equal(values(files / "applied" / "moving.nii.gz"), values(files / "fixed.nii.gz"))
+    labels = files / "applied" / "moving_labels.nii.gz"
+    np.testing.assert_array_equal(values(labels), values(files / "fixed_labels.nii.gz"))
+    rows = (files / "applied" / "fixed.csv").read_text().splitlines()
+    assert rows[0] == "label,x_ras,y_ras,z_ras"
+    np.testing.assert_allclose([float(v) for v in rows[1].split(",")[1:]], SHIFT, atol=1e-4)
+    assert "the first: RAS (0.00, 0.00, 0.00) -> RAS (6.00, -8.00, 9.00) mm" in told
+    assert "moving_labels.nii.gz: labels on" in told
+
+
+def test_apply_on_another_grid(registered: Path, files: Path):
+    small = nibabel.Nifti1Image(values(files / "fixed.nii.gz")[4:14, :20], FIXED_AFFINE @ translation(4))
+    small.to_filename(files / "small.nii.gz")
+    target = files / "warped.nii.gz"
+    field = registered / "fixed_to_moving.nii.gz"
+    run("apply", field, "--to", files / "moving.nii.gz", "-o", target, "--like", files / "small.nii.gz")
+    np.testing.assert_array_equal(values(target), values(files / "fixed.nii.gz")[4:14, :20])
+
+
+def translation(i: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[0, 3] = i
+    return matrix
+
+
+def test_convert_to_learn2reg_and_back(registered: Path, files: Path):
+    field, npz = registered / "fixed_to_moving.nii.gz", files / "disp.npz"
+    run("convert", field, "-o", npz, "--fixed", files / "fixed.nii.gz", "--to", "learn2reg-npz")
+    back = files / "back.nii.gz"
+    run("convert", npz, "-o", back, "--fixed", files / "fixed.nii.gz")
+    np.testing.assert_allclose(values(back), values(field), atol=1e-3)
+
+
+def test_convert_an_affine_needs_no_grid(files: Path):
+    shift = sitk.TranslationTransform(3, (4.0, 0.0, -2.0))
+    sitk.WriteTransform(shift, str(files / "shift.tfm"))
+    run("convert", files / "shift.tfm", "-o", files / "shift.h5")
+    mapped = sitk.ReadTransform(str(files / "shift.h5")).TransformPoint((1.0, 2.0, 3.0))
+    np.testing.assert_allclose(mapped, (5, 2, 1))
+
+
+def test_inspect_for_people_and_machines(files: Path):
+    paths = [files / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels", "moving_labels")]
+    told = run("inspect", *paths)
+    assert "20 x 24 x 16, int16" in told
+    assert "LPS" in told
+    content = json.loads(run("inspect", "--json", *paths))
+    assert [one["modality"] for one in content["files"]] == ["mr", "mr", "mask-like", "mask-like"]
+    scan, labels, other_labels = content["relations"]
+    overlap = np.prod((np.array(SHAPE) * [2, 2, 3] - np.abs(SHIFT)) / (np.array(SHAPE) * [2, 2, 3]))
+    assert scan["overlap_percent"] == pytest.approx(100 * overlap, abs=3)
+    assert scan["preset"] == "small-mr"
+    assert labels["same_grid"] is True
+    assert other_labels["header_mismatch_mm"] == pytest.approx(np.linalg.norm(SHIFT), abs=1e-3)
+    assert "unless --resample is given" in other_labels["action"]
+
+
+def test_methods_lists_every_setting():
+    assert "aligns centres" in run("methods")
+    told = run("methods", "stub")
+    for name in ("init", "gain", "rounds", "levels", "fail"):
+        assert name in told
+    assert "one of none|translation" in told
+    assert "rounds=5" in told
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys; from anamorph.cli.main import app\n"
+        "heavy = {'torch', 'numba', 'scipy', 'SimpleITK', 'nibabel', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    start = time.perf_counter()
+    told = subprocess.run(
+        [sys.executable, "-m", "anamorph", "register", "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    assert time.perf_counter() - start < 1.5
+    assert "--fixed-labels" in told
