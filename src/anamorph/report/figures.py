@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.image import Image, Labels
 from anamorph.image.background import background_value, looks_like_ct
 from anamorph.report import maps
@@ -66,7 +67,7 @@ def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel
     assert report.warped is not None
     grey = _grey_slices(report, views)
     figures = {view.name: Figure(view, _layers(grey[view.name], view)) for view in views}
-    ranks = _label_ranks(report)
+    ranks = label_ranks(report)
     for view in views:
         for labels, kind in (
             (report.fixed_labels, "fixed"),
@@ -76,7 +77,9 @@ def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel
             if labels is not None:
                 figures[view.name].lines += _outlines(labels, view, kind, ranks)
     arrangement = columns(views)
-    viewer = Panel("", "", [[figures[view.name] for view in column] for column in arrangement])
+    overlap = any(report.moving.grid.contains(_sites_mm(view)).any() for view in views)
+    caption = "" if overlap else "Before: the headers place the two scans apart, so the moving scan is not in view."
+    viewer = Panel("", caption, [[figures[view.name] for view in column] for column in arrangement])
     return viewer, _map_panels(report, arrangement, grey)
 
 
@@ -90,11 +93,9 @@ def inputs(report: PairReport) -> list[Panel]:
         views = orthogonal_views(image.grid, focus_voxel(image, labels))
         slices = {view.name: view.take(image.data[0]) for view in views}
         window = ct_window(slices.values()) if looks_like_ct(image) else robust_window(slices.values())
-        figures = {
-            view.name: Figure(view, [Layer(data_uri(to_grey(slices[view.name], window)))]) for view in views
-        }
+        figures = {view.name: Figure(view, [Layer(data_uri(to_grey(slices[view.name], window)))]) for view in views}
         arranged = [[figures[view.name] for view in column] for column in columns(views)]
-        panels.append(Panel(f"{role} scan", f"{image.name}: {image.grid!r}", arranged))
+        panels.append(Panel(f"{role} scan", image.name, arranged))
     return panels
 
 
@@ -132,9 +133,16 @@ def _layers(grey: Grey, view: View) -> list[Layer]:
     return [*layers, Layer(data_uri(fixed), "side", "before"), Layer(data_uri(grey["after"]), "side", "after")]
 
 
-def _label_ranks(report: PairReport) -> dict[int, int]:
-    present = report.fixed_labels.present() if report.fixed_labels is not None else []
-    return {name: rank for rank, name in enumerate(present)}
+def label_ranks(report: PairReport) -> dict[int, int]:
+    """Which colour each label of the fixed scan has."""
+    present = voxel_counts(report.fixed_labels.data[0]) if report.fixed_labels is not None else {}
+    return {name: rank for rank, name in enumerate(sorted(present))}
+
+
+def _sites_mm(view: View) -> np.ndarray:
+    """World positions spread over a slice."""
+    axes = [np.linspace(0, n - 1, min(n, 40)) for n in view.slice_grid.shape]
+    return view.slice_grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
 
 
 def _outlines(labels: Labels, view: View, kind: str, ranks: dict[int, int]) -> list[Line]:
@@ -191,7 +199,8 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
 
 
 def _grid_panel(disp_vox: np.ndarray, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
-    arranged, distances = [], set()
+    arranged: list[list[Figure]] = []
+    distances = set()
     for column in arrangement:
         arranged.append([])
         for view in column:

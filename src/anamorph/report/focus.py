@@ -18,7 +18,7 @@ def focus_voxel(
     points: Points | None = None,
     displacement: Displacement | None = None,
 ) -> Voxel:
-    """The voxel of an image through which to cut it: amid the labels, else the landmarks, else where structure moves."""
+    """The voxel through which to cut an image: amid the labels, else the landmarks, else where structure moves."""
     if labels is not None and (found := _amid_labels(labels)) is not None:
         return _nearest(image.grid, labels.grid.voxel_to_world(found))
     if points is not None and len(points):

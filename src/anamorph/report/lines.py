@@ -17,7 +17,7 @@ def outline(mask: np.ndarray, view: View) -> str:
     padded = np.pad(mask, 1).astype(np.float32)
     lines = contourpy.contour_generator(z=padded).lines(0.5)
     height, width = view.pixel_mm
-    return "".join(_path((_corners(line) - 0.5) * (width, height), closed=True) for line in lines)
+    return "".join(_path((_corners(np.asarray(line)) - 0.5) * (width, height), closed=True) for line in lines)
 
 
 def deformed_grid(disp_vox: np.ndarray, view: View) -> tuple[str, float]:
@@ -55,7 +55,7 @@ def _round_distance(distance_mm: float) -> float:
 
 def _corners(line: np.ndarray) -> np.ndarray:
     """A closed line without the points on its straight runs."""
-    points = np.asarray(line)[:-1]
+    points = line[:-1]
     ahead, behind = np.roll(points, -1, axis=0) - points, points - np.roll(points, 1, axis=0)
     return points[np.abs(ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]) > 1e-9]
 

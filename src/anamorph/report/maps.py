@@ -40,7 +40,7 @@ class ColourScale:
     def css_gradient(self, stops: int = 17) -> str:
         """The colour bar as a CSS background."""
         colours = self._table()[np.linspace(0, 255, stops).astype(int)]
-        return f"linear-gradient(to right,{','.join('#%02x%02x%02x' % tuple(c) for c in colours)})"
+        return f"linear-gradient(to right,{','.join('#' + bytes(colour).hex() for colour in colours)})"
 
     def ticks(self) -> tuple[str, str, str]:
         """Numbers at the start, the middle and the end of the colour bar."""
@@ -57,7 +57,7 @@ class ColourScale:
 
 
 def magnitude_scale(slices: Sequence[np.ndarray], name: str, smallest_range: float) -> ColourScale:
-    """From zero to about the largest number; starts higher when all numbers are large, as after a shift of everything."""
+    """From zero to about the largest number; starts higher when all are large, as after a shift of everything."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
     if values.size == 0:
         return ColourScale(name, 0.0, smallest_range)

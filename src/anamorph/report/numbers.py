@@ -56,9 +56,7 @@ def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     if after.similarity is not None:
         found.append(Tile("Similarity", text(after.similarity, 3), "", text(before.similarity, 3)))
     folding = metrics.jacobian["folding_percent"]
-    found.append(
-        Tile("Folding", text(folding, 3 if 0 < folding < 0.1 else 2), "%", note="of voxels have det J ≤ 0")
-    )
+    found.append(Tile("Folding", text(folding, 3 if 0 < folding < 0.1 else 2), "%", note="of voxels have det J ≤ 0"))
     found.append(
         Tile(
             "Inverse consistency",

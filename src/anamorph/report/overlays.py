@@ -4,7 +4,7 @@ import numpy as np
 
 
 def fuse(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Two 8-bit grey slices as one ``(rows, columns, 3)`` picture: fixed green, moving magenta, grey where they agree."""
+    """Two 8-bit grey slices as ``(rows, columns, 3)`` colours: fixed green, moving magenta, grey where they agree."""
     return np.stack([moving, fixed, moving], axis=-1)
 
 

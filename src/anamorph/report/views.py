@@ -74,7 +74,7 @@ class View:
         return Grid((shape[0], shape[1], shape[2]), affine)
 
     def take(self, volume: np.ndarray) -> np.ndarray:
-        """``(rows, columns)`` of an ``(I, J, K)`` volume on the grid, or of one on ``slice_grid``; a view, not a copy."""
+        """``(rows, columns)`` of an ``(I, J, K)`` volume on the grid or on ``slice_grid``; a view, not a copy."""
         where: list[int | slice] = [slice(None)] * 3
         where[self.axis] = self.index if volume.shape[self.axis] > 1 else 0
         flat = volume[tuple(where)]
@@ -83,7 +83,7 @@ class View:
         return flat[:: self.down[1], :: self.right[1]]
 
     def take_image(self, image: Image, interpolation: Interpolation = "linear", fill: float = 0.0) -> np.ndarray:
-        """``(rows, columns)`` of the first channel of an image on any grid, read at the world positions of this slice."""
+        """``(rows, columns)`` of an image's first channel, whatever its grid, at the world positions of this slice."""
         if image.grid.matches(self.grid):
             return self.take(image.data[0])
         positions = Affine.identity().moving_positions(self.slice_grid, image.grid)
@@ -128,6 +128,7 @@ def columns(views: list[View], box: tuple[float, float] = (930.0, 470.0)) -> lis
 
     Side by side, or one beside two stacked ones, which suits thick slices.
     """
+
     def scale(arrangement: list[list[View]]) -> float:
         width = sum(max(view.width_mm for view in column) for column in arrangement)
         height = max(sum(view.height_mm for view in column) for column in arrangement)

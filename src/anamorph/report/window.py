@@ -11,20 +11,20 @@ Window = tuple[float, float]
 
 
 def robust_window(slices: Iterable[np.ndarray]) -> Window:
-    """The range of intensities worth showing: 1st to 99.5th percentile of what is not background."""
+    """The range of intensities worth showing: 1st to 99th percentile of what is not background."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
     if values.size == 0:
         return 0.0, 1.0
     inside = values[values > values.min()]
-    low, high = np.percentile(inside if inside.size else values, [1, 99.5])
+    low, high = np.percentile(inside if inside.size else values, [1, 99])
     return float(low), float(high)
 
 
 def ct_window(slices: Iterable[np.ndarray]) -> Window:
     """A soft tissue window, or one that reaches down to the lungs when they fill much of what is inside the body."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
-    body = np.count_nonzero(values > -950)
-    return LUNG_HU if np.count_nonzero((values > -950) & (values < -500)) > 0.3 * max(body, 1) else SOFT_TISSUE_HU
+    body = max(int(np.count_nonzero(values > -950)), 1)
+    return LUNG_HU if np.count_nonzero((values > -950) & (values < -500)) > 0.3 * body else SOFT_TISSUE_HU
 
 
 def to_grey(values: np.ndarray, window: Window) -> np.ndarray:

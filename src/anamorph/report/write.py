@@ -39,7 +39,7 @@ def _content(report: PairReport) -> dict[str, Any]:
     from anamorph.report import chart, figures, numbers
 
     metrics = report.metrics
-    ranks = report.fixed_labels.present() if report.fixed_labels is not None else []
+    ranks = figures.label_ranks(report)
     content: dict[str, Any] = {
         "report": report,
         "version": __version__,
@@ -48,7 +48,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         "inputs": [],
         "tiles": numbers.tiles(metrics, report.timings) if metrics else [],
         "overview": numbers.overview(metrics) if metrics else [],
-        "label_rows": numbers.label_rows(metrics, {name: rank for rank, name in enumerate(ranks)}) if metrics else [],
+        "label_rows": numbers.label_rows(metrics, ranks) if metrics else [],
         "checks": [check for check in report.verdict.checks if check.measured is not None],
         "curves": [c for name, values in report.trace.items() if (c := chart.curve(name, values))],
         "timings": [(name, f"{s:.2f}", s / max(report.timings.values())) for name, s in report.timings.items()],

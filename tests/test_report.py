@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from anamorph.evaluation import evaluate_pair, failed, inverse_consistency_mm, verdict
+from anamorph.geometry import Grid
+from anamorph.image import Image, Labels, Points
+from anamorph.report import PairReport, write_report
+from anamorph.report.chart import curve
+from anamorph.report.encode import LONGEST_SIDE, data_uri
+from anamorph.report.focus import focus_voxel
+from anamorph.report.lines import deformed_grid, outline
+from anamorph.report.maps import FOLD_COLOUR, ColourScale, jacobian_scale, magnitude_scale, mark_folds
+from anamorph.report.overlays import checkerboard, fuse
+from anamorph.report.views import columns, orthogonal_views
+from anamorph.report.window import LUNG_HU, SOFT_TISSUE_HU, ct_window, robust_window, to_grey
+from anamorph.report.write import render
+from anamorph.transforms import Affine, Displacement
+
+EVIL = "scan\"><script>alert(1)</script>'&.nii.gz"
+VOID = {"meta", "img", "input", "br", "link", "path"}
+
+
+class Page(HTMLParser):
+    """Collects elements, and insists that they nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    @property
+    def pictures(self) -> list[str]:
+        return [value or "" for name, value in self.attributes if name == "src"]
+
+
+def blob(grid: Grid, centre, radius: float) -> np.ndarray:
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1)
+    return np.linalg.norm((voxels - np.array(centre)) * grid.spacing_mm, axis=-1) < radius
+
+
+def make_report(grid: Grid | None = None, **changes) -> PairReport:
+    grid = grid or Grid((24, 20, 16), np.diag([-2.0, -2.0, 3.0, 1.0]))
+    middle = (np.array(grid.shape) - 1) / 2
+    fixed_labels = Labels(blob(grid, middle, 9.0).astype(np.uint8) * 3, grid)
+    moving_labels = Labels(blob(grid, middle + np.array([1, 0, 0]), 9.0).astype(np.uint8) * 3, grid)
+    fixed = Image(fixed_labels.data * 30.0, grid, "fixed.nii.gz")
+    moving = Image(moving_labels.data * 30.0, grid, "moving.nii.gz")
+    there = Affine.translation(grid.affine[:3, 0])
+    jacobian = there.jacobian_determinant(grid)
+    error = inverse_consistency_mm(there, there.inverse(), grid, grid)
+    metrics = evaluate_pair(
+        fixed, moving, there, there.inverse(), fixed_labels=fixed_labels, moving_labels=moving_labels
+    )
+    report = PairReport(
+        title="a pair",
+        fixed=fixed,
+        moving=moving,
+        verdict=verdict(metrics),
+        warped=there.warp_image(moving, grid),
+        displacement=there.displacement_on(grid),
+        jacobian=jacobian,
+        inverse_consistency_mm=error,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        warped_labels=there.warp_labels(moving_labels, grid),
+        metrics=metrics,
+        timings={"affine": 0.5, "refine": 1.5},
+        trace={"refine": [3.0, 2.0, float("nan"), 1.0]},
+        settings={"method": "convex", "search": {"radius_mm": 24.0}},
+        provenance={"seed": 7},
+    )
+    return dataclasses.replace(report, **changes)
+
+
+def test_the_page_parses_shows_its_numbers_and_needs_no_network(tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, make_report())
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert not re.search(r"https?:", text)
+    assert "default-src 'none'" in text
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.pictures)
+    assert len(page.pictures) == 3 * (6 + 4)  # three views: the viewer's six pictures, and four maps
+    for shown in (
+        "PASS",
+        "fixed.nii.gz",
+        "search.radius_mm",
+        "24",
+        "Inverse consistency",
+        "2.0",
+        "24 × 20 × 16",
+        "LPS",
+    ):
+        assert shown in page.text
+    assert path.stat().st_size < 400_000
+
+
+def test_dice_before_and_after_are_on_the_page():
+    report = make_report()
+    assert report.metrics is not None
+    text = Page(render(report)).text
+    assert f"{report.metrics.before.mean_dice:.3f}" in text
+    assert "1.000" in text
+
+
+def test_names_and_messages_from_outside_are_escaped():
+    base = make_report()
+    report = dataclasses.replace(
+        base,
+        title=EVIL,
+        fixed=Image(base.fixed.data, base.fixed.grid, EVIL),
+        warnings=[EVIL],
+        settings={EVIL: EVIL},
+        provenance={"path": EVIL},
+        trace={EVIL: [1.0, 0.0]},
+        timings={EVIL: 1.0},
+        verdict=failed(EVIL),
+        failure=EVIL,
+    )
+    text = render(report)
+    assert "<script>alert" not in text
+    page = Page(text)
+    assert page.tags.count("script") == 1
+    assert page.text.count(EVIL) >= 8
+    assert not any("alert" in name for name, _ in page.attributes)
+
+
+def test_a_failed_run_shows_why_and_both_scans():
+    base = make_report()
+    other = Image(np.ones((1, 9, 8, 7), np.int16), Grid((9, 8, 7), np.eye(4)), "empty.mha")
+    report = PairReport("a pair", base.fixed, other, failed("no overlap found"), failure="no overlap found")
+    page = Page(render(report))
+    assert len(page.pictures) == 6
+    for shown in ("FAIL", "no overlap found", "there is no transform", "fixed.nii.gz", "empty.mha", "9 × 8 × 7"):
+        assert shown in page.text
+
+
+def test_voxels_that_are_not_finite_do_not_break_the_page():
+    base = make_report()
+    data = base.fixed.data.copy()
+    data[0, ::2] = np.nan
+    data[0, 1] = np.inf
+    bad = Image(data, base.fixed.grid, "nan.nii")
+    assert len(Page(render(dataclasses.replace(base, fixed=bad))).pictures) == 30
+    report = PairReport("a pair", bad, bad, failed("NaN"), failure="NaN")
+    assert len(Page(render(report)).pictures) == 6
+
+
+def test_a_2d_pair_has_one_view():
+    page = Page(render(make_report(Grid((30, 20, 1), np.eye(4)))))
+    assert len(page.pictures) == 1 * (6 + 4)
+
+
+def test_scans_apart_are_said_to_be_apart():
+    base = make_report()
+    far = base.moving.grid.affine.copy()
+    far[:3, 3] += 5000
+    moving = Image(base.moving.data, Grid(base.moving.grid.shape, far), "far.nii")
+    assert "place the two scans apart" in render(dataclasses.replace(base, moving=moving))
+    assert "place the two scans apart" not in render(base)
+
+
+def signed_permutations():
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            yield order, signs
+
+
+@pytest.mark.parametrize(("order", "signs"), list(signed_permutations()))
+def test_views_are_upright_and_radiological_whatever_the_axes(order, signs):
+    spacing = (1.0, 2.0, 3.0)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for array_axis, world in enumerate(order):
+        affine[world, array_axis] = signs[array_axis] * spacing[array_axis]
+    grid = Grid((7, 8, 9), affine)
+    centres = np.moveaxis(grid.voxel_to_world(np.moveaxis(np.indices(grid.shape), 0, -1)), -1, 0)
+    letters = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
+    # World axis that falls from left to right, the one that falls from top to bottom, and the one that stays.
+    falls = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
+    for view in orthogonal_views(grid, (3, 4, 5)):
+        assert "".join(view.letters) == letters[view.name]
+        right, down, across = (view.take(centres[world]) for world in falls[view.name])
+        assert (np.diff(right, axis=1) == -view.pixel_mm[1]).all()
+        assert (np.diff(down, axis=0) == -view.pixel_mm[0]).all()
+        assert np.ptp(across) == 0
+        assert view.take(grid_slice := np.zeros(view.slice_grid.shape)).shape == view.pixels == right.shape
+        assert grid_slice.size == right.size
+        world = view.slice_grid.voxel_to_world(np.zeros(3))
+        assert np.isclose(world[falls[view.name][2]], across[0, 0])
+
+
+def test_screen_displacement_points_where_the_world_vector_points():
+    grid = Grid((6, 7, 8), np.diag([-1.0, 2.0, -3.0, 1.0]))
+    vectors = np.zeros((3, *grid.shape), np.float32)
+    vectors[0] = 5.0  # to the patient's right (R is +x, and left on the screen)
+    vectors[2] = 4.0  # up
+    field = Displacement.from_world(vectors, grid)
+    coronal = next(v for v in orthogonal_views(grid, (3, 3, 3)) if v.name == "coronal")
+    right, down = coronal.screen_displacement_mm(field.disp_vox)
+    assert right == pytest.approx(-5.0)
+    assert down == pytest.approx(-4.0)
+
+
+def test_an_image_on_another_grid_is_read_at_the_same_world_positions():
+    grid, fine = Grid((8, 9, 10), np.diag([2.0, 2, 2, 1])), Grid((16, 18, 20), np.eye(4))
+    ramp = fine.voxel_to_world(np.moveaxis(np.indices(fine.shape), 0, -1))[..., 1]
+    coronal = next(v for v in orthogonal_views(grid, (3, 4, 3)) if v.name == "coronal")
+    assert coronal.take_image(Image(ramp, fine)) == pytest.approx(8.0)
+
+
+def test_thick_slices_are_stacked_and_others_stand_in_a_row():
+    thick = orthogonal_views(Grid((64, 64, 8), np.diag([1.4, 1.4, 3, 1])), (0, 0, 0))
+    assert [len(column) for column in columns(thick)] == [1, 2]
+    cube = orthogonal_views(Grid((64, 64, 64), np.eye(4)), (0, 0, 0))
+    assert [len(column) for column in columns(cube)] == [1, 1, 1]
+
+
+def test_focus_is_amid_labels_else_points_else_structure():
+    grid = Grid((40, 30, 20), np.diag([1.0, 1.0, 2.0, 1.0]))
+    image = Image(blob(grid, (28, 9, 12), 5.0) * 100.0, grid)
+    labels = Labels(blob(grid, (8, 20, 5), 4.0).astype(np.uint8), grid)
+    points = Points.from_voxel(np.array([[30.0, 5, 3]]), grid)
+    assert focus_voxel(image, labels, points) == (8, 20, 5)
+    assert focus_voxel(image, None, points) == (30, 5, 3)
+    assert np.abs(np.array(focus_voxel(image)) - (28, 9, 12)).max() <= 1
+    assert focus_voxel(Image(np.zeros(grid.shape), grid), Labels(np.zeros(grid.shape, int), grid)) == (19, 14, 9)
+
+
+def test_structure_that_moves_attracts_the_focus():
+    grid = Grid((40, 20, 20), np.eye(4))
+    image = Image((blob(grid, (8, 10, 10), 4.0) | blob(grid, (31, 10, 10), 4.0)) * 1.0, grid)
+    field = np.zeros((3, *grid.shape), np.float32)
+    field[1, 24:] = 5.0
+    assert focus_voxel(image, displacement=Displacement(field, grid))[0] > 24
+
+
+def test_windows():
+    body = np.full(100, 40.0)
+    assert ct_window([body, np.full(200, -1000.0)]) == SOFT_TISSUE_HU
+    assert ct_window([body, np.full(100, -800.0)]) == LUNG_HU
+    assert to_grey(np.array([-160.0, 40.0, 240.0, 9e9, np.nan, -np.inf]), SOFT_TISSUE_HU).tolist() == [
+        0,
+        127,
+        255,
+        255,
+        0,
+        0,
+    ]
+    low, high = robust_window([np.array([0.0] * 50 + list(range(1, 101))), np.array([np.nan])])
+    assert (low, high) == (pytest.approx(2, abs=1), pytest.approx(99, abs=1))
+    assert robust_window([np.full(3, np.nan)]) == (0.0, 1.0)
+    assert to_grey(np.full(4, 5.0), robust_window([np.full(4, 5.0)])).tolist() == [0] * 4
+
+
+def test_fusion_is_grey_where_scans_agree_and_the_checkerboard_alternates():
+    a, b = np.full((16, 16), 200, np.uint8), np.full((16, 16), 50, np.uint8)
+    assert fuse(a, a)[0, 0].tolist() == [200, 200, 200]
+    assert fuse(a, b)[0, 0].tolist() == [50, 200, 50]
+    board = checkerboard(a, b, (1.0, 2.0), squares=4)  # the longer side is 32 mm, a square 8 mm: 8 rows, 4 columns
+    assert (board[0, 0], board[7, 3], board[8, 0], board[0, 4]) == (200, 200, 50, 50)
+
+
+def test_pictures_are_reduced_to_a_bound():
+    from PIL import Image as Picture
+
+    uri = data_uri(np.zeros((2000, 1000, 3), np.uint8))
+    picture = Picture.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert picture.size == (LONGEST_SIDE // 2, LONGEST_SIDE)
+
+
+def test_outline_of_a_box_is_its_border_in_mm():
+    view = orthogonal_views(Grid((20, 20, 4), np.diag([-2.0, -3.0, 5.0, 1.0])), (0, 0, 0))[0]
+    mask = np.zeros(view.pixels, bool)
+    mask[0:4, 5:10] = True  # rows of 3 mm, columns of 2 mm; touches the upper edge
+    numbers = np.array([[float(v) for v in p.split(",")] for p in outline(mask, view).strip("MZ").split(" ")])
+    assert numbers.min(axis=0).tolist() == [10.0, 0.0]
+    assert numbers.max(axis=0).tolist() == [20.0, 12.0]
+    assert len(numbers) == 8
+
+
+def test_deformed_grid_lines_are_straight_for_a_shift_and_move_against_it():
+    grid = Grid((48, 48, 2), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    view = next(v for v in orthogonal_views(grid, (0, 0, 0)) if v.name == "axial")
+    shift = np.zeros((3, *grid.shape), np.float32)
+    shift[0] = 0.5  # half a millimetre to the right of the screen
+    path, distance_mm = deformed_grid(shift, view)
+    assert distance_mm == 2.0
+    upright = [line for line in path.split("M")[1:] if len({p.split(",")[0] for p in line.split(" ")}) == 1]
+    # A grid line at 2 n mm on the moving scan is found half a millimetre further left on the fixed one.
+    assert {float(line.split(",")[0]) % 2 for line in upright} == {1.5}
+    assert len(upright) == 23
+
+
+def test_jacobian_colours_are_centred_on_one_and_folds_stand_out():
+    values = np.array([[0.5, 1.0, 2.0, -0.1, np.nan]], np.float32)
+    scale = jacobian_scale([values])
+    assert scale.low * scale.high == pytest.approx(1.0)
+    assert scale.ticks()[1] == "1"
+    grey = np.full(values.shape, 255, np.uint8)
+    small, same, large, fold, unknown = mark_folds(scale.paint(values, grey), values)[0].tolist()
+    assert min(same) > 240
+    assert small[2] > small[0]
+    assert large[0] > large[2]
+    assert tuple(fold) == FOLD_COLOUR
+    assert len(set(unknown)) == 1
+
+
+def test_magnitudes_start_at_zero_unless_everything_is_far():
+    assert magnitude_scale([np.linspace(0, 8, 50)], "viridis", 1.0).low == 0
+    shifted = magnitude_scale([np.linspace(200, 210, 500)], "viridis", 1.0)
+    assert (shifted.low, shifted.high) == (pytest.approx(200, abs=0.1), pytest.approx(210, abs=0.1))
+    assert magnitude_scale([np.full(3, np.nan)], "viridis", 1.0) == ColourScale("viridis", 0.0, 1.0)
+    assert magnitude_scale([np.zeros(3)], "viridis", 1.0).high == 1.0
+
+
+def test_a_curve_falls_from_the_first_to_the_last_value_and_skips_gaps():
+    drawn = curve("refine", [3.0, 2.0, float("nan"), 1.0])
+    assert drawn is not None
+    assert drawn.path == "M0.0,0.0L100.0,45.0M300.0,90.0"
+    assert (drawn.first, drawn.last, drawn.iterations) == ("3", "1", 4)
+    assert curve("empty", [float("inf"), 1.0]) is None
+    long = curve("long", list(range(5000)))
+    assert long is not None
+    assert long.path.count("L") < 500
+
+
+def test_real_scans_fit_the_page(shared_data):
+    import nibabel
+
+    file = nibabel.load(next(iter(sorted((shared_data / "cardiac_mr" / "images").glob("*_ED*")))))
+    data = np.asanyarray(file.dataobj)
+    image = Image(data, Grid(data.shape, file.affine), "ED")
+    text = render(make_report(image.grid, fixed=image, moving=image))
+    assert len(Page(text).pictures) == 30
+    assert len(text) < 3_000_000
