@@ -12,7 +12,7 @@ from anamorph.image.background import background_value, looks_like_ct
 from anamorph.report import maps
 from anamorph.report.encode import data_uri
 from anamorph.report.focus import focus_voxel
-from anamorph.report.lines import deformed_grid, outline
+from anamorph.report.lines import deformed_grid, line_distance_mm, outline
 from anamorph.report.overlays import checkerboard, fuse
 from anamorph.report.pair_report import PairReport
 from anamorph.report.palette import label_colour
@@ -199,16 +199,14 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
 
 
 def _grid_panel(disp_vox: np.ndarray, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
-    arranged: list[list[Figure]] = []
-    distances = set()
-    for column in arrangement:
-        arranged.append([])
-        for view in column:
-            path, distance_mm = deformed_grid(disp_vox, view)
-            distances.add(f"{distance_mm:g}")
-            picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))
-            arranged[-1].append(Figure(view, [picture], [Line(path, "grid")]))
-    caption = f"A regular grid ({' or '.join(sorted(distances))} mm) on the moving scan, warped with it."
+    distance_mm = line_distance_mm([view for column in arrangement for view in column])
+
+    def figure(view: View) -> Figure:
+        picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))
+        return Figure(view, [picture], [Line(deformed_grid(disp_vox, view, distance_mm), "grid")])
+
+    arranged = [[figure(view) for view in column] for column in arrangement]
+    caption = f"A regular grid of {distance_mm:g} mm on the moving scan, warped with it."
     return Panel("Deformed grid", caption, arranged)
 
 

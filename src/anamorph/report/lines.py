@@ -20,15 +20,20 @@ def outline(mask: np.ndarray, view: View) -> str:
     return "".join(_path((_corners(np.asarray(line)) - 0.5) * (width, height), closed=True) for line in lines)
 
 
-def deformed_grid(disp_vox: np.ndarray, view: View) -> tuple[str, float]:
+def line_distance_mm(views: list[View]) -> float:
+    """A round distance that puts about 24 grid lines across the longest side of the views."""
+    distance_mm = max(max(view.height_mm, view.width_mm) for view in views) / GRID_LINES
+    power = 10.0 ** np.floor(np.log10(distance_mm))
+    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= distance_mm))
+
+
+def deformed_grid(disp_vox: np.ndarray, view: View, distance_mm: float) -> str:
     """How a regular grid drawn on the moving scan looks once it is warped: lines of equal moving position.
 
     Args:
         disp_vox: ``(3, I, J, K)`` fixed-to-moving displacement in voxels of the view's grid.
         view: the slice.
-
-    Returns:
-        The path and the distance of the lines in mm.
+        distance_mm: between the lines, on the moving scan.
     """
     import contourpy
 
@@ -37,20 +42,13 @@ def deformed_grid(disp_vox: np.ndarray, view: View) -> tuple[str, float]:
     step = max(1, round(rows / _GRID_SAMPLES)), max(1, round(columns / _GRID_SAMPLES))
     y, x = (np.arange(0, n, s) + 0.5 for n, s in zip(view.pixels, step, strict=True))
     moved_x, moved_y = (u[:: step[0], :: step[1]] for u in view.screen_displacement_mm(disp_vox))
-    distance_mm = _round_distance(max(view.height_mm, view.width_mm) / GRID_LINES)
     path = ""
     for position in (x[None] * width + moved_x, y[:, None] * height + moved_y):
         generator = contourpy.contour_generator(x * width, y * height, position)
         levels = np.arange(np.ceil(position.min() / distance_mm), np.floor(position.max() / distance_mm) + 1)
         for line in (line for level in levels for line in generator.lines(level * distance_mm)):
             path += _path(np.asarray(line), closed=False)
-    return path, distance_mm
-
-
-def _round_distance(distance_mm: float) -> float:
-    """The nearest larger 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(distance_mm))
-    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= distance_mm))
+    return path
 
 
 def _corners(line: np.ndarray) -> np.ndarray:

@@ -16,13 +16,14 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Tile:
-    """A key number: with ``before`` it shows the change."""
+    """A key number: with ``before`` it shows the change, with ``half`` it shares its line with the next."""
 
     name: str
     value: str
     unit: str = ""
     before: str = ""
     note: str = ""
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,12 @@ def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     if after.similarity is not None:
         found.append(Tile("Similarity", text(after.similarity, 3), "", text(before.similarity, 3)))
     folding = metrics.jacobian["folding_percent"]
-    found.append(Tile("Folding", text(folding, 3 if 0 < folding < 0.1 else 2), "%", note="of voxels have det J ≤ 0"))
-    found.append(
-        Tile(
-            "Inverse consistency",
-            text(inverse["mean"], 2),
-            "mm",
-            note=f"95 % below {text(inverse['p95'], 2)}, max {text(inverse['max'], 1)}",
-        )
-    )
+    digits = 3 if 0 < folding < 0.1 else 2
+    found.append(Tile("Folding", text(folding, digits), "%", note="of voxels", half=True))
     if timings:
-        found.append(Tile("Time", text(sum(timings.values()), 1), "s", note="all stages"))
+        found.append(Tile("Time", text(sum(timings.values()), 1), "s", note="all stages", half=True))
+    spread = f"95 % below {text(inverse['p95'], 2)}, largest {text(inverse['max'], 1)}"
+    found.append(Tile("Inverse consistency", text(inverse["mean"], 2), "mm", note=spread))
     return found
 
 

@@ -11,12 +11,12 @@ Window = tuple[float, float]
 
 
 def robust_window(slices: Iterable[np.ndarray]) -> Window:
-    """The range of intensities worth showing: 1st to 99th percentile of what is not background."""
+    """The range of intensities worth showing: 1st to 98th percentile of what is not background."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
     if values.size == 0:
         return 0.0, 1.0
     inside = values[values > values.min()]
-    low, high = np.percentile(inside if inside.size else values, [1, 99])
+    low, high = np.percentile(inside if inside.size else values, [1, 98])
     return float(low), float(high)
 
 
