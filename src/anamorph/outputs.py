@@ -81,7 +81,9 @@ def write_maps(
             lambda: write_transform(forward, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
             lambda: write_transform(backward, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", maps.moving_to_fixed.grid),
         ]
-    with ThreadPoolExecutor(max_workers=min(len(jobs), os.cpu_count() or 1)) as pool:
+    # Sheared fields are resampled while they are written, by kernels that may not run in two threads at a time.
+    sheared = grid.is_sheared or maps.moving_to_fixed.grid.is_sheared
+    with ThreadPoolExecutor(max_workers=1 if sheared else min(len(jobs), os.cpu_count() or 1)) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
 
