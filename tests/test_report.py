@@ -19,6 +19,7 @@ from anamorph.report.encode import LONGEST_SIDE, data_uri
 from anamorph.report.focus import focus_voxel
 from anamorph.report.lines import deformed_grid, line_distance_mm, outline
 from anamorph.report.maps import FOLD_COLOUR, ColourScale, jacobian_scale, magnitude_scale, mark_folds
+from anamorph.report.numbers import total_seconds
 from anamorph.report.overlays import checkerboard, fuse
 from anamorph.report.views import columns, orthogonal_views
 from anamorph.report.window import LUNG_HU, SOFT_TISSUE_HU, ct_window, robust_window, to_grey
@@ -124,6 +125,10 @@ def test_the_page_parses_shows_its_numbers_and_needs_no_network(tmp_path):
     ):
         assert shown in page.text
     assert path.stat().st_size < 400_000
+
+
+def test_parts_of_a_stage_are_not_counted_twice():
+    assert total_seconds({"reading": 1.0, "registration": 4.0, "registration: affine": 1.5, "other: part": 2.0}) == 7.0
 
 
 def test_dice_before_and_after_are_on_the_page():

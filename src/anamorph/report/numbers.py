@@ -60,10 +60,17 @@ def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     digits = 3 if 0 < folding < 0.1 else 2
     found.append(Tile("Folding", text(folding, digits), "%", note="of voxels", half=True))
     if timings:
-        found.append(Tile("Time", text(sum(timings.values()), 1), "s", note="all stages", half=True))
+        found.append(Tile("Time", text(total_seconds(timings), 1), "s", note="all stages", half=True))
     spread = f"95 % below {text(inverse['p95'], 2)}, largest {text(inverse['max'], 1)}"
     found.append(Tile("Inverse consistency", text(inverse["mean"], 2), "mm", note=spread))
     return found
+
+
+def total_seconds(timings: Mapping[str, float]) -> float:
+    """Sum over the stages; ``"stage: part"`` is already in ``"stage"``."""
+    return sum(
+        seconds for name, seconds in timings.items() if name.partition(": ")[0] not in timings or ": " not in name
+    )
 
 
 def label_rows(metrics: PairMetrics, ranks: Mapping[int, int]) -> list[LabelRow]:

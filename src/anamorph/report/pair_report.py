@@ -29,7 +29,7 @@ class PairReport:
         warped_labels: outlines after registration.
         fixed_points: landmarks, where the views are centred in the absence of labels.
         metrics: the numbers.
-        timings: seconds per stage.
+        timings: seconds per stage; ``"stage: part"`` is a part of ``"stage"`` and not counted twice.
         trace: objective per iteration of each stage.
         settings: of the method, possibly nested.
         provenance: how to repeat the run, possibly nested.
