@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +77,19 @@ def from_nibabel(image: Any, name: str = "image") -> Image:
         data *= np.float32(slope)
         data += np.float32(inter)
     return Image(native(data), grid, name)
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """ITK writes warnings to the terminal; what matters in them is checked here and said in one line."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def simpleitk_grid(image: sitk.Image) -> Grid:

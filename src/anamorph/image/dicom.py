@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image.convert import from_simpleitk
+from anamorph.image.convert import from_simpleitk, quiet_itk
 from anamorph.image.image import Image
 
 SEPARATOR = "::"
@@ -35,6 +35,11 @@ def read_dicom(folder: Path, series: str | None = None, name: str | None = None)
     Raises:
         UserError: no series, several and none chosen, an unknown one, or slices that are missing or at one place.
     """
+    with quiet_itk():
+        return _read_dicom(folder, series, name)
+
+
+def _read_dicom(folder: Path, series: str | None, name: str | None) -> Image:
     import SimpleITK as sitk
 
     found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))

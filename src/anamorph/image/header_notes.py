@@ -41,7 +41,7 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     unit = header.get_xyzt_units()[0]
     if unit in ("micron", "meter"):
         notes.append(f"voxel sizes are given in {unit}s: converted to mm")
-    slope, inter = header.get_slope_inter()
-    if (slope if slope is not None else 1.0, inter or 0.0) != (1.0, 0.0):
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    if (slope, inter) != (1.0, 0.0):
         notes.append(f"stored values are scaled by {slope:g} and shifted by {inter:g}: read as float32")
     return notes

@@ -124,9 +124,10 @@ def _read_nibabel(path: Path, name: str) -> Image:
 def _read_simpleitk(path: Path, name: str) -> Image:
     import SimpleITK as sitk
 
-    from anamorph.image.convert import from_simpleitk
+    from anamorph.image.convert import from_simpleitk, quiet_itk
 
-    return from_simpleitk(sitk.ReadImage(str(path)), name)
+    with quiet_itk():
+        return from_simpleitk(sitk.ReadImage(str(path)), name)
 
 
 def _guarded(read: Callable[[], Image], name: str) -> Image:

@@ -1,0 +1,190 @@
+"""Formats without an oracle, damaged files, what readers refuse; ``test_interop_simpleitk.py`` has the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates, zoom
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.transforms import Affine, Composite, Displacement
+from anamorph.transforms.files import KINDS, read_transform, write_transform
+from anamorph.transforms.files.orthogonal import orthogonal_cover
+from geometries import GRIDS, SHEARED, other_grid, points_inside, small_affine, smooth_field, textured_image
+
+GRID = GRIDS["oblique"]
+EVEN = Grid((20, 18, 14), GRID.affine)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("itk-tfm", "itk-mat", "learn2reg-2020-npz")])
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_dense_format_is_read_again(tmp_path: Path, kind: str, name: str) -> None:
+    grid = GRIDS[name]
+    transform = Composite.of(small_affine(grid), smooth_field(grid))
+    path = tmp_path / f"t{KINDS[kind].suffixes[0]}"
+    write_transform(transform, path, kind, grid)
+    again = read_transform(path, grid=grid)
+    centres = grid.voxel_to_world(np.argwhere(np.ones(grid.shape))[::17])
+    np.testing.assert_allclose(again.map_world(centres), transform.map_world(centres), atol=1e-3)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".npz"])
+def test_learn2reg_fields_warp_as_its_evaluator_does(tmp_path: Path, suffix: str) -> None:
+    transform = smooth_field(GRID)
+    moving = textured_image(GRID)
+    write_transform(
+        transform, tmp_path / f"disp{suffix}", "learn2reg" if suffix == ".nii.gz" else "learn2reg-npz", GRID
+    )
+    if suffix == ".nii.gz":
+        disp = nibabel.load(tmp_path / "disp.nii.gz").get_fdata()
+    else:
+        with np.load(tmp_path / "disp.npz") as content:
+            (disp,) = content.values()
+    assert disp.shape == (*GRID.shape, 3)
+    places = np.moveaxis(disp, -1, 0) + np.indices(GRID.shape)
+    expected = map_coordinates(moving.data[0], places, order=1, mode="nearest")
+    inside = ((places >= 0) & (places <= np.reshape(GRID.shape, (3, 1, 1, 1)) - 1)).all(axis=0)
+    ours = transform.warp_image(moving, GRID).data[0]
+    np.testing.assert_allclose(ours[inside], expected[inside], atol=0.01)
+    assert inside.mean() > 0.5
+
+
+def test_learn2reg_counts_in_voxels_of_the_moving_image(tmp_path: Path) -> None:
+    moving_grid = Grid(GRID.shape, other_grid(GRID).affine)
+    transform = smooth_field(GRID)
+    write_transform(transform, tmp_path / "d.nii.gz", "learn2reg", GRID, moving_grid)
+    disp = nibabel.load(tmp_path / "d.nii.gz").get_fdata()
+    place = moving_grid.world_to_voxel(transform.map_world(GRID.voxel_to_world([[3, 4, 5]])))[0]
+    np.testing.assert_allclose(disp[3, 4, 5], place - [3, 4, 5], atol=1e-3)
+    again = read_transform(tmp_path / "d.nii.gz", grid=GRID, moving_grid=moving_grid)
+    points = points_inside(GRID)
+    np.testing.assert_allclose(again.map_world(points), transform.map_world(points), atol=1e-3)
+    with pytest.raises(UserError, match="images of one shape"):
+        write_transform(transform, tmp_path / "d.nii.gz", "learn2reg", GRID, other_grid(GRID))
+
+
+def test_learn2reg_2020_is_half_size_in_full_voxels(tmp_path: Path) -> None:
+    transform = smooth_field(EVEN)
+    write_transform(transform, tmp_path / "disp.npz", "learn2reg-2020-npz", EVEN)
+    with np.load(tmp_path / "disp.npz") as content:
+        field = content["arr_0"]
+    assert field.shape == (3, 10, 9, 7)
+    assert field.dtype == np.float16
+    # First and last samples are first and last voxels; values are not halved.
+    np.testing.assert_allclose(field[:, 0, 0, 0], transform.disp_vox[:, 0, 0, 0], atol=2e-3)
+    np.testing.assert_allclose(field[:, -1, -1, -1], transform.disp_vox[:, -1, -1, -1], atol=2e-3)
+    again = read_transform(tmp_path / "disp.npz", grid=EVEN)
+    assert isinstance(again, Displacement)
+    evaluator = np.stack([zoom(component.astype(np.float32), 2, order=2) for component in field])
+    np.testing.assert_allclose(again.disp_vox, evaluator, atol=1e-5)
+    assert np.abs(again.disp_vox - transform.disp_vox).mean() < 0.05
+    with pytest.raises(UserError, match="even sizes"):
+        write_transform(smooth_field(GRID), tmp_path / "odd.npz", "learn2reg-2020-npz", GRID)
+
+
+def test_full_resolution_channels_first_npz_is_understood(tmp_path: Path) -> None:
+    field = smooth_field(EVEN)
+    np.savez(tmp_path / "disp.npz", field.disp_vox)
+    np.testing.assert_array_equal(read_transform(tmp_path / "disp.npz", grid=EVEN).disp_vox, field.disp_vox)
+
+
+def test_nifti_intent_decides_the_frame_of_the_vectors(tmp_path: Path) -> None:
+    field = smooth_field(GRID)
+    write_transform(field, tmp_path / "lps.nii.gz", "itk", GRID)
+    lps = nibabel.load(tmp_path / "lps.nii.gz")
+    assert lps.shape == (*GRID.shape, 1, 3)
+    assert lps.header["intent_code"] == 1007
+    assert lps.get_data_dtype() == np.float32
+    ras = nibabel.Nifti1Image(lps.get_fdata().astype(np.float32) * (-1, -1, 1), lps.affine, lps.header)
+    ras.header.set_intent(1006)
+    ras.to_filename(tmp_path / "ras.nii.gz")
+    np.testing.assert_allclose(read_transform(tmp_path / "ras.nii.gz").disp_vox, field.disp_vox, atol=1e-4)
+    ras.header.set_intent(0)
+    ras.to_filename(tmp_path / "none.nii.gz")
+    with pytest.raises(UserError, match="intent code 0"):
+        read_transform(tmp_path / "none.nii.gz")
+
+
+def test_old_spelling_and_single_precision_of_hdf5_are_read(tmp_path: Path) -> None:
+    field = smooth_field(GRID)
+    write_transform(field, tmp_path / "new.h5", "itk-h5", GRID)
+    with h5py.File(tmp_path / "new.h5") as new, h5py.File(tmp_path / "old.h5", "w") as old:
+        group = new["TransformGroup/1"]
+        old["TransformGroup/0/TransformType"] = np.array(["DisplacementFieldTransform_float_3_3"], "S36")
+        old["TransformGroup/0/TranformParameters"] = group["TransformParameters"][()].astype(np.float32)
+        old["TransformGroup/0/TranformFixedParameters"] = group["TransformFixedParameters"][()].astype(np.float32)
+    again = read_transform(tmp_path / "old.h5")
+    assert isinstance(again, Displacement)
+    np.testing.assert_allclose(again.disp_vox, field.disp_vox, atol=1e-4)
+
+
+def test_the_orthogonal_cover_covers() -> None:
+    assert orthogonal_cover(GRID) is GRID
+    cover = orthogonal_cover(SHEARED)
+    assert not cover.is_sheared
+    np.testing.assert_allclose(cover.spacing_mm, SHEARED.spacing_mm)
+    assert cover.contains(SHEARED.corners_mm(), margin_vox=0.5 + 1e-6).all()
+    assert np.prod(cover.shape) < 3 * np.prod(SHEARED.shape)
+
+
+def test_affine_formats_refuse_what_deforms_and_fold_in_chains(tmp_path: Path) -> None:
+    chain = Composite((small_affine(GRID), small_affine(GRID, 9)))
+    for name in ("t.tfm", "t.txt", "t.mat"):
+        write_transform(chain, tmp_path / name, "itk-tfm", GRID)
+        again = read_transform(tmp_path / name)
+        assert isinstance(again, Affine)
+        np.testing.assert_allclose(
+            again.map_world(points_inside(GRID)), chain.map_world(points_inside(GRID)), atol=1e-9
+        )
+    with pytest.raises(UserError, match="choose itk or itk-h5"):
+        write_transform(smooth_field(GRID), tmp_path / "d.tfm", "itk-tfm", GRID)
+    assert not (tmp_path / "d.tfm").exists()
+
+
+def test_bad_transform_files(tmp_path: Path) -> None:
+    write_transform(smooth_field(GRID), tmp_path / "whole.h5", "itk-h5", GRID)
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "whole.h5").read_bytes()[:3000])
+    write_transform(smooth_field(GRID), tmp_path / "whole.nii.gz", "itk", GRID)
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:3000])
+    nibabel.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)).to_filename(tmp_path / "scan.nii.gz")
+    (tmp_path / "flirt.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "spline.tfm").write_text(
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: BSplineTransform_double_3_3\n"
+        "Parameters: 0\nFixedParameters: 0\n"
+    )
+    (tmp_path / "text.npz").write_text("x")
+    np.savez(tmp_path / "other.npz", np.zeros((3, 4, 4, 4)))
+    (tmp_path / "warp.m3z").write_text("x")
+    expected = {
+        "nowhere.h5": "no such file",
+        "cut.h5": "cannot be read as a transform",
+        "cut.nii.gz": "cannot be read as a transform",
+        "scan.nii.gz": "no displacement field",
+        "flirt.mat": "FSL",
+        "notes.txt": "no ITK transform",
+        "spline.tfm": "BSplineTransform",
+        "text.npz": "cannot be read as a transform",
+        "other.npz": "not half the size",
+        "warp.m3z": r"unknown transform format; known suffixes are \.nii\.gz",
+    }
+    for name, message in expected.items():
+        with pytest.raises(UserError, match=message) as caught:
+            read_transform(tmp_path / name, grid=GRID)
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+    with pytest.raises(UserError, match="give the fixed image"):
+        read_transform(tmp_path / "other.npz")
+
+
+def test_unknown_kinds_and_wrong_suffixes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="choose one of: itk, itk-h5"):
+        write_transform(small_affine(GRID), tmp_path / "t.h5", "fsl", GRID)
+    with pytest.raises(UserError, match=r"must end in \.h5"):
+        write_transform(small_affine(GRID), tmp_path / "t.nii.gz", "itk-h5", GRID)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.image import Image
+from anamorph.image.read import read_image, read_labels
+from anamorph.image.write import write_image
+from geometries import GRIDS, SHEARED, textured_image
+
+GRID = GRIDS["oblique"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_what_is_written_is_read_again(tmp_path: Path, name: str, suffix: str) -> None:
+    image = textured_image(GRIDS[name], np.int16)
+    path = tmp_path / f"scan{suffix}"
+    write_image(image, path)
+    again = read_image(path)
+    assert again.data.dtype == np.int16
+    np.testing.assert_array_equal(again.data, image.data)
+    assert again.grid.matches(image.grid, 1e-3)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    itk = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(itk).transpose(2, 1, 0), image.data[0])
+    corner = itk.TransformIndexToPhysicalPoint((20, 17, 14))
+    np.testing.assert_allclose(np.multiply(corner, (-1, -1, 1)), image.grid.voxel_to_world([20, 17, 14]), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32, np.float64])
+def test_every_dtype_is_kept(tmp_path: Path, dtype: type) -> None:
+    write_image(textured_image(GRID, dtype), tmp_path / "scan.nii.gz")
+    assert nibabel.load(tmp_path / "scan.nii.gz").get_data_dtype() == dtype
+
+
+def test_booleans_are_written_as_bytes(tmp_path: Path) -> None:
+    mask = Image(textured_image(GRID).data > 200, GRID)
+    for suffix in (".nii.gz", ".mha"):
+        write_image(mask, tmp_path / f"mask{suffix}")
+        again = read_labels(tmp_path / f"mask{suffix}")
+        assert again.data.dtype == np.uint8
+        np.testing.assert_array_equal(again.data, mask.data)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_channels_are_kept(tmp_path: Path, suffix: str) -> None:
+    one = textured_image(GRID).data[0]
+    write_image(Image(np.stack([one, -one]), GRID), tmp_path / f"two{suffix}")
+    np.testing.assert_array_equal(read_image(tmp_path / f"two{suffix}").data, [one, -one])
+    assert sitk.ReadImage(str(tmp_path / f"two{suffix}")).GetNumberOfComponentsPerPixel() == 2
+
+
+def test_header_codes_and_units(tmp_path: Path) -> None:
+    write_image(textured_image(GRID), tmp_path / "scan.nii.gz")
+    header = nibabel.load(tmp_path / "scan.nii.gz").header
+    assert (header["sform_code"], header["qform_code"]) == (1, 1)
+    assert header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(header.get_sform(), header.get_qform(), atol=1e-4)
+    mni = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    mni.set_sform(np.eye(4), 4)
+    mni.to_filename(tmp_path / "mni.nii")
+    write_image(textured_image(GRID), tmp_path / "like.nii.gz", header_like=tmp_path / "mni.nii")
+    assert nibabel.load(tmp_path / "like.nii.gz").header["sform_code"] == 4
+
+
+def test_shear_fits_into_nifti_only(tmp_path: Path) -> None:
+    image = textured_image(SHEARED)
+    write_image(image, tmp_path / "scan.nii.gz")
+    assert read_image(tmp_path / "scan.nii.gz").grid.matches(SHEARED, 1e-3)
+    assert nibabel.load(tmp_path / "scan.nii.gz").header["qform_code"] == 0
+    with pytest.raises(UserError, match=r"sheared .* \.nii\.gz"):
+        write_image(image, tmp_path / "scan.nrrd")
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = textured_image(GRID)
+    with pytest.raises(UserError, match=r"choose \.nii"):
+        write_image(image, tmp_path / "scan.png")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write"):
+        write_image(image, tmp_path / "file" / "scan.nii.gz")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_filename", full)
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
+    for name in ("scan.nii.gz", "scan.nii"):
+        with pytest.raises(RegistrationFailure, match="disk is full"):
+            write_image(image, tmp_path / name)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
