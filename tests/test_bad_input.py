@@ -296,7 +296,7 @@ def test_disk_that_fills_while_writing(refused, fixed, moving, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(nibabel.Nifti1Image, "to_filename", full)
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
     assert "the disk is full" in refused(fixed, moving, code=1)
 
 

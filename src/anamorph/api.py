@@ -84,7 +84,7 @@ def register(
         moving,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
-        init=read_init(init, fixed),
+        init=read_init(init, fixed, moving),
         device=device,
         seed=seed,
         progress=progress,
@@ -226,7 +226,7 @@ def _times(image: Image) -> str:
     return " x ".join(map(str, image.grid.shape))
 
 
-def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image) -> Transform | None:
+def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image, moving: Image) -> Transform | None:
     """The transform to start from, read from its file if need be.
 
     Raises:
@@ -236,7 +236,7 @@ def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image) -> 
         return init
     from anamorph.transforms.files import read_transform
 
-    return read_transform(Path(init), grid=fixed.grid)
+    return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
 
 
 def check_device(device: str) -> None:

@@ -89,7 +89,7 @@ def read_pair(request: PairRequest) -> PairInputs:
         moving_points=_points_of(request.moving_points, moving),
         fixed_mask=mask_on(fixed, request.fixed_mask, request.resample),
         moving_mask=mask_on(moving, request.moving_mask, request.resample),
-        init=read_init(request.init, fixed),
+        init=read_init(request.init, fixed, moving),
     )
 
 

@@ -86,7 +86,7 @@ def gigabytes(count: int) -> str:
 
 
 def limit_threads(count: int | None) -> None:
-    """Let numba, PyTorch and BLAS use so many threads; call it before they are imported.
+    """Let numba and PyTorch use so many threads; call it before they are imported.
 
     Raises:
         UserError: fewer than one.
@@ -95,7 +95,7 @@ def limit_threads(count: int | None) -> None:
         return
     if count < 1:
         raise UserError(f"--threads must be at least 1, not {count}")
-    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(count)
 
 

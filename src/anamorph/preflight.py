@@ -234,7 +234,7 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
     found = []
     if facts.modality == "mask-like":
         found.append(
-            Finding("note", "few, whole values: a label map?", "registers it as an image; labels go to --fixed-labels")
+            Finding("note", "few, whole values: a label map?", "takes it as an image; labels go to --fixed-labels")
         )
     if np.allclose(grid.affine, np.eye(4)):
         found.append(
@@ -255,7 +255,7 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
             Finding(
                 "warning",
                 "the axes are sheared, which ITK readers refuse",
-                "registers it; ITK fields go on an orthogonal grid",
+                "takes it as it is; ITK fields go on an orthogonal grid",
             )
         )
     if max(facts.spacing_mm) > 4 * min(facts.spacing_mm) and not grid.is_2d:

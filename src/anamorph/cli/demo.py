@@ -24,9 +24,11 @@ def demo(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Register two synthetic abdomens whose true deformation is known; needs no data."""
+    from anamorph.cli.transform_grid import refuse_existing
     from anamorph.memory import limit_threads
 
     shape = _shape(size)
+    refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
     from anamorph.inputs import PairRequest

@@ -31,7 +31,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             reason = error.strerror or str(error)
             place = f" ({error.filename})" if error.filename else ""
-            _stop(f"error: {reason.lower()}{place}; nothing was written", 1, error)
+            _stop(f"error: {reason.lower()}{place}", 1, error)
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:

@@ -18,11 +18,13 @@ def inspect(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at scans before registering them: headers, intensities, overlap, and what `register` would do."""
+    from dataclasses import replace
+
     from anamorph.image.read import read_image
     from anamorph.preflight import inspect_image
 
     images = [read_image(file) for file in files]
-    facts = [inspect_image(image, file) for image, file in zip(images, files, strict=True)]
+    facts = [replace(inspect_image(image, file), name=file) for image, file in zip(images, files, strict=True)]
     relations = [
         _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
     ]
@@ -69,12 +71,13 @@ def _show_facts(facts: ImageFacts) -> None:
         "intensity": f"{facts.minimum:g} to {facts.maximum:g}; 1, 5, 50, 95, 99 %: "
         + ", ".join(f"{p:.4g}" for p in facts.percentiles),
         "modality": f"{facts.modality} (a guess)",
-        "preset": f"{facts.region}: {facts.region_reason}",
     }
+    if facts.modality != "mask-like":
+        rows["preset"] = f"{facts.region}: {facts.region_reason}"
     for key, value in rows.items():
         table.add_row(key, value)
     for finding in facts.findings:
-        table.add_row(finding.severity, f"{finding.message} -> register {finding.action}")
+        table.add_row(finding.severity, f"{finding.message}; register {finding.action}")
     show(table)
 
 
@@ -85,11 +88,9 @@ def _show_relation(relation: dict[str, Any]) -> None:
     if "same_grid" in relation:
         apart = relation["header_mismatch_mm"]
         mismatch = "different shapes" if apart is None else f"corners up to {apart:.2f} mm apart"
-        table.add_row(
-            "grid", ("the same" if relation["same_grid"] else mismatch) + f" -> register {relation['action']}"
-        )
+        table.add_row("grid", ("the same" if relation["same_grid"] else mismatch) + f"; register {relation['action']}")
     else:
         table.add_row("preset", f"{relation['preset']}: {relation['preset_reason']}")
         for finding in relation["findings"]:
-            table.add_row(finding["severity"], f"{finding['message']} -> register {finding['action']}")
+            table.add_row(finding["severity"], f"{finding['message']}; register {finding['action']}")
     show(table)
