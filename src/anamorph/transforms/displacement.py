@@ -38,8 +38,9 @@ class Displacement(Transform):
     @classmethod
     def from_world(cls, vectors_mm: np.ndarray, grid: Grid) -> Displacement:
         """A field given as ``(3, I, J, K)`` RAS millimetre vectors."""
-        inverse = np.linalg.inv(grid.affine[:3, :3])
-        return cls(np.einsum("ab,bijk->aijk", inverse, vectors_mm, optimize=True).astype(np.float32), grid)
+        inverse = np.linalg.inv(grid.affine[:3, :3]).astype(np.float32)
+        vectors = np.asarray(vectors_mm, np.float32).reshape(3, -1)
+        return cls((inverse @ vectors).reshape(3, *grid.shape), grid)
 
     def vectors_mm(self) -> np.ndarray:
         """``(3, I, J, K)`` float32 RAS millimetre vectors."""
