@@ -297,7 +297,9 @@ def test_disk_that_fills_while_writing(refused, fixed, moving, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
-    assert "the disk is full" in refused(fixed, moving, code=1)
+    line = refused(fixed, moving, code=1)
+    assert line.startswith("error: the disk is full: cannot write")
+    assert ".tmp-" not in line
 
 
 def test_no_memory_is_foreseen(refused, fixed, moving, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any
 
 from anamorph.api import Plan, check_device, make_plan, out_of_memory_failure, run_plan
 from anamorph.compilation import watch_compilation
-from anamorph.errors import AnamorphError, UserError
+from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
 from anamorph.image.atomic import atomic_directory
 from anamorph.inputs import PairInputs, PairRequest, read_pair
@@ -124,7 +124,7 @@ def register_pair(
                 metrics = measure(maps, inputs)
                 judged = verdict(metrics, result.warnings)
             at_risk = None
-            with watch.stage("writing", MEASURED):
+            with watch.stage("writing", MEASURED), _told_of(out, folder):
                 composites = (result.fixed_to_moving, result.moving_to_fixed) if composite else None
                 write_maps(folder, maps, request.fixed, composites)
                 more = {} if extras is None else extras(folder, result)
@@ -144,6 +144,15 @@ def register_pair(
             raise
         raise told from error
     return PairOutcome(out, plan, result, metrics, judged, record)
+
+
+@contextmanager
+def _told_of(out: Path, folder: Path) -> Iterator[None]:
+    """Name the output in messages, not the temporary folder it is written to first."""
+    try:
+        yield
+    except RegistrationFailure as failure:
+        raise RegistrationFailure(str(failure).replace(str(folder), str(out))) from failure
 
 
 def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Result:
