@@ -333,6 +333,7 @@ def test_failed_run_leaves_only_its_report(fixed, moving, tmp_path, fail, messag
     result = failed_run(fixed, moving, tmp_path / "out", fail)
     assert result.exit_code == 1
     assert message in result.stderr
+    assert result.stderr.endswith(f"report: {tmp_path / 'out' / 'report.html'}\n")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "result.json"]
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["status"] == "FAILED"

@@ -135,14 +135,15 @@ def register_pair(
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:
-        told = out_of_memory_failure(error)
+        failure = out_of_memory_failure(error) or error
         if at_risk is not None:
             place = out.with_name(f"{out.name}-failed") if had_result else out
             with suppress(OSError, AnamorphError):  # the failure itself is what has to be told
-                _write_failure(place, request, *at_risk, told or error, watch.seconds)
-        if told is None:
+                _write_failure(place, request, *at_risk, failure, watch.seconds)
+                failure.add_note(f"report: {place / REPORT}")
+        if failure is error:
             raise
-        raise told from error
+        raise failure from error
     return PairOutcome(out, plan, result, metrics, judged, record)
 
 

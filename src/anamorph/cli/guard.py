@@ -1,4 +1,4 @@
-"""Every way a command can end badly, as one line and an exit code."""
+"""Every way a command can end badly, as one line and an exit code; notes of the error follow."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def _stop(line: str, exit_code: int, error: Exception | None = None) -> None:
     if error is not None and os.environ.get("ANAMORPH_DEBUG", "0") not in ("", "0"):
         raise error
-    print(" ".join(line.split("\n")), file=sys.stderr)
+    print(" ".join(line.split("\n")), *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
     raise typer.Exit(exit_code)
