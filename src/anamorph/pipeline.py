@@ -129,7 +129,7 @@ def register_pair(
                 write_maps(folder, maps, request.fixed, composites)
                 more = {} if extras is None else extras(folder, result)
             with watch.stage("report", WRITTEN):
-                report_success(folder / REPORT, inputs, maps, result, metrics, judged, watch.seconds)
+                report_success(folder / REPORT, inputs, maps, result, metrics, judged, watch.seconds, more)
             record = describe_success(inputs, result, metrics, judged, watch.seconds, compiled.seconds) | more
             write_result(folder, record)
     except (UserError, KeyboardInterrupt):

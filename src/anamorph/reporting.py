@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from anamorph.api import Plan
 from anamorph.evaluation import PairMetrics, Verdict
@@ -20,9 +21,10 @@ def report_success(
     metrics: PairMetrics,
     verdict: Verdict,
     seconds: dict[str, float],
+    more: dict[str, Any],
 ) -> None:
-    """Write the report of a finished run; ``seconds`` per stage so far."""
-    provenance = dict(result.provenance)
+    """Write the report of a finished run; ``seconds`` per stage so far, ``more`` to show beside the provenance."""
+    provenance = result.provenance | more
     report = PairReport(
         title=_title(inputs),
         fixed=inputs.fixed,
