@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
+from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, overlap_percent
@@ -92,9 +94,17 @@ def register(
 
 
 def make_plan(
-    fixed: Image, moving: Image, *, method: str = DEFAULT_METHOD, preset: str = "auto", settings: GivenSettings = None
+    fixed: Image,
+    moving: Image,
+    *,
+    method: str = DEFAULT_METHOD,
+    preset: str = "auto",
+    settings: GivenSettings = None,
+    max_memory: int | None = None,
 ) -> Plan:
     """Choose the preset and check the settings and the pair.
+
+    ``max_memory`` bytes bound the whole process; what the scans and Python leave becomes the method's ``max_memory_mb``.
 
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
@@ -116,6 +126,9 @@ def make_plan(
         if preset not in method_class.presets:  # type: ignore[attr-defined]
             preset, reason = "default", f"the method has no preset {preset}"
     config = make_config(method_class, preset, settings)
+    if max_memory is not None and hasattr(config, "max_memory_mb"):
+        left = (max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes) // 2**20
+        config = dataclasses.replace(config, max_memory_mb=max(left, 1))
     warnings = tuple(f"{f.message}: {f.action}" for f in pair.findings if f.severity == "warning")
     return Plan(method_class(config), preset, reason, warnings)
 
@@ -138,7 +151,7 @@ def run_plan(
         UserError: no GPU, or nothing of the fixed scan lies in the moving one and the method may not look for it.
         RegistrationFailure: the run failed, or memory ran out.
     """
-    check_device(device)
+    device = resolve_device(device)
     _check_start(plan, fixed, moving, init)
     try:
         result = plan.method(
@@ -157,9 +170,7 @@ def run_plan(
             raise
         raise failure from error
     result.warnings[:0] = plan.warnings
-    described = describe_plan(
-        plan, fixed, moving, fixed_mask, moving_mask, seed=seed, device=str(result.provenance.get("device", device))
-    )
+    described = describe_plan(plan, fixed, moving, fixed_mask, moving_mask, seed=seed, device=device)
     result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}
     return result
 
@@ -239,19 +250,34 @@ def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image, mov
     return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
 
 
-def check_device(device: str) -> None:
-    """Refuse ``"cuda"`` where there is no GPU.
+def resolve_device(device: str) -> Literal["cpu", "cuda"]:
+    """Where to compute: ``auto`` is a GPU if there is one that PyTorch can use.
 
     Raises:
-        UserError: see above, or an unknown device.
+        UserError: ``"cuda"`` without such a GPU, or an unknown device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"there is no device '{device}'; choose auto, cpu or cuda")
-    if device == "cuda":
-        import torch
+    if device == "cpu" or (device == "auto" and not _has_nvidia_driver()):
+        return "cpu"
+    import torch
 
-        if not torch.cuda.is_available():
-            raise UserError("there is no CUDA GPU that PyTorch can use here; use --device cpu or auto")
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UserError("there is no CUDA GPU that PyTorch can use here; use --device cpu or auto")
+    return "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    """Look for the driver's library, so that machines without a GPU do not wait for PyTorch to be imported."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def out_of_memory_failure(error: Exception) -> RegistrationFailure | None:

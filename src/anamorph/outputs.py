@@ -49,7 +49,7 @@ def write_maps(
     folder: Path,
     maps: Maps,
     fixed_source: Any = None,
-    composites: tuple[Transform, Transform] | None = None,
+    composite: Transform | None = None,
 ) -> None:
     """Write all images and fields of a run, several files at a time because zlib lets go of the interpreter.
 
@@ -57,7 +57,8 @@ def write_maps(
         folder: exists.
         maps: what to write.
         fixed_source: path of the fixed scan, whose world the outputs share.
-        composites: both directions to write as ITK composites too.
+        composite: the fixed-to-moving transform in its parts, to write both directions as ITK ``.h5`` too. The other
+            direction is written dense: its field lies on the fixed side, and ITK takes it for zero outside.
     """
     grid = maps.warped.grid
     like = fixed_source if isinstance(fixed_source, (str, os.PathLike)) and Path(fixed_source).is_file() else None
@@ -75,11 +76,11 @@ def write_maps(
     if maps.warped_labels is not None:
         labels = maps.warped_labels
         jobs.append(lambda: write_image(labels, folder / WARPED_LABELS, header_like=like))
-    if composites is not None:
-        forward, backward = composites
+    if composite is not None:
+        back = maps.moving_to_fixed
         jobs += [
-            lambda: write_transform(forward, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
-            lambda: write_transform(backward, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", maps.moving_to_fixed.grid),
+            lambda: write_transform(composite, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
+            lambda: write_transform(back, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", back.grid),
         ]
     # Sheared fields are resampled while they are written, by kernels that may not run in two threads at a time.
     sheared = grid.is_sheared or maps.moving_to_fixed.grid.is_sheared

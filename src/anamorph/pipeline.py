@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import Plan, check_device, make_plan, out_of_memory_failure, run_plan
+from anamorph.api import Plan, resolve_device, make_plan, out_of_memory_failure, run_plan
 from anamorph.compilation import watch_compilation
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
@@ -69,10 +69,15 @@ def plan_pair(request: PairRequest) -> tuple[PairInputs, Plan, int]:
     Raises:
         UserError: the input or the settings are wrong.
     """
-    check_device(request.device)
+    resolve_device(request.device)
     inputs = read_pair(request)
     plan = make_plan(
-        inputs.fixed, inputs.moving, method=request.method, preset=request.preset, settings=request.settings
+        inputs.fixed,
+        inputs.moving,
+        method=request.method,
+        preset=request.preset,
+        settings=request.settings,
+        max_memory=request.max_memory,
     )
     return inputs, plan, predicted_peak_bytes(plan.method, inputs.fixed, inputs.moving)
 
@@ -125,8 +130,7 @@ def register_pair(
                 judged = verdict(metrics, result.warnings)
             at_risk = None
             with watch.stage("writing", MEASURED), _told_of(out, folder):
-                composites = (result.fixed_to_moving, result.moving_to_fixed) if composite else None
-                write_maps(folder, maps, request.fixed, composites)
+                write_maps(folder, maps, request.fixed, result.fixed_to_moving if composite else None)
                 more = {} if extras is None else extras(folder, result)
             with watch.stage("report", WRITTEN):
                 report_success(folder / REPORT, inputs, maps, result, metrics, judged, watch.seconds, more)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.transforms import Composite, Displacement, Transform
+from anamorph.transforms import Displacement, Transform
 
 
 def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None) -> tuple[Transform, Grid | None]:
     """Read a transform and the fixed grid: that of ``like`` if given, else the field's own, else None.
+
+    The fields inside a composite lie on grids of their own making, often coarse ones.
 
     Raises:
         UserError: a file cannot be read.
@@ -20,13 +22,7 @@ def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None
 
     grid = None if like is None else read_image(like).grid
     transform = read_transform(path, grid=grid, moving_grid=moving_grid)
-    return transform, grid or own_grid(transform)
-
-
-def own_grid(transform: Transform) -> Grid | None:
-    """The grid of a dense field that sees the fixed points first; a field behind an affine lies elsewhere."""
-    first = transform.parts[0] if isinstance(transform, Composite) else transform
-    return first.grid if isinstance(first, Displacement) else None
+    return transform, grid or (transform.grid if isinstance(transform, Displacement) else None)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

@@ -38,6 +38,14 @@ def identity_positions(shape: tuple[int, int, int]) -> np.ndarray:
     return out
 
 
+def identity_positions_torch(like: torch.Tensor) -> torch.Tensor:
+    """The twin of :func:`identity_positions`: shape, device and dtype of the last three axes of ``like``."""
+    import torch
+
+    axes = [torch.arange(n, device=like.device, dtype=like.dtype) for n in like.shape[-3:]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
 def sample(
     volume: Array, positions_vox: Array, interpolation: Interpolation = "linear", fill: float | None = None
 ) -> Array:

@@ -1,0 +1,140 @@
+"""Fused CPU kernel of MIND-SSC; the readable twin is in ``mind_ssc.py``.
+
+One pass over slabs of the first axis: squared differences, box sums, normalisation, exponential and pooling happen in a
+buffer that stays in the cache, and only the pooled descriptor is written, channels last, 12 entries padded to 16.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+f32 = np.float32
+
+
+@njit(inline="always", fastmath=True)
+def exp_minus(x):
+    """exp(-x) for x >= 0 to an absolute error of 1e-5, in multiplications that vectorise."""
+    y = x * f32(0.125)
+    t = f32(1) + y * (
+        f32(1) + y * f32(0.5) * (f32(1) + y * f32(1 / 3) * (f32(1) + y * f32(0.25) * (f32(1) + y * f32(0.2))))
+    )
+    t = t * t
+    t = t * t
+    return f32(1) / (t * t)
+
+
+@njit(fastmath=True, cache=True)
+def _box_distances(image, shift, radius, low, high, out):
+    """out[i - low] = box sum over (j, k) of the squared difference to the shifted image, rows low..high-1, border repeated."""
+    ni, nj, nk = image.shape
+    rj, rk = radius[1], radius[2]
+    columns = np.empty(nk + 2 * rk, np.float32)
+    rows = np.empty((nj, nk), np.float32)
+    for i in range(low, high):
+        ia = min(max(i, 0), ni - 1)
+        ib = min(max(ia + shift[0], 0), ni - 1)
+        for j in range(nj):
+            jb = min(max(j + shift[1], 0), nj - 1)
+            for k in range(nk):
+                kb = min(max(k + shift[2], 0), nk - 1)
+                d = image[ia, j, k] - image[ib, jb, kb]
+                rows[j, k] = d * d
+        for j in range(nj):
+            for k in range(nk + 2 * rk):
+                columns[k] = f32(0)
+            for b in range(-rj, rj + 1):
+                jj = min(max(j + b, 0), nj - 1)
+                for k in range(nk):
+                    columns[k + rk] += rows[jj, k]
+            for k in range(rk):
+                columns[k] = columns[rk]
+                columns[nk + rk + k] = columns[nk + rk - 1]
+            for k in range(nk):
+                s = f32(0)
+                for b in range(2 * rk + 1):
+                    s += columns[k + b]
+                out[i - low, j, k] = s
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceiling, out, variance_sum):
+    """Descriptor of ``image`` averaged over cells of ``pool`` voxels.
+
+    With ``out`` of no size only ``variance_sum[slab]`` (sum of the variance estimates) is computed.
+    """
+    ni, nj, nk = image.shape
+    reach = 0
+    for t in range(12):
+        reach = max(reach, abs(entry_offset[t, 0]))
+    slab = max(pool[0], 8 // pool[0] * pool[0])
+    slabs = (ni + slab - 1) // slab
+    only_variance = out.size == 0
+    ri = radius[0]
+    halo = reach + ri
+    nkp = (nk + pool[2] - 1) // pool[2]
+    for s in prange(slabs):
+        low = s * slab
+        high = min(low + slab, ni)
+        boxes = np.empty((6, slab + 2 * halo, nj, nk), np.float32)
+        for l in range(6):
+            _box_distances(image, shifts[l], radius, low - halo, high + halo, boxes[l])
+        row = np.empty((12, nk), np.float32)
+        least = np.empty(nk, np.float32)
+        mean = np.empty(nk, np.float32)
+        total = 0.0
+        step = 4 if only_variance else 1
+        for i in range(low, high):
+            ip = i // pool[0]
+            for j in range(0, nj, step):
+                jp = j // pool[1]
+                for t in range(12):
+                    l = entry_shift[t]
+                    io = min(max(i + entry_offset[t, 0], 0), ni - 1) - low + halo
+                    jo = min(max(j + entry_offset[t, 1], 0), nj - 1)
+                    ok = entry_offset[t, 2]
+                    for k in range(nk):
+                        row[t, k] = f32(0)
+                    for b in range(-ri, ri + 1):
+                        if ok == 0:
+                            for k in range(nk):
+                                row[t, k] += boxes[l, io + b, jo, k]
+                        else:
+                            for k in range(nk):
+                                row[t, k] += boxes[l, io + b, jo, min(max(k + ok, 0), nk - 1)]
+                for k in range(nk):
+                    least[k] = row[0, k]
+                    mean[k] = f32(0)
+                for t in range(1, 12):
+                    for k in range(nk):
+                        least[k] = min(least[k], row[t, k])
+                for t in range(12):
+                    for k in range(nk):
+                        mean[k] += (row[t, k] - least[k]) * f32(1 / 12)
+                if only_variance:
+                    for k in range(nk):
+                        total += mean[k]
+                    continue
+                for k in range(nk):
+                    mean[k] = f32(1) / min(max(mean[k], floor), ceiling)
+                for t in range(12):
+                    for k in range(nk):
+                        row[t, k] = exp_minus((row[t, k] - least[k]) * mean[k])
+                if pool[2] == 1:
+                    for k in range(nk):
+                        for t in range(12):
+                            out[ip, jp, k, t] += row[t, k]
+                else:
+                    for kp in range(nkp):
+                        for k in range(kp * pool[2], min((kp + 1) * pool[2], nk)):
+                            for t in range(12):
+                                out[ip, jp, kp, t] += row[t, k]
+            if (i + 1) % pool[0] == 0 or i == ni - 1:
+                count_i = i - ip * pool[0] + 1
+                if not only_variance:
+                    for jp in range(out.shape[1]):
+                        count_j = min((jp + 1) * pool[1], nj) - jp * pool[1]
+                        for kp in range(nkp):
+                            count_k = min((kp + 1) * pool[2], nk) - kp * pool[2]
+                            scale = f32(1.0 / (count_i * count_j * count_k))
+                            for t in range(12):
+                                out[ip, jp, kp, t] *= scale
+        variance_sum[s] = total

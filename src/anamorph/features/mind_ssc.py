@@ -1,0 +1,122 @@
+"""MIND-SSC: the modality independent neighbourhood descriptor in its self-similarity context form.
+
+Heinrich et al., MICCAI 2013: twelve distances between patches of the six-neighbourhood of a voxel, normalised by their local
+mean. It compares structure, not intensity, so it serves CT, MR and pairs of both.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+ENTRIES = 12
+"""Entries of the descriptor of one image channel."""
+LANES = 16
+"""Channels are padded to a multiple of this, one vector register of float32."""
+
+VARIANCE_BOUNDS = (0.001, 1000.0)
+"""The local variance estimate stays within these multiples of its mean over the image."""
+
+_NEIGHBOURS = np.array([[0, 0, -1], [-1, 0, 0], [0, -1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]])
+
+
+@cache
+def patch_pairs() -> np.ndarray:
+    """``(12, 2, 3)``: the two neighbours of each entry, all pairs at a squared distance of 2."""
+    pairs = [
+        (a, b)
+        for n, a in enumerate(_NEIGHBOURS)
+        for b in _NEIGHBOURS[:n]
+        if ((a - b) ** 2).sum() == 2
+    ]
+    return np.array(pairs)
+
+
+@cache
+def _difference_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The six shifts whose differences make all entries, and which entry reads which of them at which offset."""
+    shifts: list[tuple[int, ...]] = []
+    entry_shift, entry_offset = [], []
+    for a, b in patch_pairs():
+        difference = tuple(int(v) for v in a - b)
+        start = b
+        if difference < (0, 0, 0):
+            difference, start = tuple(-v for v in difference), a
+        if difference not in shifts:
+            shifts.append(difference)
+        entry_shift.append(shifts.index(difference))
+        entry_offset.append(start)
+    return np.array(shifts), np.array(entry_shift), np.array(entry_offset)
+
+
+def mind_ssc(
+    image: np.ndarray, radius: tuple[int, int, int], dilation: tuple[int, int, int], pool: tuple[int, int, int]
+) -> np.ndarray:
+    """Describe an image and average the descriptor over cells.
+
+    Args:
+        image: ``(I, J, K)`` float32.
+        radius: patch radius in voxels per axis.
+        dilation: distance of the six neighbours in voxels per axis.
+        pool: cell size in voxels per axis; the last cell may be smaller.
+
+    Returns:
+        ``(ceil(I / p), ceil(J / p), ceil(K / p), 16)`` float32 in [0, 1]; channels 12 to 15 are zero.
+    """
+    from anamorph.features import _mind_ssc_numba
+
+    image = np.ascontiguousarray(image, np.float32)
+    steps = np.asarray(dilation)
+    shifts, entry_shift, entry_offset = _difference_table()
+    cells = tuple(-(-n // p) for n, p in zip(image.shape, pool, strict=True))
+    variance = np.zeros(image.shape[0] + 1)
+    arguments = (image, shifts * steps, np.asarray(radius), entry_shift, entry_offset * steps, np.asarray(pool))
+    one, nothing = np.float32(1), np.zeros((0, 0, 0, LANES), np.float32)
+    _mind_ssc_numba.mind_ssc(*arguments, one, one, nothing, variance)
+    rows = image.shape[0] * -(-image.shape[1] // 4) * image.shape[2]
+    typical = max(variance.sum() / rows, 1e-12)
+    out = np.zeros((*cells, LANES), np.float32)
+    floor, ceiling = (np.float32(bound * typical) for bound in VARIANCE_BOUNDS)
+    _mind_ssc_numba.mind_ssc(*arguments, floor, ceiling, out, variance)
+    return out
+
+
+def mind_ssc_torch(
+    image: torch.Tensor, radius: tuple[int, int, int], dilation: tuple[int, int, int], pool: tuple[int, int, int]
+) -> torch.Tensor:
+    """The readable twin of :func:`mind_ssc` for torch tensors on any device."""
+    import torch
+    from torch.nn.functional import avg_pool3d, pad
+
+    def shifted(volume: torch.Tensor, offset: np.ndarray) -> torch.Tensor:
+        axes = [
+            (torch.arange(n, device=volume.device) + int(o)).clamp(0, n - 1)
+            for n, o in zip(volume.shape, offset, strict=True)
+        ]
+        return volume[axes[0]][:, axes[1]][:, :, axes[2]]
+
+    shifts, entry_shift, entry_offset = _difference_table()
+    steps = np.asarray(dilation)
+    border = [r for r in reversed(radius) for _ in range(2)]
+    window = [2 * r + 1 for r in radius]
+    boxes = []
+    for shift in shifts * steps:
+        squared = (image - shifted(image, shift)) ** 2
+        padded = pad(squared[None, None], border, mode="replicate")
+        boxes.append(avg_pool3d(padded, window, stride=1, divisor_override=1)[0, 0])
+    entries = torch.stack([shifted(boxes[s], o) for s, o in zip(entry_shift, entry_offset * steps, strict=True)])
+    entries = entries - entries.amin(dim=0)
+    variance = entries.mean(dim=0)
+    typical = variance[:, ::4].mean().clamp_min(1e-12)
+    variance = variance.clamp(VARIANCE_BOUNDS[0] * typical, VARIANCE_BOUNDS[1] * typical)
+    described = torch.exp(-entries / variance)
+    # Weights of one let the last, smaller cells average over the voxels they have.
+    pooled = [
+        avg_pool3d(volume, pool, ceil_mode=True, count_include_pad=False) for volume in (described[None],)
+    ][0][0]
+    return pad(pooled.permute(1, 2, 3, 0), (0, LANES - ENTRIES))

@@ -1,0 +1,49 @@
+"""CPU kernels of cell averages; the readable twins are in ``pooling.py``."""
+
+import numpy as np
+from numba import njit, prange
+
+f32 = np.float32
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def pool_channels_first(volume, cell, out):
+    channels, ni, nj, nk = volume.shape
+    _, ci, cj, ck = out.shape
+    for plane in prange(channels * ci):
+        c = plane // ci
+        a = plane % ci
+        i0, i1 = a * cell[0], min((a + 1) * cell[0], ni)
+        for b in range(cj):
+            j0, j1 = b * cell[1], min((b + 1) * cell[1], nj)
+            for d in range(ck):
+                k0, k1 = d * cell[2], min((d + 1) * cell[2], nk)
+                total = f32(0)
+                for i in range(i0, i1):
+                    for j in range(j0, j1):
+                        for k in range(k0, k1):
+                            total += f32(volume[c, i, j, k])
+                out[c, a, b, d] = total / f32((i1 - i0) * (j1 - j0) * (k1 - k0))
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def pool_channels_last(volume, cell, out):
+    ni, nj, nk, channels = volume.shape
+    ci, cj, ck, _ = out.shape
+    for row in prange(ci * cj):
+        a = row // cj
+        b = row % cj
+        i0, i1 = a * cell[0], min((a + 1) * cell[0], ni)
+        j0, j1 = b * cell[1], min((b + 1) * cell[1], nj)
+        for d in range(ck):
+            k0, k1 = d * cell[2], min((d + 1) * cell[2], nk)
+            for c in range(channels):
+                out[a, b, d, c] = f32(0)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    for k in range(k0, k1):
+                        for c in range(channels):
+                            out[a, b, d, c] += volume[i, j, k, c]
+            scale = f32(1.0 / ((i1 - i0) * (j1 - j0) * (k1 - k0)))
+            for c in range(channels):
+                out[a, b, d, c] *= scale

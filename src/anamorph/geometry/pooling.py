@@ -1,0 +1,57 @@
+"""Averages over cells of voxels; the grid of the cells is ``Grid.pooled``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    Array = TypeVar("Array", np.ndarray, torch.Tensor)
+else:
+    Array = TypeVar("Array")
+
+Cell = tuple[int, int, int]
+
+
+def pool_volume(volume: Array, cell: Cell) -> Array:
+    """Average a ``(C, I, J, K)`` volume over cells; a cell cut by the border averages the voxels it has.
+
+    Returns:
+        ``(C, ceil(I / cell), ...)`` float32.
+    """
+    if not isinstance(volume, np.ndarray):
+        return pool_volume_torch(volume, cell)
+    if max(cell) == 1:
+        return volume.astype(np.float32, copy=False)
+    from anamorph.geometry import _pooling_numba
+
+    out = np.empty((volume.shape[0], *_cells(volume.shape[1:], cell)), np.float32)
+    _pooling_numba.pool_channels_first(volume, np.asarray(cell), out)
+    return out
+
+
+def pool_volume_torch(volume: torch.Tensor, cell: Cell) -> torch.Tensor:
+    """The twin of :func:`pool_volume` for torch tensors."""
+    from torch.nn.functional import avg_pool3d
+
+    return avg_pool3d(volume[None].float(), cell, ceil_mode=True, count_include_pad=False)[0]
+
+
+def pool_descriptor(descriptor: Array, cell: Cell) -> Array:
+    """The same for channels-last descriptors ``(I, J, K, C)``."""
+    if max(cell) == 1:
+        return descriptor
+    if not isinstance(descriptor, np.ndarray):
+        return pool_volume_torch(descriptor.permute(3, 0, 1, 2), cell).permute(1, 2, 3, 0)
+    from anamorph.geometry import _pooling_numba
+
+    out = np.empty((*_cells(descriptor.shape[:3], cell), descriptor.shape[3]), np.float32)
+    _pooling_numba.pool_channels_last(descriptor, np.asarray(cell), out)
+    return out
+
+
+def _cells(shape: tuple[int, ...], cell: Cell) -> tuple[int, ...]:
+    return tuple(-(-n // c) for n, c in zip(shape, cell, strict=True))

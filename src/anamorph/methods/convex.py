@@ -1,0 +1,329 @@
+"""``convex``: discrete search by coupled convex optimisation, then symmetric refinement of a velocity field.
+
+1. A linear start (:mod:`anamorph.methods.initialise`), after which both scans are described on one grid, the fixed one.
+2. Coarse to fine: for every cell the cost of every displacement in a window, a smooth field through them by coupled convex
+   optimisation, in both directions, made inverse to each other.
+3. The logarithm of that field, refined by Adam on both data terms at once; its exponentials are the two directions.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from anamorph.discrete.cost_volume import CostVolume
+from anamorph.discrete.coupled_convex import coupled_convex
+from anamorph.errors import UserError
+from anamorph.features.descriptor import DescriptorSettings, describe
+from anamorph.features.intensity import IntensityKind, comparable_intensities
+from anamorph.geometry import Grid
+from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
+from anamorph.image import Image, Mask
+from anamorph.methods.base import Device, Method, Progress, Result, setting
+from anamorph.methods.convex_presets import PRESETS
+from anamorph.methods.initialise import InitModel, initialise
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.working_frame import Scan, body_weight
+from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
+from anamorph.transforms import Composite, Displacement, Transform
+from anamorph.transforms.fields import (
+    compose,
+    exponential,
+    inverse_consistent,
+    logarithm,
+    upsample,
+    warp_descriptor,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    Array = np.ndarray | torch.Tensor
+
+LEAST_CORRELATION = 0.2
+"""Scaled intensities that correlate less than this after the linear start are of different kinds and are not compared."""
+
+
+@dataclass(frozen=True)
+class ConvexConfig:
+    """Settings of ``convex``. Distances are in mm, so they hold for any voxel size."""
+
+    init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
+    intensity_weight: float = setting(3.0, "weight of squared intensity differences beside MIND-SSC; 0 for none")
+    mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
+    mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
+    working_spacing_mm: float = setting(0.0, "spacing at which descriptors are computed; 0: the fixed scan's own", "mm")
+    descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
+    search_scales: tuple[int, ...] = setting((2, 1), "levels of the discrete search, in descriptor spacings")
+    search_cells: tuple[int, ...] = setting((2, 3), "cell size per level", "descriptor voxels of the level")
+    search_radius_mm: tuple[float, ...] = setting((0.0, 0.0), "reach per level; 0: four descriptor voxels", "mm")
+    refine_scales: tuple[int, ...] = setting((1,), "levels of the refinement, in descriptor spacings")
+    refine_iterations: tuple[int, ...] = setting((30,), "iterations per level; 0 leaves the discrete result")
+    control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
+    diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
+    rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
+    air_weight: float = setting(0.1, "weight of CT air far from the body, 0 to 1")
+    max_memory_mb: int = setting(1500, "bound on the memory of a run; cost volumes are computed in chunks below it", "MB")
+
+    def __post_init__(self) -> None:
+        levels = {len(self.search_scales), len(self.search_cells), len(self.search_radius_mm)}
+        if len(levels) != 1:
+            raise ValueError("search_scales, search_cells and search_radius_mm need one value per level each")
+        if len(self.refine_scales) != len(self.refine_iterations):
+            raise ValueError("refine_scales and refine_iterations need one value per level each")
+        for scales in (self.search_scales, self.refine_scales):
+            if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
+                raise ValueError("scales must be powers of two, coarsest first")
+        if min(self.search_cells, default=1) < 1 or self.control_cell < 1 or self.mind_radius < 0 or self.mind_dilation < 1:
+            raise ValueError("cell sizes and mind_dilation must be at least 1, mind_radius at least 0")
+        if not 0 <= self.air_weight <= 1:
+            raise ValueError("air_weight must be between 0 and 1")
+        if min(self.intensity_weight, self.diffusion, *self.search_radius_mm, *self.refine_iterations) < 0:
+            raise ValueError("weights, radii and iterations must not be negative")
+
+
+class Convex(Method):
+    """MIND-SSC, coupled convex search and symmetric velocity refinement; needs no training."""
+
+    name = "convex"
+    summary = "discrete search by coupled convex optimisation, then symmetric refinement; no training (default)"
+    Config = ConvexConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    config: ConvexConfig
+
+    def __call__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        fixed_mask: Mask | None = None,
+        moving_mask: Mask | None = None,
+        init: Transform | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Result:
+        return _Run(self.config, resolve_device(device), progress or (lambda stage, fraction: None)).register(
+            fixed, moving, fixed_mask, moving_mask, init
+        )
+
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        pyramid = Pyramid.plan(fixed, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
+        working = int(np.prod(pyramid.working.shape))
+        described = int(np.prod(pyramid.base.shape))
+        held = 4 * (3 * working + int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        # Two descriptors, one warped copy and two planar copies at a time, and the fields.
+        held += described * 4 * (5 * 16 + 8 * 3)
+        return held + self._cost_bytes(pyramid, self.config.max_memory_mb * 2**20 - held)
+
+    def _cost_bytes(self, pyramid: Pyramid, allowed: int) -> int:
+        largest = 0
+        for scale, cell, radius in zip(
+            self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True
+        ):
+            level = pyramid.level(scale)
+            cells = np.prod([-(-n // cell) for n in level.grid.shape])
+            labels = np.prod([2 * r + 1 for r in level.radius(radius)])
+            largest = max(largest, int(cells * labels * 4))
+        return max(min(largest, allowed), 0)
+
+
+def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
+    """``auto`` is the CPU unless PyTorch sees a GPU; asking for a GPU that is not there is an error.
+
+    Raises:
+        UserError: there is no usable GPU.
+    """
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UserError("PyTorch sees no CUDA device on this machine; use --device cpu")
+    return "cpu"
+
+
+class _Run:
+    """One registration: its settings, where it computes, and what it has measured so far."""
+
+    def __init__(self, config: ConvexConfig, device: Literal["cpu", "cuda"], progress: Progress) -> None:
+        self.config = config
+        self.device = device
+        self.progress = progress
+        self.timings: dict[str, float] = {}
+        self.trace: dict[str, list[float]] = {}
+        self.notes: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, fraction: float) -> Iterator[None]:
+        """Announce a stage and add its time."""
+        self.progress(name, fraction)
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def register(
+        self, fixed: Image, moving: Image, fixed_mask: Mask | None, moving_mask: Mask | None, init: Transform | None
+    ) -> Result:
+        with self.stage("initialise", 0.0):
+            fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+            kind = comparable_intensities(fixed, moving)
+            start, kind = self._start(fixed_scan, moving_scan, kind, init)
+        with self.stage("describe", 0.2):
+            pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
+            pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
+        with self.stage("search", 0.35):
+            forward, grid = self._search(pair, pyramid)
+        with self.stage("refine", 0.6):
+            forward, backward, grid = self._refine(pair, pyramid, forward, grid)
+        with self.stage("finish", 0.98):
+            forward, backward = _to_numpy(forward), _to_numpy(backward)
+            fixed_to_moving = Composite.of(Displacement(forward, grid), start)
+            moving_to_fixed = Composite.of(start.inverse(), Displacement(backward, grid))
+        return Result(
+            fixed_to_moving, moving_to_fixed, self.timings, self.trace, self.notes, {"intensities": kind}
+        )
+
+    def _start(
+        self, fixed: Scan, moving: Scan, kind: IntensityKind, init: Transform | None
+    ) -> tuple[Transform, IntensityKind]:
+        """The transform that brings the moving scan to the fixed frame, and how intensities compare after it."""
+        if init is not None:
+            if kind == "scaled" and _correlation(fixed, moving, init) < LEAST_CORRELATION:
+                kind = "none"
+            return init, kind
+        settings = DescriptorSettings(1, 1, self.config.intensity_weight)
+        found = initialise(fixed, moving, kind, self.config.init, settings)
+        if kind == "scaled" and _correlation(fixed, moving, found.transform) < LEAST_CORRELATION:
+            kind = "none"
+            found = initialise(fixed, moving, kind, self.config.init, settings)
+        self.trace["initialise"] = found.costs
+        return found.transform, kind
+
+    def _describe(
+        self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid
+    ) -> _Pair:
+        settings = DescriptorSettings(self.config.mind_radius, self.config.mind_dilation, self.config.intensity_weight)
+        sides = []
+        for scan, transform in ((fixed, None), (moving, start)):
+            read = scan.onto(pyramid.working, transform)
+            weight = body_weight(read, kind == "ct", 10.0, self.config.air_weight)
+            inside = pool_volume(read.weight[None], pyramid.pool)[0]
+            descriptor = describe(read.channels, settings, kind, pyramid.pool)
+            sides.append((_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]))
+        return _Pair(*(self._to_device(a) for side in sides for a in side))
+
+    def _search(self, pair: _Pair, pyramid: Pyramid) -> tuple[Array, Grid]:
+        forward = backward = None
+        previous = pyramid.level(self.config.search_scales[0])
+        for scale, cell, radius_mm in zip(
+            self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True
+        ):
+            level = pyramid.level(scale)
+            at = pair.pooled(level.cell)
+            shape = level.grid.shape
+            if forward is None:
+                fixed, moving = at.fixed, at.moving
+            else:
+                ratio = level.ratio_to(previous)
+                forward, backward = upsample(forward, ratio, shape), upsample(backward, ratio, shape)
+                fixed, moving = warp_descriptor(at.fixed, backward), warp_descriptor(at.moving, forward)
+            cells = level.cells(cell)
+            search = (cells, (1, 1, 1), level.radius(radius_mm), self._cost_budget(pyramid), level.neighbours)
+            onward = upsample(coupled_convex(CostVolume(at.fixed, at.fixed_weight, moving, *search)), cells, shape)
+            back = upsample(coupled_convex(CostVolume(at.moving, at.moving_weight, fixed, *search)), cells, shape)
+            if forward is not None:
+                onward, back = compose(onward, forward), compose(back, backward)
+            forward, backward = inverse_consistent(onward, back)
+            previous = level
+        return forward, previous.grid
+
+    def _refine(
+        self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid
+    ) -> tuple[Array, Array, Grid]:
+        velocity: Array | None = None
+        current = grid
+        for scale, iterations in zip(self.config.refine_scales, self.config.refine_iterations, strict=True):
+            level = pyramid.level(scale)
+            control = level.cells(self.config.control_cell)
+            control_grid = level.grid.pooled(control)
+            if velocity is None:
+                velocity = logarithm(self._moved(forward, current, control_grid), level.neighbours)
+            else:
+                velocity = self._moved(velocity, current, control_grid)
+            current = control_grid
+            at = pair.pooled(level.cell)
+            velocity, trace = optimise_velocity(
+                at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
+                level.neighbours,
+                VelocitySettings(iterations, self.config.rate, self.config.diffusion, 1),
+                lambda fraction: self.progress("refine", 0.6 + 0.38 * fraction),
+            )  # fmt: skip
+            self.trace[f"refine at {level.grid.spacing_mm.min():.3g} mm"] = trace
+        return exponential(velocity), exponential(-velocity), current
+
+    def _moved(self, field: Array, source: Grid, target: Grid) -> Array:
+        """A field brought to another grid of the same frame."""
+        if source == target:
+            return field
+        return self._to_device(Displacement(_to_numpy(field), source).displacement_on(target).disp_vox)
+
+    def _cost_budget(self, pyramid: Pyramid) -> int:
+        held = int(np.prod(pyramid.working.shape)) * 16 + int(np.prod(pyramid.base.shape)) * 4 * (5 * 16 + 8 * 3)
+        return max(self.config.max_memory_mb * 2**20 - held, 64 * 2**20)
+
+    def _to_device(self, array: np.ndarray) -> Array:
+        if self.device == "cpu":
+            return np.ascontiguousarray(array, np.float32)
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Both descriptors and weights on one grid."""
+
+    fixed: Array
+    fixed_weight: Array
+    moving: Array
+    moving_weight: Array
+
+    def pooled(self, cell: Cell) -> _Pair:
+        if max(cell) == 1:
+            return self
+        weights = (pool_volume(w[None], cell)[0] for w in (self.fixed_weight, self.moving_weight))
+        fixed_weight, moving_weight = weights
+        return _Pair(
+            pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight
+        )
+
+
+def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The descriptor faded to its mean where the scan has no data: nothing matches it well and nothing is pulled by it."""
+    if (inside >= 1).all() or not (inside > 0.5).any():
+        return descriptor
+    mean = descriptor[inside > 0.5].mean(axis=0)
+    return (descriptor - mean) * inside[..., None] + mean
+
+
+def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
+    """Correlation of the intensities over the overlap, on a coarse grid."""
+    grid = fixed.grid.resampled(np.maximum(np.array(fixed.grid.shape) * fixed.grid.spacing_mm / 48, fixed.grid.spacing_mm))
+    here, there = fixed.onto(grid), moving.onto(grid, transform)
+    both = (here.weight > 0.5) & (there.weight > 0.5)
+    if both.sum() < 16:
+        return 0.0
+    a, b = here.channels[0][both], there.channels[0][both]
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def _to_numpy(array: Array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()

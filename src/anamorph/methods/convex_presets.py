@@ -1,0 +1,16 @@
+"""Settings of ``convex`` per kind of scan, chosen on the scans measured in docs/results.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "abdomen-ct": {"working_spacing_mm": 2.0, "descriptor_spacing_mm": 4.0},
+    "lung-ct": {"descriptor_spacing_mm": 2.7},
+    "head-neck-ct": {"descriptor_spacing_mm": 4.0},
+    "brain-mr": {"descriptor_spacing_mm": 1.6},
+    "cardiac-mr": {},
+    "small-mr": {"descriptor_spacing_mm": 1.0, "intensity_weight": 10.0},
+    "generic-ct": {},
+    "generic-mr": {},
+}

@@ -1,0 +1,179 @@
+"""The start of a registration: all translations at once, then block matching with least trimmed squares.
+
+No assumption about intensities beyond those of the descriptor, none about world positions: two scans that share no world
+coordinates are brought together by the translation search. The linear map is kept only where it lowers the same cost that the
+search minimised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from anamorph.discrete.block_matching import match_blocks
+from anamorph.features.descriptor import DescriptorSettings, describe
+from anamorph.features.intensity import IntensityKind
+from anamorph.geometry import Grid
+from anamorph.methods.working_frame import Scan, body_weight, covering_grid
+from anamorph.similarity.translation_search import TranslationSearch, overlap_cost, search_translation
+from anamorph.transforms import Affine
+from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares
+
+InitModel = Literal["none", "translation", "rigid", "affine"]
+
+LEAST_OVERLAP = 0.25
+"""Of the smaller body; below it a translation is not considered."""
+MISSING_PRICE = 0.8
+"""What a voxel without partner costs, in typical mismatches."""
+BODY_REACH_MM = 20.0
+AIR_WEIGHT = 0.05
+SEARCH_VOXELS = 40
+"""Voxels along the longest axis in the translation search."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One round of block matching: voxels along the longest axis, block size, and window in voxels."""
+
+    voxels: int
+    cell: int
+    step: int
+    radius: int
+
+
+STAGES = (Stage(40, 4, 2, 4), Stage(40, 4, 1, 4), Stage(40, 4, 1, 3), Stage(72, 6, 2, 3), Stage(72, 6, 1, 3))
+KEEP = 0.5
+"""Fraction of the blocks, the clearest ones, that enter the fit."""
+SINGULAR_VALUES = (0.5, 2.0)
+"""A map that stretches beyond this is a failed fit, not anatomy."""
+
+
+@dataclass
+class Initialisation:
+    """The linear start, what it costs after each accepted step, and what a reader should know."""
+
+    transform: Affine
+    costs: list[float] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+
+
+def initialise(
+    fixed: Scan,
+    moving: Scan,
+    kind: IntensityKind,
+    model: InitModel,
+    settings: DescriptorSettings,
+    start: Affine | None = None,
+) -> Initialisation:
+    """Find a linear map of fixed points to moving points.
+
+    Args:
+        fixed: prepared fixed scan.
+        moving: prepared moving scan.
+        kind: how intensities compare.
+        model: ``"none"`` trusts the world coordinates of the files.
+        settings: of the descriptor.
+        start: skips the translation search.
+    """
+    if model == "none":
+        return Initialisation(start or Affine.identity(), steps=["world coordinates of the files"])
+    fixed_level = _Level.of(fixed, fixed.grid.directions, SEARCH_VOXELS, kind, settings)
+    spacing = float(fixed_level.grid.spacing_mm.min())
+    moving_level = _Level.at(moving, covering_grid(moving.grid, fixed.grid.directions, spacing), kind, settings)
+    search = search_translation(
+        fixed_level.descriptor, fixed_level.weight, moving_level.descriptor, moving_level.weight,
+        LEAST_OVERLAP, MISSING_PRICE,
+    )  # fmt: skip
+    if start is None:
+        start = _translation(search, fixed_level.grid, moving_level.grid)
+    found = Initialisation(start, [search.cost], ["best of all translations"])
+    if model in ("rigid", "affine"):
+        _match_stages(found, fixed, moving, kind, model, settings, search.typical)
+    return found
+
+
+def _translation(search: TranslationSearch, fixed: Grid, moving: Grid) -> Affine:
+    return Affine.translation(moving.voxel_to_world(search.shift_vox) - fixed.voxel_to_world(np.zeros(3)))
+
+
+def _match_stages(
+    found: Initialisation,
+    fixed: Scan,
+    moving: Scan,
+    kind: IntensityKind,
+    model: LinearModel,
+    settings: DescriptorSettings,
+    typical: float,
+) -> None:
+    level: _Level | None = None
+    voxels = 0
+    best = np.inf
+    for stage in STAGES:
+        if level is None or stage.voxels != voxels:
+            voxels = stage.voxels
+            level = _Level.of(fixed, fixed.grid.directions, voxels, kind, settings)
+            warped = _Level.at(moving, level.grid, kind, settings, found.transform)
+            best = level.cost(warped, typical)
+        source, target = _correspondences(level, warped, stage)
+        if len(source) < 4:
+            continue
+        update = Affine(fit_least_trimmed_squares(source, target, model))
+        candidate = Affine(found.transform.matrix @ update.matrix)
+        stretch = np.linalg.svd(candidate.matrix[:3, :3], compute_uv=False)
+        if stretch.min() < SINGULAR_VALUES[0] or stretch.max() > SINGULAR_VALUES[1]:
+            continue
+        candidate_level = _Level.at(moving, level.grid, kind, settings, candidate)
+        cost = level.cost(candidate_level, typical)
+        if cost < best:
+            best, warped, found.transform = cost, candidate_level, candidate
+            found.costs.append(cost)
+            found.steps.append(f"{model} block matching at {level.grid.spacing_mm.min():.2g} mm")
+
+
+def _correspondences(level: _Level, warped: _Level, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+    """World positions of matching blocks, searched in both directions so that neither image is preferred."""
+    window = (stage.cell, stage.step, stage.radius, KEEP)
+    fixed_side, matched = match_blocks(level.descriptor, level.weight, warped.filled(), *window)
+    moving_side, back = match_blocks(warped.descriptor, warped.weight, level.filled(), *window)
+    source = level.grid.voxel_to_world(np.concatenate([fixed_side, back]))
+    target = level.grid.voxel_to_world(np.concatenate([matched, moving_side]))
+    return source, target
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A scan described on a coarse grid."""
+
+    descriptor: np.ndarray
+    weight: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(
+        cls, scan: Scan, directions: np.ndarray, voxels: int, kind: IntensityKind, settings: DescriptorSettings
+    ) -> _Level:
+        extent = np.array(scan.grid.shape) * scan.grid.spacing_mm
+        spacing = max(float(extent.max()) / voxels, float(scan.grid.spacing_mm.min()))
+        return cls.at(scan, covering_grid(scan.grid, directions, spacing), kind, settings)
+
+    @classmethod
+    def at(
+        cls, scan: Scan, grid: Grid, kind: IntensityKind, settings: DescriptorSettings, transform: Affine | None = None
+    ) -> _Level:
+        read = scan.onto(grid, transform or Affine.identity())
+        weight = body_weight(read, kind == "ct", BODY_REACH_MM, AIR_WEIGHT)
+        return cls(describe(read.channels, settings, kind, (1, 1, 1)), weight, grid)
+
+    def filled(self) -> np.ndarray:
+        """The descriptor with its mean where the scan has no data, so that emptiness matches nothing well."""
+        empty = self.weight <= 0
+        if not empty.any() or empty.all():
+            return self.descriptor
+        return np.where(empty[..., None], self.descriptor[~empty].mean(axis=0), self.descriptor)
+
+    def cost(self, moving: _Level, typical: float) -> float:
+        return overlap_cost(
+            self.descriptor, self.weight, moving.descriptor, moving.weight, typical, MISSING_PRICE
+        )

@@ -1,0 +1,87 @@
+"""The resolutions of a coarse-to-fine method, near to isotropic whatever the voxels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.geometry import Grid
+from anamorph.geometry.pooling import Cell
+
+DESCRIPTOR_VOXELS = 1.0e6
+"""The automatic descriptor spacing gives about so many descriptors."""
+WORKING_VOXELS = 1.6e7
+"""A scan with more voxels is resampled to about so many."""
+MOST_LABELS_PER_SIDE = 6
+THICK = 2.0
+"""An axis this many times coarser than the finest is left alone by smoothing: neighbours there are far away."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: ``cell`` voxels of the base grid make one voxel here."""
+
+    grid: Grid
+    cell: Cell
+
+    def ratio_to(self, coarser: Level) -> Cell:
+        """Voxels of this level per voxel of a coarser one."""
+        return tuple(c // f for c, f in zip(coarser.cell, self.cell, strict=True))  # type: ignore[return-value]
+
+    def cells(self, size: int) -> Cell:
+        """A cell of ``size`` voxels along the fine axes and about as many millimetres along the others."""
+        spacing = self.grid.spacing_mm
+        wanted = np.maximum(np.rint(size * spacing.min() / spacing), 1).astype(int)
+        return tuple(int(n) for n in np.minimum(wanted, self.grid.shape))  # type: ignore[return-value]
+
+    def radius(self, radius_mm: float) -> Cell:
+        """Labels to each side that reach a distance; 0 mm means four voxels of the finest axis."""
+        spacing = self.grid.spacing_mm
+        reach = radius_mm if radius_mm > 0 else 4 * float(spacing.min())
+        labels = np.minimum(np.ceil(reach / spacing - 1e-6), MOST_LABELS_PER_SIDE)
+        return tuple(int(r) if n > 1 else 0 for r, n in zip(labels, self.grid.shape, strict=True))  # type: ignore[return-value]
+
+    @property
+    def neighbours(self) -> Cell:
+        """1 for axes whose neighbouring voxels are close enough to be smoothed over, else 0."""
+        spacing = self.grid.spacing_mm
+        return tuple(int(s < THICK * spacing.min()) for s in spacing)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Where images are described (``working``) and the finest grid of descriptors (``base``, cells of ``pool``)."""
+
+    working: Grid
+    base: Grid
+    pool: Cell
+
+    @classmethod
+    def plan(cls, fixed: Grid, working_spacing_mm: float, descriptor_spacing_mm: float) -> Pyramid:
+        """Choose the grids for a fixed image; 0 mm leaves a spacing to the size of the image."""
+        spacing = fixed.spacing_mm
+        extent = np.array(fixed.shape) * spacing
+        axes = max(sum(n > 1 for n in fixed.shape), 1)
+        volume = float(np.prod(np.where(np.array(fixed.shape) > 1, extent, 1.0)))
+        finest = max(working_spacing_mm, (volume / WORKING_VOXELS) ** (1 / axes))
+        # Axes already coarser than wanted keep their voxels: interpolated slices hold nothing new.
+        working = fixed if (spacing >= 0.8 * finest).all() else fixed.resampled(np.maximum(spacing, finest))
+        wanted = descriptor_spacing_mm or (volume / DESCRIPTOR_VOXELS) ** (1 / axes)
+        pool = tuple(
+            int(p) if n > 1 else 1
+            for p, n in zip(np.maximum(np.rint(wanted / working.spacing_mm), 1), working.shape, strict=True)
+        )
+        base = working if max(pool) == 1 else working.pooled(pool)  # type: ignore[arg-type]
+        return cls(working, base, pool)  # type: ignore[arg-type]
+
+    def level(self, scale: int) -> Level:
+        """The grid ``scale`` (a power of two) times coarser along the fine axes, less along thick ones."""
+        spacing = self.base.spacing_mm
+        cell = []
+        for s, n in zip(spacing, self.base.shape, strict=True):
+            factor = 1
+            while factor < scale and s * factor * 2 <= 1.5 * scale * spacing.min() and n // (factor * 2) >= 4:
+                factor *= 2
+            cell.append(factor)
+        return Level(self.base if max(cell) == 1 else self.base.pooled(tuple(cell)), tuple(cell))  # type: ignore[arg-type]

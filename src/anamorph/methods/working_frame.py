@@ -1,0 +1,90 @@
+"""The common grid on which a method compares two images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.features.intensity import prepared_channels
+from anamorph.geometry import Grid
+from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.sampling import sample
+from anamorph.image import Image, Mask
+from anamorph.transforms import Transform
+
+BODY_HU = -500.0
+"""Above this a CT voxel belongs to the body, the table or the clothes."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan prepared for comparison: channels ``(C, I, J, K)``, weights ``(I, J, K)`` and their grid."""
+
+    channels: np.ndarray
+    weight: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def prepare(cls, image: Image, mask: Mask | None) -> Scan:
+        """Scale the intensities and make the weight from the mask; voxels outside the mask take the nearest value inside."""
+        channels = prepared_channels(image)
+        if mask is None:
+            return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)
+        weight = np.clip(mask.data[0], 0, 1).astype(np.float32)
+        if (weight == 0).any() and (weight > 0).any():
+            from scipy.ndimage import distance_transform_edt
+
+            nearest = distance_transform_edt(
+                weight == 0, sampling=image.grid.spacing_mm, return_distances=False, return_indices=True
+            )
+            channels = np.ascontiguousarray(channels[(slice(None), *nearest)])
+        return cls(channels, weight, image.grid)
+
+    def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
+        """The scan read on another grid, averaged first when the grid is coarser; no weight where the scan has no voxel."""
+        factor = np.maximum(np.floor(grid.spacing_mm.min() / self.grid.spacing_mm + 1e-6), 1)
+        cell = tuple(int(f) for f in np.minimum(factor, self.grid.shape))
+        if transform is None and max(cell) == 1 and grid == self.grid:
+            return self
+        source = self.grid if max(cell) == 1 else self.grid.pooled(cell)  # type: ignore[arg-type]
+        channels = pool_volume(self.channels, cell)  # type: ignore[arg-type]
+        weight = pool_volume(self.weight[None], cell)  # type: ignore[arg-type]
+        if transform is None:
+            from anamorph.transforms import Affine
+
+            transform = Affine.identity()
+        positions = transform.moving_positions(grid, source)
+        return Scan(sample(channels, positions), sample(weight, positions, fill=0.0)[0], grid)
+
+
+def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> np.ndarray:
+    """The weight of a scan with CT air far from the body turned down to ``background``.
+
+    Args:
+        scan: prepared scan.
+        is_ct: other modalities have no calibrated air and keep their weight.
+        reach_mm: air this close to the body still counts: its outline is information.
+        background: factor for the rest.
+    """
+    if not is_ct or background >= 1:
+        return scan.weight
+    from scipy.ndimage import maximum_filter
+
+    size = [2 * max(round(reach_mm / s), 1) + 1 if n > 1 else 1 for s, n in zip(scan.grid.spacing_mm, scan.channels.shape[1:], strict=True)]
+    near = maximum_filter((scan.channels[0] > BODY_HU).astype(np.uint8), size=size) > 0
+    return scan.weight * np.where(near, np.float32(1), np.float32(background))
+
+
+def covering_grid(grid: Grid, directions: np.ndarray, spacing_mm: float) -> Grid:
+    """A grid with given axes and equal spacing over the field of view of another; a single-voxel axis stays single."""
+    corners = grid.corners_mm() @ directions
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.maximum(np.ceil((high - low) / spacing_mm - 1e-6), 1).astype(int)
+    steps = np.full(3, spacing_mm)
+    if grid.is_2d:
+        shape[2], steps[2] = 1, high[2] - low[2]
+    affine = np.eye(4)
+    affine[:3, :3] = directions * steps
+    affine[:3, 3] = directions @ ((low + high) / 2 - (shape - 1) / 2 * steps)
+    return Grid(tuple(shape), affine)

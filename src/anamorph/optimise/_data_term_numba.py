@@ -1,0 +1,71 @@
+"""Fused CPU kernels of the instance optimisation; the readable twins are in ``data_term.py``."""
+
+import numpy as np
+from numba import njit, prange
+
+f32 = np.float32
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def data_term(fixed, weight, moving, disp, gradient):
+    """Sum of weight * ||F(p) - M(p + u)||^2 and its gradient with respect to u, in one pass over all channels.
+
+    Descriptors are ``(I, J, K, C)`` with C a multiple of 16; the border of M is repeated, and its gradient there is zero.
+    """
+    ni, nj, nk, channels = fixed.shape
+    loss = np.zeros(ni)
+    for i in prange(ni):
+        total = 0.0
+        for j in range(nj):
+            for k in range(nk):
+                w = weight[i, j, k]
+                if w == f32(0):
+                    gradient[0, i, j, k] = f32(0)
+                    gradient[1, i, j, k] = f32(0)
+                    gradient[2, i, j, k] = f32(0)
+                    continue
+                x = i + disp[0, i, j, k]
+                y = j + disp[1, i, j, k]
+                z = k + disp[2, i, j, k]
+                x = min(max(x, f32(0)), f32(ni - 1))
+                y = min(max(y, f32(0)), f32(nj - 1))
+                z = min(max(z, f32(0)), f32(nk - 1))
+                i0 = min(int(x), max(ni - 2, 0))
+                j0 = min(int(y), max(nj - 2, 0))
+                k0 = min(int(z), max(nk - 2, 0))
+                i1, j1, k1 = min(i0 + 1, ni - 1), min(j0 + 1, nj - 1), min(k0 + 1, nk - 1)
+                wx, wy, wz = x - f32(i0), y - f32(j0), z - f32(k0)
+                vx, vy, vz = f32(1) - wx, f32(1) - wy, f32(1) - wz
+                gx = f32(0)
+                gy = f32(0)
+                gz = f32(0)
+                cost = f32(0)
+                for block in range(0, channels, 16):
+                    for lane in range(16):
+                        n = block + lane
+                        a000 = moving[i0, j0, k0, n]
+                        a001 = moving[i0, j0, k1, n]
+                        a010 = moving[i0, j1, k0, n]
+                        a011 = moving[i0, j1, k1, n]
+                        a100 = moving[i1, j0, k0, n]
+                        a101 = moving[i1, j0, k1, n]
+                        a110 = moving[i1, j1, k0, n]
+                        a111 = moving[i1, j1, k1, n]
+                        b00 = a000 * vz + a001 * wz
+                        b01 = a010 * vz + a011 * wz
+                        b10 = a100 * vz + a101 * wz
+                        b11 = a110 * vz + a111 * wz
+                        c0 = b00 * vy + b01 * wy
+                        c1 = b10 * vy + b11 * wy
+                        r = c0 * vx + c1 * wx - fixed[i, j, k, n]
+                        cost += r * r
+                        gx += r * (c1 - c0)
+                        gy += r * ((b01 - b00) * vx + (b11 - b10) * wx)
+                        gz += r * (((a001 - a000) * vy + (a011 - a010) * wy) * vx
+                                   + ((a101 - a100) * vy + (a111 - a110) * wy) * wx)
+                total += w * cost
+                gradient[0, i, j, k] = f32(2) * w * gx
+                gradient[1, i, j, k] = f32(2) * w * gy
+                gradient[2, i, j, k] = f32(2) * w * gz
+        loss[i] = total
+    return loss.sum()

@@ -1,0 +1,69 @@
+"""Fused CPU kernels on displacement fields of one grid; the readable twins are in ``fields.py``."""
+
+import numpy as np
+from numba import njit, prange
+
+from anamorph.geometry._sampling_numba import corner
+
+f32 = np.float32
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def compose(first, second, sign, out):
+    """Out = first + sign * second(x + first), the border of ``second`` repeated."""
+    _, ni, nj, nk = first.shape
+    _, mi, mj, mk = second.shape
+    for i in prange(ni):
+        for j in range(nj):
+            for k in range(nk):
+                i0, i1, wi = corner(i + first[0, i, j, k], mi)
+                j0, j1, wj = corner(j + first[1, i, j, k], mj)
+                k0, k1, wk = corner(k + first[2, i, j, k], mk)
+                vi, vj, vk = f32(1) - wi, f32(1) - wj, f32(1) - wk
+                for c in range(3):
+                    a = second[c, i0, j0, k0] * vk + second[c, i0, j0, k1] * wk
+                    b = second[c, i0, j1, k0] * vk + second[c, i0, j1, k1] * wk
+                    d = second[c, i1, j0, k0] * vk + second[c, i1, j0, k1] * wk
+                    e = second[c, i1, j1, k0] * vk + second[c, i1, j1, k1] * wk
+                    out[c, i, j, k] = first[c, i, j, k] + sign * ((a * vj + b * wj) * vi + (d * vj + e * wj) * wi)
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def upsample(field, cell, out):
+    """A field on cells read at the voxels of the cells, trilinearly between cell centres, in voxels of the fine grid."""
+    _, ni, nj, nk = out.shape
+    _, ci, cj, ck = field.shape
+    for i in prange(ni):
+        i0, i1, wi = corner((f32(i) + f32(0.5)) / f32(cell[0]) - f32(0.5), ci)
+        for j in range(nj):
+            j0, j1, wj = corner((f32(j) + f32(0.5)) / f32(cell[1]) - f32(0.5), cj)
+            for k in range(nk):
+                k0, k1, wk = corner((f32(k) + f32(0.5)) / f32(cell[2]) - f32(0.5), ck)
+                for c in range(3):
+                    a = field[c, i0, j0, k0] * (f32(1) - wk) + field[c, i0, j0, k1] * wk
+                    b = field[c, i0, j1, k0] * (f32(1) - wk) + field[c, i0, j1, k1] * wk
+                    d = field[c, i1, j0, k0] * (f32(1) - wk) + field[c, i1, j0, k1] * wk
+                    e = field[c, i1, j1, k0] * (f32(1) - wk) + field[c, i1, j1, k1] * wk
+                    value = (a * (f32(1) - wj) + b * wj) * (f32(1) - wi) + (d * (f32(1) - wj) + e * wj) * wi
+                    out[c, i, j, k] = value * f32(cell[c])
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def warp_descriptor(descriptor, disp, out):
+    """out(x) = D(x + u(x)) for channels-last descriptors, the border repeated."""
+    ni, nj, nk, channels = descriptor.shape
+    for i in prange(ni):
+        for j in range(nj):
+            for k in range(nk):
+                i0, i1, wi = corner(i + disp[0, i, j, k], ni)
+                j0, j1, wj = corner(j + disp[1, i, j, k], nj)
+                k0, k1, wk = corner(k + disp[2, i, j, k], nk)
+                vi, vj, vk = f32(1) - wi, f32(1) - wj, f32(1) - wk
+                for block in range(0, channels, 16):
+                    for lane in range(16):
+                        n = block + lane
+                        a = descriptor[i0, j0, k0, n] * vk + descriptor[i0, j0, k1, n] * wk
+                        b = descriptor[i0, j1, k0, n] * vk + descriptor[i0, j1, k1, n] * wk
+                        d = descriptor[i1, j0, k0, n] * vk + descriptor[i1, j0, k1, n] * wk
+                        e = descriptor[i1, j1, k0, n] * vk + descriptor[i1, j1, k1, n] * wk
+                        out[i, j, k, n] = (a * vj + b * wj) * vi + (d * vj + e * wj) * wi

@@ -1,0 +1,103 @@
+"""Operations on displacement and velocity fields of one grid: composition, change of resolution, exponential, logarithm.
+
+Fields are ``(3, I, J, K)`` float32 in voxels of their grid; a field u stands for the map ``x -> x + u(x)``. NumPy arrays go to
+the fused CPU kernels, torch tensors to their twins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from anamorph.geometry.sampling import identity_positions_torch, sample_torch
+from anamorph.geometry.smoothing import NEIGHBOURS, Radius, box_smooth
+
+if TYPE_CHECKING:
+    import torch
+
+    Array = TypeVar("Array", np.ndarray, torch.Tensor)
+else:
+    Array = TypeVar("Array")
+
+
+def compose(first: Array, second: Array, sign: float = 1.0) -> Array:
+    """The field of "first, then second": ``first + sign * second(x + first)``."""
+    if isinstance(first, np.ndarray):
+        from anamorph.transforms import _fields_numba
+
+        out = np.empty_like(first)
+        _fields_numba.compose(first, second, np.float32(sign), out)
+        return out
+    return first + sign * sample_torch(second, identity_positions_torch(first) + first)
+
+
+def upsample(field: Array, cell: tuple[int, int, int], shape: tuple[int, int, int]) -> Array:
+    """A field on cells brought to the voxels of the cells, trilinear between cell centres, in fine voxels."""
+    if max(cell) == 1:
+        return field
+    if isinstance(field, np.ndarray):
+        from anamorph.transforms import _fields_numba
+
+        out = np.empty((3, *shape), np.float32)
+        _fields_numba.upsample(field, np.asarray(cell), out)
+        return out
+    size = field.new_tensor(cell).reshape(3, 1, 1, 1)
+    positions = (identity_positions_torch(field.new_empty(shape)) + 0.5) / size - 0.5
+    return sample_torch(field, positions) * size
+
+
+def warp_descriptor(descriptor: Array, disp_vox: Array) -> Array:
+    """A channels-last descriptor ``(I, J, K, C)``, C a multiple of 16, pulled through a field."""
+    if isinstance(descriptor, np.ndarray):
+        from anamorph.transforms import _fields_numba
+
+        out = np.empty_like(descriptor)
+        _fields_numba.warp_descriptor(descriptor, disp_vox, out)
+        return out
+    positions = identity_positions_torch(disp_vox) + disp_vox
+    return sample_torch(descriptor.permute(3, 0, 1, 2), positions).permute(1, 2, 3, 0)
+
+
+def exponential(velocity: Array, step_vox: float = 0.4) -> Array:
+    """The displacement reached by flowing along a stationary velocity for unit time, by scaling and squaring.
+
+    Arsigny et al., MICCAI 2006. The number of squarings keeps the first step below ``step_vox``, so the result is a
+    diffeomorphism up to interpolation, and ``exponential(-v)`` is its inverse.
+    """
+    fastest = float(abs(velocity).max())
+    squarings = max(0, math.ceil(math.log2(max(fastest, 1e-6) / step_vox)))
+    disp = velocity * (0.5**squarings)
+    for _ in range(squarings):
+        disp = compose(disp, disp)
+    return disp
+
+
+def logarithm(disp_vox: Array, radius: Radius = NEIGHBOURS, iterations: int = 6, damping: float = 0.7) -> Array:
+    """A smooth stationary velocity whose exponential is close to a displacement.
+
+    ``v <- v + damping * smooth(u o exp(-v))``, the zeroth-order series of Bossa et al., MICCAI 2007, smoothed so that folds
+    of u do not enter.
+    """
+    velocity = disp_vox * 1.0
+    for _ in range(iterations):
+        backward = exponential(-velocity)
+        velocity = velocity + damping * box_smooth(compose(backward, disp_vox), radius)
+    return velocity
+
+
+def inverse_consistent(forward: Array, backward: Array, iterations: int = 10) -> tuple[Array, Array]:
+    """Make two fields of opposite direction each other's inverse by averaging (deeds, ConvexAdam).
+
+    ``u <- (u - u'(id + u)) / 2`` and the same with the roles exchanged, both at once.
+    """
+    for _ in range(iterations):
+        forward, backward = _half_difference(forward, backward), _half_difference(backward, forward)
+    return forward, backward
+
+
+def _half_difference(field: Array, opposite: Array) -> Array:
+    difference = compose(field, opposite, sign=-1.0)
+    difference *= 0.5
+    return difference
