@@ -104,7 +104,7 @@ def make_plan(
 ) -> Plan:
     """Choose the preset and check the settings and the pair.
 
-    ``max_memory`` bytes bound the whole process; what the scans and Python leave becomes the method's ``max_memory_mb``.
+    ``max_memory`` bytes bound the process; what scans and Python leave is the method's ``max_memory_mb``.
 
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import Plan, resolve_device, make_plan, out_of_memory_failure, run_plan
+from anamorph.api import Plan, make_plan, out_of_memory_failure, resolve_device, run_plan
 from anamorph.compilation import watch_compilation
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
