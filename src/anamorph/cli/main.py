@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Annotated
@@ -47,6 +48,8 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    # Threads that spin while they wait make kernels many times slower on a machine that has other work too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)
     app()
 
