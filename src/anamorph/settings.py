@@ -147,6 +147,11 @@ def describe_kind(kind: Any) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, str(kind))
 
 
+def as_text(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def closest(word: str, words: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` when a name is near, else nothing."""
     found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from anamorph.cli.console import say
+from anamorph.cli.console import CompilationNews, say
 
 if TYPE_CHECKING:
     from anamorph.geometry import Grid
@@ -39,6 +39,7 @@ def apply(
     (moving_to_fixed.nii.gz).
     """
     from anamorph.cli.transform_grid import read_with_grid, refuse_existing
+    from anamorph.compilation import watch_compilation
 
     sources = [*to, *(more or [])]
     kinds = [_kind_of(source, kind) for source in sources]
@@ -46,11 +47,12 @@ def apply(
     for target in targets:
         refuse_existing(target, overwrite)
     field, grid = read_with_grid(transform, like)
-    for source, what, target in zip(sources, kinds, targets, strict=True):
-        if what == "points":
-            _map_points(field, source, target, grid)
-        else:
-            _warp(field, source, what, target, grid)
+    with watch_compilation(CompilationNews()):
+        for source, what, target in zip(sources, kinds, targets, strict=True):
+            if what == "points":
+                _map_points(field, source, target, grid)
+            else:
+                _warp(field, source, what, target, grid)
 
 
 def _kind_of(source: str, asked: str) -> Kind:

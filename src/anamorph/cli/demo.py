@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import make_table, say, show
+from anamorph.cli.console import CompilationNews, make_table, say, show
 
 if TYPE_CHECKING:
     from anamorph.methods.base import Result
@@ -31,11 +31,14 @@ def demo(
     refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
+    from anamorph.compilation import watch_compilation
     from anamorph.inputs import PairRequest
     from anamorph.phantom import make_pair
 
     say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
-    pair = make_pair(shape=shape, seed=seed)
+    news = CompilationNews(quiet)
+    with watch_compilation(news):
+        pair = make_pair(shape=shape, seed=seed)
     request = PairRequest(
         fixed=pair.fixed,
         moving=pair.moving,
@@ -50,7 +53,7 @@ def demo(
         _write_inputs(folder / INPUT_FOLDER, pair)
         return {"true_error_mm": true_error_mm(pair, result)}
 
-    outcome = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, extras=extras)
+    outcome = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, news=news, extras=extras)
     if not quiet:
         _show_truth(outcome.record["true_error_mm"])
 

@@ -33,7 +33,7 @@ def _show_one(name: str) -> None:
     from typing import get_type_hints
 
     from anamorph.methods import find_method
-    from anamorph.settings import describe_kind
+    from anamorph.settings import as_text, describe_kind
 
     method = find_method(name)
     config, presets = method.Config, method.presets  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ def _show_one(name: str) -> None:
         meaning = field.metadata.get("meaning", "")
         table.add_row(
             field.name,
-            str(field.default),
+            as_text(field.default),
             field.metadata.get("unit", ""),
             f"{meaning} ({describe_kind(kinds[field.name])})",
         )
@@ -53,5 +53,5 @@ def _show_one(name: str) -> None:
         "preset", "what it changes", title="Presets, chosen by what the scans look like or with --preset"
     )
     for preset, values in presets.items():
-        table.add_row(preset, ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing")
+        table.add_row(preset, ", ".join(f"{key}={as_text(value)}" for key, value in values.items()) or "nothing")
     show(table)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
     from anamorph.api import Plan
@@ -105,7 +105,14 @@ def register(
 
 
 def run_and_show(
-    request: PairRequest, out: Path, *, overwrite: bool, composite: bool, quiet: bool, extras: Extras | None = None
+    request: PairRequest,
+    out: Path,
+    *,
+    overwrite: bool,
+    composite: bool,
+    quiet: bool,
+    news: CompilationNews | None = None,
+    extras: Extras | None = None,
 ) -> PairOutcome:
     """Run the pipeline with a progress bar and print what came out."""
     from anamorph.pipeline import register_pair
@@ -122,7 +129,7 @@ def run_and_show(
             overwrite=overwrite,
             composite=composite,
             progress=progress,
-            on_compilation=lambda: say("compiling kernels for this machine, once (about a minute)", quiet),
+            on_compilation=news or CompilationNews(quiet),
             on_plan=tell_plan,
             extras=extras,
         )
@@ -134,6 +141,7 @@ def run_and_show(
 def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, needed: int) -> None:
     """Print what a run would do."""
     from anamorph.memory import gigabytes, output_bytes
+    from anamorph.settings import as_text
 
     table = make_table("", "", title="Plan (nothing was computed or written)")
     table.show_header = False
@@ -142,7 +150,7 @@ def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, n
     table.add_row("method", f"{plan.name} on {request.device}, seed {request.seed}")
     table.add_row("preset", f"{plan.preset} ({plan.preset_reason})")
     for key, value in plan.method.settings().items():
-        table.add_row(f"  {key}", str(value))
+        table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(needed)} at the peak")
     table.add_row("output", f"{out}: up to {gigabytes(output_bytes(inputs.fixed, inputs.moving))}")
     for warning in plan.warnings:
