@@ -1,7 +1,7 @@
 """anamorph: registration of 3D medical images that deform a lot.
 
-``result = anamorph.register(fixed, moving)`` returns both directions of the transform. Every transform maps fixed points to
-moving points and pulls moving images onto the fixed grid.
+``result = anamorph.register(fixed, moving)`` returns both directions of the transform. Every transform maps fixed
+points to moving points and pulls moving images onto the fixed grid.
 """
 
 from importlib import import_module
@@ -41,7 +41,28 @@ _HOMES = {
     "write_transform": "anamorph.transforms.files",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "Affine",
+    "AnamorphError",
+    "Composite",
+    "Displacement",
+    "Grid",
+    "Image",
+    "Labels",
+    "Mask",
+    "Points",
+    "RegistrationFailure",
+    "Result",
+    "Transform",
+    "UserError",
+    "__version__",
+    "read_image",
+    "read_labels",
+    "read_points",
+    "read_transform",
+    "register",
+    "write_transform",
+]
 
 
 def __getattr__(name: str) -> object:

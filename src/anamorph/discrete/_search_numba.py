@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Fused CPU kernels of the discrete search; the readable twins are in ``cost_volume.py`` and ``coupled_convex.py``."""
 
 import numpy as np
@@ -23,8 +24,8 @@ def planar(descriptor, channels, border, out):
 def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
     """out[row, b, c, label] = mean over the cell of weight * ||F(p) - M(p + step * label)||^2, border of M repeated.
 
-    ``fixed`` is ``(C, I, J, K)`` and ``moving`` ``(C, I, J, K + 2 * step * radius)``, C a multiple of 4: whole rows of voxels
-    are compared at once, so that nothing is summed across a vector register.
+    ``fixed`` is ``(C, I, J, K)`` and ``moving`` ``(C, I, J, K + 2 * step * radius)``, C a multiple of 4: whole rows of
+    voxels are compared at once, so that nothing is summed across a vector register.
     """
     channels, ni, nj, nk = fixed.shape
     rows, nb, nc, _ = out.shape
@@ -51,7 +52,8 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
                             for k in range(nk):
                                 row[k] = f32(0)
                             for c in range(0, channels, 4):
-                                f0, f1, f2, f3 = fixed[c, i, j], fixed[c + 1, i, j], fixed[c + 2, i, j], fixed[c + 3, i, j]
+                                f0, f1 = fixed[c, i, j], fixed[c + 1, i, j]
+                                f2, f3 = fixed[c + 2, i, j], fixed[c + 3, i, j]
                                 m0 = moving[c, mi, mj, shift : shift + nk]
                                 m1 = moving[c + 1, mi, mj, shift : shift + nk]
                                 m2 = moving[c + 2, mi, mj, shift : shift + nk]
@@ -105,7 +107,7 @@ def smooth_cells(cost, axis):
 
 @njit(parallel=True, fastmath=True, cache=True)
 def coupled_argmin(cost, radius, guess, coupling, first_row, out):
-    """out = the label that minimises cost + coupling * ||label - guess||^2, in labels, for rows ``first_row`` on."""
+    """Write the label that minimises cost + coupling * ||label - guess||^2, in labels, for rows ``first_row`` on."""
     rows, nb, nc, _ = cost.shape
     ri, rj, rk = radius
     for cellrow in prange(rows * nb):

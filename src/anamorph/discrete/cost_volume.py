@@ -1,4 +1,4 @@
-"""The dense cost volume: how well every cell of the fixed image matches the moving image at every displacement of a window."""
+"""The dense cost volume: how well each cell of the fixed image matches the moving image at each displacement."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Triple = tuple[int, int, int]
 class CostVolume(Generic[Array]):
     """The costs of a pair, kept whole when they fit the memory allowed and computed again in chunks of rows when not.
 
-    Labels are displacements ``step * (di, dj, dk)`` with ``|d| <= radius``, dk fastest. The cost of a label at a cell is the
-    mean over the cell's voxels of ``weight * ||F(p) - M(p + displacement)||^2``, then averaged over 3^3 cells.
+    Labels are displacements ``step * (di, dj, dk)`` with ``|d| <= radius``, dk fastest. The cost of a label at a cell
+    is the mean over the cell's voxels of ``weight * ||F(p) - M(p + displacement)||^2``, then averaged over 3^3 cells.
 
     Args:
         fixed: ``(I, J, K, C)`` descriptor, C a multiple of 16.
@@ -46,7 +46,8 @@ class CostVolume(Generic[Array]):
     neighbours: Triple = (1, 1, 1)
 
     def __post_init__(self) -> None:
-        self.cells: Triple = tuple(-(-n // c) for n, c in zip(self.fixed.shape[:3], self.cell, strict=True))  # type: ignore[assignment]
+        ci, cj, ck = (-(-n // c) for n, c in zip(self.fixed.shape[:3], self.cell, strict=True))
+        self.cells: Triple = (ci, cj, ck)
         self.labels = int(np.prod([2 * r + 1 for r in self.radius]))
         row_bytes = self.cells[1] * self.cells[2] * self.labels * 4
         self.rows_per_chunk = int(max(1, min(self.cells[0], self.max_bytes // row_bytes - 2)))
@@ -77,19 +78,15 @@ class CostVolume(Generic[Array]):
     def _rows(self, first: int, last: int) -> Array:
         # One more row to each side, for the averages over neighbouring cells.
         low, high = max(first - 1, 0), min(last + 1, self.cells[0])
-        if isinstance(self.fixed, np.ndarray):
-            costs = self._rows_numpy(low, high)
-        else:
-            costs = self._rows_torch(low, high)
+        compute = self._rows_numpy if isinstance(self.fixed, np.ndarray) else self._rows_torch
+        costs = compute(low, high)
         return costs[first - low : costs.shape[0] - (high - last)]
 
     def _rows_numpy(self, low: int, high: int) -> np.ndarray:
         from anamorph.discrete import _search_numba
 
         costs = np.empty((high - low, *self.cells[1:], self.labels), np.float32)
-        _search_numba.cost_volume(
-            self._fixed, self.weight, self._moving, self.cell, self.step, self.radius, low, costs
-        )
+        _search_numba.cost_volume(self._fixed, self.weight, self._moving, self.cell, self.step, self.radius, low, costs)
         for axis in range(3):
             if self.cells[axis] > 1 and self.neighbours[axis]:
                 _search_numba.smooth_cells(costs, axis)

@@ -23,8 +23,8 @@ COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tuple[float, ...] = COUPLINGS) -> Array:
     """Minimise matching cost plus smoothness by alternating two exact steps (Heinrich, WBIR 2014; Steinbruecker 2009).
 
-    For growing couplings, each cell takes the label of least ``cost + coupling * ||label - u||^2`` and u becomes the smoothed
-    label field.
+    For growing couplings, each cell takes the label of least ``cost + coupling * ||label - u||^2`` and u becomes the
+    smoothed label field.
 
     Args:
         costs: the cost volume.
@@ -48,9 +48,7 @@ def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tupl
     return field * step
 
 
-def _argmin(
-    chunk: Array, radius: tuple[int, int, int], guess: Array, coupling: float, first: int, out: Array
-) -> None:
+def _argmin(chunk: Array, radius: tuple[int, int, int], guess: Array, coupling: float, first: int, out: Array) -> None:
     if isinstance(chunk, np.ndarray):
         from anamorph.discrete import _search_numba
 
@@ -60,7 +58,12 @@ def _argmin(
 
 
 def coupled_argmin_torch(
-    chunk: torch.Tensor, radius: tuple[int, int, int], guess: torch.Tensor, coupling: float, first: int, out: torch.Tensor
+    chunk: torch.Tensor,
+    radius: tuple[int, int, int],
+    guess: torch.Tensor,
+    coupling: float,
+    first: int,
+    out: torch.Tensor,
 ) -> None:
     """The readable twin of the kernel: writes the best labels of the rows of ``chunk`` into ``out``."""
     import torch

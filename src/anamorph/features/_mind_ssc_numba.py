@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Fused CPU kernel of MIND-SSC; the readable twin is in ``mind_ssc.py``.
 
 One pass over slabs of the first axis: squared differences, box sums, normalisation, exponential and pooling happen in a
@@ -24,7 +25,7 @@ def exp_minus(x):
 
 @njit(fastmath=True, cache=True)
 def _box_distances(image, shift, radius, low, high, out):
-    """out[i - low] = box sum over (j, k) of the squared difference to the shifted image, rows low..high-1, border repeated."""
+    """Box sums over (j, k) of the squared difference to the shifted image, for rows low..high-1, border repeated."""
     ni, nj, nk = image.shape
     rj, rk = radius[1], radius[2]
     columns = np.empty(nk + 2 * rk, np.float32)
@@ -75,8 +76,8 @@ def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceil
         low = s * slab
         high = min(low + slab, ni)
         boxes = np.empty((6, slab + 2 * halo, nj, nk), np.float32)
-        for l in range(6):
-            _box_distances(image, shifts[l], radius, low - halo, high + halo, boxes[l])
+        for n in range(6):
+            _box_distances(image, shifts[n], radius, low - halo, high + halo, boxes[n])
         row = np.empty((12, nk), np.float32)
         least = np.empty(nk, np.float32)
         mean = np.empty(nk, np.float32)
@@ -87,7 +88,7 @@ def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceil
             for j in range(0, nj, step):
                 jp = j // pool[1]
                 for t in range(12):
-                    l = entry_shift[t]
+                    n = entry_shift[t]
                     io = min(max(i + entry_offset[t, 0], 0), ni - 1) - low + halo
                     jo = min(max(j + entry_offset[t, 1], 0), nj - 1)
                     ok = entry_offset[t, 2]
@@ -96,10 +97,10 @@ def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceil
                     for b in range(-ri, ri + 1):
                         if ok == 0:
                             for k in range(nk):
-                                row[t, k] += boxes[l, io + b, jo, k]
+                                row[t, k] += boxes[n, io + b, jo, k]
                         else:
                             for k in range(nk):
-                                row[t, k] += boxes[l, io + b, jo, min(max(k + ok, 0), nk - 1)]
+                                row[t, k] += boxes[n, io + b, jo, min(max(k + ok, 0), nk - 1)]
                 for k in range(nk):
                     least[k] = row[0, k]
                     mean[k] = f32(0)

@@ -1,4 +1,4 @@
-"""The descriptor that ``convex`` compares: MIND-SSC, with comparable intensities in the lanes that padding leaves free."""
+"""The descriptor that ``convex`` compares: MIND-SSC, and comparable intensities in the lanes left free by padding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, intensity_lanes
-from anamorph.features.mind_ssc import ENTRIES, LANES, mind_ssc
+from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.geometry.pooling import pool_volume
 
 
@@ -34,20 +34,15 @@ def describe(
     Returns:
         ``(*cells, 16 C)`` float32: 12 MIND-SSC entries, up to 3 weighted intensities and zeros for each channel.
     """
-    shape = channels.shape[1:]
-    # An axis of one voxel has no neighbours, and thick slices are their own patch.
-    radius = tuple(settings.radius if n > 1 else 0 for n in shape)
-    dilation = tuple(settings.dilation if n > 2 * settings.dilation else 1 for n in shape)
-    out = None
+    # An axis of one voxel has no neighbours.
+    ri, rj, rk = (settings.radius if n > 1 else 0 for n in channels.shape[1:])
+    di, dj, dk = (settings.dilation if n > 2 * settings.dilation else 1 for n in channels.shape[1:])
     scale = np.float32(np.sqrt(settings.intensity_weight))
-    for index, channel in enumerate(channels):
-        described = mind_ssc(channel, radius, dilation, pool)
+    described = []
+    for channel in channels:
+        one = mind_ssc(channel, (ri, rj, rk), (di, dj, dk), pool)
         if scale > 0:
             for lane, values in enumerate(intensity_lanes(channel, kind), start=ENTRIES):
-                described[..., lane] = scale * pool_volume(values[None], pool)[0]
-        if len(channels) == 1:
-            return described
-        if out is None:
-            out = np.empty((*described.shape[:3], LANES * len(channels)), np.float32)
-        out[..., LANES * index : LANES * (index + 1)] = described
-    return out
+                one[..., lane] = scale * pool_volume(values[None], pool)[0]
+        described.append(one)
+    return described[0] if len(described) == 1 else np.concatenate(described, axis=-1)

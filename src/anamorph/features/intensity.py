@@ -28,7 +28,7 @@ def comparable_intensities(fixed: Image, moving: Image) -> IntensityKind:
 
 
 def prepared_channels(image: Image) -> np.ndarray:
-    """``(C, I, J, K)`` float32: HU without metal for CT, else each channel scaled so that its percentiles are 0 and 1."""
+    """``(C, I, J, K)`` float32: HU without metal for CT, else channels scaled so that their percentiles are 0 and 1."""
     if looks_like_ct(image):
         return np.clip(image.data, CT_AIR_HU, CT_CEILING_HU).astype(np.float32)
     out = np.empty(image.data.shape, np.float32)

@@ -1,7 +1,7 @@
 """MIND-SSC: the modality independent neighbourhood descriptor in its self-similarity context form.
 
-Heinrich et al., MICCAI 2013: twelve distances between patches of the six-neighbourhood of a voxel, normalised by their local
-mean. It compares structure, not intensity, so it serves CT, MR and pairs of both.
+Heinrich et al., MICCAI 2013: twelve distances between patches of the six-neighbourhood of a voxel, normalised by their
+local mean. It compares structure, not intensity, so it serves CT, MR and pairs of both.
 """
 
 from __future__ import annotations
@@ -28,12 +28,7 @@ _NEIGHBOURS = np.array([[0, 0, -1], [-1, 0, 0], [0, -1, 0], [0, 0, 1], [1, 0, 0]
 @cache
 def patch_pairs() -> np.ndarray:
     """``(12, 2, 3)``: the two neighbours of each entry, all pairs at a squared distance of 2."""
-    pairs = [
-        (a, b)
-        for n, a in enumerate(_NEIGHBOURS)
-        for b in _NEIGHBOURS[:n]
-        if ((a - b) ** 2).sum() == 2
-    ]
+    pairs = [(a, b) for n, a in enumerate(_NEIGHBOURS) for b in _NEIGHBOURS[:n] if ((a - b) ** 2).sum() == 2]
     return np.array(pairs)
 
 
@@ -115,8 +110,6 @@ def mind_ssc_torch(
     typical = variance[:, ::4].mean().clamp_min(1e-12)
     variance = variance.clamp(VARIANCE_BOUNDS[0] * typical, VARIANCE_BOUNDS[1] * typical)
     described = torch.exp(-entries / variance)
-    # Weights of one let the last, smaller cells average over the voxels they have.
-    pooled = [
-        avg_pool3d(volume, pool, ceil_mode=True, count_include_pad=False) for volume in (described[None],)
-    ][0][0]
+    # The last, smaller cells average over the voxels they have.
+    pooled = avg_pool3d(described[None], pool, ceil_mode=True, count_include_pad=False)[0]
     return pad(pooled.permute(1, 2, 3, 0), (0, LANES - ENTRIES))

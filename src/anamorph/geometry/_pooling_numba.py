@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """CPU kernels of cell averages; the readable twins are in ``pooling.py``."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """CPU kernel of separable box smoothing; the readable twin is in ``smoothing.py``."""
 
 import numpy as np

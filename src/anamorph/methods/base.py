@@ -27,8 +27,8 @@ class Result:
     """What a registration gives, whatever the method.
 
     ``fixed_to_moving`` pulls the moving image onto the fixed grid and maps fixed points to moving points;
-    ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration for
-    each stage; ``provenance`` says how to repeat the run.
+    ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration
+    for each stage; ``provenance`` says how to repeat the run.
     """
 
     fixed_to_moving: Transform

@@ -27,7 +27,7 @@ class Scan:
 
     @classmethod
     def prepare(cls, image: Image, mask: Mask | None) -> Scan:
-        """Scale the intensities and make the weight from the mask; voxels outside the mask take the nearest value inside."""
+        """Scale the intensities and make the weight; voxels outside the mask take the nearest value inside."""
         channels = prepared_channels(image)
         if mask is None:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)
@@ -42,7 +42,7 @@ class Scan:
         return cls(channels, weight, image.grid)
 
     def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
-        """The scan read on another grid, averaged first when the grid is coarser; no weight where the scan has no voxel."""
+        """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
         factor = np.maximum(np.floor(grid.spacing_mm.min() / self.grid.spacing_mm + 1e-6), 1)
         cell = tuple(int(f) for f in np.minimum(factor, self.grid.shape))
         if transform is None and max(cell) == 1 and grid == self.grid:
@@ -71,7 +71,8 @@ def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> 
         return scan.weight
     from scipy.ndimage import maximum_filter
 
-    size = [2 * max(round(reach_mm / s), 1) + 1 if n > 1 else 1 for s, n in zip(scan.grid.spacing_mm, scan.channels.shape[1:], strict=True)]
+    axes = zip(scan.grid.spacing_mm, scan.grid.shape, strict=True)
+    size = [2 * max(round(reach_mm / s), 1) + 1 if n > 1 else 1 for s, n in axes]
     near = maximum_filter((scan.channels[0] > BODY_HU).astype(np.uint8), size=size) > 0
     return scan.weight * np.where(near, np.float32(1), np.float32(background))
 

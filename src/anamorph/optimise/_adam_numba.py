@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """CPU kernel of Adam; the readable twin is in ``adam.py``."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Fused CPU kernels of the instance optimisation; the readable twins are in ``data_term.py``."""
 
 import numpy as np
@@ -10,7 +11,8 @@ f32 = np.float32
 def data_term(fixed, weight, moving, disp, gradient):
     """Sum of weight * ||F(p) - M(p + u)||^2 and its gradient with respect to u, in one pass over all channels.
 
-    Descriptors are ``(I, J, K, C)`` with C a multiple of 16; the border of M is repeated, and its gradient there is zero.
+    Descriptors are ``(I, J, K, C)`` with C a multiple of 16; the border of M is repeated, without a
+    gradient there.
     """
     ni, nj, nk, channels = fixed.shape
     loss = np.zeros(ni)
@@ -61,8 +63,10 @@ def data_term(fixed, weight, moving, disp, gradient):
                         cost += r * r
                         gx += r * (c1 - c0)
                         gy += r * ((b01 - b00) * vx + (b11 - b10) * wx)
-                        gz += r * (((a001 - a000) * vy + (a011 - a010) * wy) * vx
-                                   + ((a101 - a100) * vy + (a111 - a110) * wy) * wx)
+                        gz += r * (
+                            ((a001 - a000) * vy + (a011 - a010) * wy) * vx
+                            + ((a101 - a100) * vy + (a111 - a110) * wy) * wx
+                        )
                 total += w * cost
                 gradient[0, i, j, k] = f32(2) * w * gx
                 gradient[1, i, j, k] = f32(2) * w * gy

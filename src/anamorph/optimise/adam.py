@@ -22,9 +22,9 @@ class Adam(Generic[Array]):
     """
 
     def __init__(self, parameters: Array) -> None:
-        self.parameters = parameters
-        self._first = parameters * 0
-        self._second = parameters * 0
+        self.parameters: Array = parameters
+        self._first: Array = parameters * 0
+        self._second: Array = parameters * 0
         self._step = 0
 
     def step(self, gradient: Array, rate: float) -> None:
@@ -33,15 +33,19 @@ class Adam(Generic[Array]):
         if isinstance(self.parameters, np.ndarray):
             from anamorph.optimise import _adam_numba
 
-            flat = (a.reshape(-1) for a in (self.parameters, np.ascontiguousarray(gradient), self._first, self._second))
-            _adam_numba.adam_step(*flat, self._step, np.float32(rate))
+            arrays = (self.parameters, np.ascontiguousarray(gradient), self._first, self._second)
+            parameters, slope, first, second = (a.reshape(-1) for a in arrays)
+            _adam_numba.adam_step(parameters, slope, first, second, self._step, np.float32(rate))
         else:
-            self._step_torch(gradient, rate)
+            adam_step_torch(self.parameters, gradient, self._first, self._second, self._step, rate)
 
-    def _step_torch(self, gradient: torch.Tensor, rate: float) -> None:
-        """The readable twin of the kernel."""
-        self._first.mul_(0.9).add_(gradient, alpha=0.1)
-        self._second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        mean = self._first / (1 - 0.9**self._step)
-        scale = (self._second / (1 - 0.999**self._step)).sqrt_().add_(1e-12)
-        self.parameters.sub_(mean / scale, alpha=rate)
+
+def adam_step_torch(
+    parameters: torch.Tensor, gradient: torch.Tensor, first: torch.Tensor, second: torch.Tensor, step: int, rate: float
+) -> None:
+    """The readable twin of the kernel: one step in place."""
+    first.mul_(0.9).add_(gradient, alpha=0.1)
+    second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    mean = first / (1 - 0.9**step)
+    scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-12)
+    parameters.sub_(mean / scale, alpha=rate)

@@ -1,9 +1,9 @@
 """Symmetric instance optimisation of a stationary velocity field.
 
-One velocity v describes both directions: ``exp(v)`` pulls the moving image to the fixed one and ``exp(-v)`` the fixed image
-to the moving one. Both data terms are minimised together, so that swapping the images negates v, the two directions are
-inverse to each other and nothing folds (log-domain demons, Vercauteren et al., MICCAI 2008; the optimiser and the descriptor
-are those of ConvexAdam, Siebert et al., TMI 2024).
+One velocity v describes both directions: ``exp(v)`` pulls the moving image to the fixed one and ``exp(-v)`` the fixed
+image to the moving one. Both data terms are minimised together, so that swapping the images negates v, the two
+directions are inverse to each other and nothing folds (log-domain demons, Vercauteren et al., MICCAI 2008; the
+optimiser and the descriptor are those of ConvexAdam, Siebert et al., TMI 2024).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.smoothing import Radius, box_smooth
 from anamorph.optimise.adam import Adam
 from anamorph.optimise.data_term import data_term
 from anamorph.regularisation.diffusion import add_diffusion, diffusion_strength
-from anamorph.geometry.smoothing import Radius, box_smooth
 from anamorph.transforms.fields import exponential, upsample
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ else:
 
 @dataclass(frozen=True)
 class VelocitySettings:
-    """How to optimise: iterations, Adam's rate in descriptor voxels, weight of the diffusion term, passes of smoothing."""
+    """Iterations, Adam's rate in descriptor voxels, weight of the diffusion term, passes of smoothing."""
 
     iterations: int
     rate: float
@@ -68,7 +68,8 @@ def optimise_velocity(
     Returns:
         The velocity on the control grid, and the objective per iteration (mean over weighted voxels).
     """
-    shape = tuple(fixed.shape[:3])
+    ni, nj, nk, _ = fixed.shape
+    shape = (ni, nj, nk)
     voxels_per_cell = float(np.prod(control))
     total_weight = max(float(fixed_weight.sum()) + float(moving_weight.sum()), 1e-6) / 2
     parameters = start * 1.0
@@ -79,9 +80,7 @@ def optimise_velocity(
     trace: list[float] = []
     for iteration in range(settings.iterations):
         velocity = box_smooth(parameters, radius, settings.smoothing)
-        loss_forward, gradient = data_term(
-            fixed, fixed_weight, moving, upsample(exponential(velocity), control, shape)
-        )
+        loss_forward, gradient = data_term(fixed, fixed_weight, moving, upsample(exponential(velocity), control, shape))
         loss_backward, opposite = data_term(
             moving, moving_weight, fixed, upsample(exponential(-velocity), control, shape)
         )

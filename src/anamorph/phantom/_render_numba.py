@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Evaluates the anatomy at any points of the world: tissue value and label, with partial volume at every surface."""
 
 import numpy as np
@@ -164,7 +165,7 @@ def tissue_at(x, y, z, torso, scene, width):
 
 @njit(parallel=True, cache=True)
 def render(positions, matrix, torso, scene, width, hu_out, label_out):
-    """Values and labels at ``(3, N)`` positions that ``matrix`` takes to RAS mm; ``width`` is the size of a voxel in mm."""
+    """Values and labels at ``(3, N)`` positions that ``matrix`` takes to RAS mm; ``width`` is a voxel's size in mm."""
     for p in prange(positions.shape[1]):
         u, v, w = positions[0, p], positions[1, p], positions[2, p]
         x = matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2] * w + matrix[0, 3]

@@ -34,7 +34,7 @@ _MOST_FORKS = 12
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A torso, its organs (later ones cover earlier ones) and its landmarks; the origin lies at the first lumbar vertebra."""
+    """A torso, its organs (later cover earlier ones) and its landmarks; the origin is the first lumbar vertebra."""
 
     torso: Torso
     organs: list[Organ]

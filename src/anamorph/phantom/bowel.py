@@ -58,8 +58,22 @@ def _contents(rng: np.random.Generator, y: float) -> tuple[float, float]:
 def _colon(rng: np.random.Generator) -> list[Organ]:
     side = rng.uniform(-3, 3)
     ascending: list[Point] = [(84, -8, -190), (98, -14, -150), (104, -12, -105), (98, 2, -72)]
-    transverse: list[Point] = [(98, 2, -72), (78, 42, -72 + side), (30, 66, -88), (-25, 68, -84), (-72, 50, -40), (-98, 18, -12)]
-    descending: list[Point] = [(-98, 18, -12), (-112, -18, -28), (-114, -30, -80), (-110, -26, -140), (-92, -8, -195), (-40, -15, -235)]
+    transverse: list[Point] = [
+        (98, 2, -72),
+        (78, 42, -72 + side),
+        (30, 66, -88),
+        (-25, 68, -84),
+        (-72, 50, -40),
+        (-98, 18, -12),
+    ]
+    descending: list[Point] = [
+        (-98, 18, -12),
+        (-112, -18, -28),
+        (-114, -30, -80),
+        (-110, -26, -140),
+        (-92, -8, -195),
+        (-40, -15, -235),
+    ]
     organs = []
     for name, knots, width, contents, gas in (
         ("ascending colon", ascending, 23.0, 35.0, 4.0 + side),

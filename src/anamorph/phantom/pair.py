@@ -25,8 +25,8 @@ LOWEST_HU, HIGHEST_HU = -1024, 3071
 class PhantomPair:
     """Two scans with everything a registration could be judged by.
 
-    ``true_fixed_to_moving`` is exact: the fixed scan is the anatomy of the moving one read at ``phi(x)``. Landmarks outside
-    either field of view are left out.
+    ``true_fixed_to_moving`` is exact: the fixed scan is the anatomy of the moving one read at ``phi(x)``. Landmarks
+    outside either field of view are left out.
     """
 
     fixed: Image
@@ -54,10 +54,10 @@ def make_pair(
 ) -> PhantomPair:
     """Make two CT-like scans (int16, HU) of one random anatomy, one of them deformed by a known diffeomorphism.
 
-    Both scans read the same continuous anatomy, so neither is resampled; partial volume is a matter of the voxel size and
-    noise is drawn for each. The middle of the body is the origin of the world. The same arguments give the same bits; the
-    anatomy and the deformation depend on the seed alone, not on the grids. A shape with one voxel along the third axis is an
-    axial slice, and the deformation stays in its plane.
+    Both scans read the same continuous anatomy, so neither is resampled; partial volume is a matter of the voxel size
+    and noise is drawn for each. The middle of the body is the origin of the world. The same arguments give the same
+    bits; the anatomy and the deformation depend on the seed alone, not on the grids. A shape with one voxel along the
+    third axis is an axial slice, and the deformation stays in its plane.
 
     Args:
         shape: ``(I, J, K)`` of both scans, axes LPS, centred on the body.

@@ -106,9 +106,7 @@ def tube_along(path: np.ndarray, radii: np.ndarray | float) -> tuple[Tube, ...]:
     """Pieces of tube through the points ``(N, 3)`` with a radius at each."""
     radii = np.broadcast_to(radii, len(path))
     points = [(float(x), float(y), float(z)) for x, y, z in path]
-    return tuple(
-        Tube(points[n], points[n + 1], float(radii[n]), float(radii[n + 1])) for n in range(len(points) - 1)
-    )
+    return tuple(Tube(points[n], points[n + 1], float(radii[n]), float(radii[n + 1])) for n in range(len(points) - 1))
 
 
 def smooth_path(knots: list[Point], pieces: int = 4) -> np.ndarray:

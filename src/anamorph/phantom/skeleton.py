@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from anamorph.phantom.shapes import Ellipsoid, Organ, Solid, Tube, smooth_path, tube_along
@@ -31,7 +33,7 @@ class Spine:
 
 def skeleton(rng: np.random.Generator, torso: Torso, spine: Spine, vertebra_label: int) -> list[Organ]:
     """Everything of bone, and the discs and muscles that go with it."""
-    bone = {"hu": 480.0, "core_hu": 210.0, "texture_hu": 22.0}
+    bone: dict[str, Any] = {"hu": 480.0, "core_hu": 210.0, "texture_hu": 22.0}
     bodies, arches, discs, canals = [], [], [], []
     for level in LEVELS:
         x, y, z = spine.at(level * LEVEL_MM)
@@ -100,11 +102,17 @@ def _muscles(spine: Spine) -> list[Organ]:
     psoas: list[Solid] = []
     for side in (-1, 1):
         knots = [spine.at(z) for z in np.arange(-320.0, 321.0, 40.0)]
-        path = np.array(knots) + [side * 33, -38, 0]
+        path = np.array(knots) + np.array([side * 33, -38, 0])
         erectors += tube_along(path, np.interp(path[:, 2], [-150, 0, 150, 300], [24, 23, 19, 16]))
-        inner = np.array(knots) + [side * 19, -32, 0]
+        inner = np.array(knots) + np.array([side * 19, -32, 0])
         erectors += tube_along(inner, 15)
-        low = [(side * 25, -48, 12), (side * 36, -46, -40), (side * 45, -42, -100), (side * 56, -30, -170), (side * 72, 5, -290)]
+        low = [
+            (side * 25, -48, 12),
+            (side * 36, -46, -40),
+            (side * 45, -42, -100),
+            (side * 56, -30, -170),
+            (side * 72, 5, -290),
+        ]
         psoas += tube_along(smooth_path([(float(x), float(y), float(z)) for x, y, z in low]), np.linspace(6, 21, 17))
         psoas.append(Ellipsoid((side * 62, -72, -70), (26, 10, 75), (0, 0, side * 14)))
     return [

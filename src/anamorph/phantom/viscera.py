@@ -44,7 +44,8 @@ def liver(vary: Variation, label: int) -> tuple[list[Organ], Tree]:
     inside = deep_inside(lobes, 0.86)
     hilum = np.array([36.0, 8.0, 14.0])
     portal = Tree()
-    for heading, length, radius in (((1.0, 0.0, 0.25), 30, 5.2), ((-0.35, 0.8, 0.55), 34, 4.2), ((0.8, 0.4, -0.6), 30, 4.0)):
+    branches = (((1.0, 0.0, 0.25), 30, 5.2), ((-0.35, 0.8, 0.55), 34, 4.2), ((0.8, 0.4, -0.6), 30, 4.0))
+    for heading, length, radius in branches:
         branch = grow_tree(vary.rng, hilum, np.array(heading), length, radius, 5, inside)
         portal.solids += branch.solids
         portal.forks += branch.forks
@@ -69,7 +70,9 @@ def spleen(vary: Variation, label: int) -> tuple[list[Organ], Tree]:
         Ellipsoid((-104, -30, 40), (24, 44, 48), (14, 0, -22)),
         Ellipsoid((-98, -48, 56), (24, 30, 32), (0, 0, -30)),
     )
-    tree = grow_tree(vary.rng, np.array([-84.0, -26.0, 38.0]), np.array([-1, -0.2, 0.2]), 15, 2.8, 4, deep_inside(parts, 0.85))
+    tree = grow_tree(
+        vary.rng, np.array([-84.0, -26.0, 38.0]), np.array([-1, -0.2, 0.2]), 15, 2.8, 4, deep_inside(parts, 0.85)
+    )
     organs = [
         Organ("spleen", tuple(parts), 122, label, blend_mm=12, rough_mm=1.8, texture_hu=7, region="abdomen"),
         Organ("splenic vessels", tuple(tree.solids), BLOOD_HU, KEEP_LABEL, texture_hu=3, region="abdomen"),
@@ -100,7 +103,15 @@ def stomach(vary: Variation, label: int, duodenum_label: int) -> list[Organ]:
         Ellipsoid((-26, 48, -6), (40, 20, 19), (0, -16, 0)),
     )
     level = float(vary.rng.uniform(32, 42))
-    loop: list[Point] = [(8, 44, -14), (34, 30, -8), (50, 8, -14), (52, -4, -40), (38, -10, -62), (4, -6, -66), (-26, 2, -46)]
+    loop: list[Point] = [
+        (8, 44, -14),
+        (34, 30, -8),
+        (50, 8, -14),
+        (52, -4, -40),
+        (38, -10, -62),
+        (4, -6, -66),
+        (-26, 2, -46),
+    ]
     path = smooth_path(loop, 4)
     return [
         Organ("duodenum", tube_along(path, np.linspace(13, 11, len(path))), 60, duodenum_label, 24, 2.8,
@@ -115,7 +126,9 @@ def pancreas(label: int) -> Organ:
     knots: list[Point] = [(-80, -20, 30), (-56, -8, 24), (-26, 2, 14), (2, 8, 2), (24, 6, -8), (32, 2, -26)]
     path = smooth_path(knots, 4)
     radii = np.interp(np.linspace(0, 1, len(path)), [0, 0.4, 0.65, 0.85, 1], [9, 11, 9, 15, 12])
-    return Organ("pancreas", tube_along(path, radii), 92, label, blend_mm=3, rough_mm=2.0, texture_hu=16, region="abdomen")
+    return Organ(
+        "pancreas", tube_along(path, radii), 92, label, blend_mm=3, rough_mm=2.0, texture_hu=16, region="abdomen"
+    )
 
 
 def gallbladder(vary: Variation, label: int) -> Organ:
@@ -151,22 +164,26 @@ def heart_and_lungs(vary: Variation) -> list[Organ]:
 def great_vessels(spine_at: object, aorta_label: int, cava_label: int) -> list[Organ]:
     """Aorta and vena cava along the spine, with the renal vessels and the two iliacs of each."""
     assert callable(spine_at)
-    aorta = np.array([spine_at(z) for z in np.arange(320.0, -121.0, -20.0)]) + [-8, 30, 0]
+    aorta = np.array([spine_at(z) for z in np.arange(320.0, -121.0, -20.0)]) + np.array([-8, 30, 0])
     aorta[:, 1] += np.interp(aorta[:, 2], [40, 200], [0, -16])
-    cava = np.array([spine_at(z) for z in np.arange(-120.0, 41.0, 20.0)]) + [20, 29, 0]
+    cava = np.array([spine_at(z) for z in np.arange(-120.0, 41.0, 20.0)]) + np.array([20, 29, 0])
     cava = np.vstack([cava, [[22, -14, 62], [22, -10, 84], [20, 2, 112]]])
     renal: list[Solid] = []
     for side in (-1, 1):
-        renal += tube_along(smooth_path([(side * 50, -36, -22), (side * 28, -20, -14), (16, float(cava[5, 1]), -12)]), 4.2)
+        renal += tube_along(
+            smooth_path([(side * 50, -36, -22), (side * 28, -20, -14), (16, float(cava[5, 1]), -12)]), 4.2
+        )
     arteries: list[Solid] = [*tube_along(aorta, np.interp(aorta[:, 2], [-120, 100, 300], [9, 11, 13]))]
     veins: list[Solid] = [*tube_along(cava, np.append(np.full(9, 10.5), [11.5, 11.5, 11.5]))]
     for side in (-1, 1):
         fork, meet = aorta[-1], cava[0]
-        arteries += tube_along(np.array([fork, fork + [side * 26, 4, -50], fork + [side * 56, 20, -130]]), 5.5)
-        veins += tube_along(np.array([meet, meet + [side * 26 - 10, -2, -50], meet + [side * 54 - 14, 14, -130]]), 7)
+        arteries += tube_along(fork + np.array([[0, 0, 0], [side * 26, 4, -50], [side * 56, 20, -130]]), 5.5)
+        veins += tube_along(meet + np.array([[0, 0, 0], [side * 26 - 10, -2, -50], [side * 54 - 14, 14, -130]]), 7)
     mesenteric: list[Solid] = []
     for x, z in ((-4.0, 10.0), (6.0, 4.0)):
-        mesenteric += tube_along(smooth_path([(x, -8, z), (x, 6, z - 22), (x + 2, 16, z - 80), (x + 20, 10, z - 150)]), 4.0)
+        mesenteric += tube_along(
+            smooth_path([(x, -8, z), (x, 6, z - 22), (x + 2, 16, z - 80), (x + 20, 10, z - 150)]), 4.0
+        )
     splenic = tube_along(smooth_path([(4, -2, -2), (-30, -10, 18), (-62, -20, 30), (-88, -28, 38)]), 4.0)
     return [
         Organ("renal veins", tuple(renal), BLOOD_HU, texture_hu=3),

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """CPU kernel of the diffusion term; the readable twin is in ``diffusion.py``."""
 
 import numpy as np

@@ -11,8 +11,8 @@ import numpy as np
 class TranslationSearch:
     """The best shift and what a mismatch costs.
 
-    ``shift_vox``: voxel x of the fixed grid matches voxel x + shift of the moving grid. ``typical`` is the median mismatch
-    over all translations, the price of a fixed voxel that finds no partner.
+    ``shift_vox``: voxel x of the fixed grid matches voxel x + shift of the moving grid. ``typical`` is the median
+    mismatch over all translations, the price of a fixed voxel that finds no partner.
     """
 
     shift_vox: np.ndarray
@@ -30,8 +30,9 @@ def search_translation(
 ) -> TranslationSearch:
     """Find the translation of least ``(mismatch in the overlap + price of what does not overlap) / smaller weight``.
 
-    With weights w and descriptors D the mismatch over the overlap is ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``, which
-    opens into correlations (Fitch et al. 2005; masked as in Padfield 2012), so one pass of transforms tries every t.
+    With weights w and descriptors D the mismatch over the overlap is ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``,
+    which opens into correlations (Fitch et al. 2005; masked as in Padfield 2012), so one pass of transforms tries every
+    t.
 
     Args:
         fixed: ``(I, J, K, C)``.

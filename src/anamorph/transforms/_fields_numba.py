@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """Fused CPU kernels on displacement fields of one grid; the readable twins are in ``fields.py``."""
 
 import numpy as np
@@ -30,7 +31,7 @@ def compose(first, second, sign, out):
 
 @njit(parallel=True, fastmath=True, cache=True)
 def upsample(field, cell, out):
-    """A field on cells read at the voxels of the cells, trilinearly between cell centres, in voxels of the fine grid."""
+    """A field on cells read at the voxels of the cells, trilinear between cell centres, in voxels of the fine grid."""
     _, ni, nj, nk = out.shape
     _, ci, cj, ck = field.shape
     for i in prange(ni):

@@ -1,7 +1,7 @@
-"""Operations on displacement and velocity fields of one grid: composition, change of resolution, exponential, logarithm.
+"""Operations on displacement and velocity fields: composition, change of resolution, exponential, logarithm.
 
-Fields are ``(3, I, J, K)`` float32 in voxels of their grid; a field u stands for the map ``x -> x + u(x)``. NumPy arrays go to
-the fused CPU kernels, torch tensors to their twins.
+Fields are ``(3, I, J, K)`` float32 in voxels of their grid; a field u stands for the map ``x -> x + u(x)``. NumPy
+arrays go to the fused CPU kernels, torch tensors to their twins.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def exponential(velocity: Array, step_vox: float = 0.4) -> Array:
 def logarithm(disp_vox: Array, radius: Radius = NEIGHBOURS, iterations: int = 6, damping: float = 0.7) -> Array:
     """A smooth stationary velocity whose exponential is close to a displacement.
 
-    ``v <- v + damping * smooth(u o exp(-v))``, the zeroth-order series of Bossa et al., MICCAI 2007, smoothed so that folds
-    of u do not enter.
+    ``v <- v + damping * smooth(u o exp(-v))``, the zeroth-order series of Bossa et al., MICCAI 2007, smoothed so that
+    folds of u do not enter.
     """
     velocity = disp_vox * 1.0
     for _ in range(iterations):

@@ -1,0 +1,67 @@
+"""Imports point downwards: a module knows only what lies below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import anamorph
+
+ROOT = Path(anamorph.__file__).parent
+
+# Lowest first; names in one row do not know each other.
+LAYERS = (
+    ("errors", "compilation"),
+    ("geometry",),
+    ("image",),
+    ("transforms",),
+    ("similarity", "regularisation", "features"),
+    ("discrete", "optimise"),
+    ("methods", "phantom"),
+    ("evaluation",),
+    ("report",),
+    ("memory", "preflight", "provenance", "settings"),
+    ("api",),
+    ("inputs",),
+    ("maps",),
+    ("record", "reporting", "outputs"),
+    ("pipeline",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path) -> set[str]:
+    """The layers that a file imports anywhere, also inside functions and for type checking alone."""
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            modules.append(node.module or "")
+            if node.module == "anamorph":
+                modules += [f"anamorph.{alias.name}" for alias in node.names]
+    return {module.split(".")[1] for module in modules if module.startswith("anamorph.")} - {"__version__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_downwards(path):
+    own = layer_of(path)
+    assert own in LEVEL, f"{own} has no place among the layers"
+    upwards = {name for name in imported_layers(path) - {own} if LEVEL.get(name, len(LAYERS)) >= LEVEL[own]}
+    assert not upwards, f"{path.name} of {own} imports {', '.join(sorted(upwards))}"
+
+
+def test_the_public_names_are_found_where_they_live():
+    for name in anamorph.__all__:
+        assert getattr(anamorph, name) is not None
+    assert set(anamorph.__all__) == {*anamorph._HOMES, "__version__"}
