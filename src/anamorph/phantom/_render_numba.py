@@ -117,18 +117,21 @@ def paint(hu, label, t, own_label, distance, gas_y, bump, texture, width):
 
 @njit
 def body_wall(torso, x, y, z, bump, texture, width):
-    """What is there before any organ: air, skin, fat, muscle, lungs; and the distances to abdomen and thorax."""
+    """Value before any organ is painted, and the distances to skin, wall, abdomen and thorax."""
     skin = superellipse(torso[0], x, y) + f32(4) * bump
     hu = mix(AIR, SKIN, covered(skin, width))
     hu = mix(hu, FAT + f32(8) * texture, covered(skin + SKIN_MM, width))
-    hu = mix(hu, MUSCLE + f32(10) * texture, covered(superellipse(torso[1], x, y) + f32(3) * bump, width))
+    wall = superellipse(torso[1], x, y) + f32(3) * bump
+    hu = mix(hu, MUSCLE + f32(10) * texture, covered(wall, width))
     cavity = superellipse(torso[2], x, y) + f32(2) * bump
     hu = mix(hu, FAT + f32(8) * texture, covered(cavity, width))
     roof = smooth_minimum(dome(torso[3], x, y, z), dome(torso[4], x, y, z), f32(20))
+    # The lungs end on a plane that rises to the front; else they would reach down between the two domes.
+    roof = smooth_minimum(roof, (z - f32(0.35) * y - f32(25)) * f32(0.944), f32(15))
     thorax = max(cavity, -roof)
     hu = mix(hu, MUSCLE, covered(thorax, width))
     hu = mix(hu, LUNG + f32(25) * texture, covered(thorax + DIAPHRAGM_MM, width))
-    return hu, max(cavity, roof), thorax, skin
+    return hu, skin, wall, max(cavity, roof), thorax
 
 
 @njit
@@ -136,7 +139,7 @@ def tissue_at(x, y, z, torso, scene, width):
     """Value and label at one point, RAS mm."""
     bump = read_periodic(scene.bumps, x, y, z, f32(1) / scene.bump_mm)
     texture = read_periodic(scene.texture, x, y, z, f32(1) / scene.texture_mm)
-    hu, abdomen, thorax, skin = body_wall(torso, x, y, z, bump, texture, width)
+    hu, skin, wall, abdomen, thorax = body_wall(torso, x, y, z, bump, texture, width)
     if skin > width:
         return AIR, 0
     origin, cells = scene.cell_origin, scene.cell_start
@@ -158,6 +161,8 @@ def tissue_at(x, y, z, torso, scene, width):
             distance = max(distance, abdomen + f32(1))
         elif scene.organ_region[organ] == 2:
             distance = max(distance, thorax)
+        elif scene.organ_region[organ] == 3:
+            distance = max(distance, wall)
         own = scene.organ_label[organ]
         hu, label = paint(hu, label, scene.tissue[organ], own, distance, y, bump, texture, width)
     return hu, label

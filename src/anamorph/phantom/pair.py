@@ -19,6 +19,7 @@ from anamorph.transforms import Composite, Transform
 BODIES = {"abdomen": random_abdomen}
 FIELD_OF_VIEW_MM = (380.0, 300.0, 340.0)
 LOWEST_HU, HIGHEST_HU = -1024, 3071
+_POINT_TOLERANCE_MM = 1e-4  # about the rounding of float32 voxel coordinates
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,12 @@ def _visible_landmarks(
 def _inverse_points(transform: Transform, targets_mm: np.ndarray) -> np.ndarray:
     """Where phi(x) = target, with derivatives from differences over 1 mm."""
     points = targets_mm.copy()
+    steps = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])[:, None] / 2
     for _ in range(30):
-        here = transform.map_world(points)
-        slopes = [transform.map_world(points + step) - transform.map_world(points - step) for step in np.eye(3) / 2]
-        points += np.linalg.solve(np.stack(slopes, -1), (targets_mm - here)[..., None])[..., 0]
+        mapped = transform.map_world((points + steps).reshape(-1, 3)).reshape(7, -1, 3)
+        missing = targets_mm - mapped[0]
+        if np.abs(missing).max(initial=0) < _POINT_TOLERANCE_MM:
+            break
+        slopes = np.moveaxis(mapped[1:4] - mapped[4:], 0, -1)
+        points += np.linalg.solve(slopes, missing[..., None])[..., 0]
     return points

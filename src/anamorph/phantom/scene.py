@@ -11,7 +11,7 @@ from anamorph.phantom.shapes import Organ, Solid
 CELL_MM = 12.0
 LOW_MM = np.array([-210.0, -150.0, -320.0])
 HIGH_MM = -LOW_MM
-REGIONS = {"body": 0, "abdomen": 1, "thorax": 2}
+REGIONS = {"body": 0, "abdomen": 1, "thorax": 2, "wall": 3}
 
 
 class Scene(NamedTuple):

@@ -77,7 +77,7 @@ class Organ:
         blend_mm: over what distance solids flow into one another.
         rough_mm: amplitude of the bumps of the surface.
         texture_hu: amplitude of the smooth random texture.
-        region: where the organ may be; beyond, it is cut.
+        region: where the organ may be; beyond, it is cut. ``"wall"`` is everything under the fat of the skin.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Organ:
     blend_mm: float = 0.0
     rough_mm: float = 0.0
     texture_hu: float = 6.0
-    region: Literal["body", "abdomen", "thorax"] = "body"
+    region: Literal["body", "wall", "abdomen", "thorax"] = "body"
 
 
 def rotation(turn_deg: Point) -> np.ndarray:

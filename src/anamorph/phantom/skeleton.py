@@ -54,7 +54,7 @@ def skeleton(rng: np.random.Generator, torso: Torso, spine: Spine, vertebra_labe
         Organ("vertebral arches", tuple(arches), shell_mm=2.5, label=vertebra_label, blend_mm=3, **bone),
         Organ("vertebral bodies", tuple(bodies), shell_mm=2.0, label=vertebra_label, rough_mm=0.4, **bone),
         Organ("spinal canal", tuple(canals), 30, core_hu=42, shell_mm=3, texture_hu=3),
-        Organ("ribs", _ribs(rng, torso, spine), shell_mm=1.8, region="body", **bone),
+        Organ("ribs", _ribs(rng, torso, spine), shell_mm=1.8, **bone),
         Organ("pelvis", _pelvis(), shell_mm=2.5, blend_mm=4, **bone),
     ]
 
@@ -102,9 +102,9 @@ def _muscles(spine: Spine) -> list[Organ]:
     psoas: list[Solid] = []
     for side in (-1, 1):
         knots = [spine.at(z) for z in np.arange(-320.0, 321.0, 40.0)]
-        path = np.array(knots) + np.array([side * 33, -38, 0])
-        erectors += tube_along(path, np.interp(path[:, 2], [-150, 0, 150, 300], [24, 23, 19, 16]))
-        inner = np.array(knots) + np.array([side * 19, -32, 0])
+        path = np.array(knots) + np.array([side * 34, -31, 0])
+        erectors += tube_along(path, np.interp(path[:, 2], [-150, 0, 150, 300], [24, 22, 18, 15]))
+        inner = np.array(knots) + np.array([side * 18, -30, 0])
         erectors += tube_along(inner, 15)
         low = [
             (side * 25, -48, 12),
@@ -116,6 +116,6 @@ def _muscles(spine: Spine) -> list[Organ]:
         psoas += tube_along(smooth_path([(float(x), float(y), float(z)) for x, y, z in low]), np.linspace(6, 21, 17))
         psoas.append(Ellipsoid((side * 62, -72, -70), (26, 10, 75), (0, 0, side * 14)))
     return [
-        Organ("erector muscles", tuple(erectors), 56, blend_mm=6, rough_mm=1.0, texture_hu=12),
+        Organ("erector muscles", tuple(erectors), 56, blend_mm=6, rough_mm=1.0, texture_hu=12, region="wall"),
         Organ("psoas muscles", tuple(psoas), 58, blend_mm=3, rough_mm=0.8, texture_hu=9),
     ]
