@@ -18,6 +18,8 @@ else:
 
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Growing strength of the coupling between the label of a cell and the smooth field (ConvexAdam)."""
+TIE_BREAK = 1e-5
+"""Coupling to no displacement of the first step: cells where all labels cost the same, as in empty background, stay."""
 
 
 def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tuple[float, ...] = COUPLINGS) -> Array:
@@ -29,7 +31,7 @@ def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tupl
     Args:
         costs: the cost volume.
         smoothing: box averages over neighbouring cells between the steps.
-        couplings: the schedule; before it, a step without coupling starts the field.
+        couplings: the schedule; before it, a step with next to no coupling starts the field.
 
     Returns:
         ``(3, *cells)`` float32 displacement in voxels of the descriptors.
@@ -40,7 +42,7 @@ def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tupl
     else:
         field = costs.fixed.new_zeros((3, *costs.cells))
         step = costs.fixed.new_tensor(costs.step).reshape(3, 1, 1, 1)
-    for coupling in (0.0, *couplings):
+    for coupling in (TIE_BREAK, *couplings):
         labels = field * 0
         for first, chunk in costs.chunks():
             _argmin(chunk, costs.radius, field, coupling, first, labels)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anamorph.geometry.pooling import pool_volume_torch
+
 if TYPE_CHECKING:
     import torch
 
@@ -110,6 +112,4 @@ def mind_ssc_torch(
     typical = variance[:, ::4].mean().clamp_min(1e-12)
     variance = variance.clamp(VARIANCE_BOUNDS[0] * typical, VARIANCE_BOUNDS[1] * typical)
     described = torch.exp(-entries / variance)
-    # The last, smaller cells average over the voxels they have.
-    pooled = avg_pool3d(described[None], pool, ceil_mode=True, count_include_pad=False)[0]
-    return pad(pooled.permute(1, 2, 3, 0), (0, LANES - ENTRIES))
+    return pad(pool_volume_torch(described, pool).permute(1, 2, 3, 0), (0, LANES - ENTRIES))

@@ -37,7 +37,9 @@ def pool_volume_torch(volume: torch.Tensor, cell: Cell) -> torch.Tensor:
     """The twin of :func:`pool_volume` for torch tensors."""
     from torch.nn.functional import avg_pool3d
 
-    return avg_pool3d(volume[None].float(), cell, ceil_mode=True, count_include_pad=False)[0]
+    # PyTorch refuses cells larger than the volume.
+    fitting = [min(c, n) for c, n in zip(cell, volume.shape[1:], strict=True)]
+    return avg_pool3d(volume[None].float(), fitting, ceil_mode=True, count_include_pad=False)[0]
 
 
 def pool_descriptor(descriptor: Array, cell: Cell) -> Array:

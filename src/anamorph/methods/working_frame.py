@@ -27,19 +27,11 @@ class Scan:
 
     @classmethod
     def prepare(cls, image: Image, mask: Mask | None) -> Scan:
-        """Scale the intensities and make the weight; voxels outside the mask take the nearest value inside."""
-        channels = prepared_channels(image)
+        """Scale the intensities of what the mask holds, and make the weight."""
+        channels = prepared_channels(within(image, mask))
         if mask is None:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)
-        weight = np.clip(mask.data[0], 0, 1).astype(np.float32)
-        if (weight == 0).any() and (weight > 0).any():
-            from scipy.ndimage import distance_transform_edt
-
-            nearest = distance_transform_edt(
-                weight == 0, sampling=image.grid.spacing_mm, return_distances=False, return_indices=True
-            )
-            channels = np.ascontiguousarray(channels[(slice(None), *nearest)])
-        return cls(channels, weight, image.grid)
+        return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid)
 
     def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
         """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
@@ -56,6 +48,18 @@ class Scan:
             transform = Affine.identity()
         positions = transform.moving_positions(grid, source)
         return Scan(sample(channels, positions), sample(weight, positions, fill=0.0)[0], grid)
+
+
+def within(image: Image, mask: Mask | None) -> Image:
+    """The image with every voxel of no weight replaced by the nearest one of some, so that it has no influence."""
+    if mask is None or (mask.data[0] > 0).all() or not (mask.data[0] > 0).any():
+        return image
+    from scipy.ndimage import distance_transform_edt
+
+    nearest = distance_transform_edt(
+        mask.data[0] <= 0, sampling=image.grid.spacing_mm, return_distances=False, return_indices=True
+    )
+    return image.with_data(np.ascontiguousarray(image.data[(slice(None), *nearest)]))
 
 
 def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> np.ndarray:
@@ -79,7 +83,7 @@ def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> 
 
 def covering_grid(grid: Grid, directions: np.ndarray, spacing_mm: float) -> Grid:
     """A grid with given axes and equal spacing over the field of view of another; a single-voxel axis stays single."""
-    corners = grid.corners_mm() @ directions
+    corners = grid.corners_mm() @ np.linalg.inv(directions).T
     low, high = corners.min(axis=0), corners.max(axis=0)
     shape = np.maximum(np.ceil((high - low) / spacing_mm - 1e-6), 1).astype(int)
     steps = np.full(3, spacing_mm)

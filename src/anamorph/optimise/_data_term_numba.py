@@ -26,12 +26,12 @@ def data_term(fixed, weight, moving, disp, gradient):
                     gradient[1, i, j, k] = f32(0)
                     gradient[2, i, j, k] = f32(0)
                     continue
-                x = i + disp[0, i, j, k]
-                y = j + disp[1, i, j, k]
-                z = k + disp[2, i, j, k]
-                x = min(max(x, f32(0)), f32(ni - 1))
-                y = min(max(y, f32(0)), f32(nj - 1))
-                z = min(max(z, f32(0)), f32(nk - 1))
+                xu = f32(i) + disp[0, i, j, k]
+                yu = f32(j) + disp[1, i, j, k]
+                zu = f32(k) + disp[2, i, j, k]
+                x = min(max(xu, f32(0)), f32(ni - 1))
+                y = min(max(yu, f32(0)), f32(nj - 1))
+                z = min(max(zu, f32(0)), f32(nk - 1))
                 i0 = min(int(x), max(ni - 2, 0))
                 j0 = min(int(y), max(nj - 2, 0))
                 k0 = min(int(z), max(nk - 2, 0))
@@ -68,8 +68,8 @@ def data_term(fixed, weight, moving, disp, gradient):
                             + ((a101 - a100) * vy + (a111 - a110) * wy) * wx
                         )
                 total += w * cost
-                gradient[0, i, j, k] = f32(2) * w * gx
-                gradient[1, i, j, k] = f32(2) * w * gy
-                gradient[2, i, j, k] = f32(2) * w * gz
+                gradient[0, i, j, k] = f32(2) * w * gx if x == xu else f32(0)
+                gradient[1, i, j, k] = f32(2) * w * gy if y == yu else f32(0)
+                gradient[2, i, j, k] = f32(2) * w * gz if z == zu else f32(0)
         loss[i] = total
     return loss.sum()

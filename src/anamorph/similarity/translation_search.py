@@ -66,7 +66,9 @@ def search_translation(
     mismatch = correlate(mismatch_transform)
     smaller = min(float(fixed_weight.sum()), float(moving_weight.sum()))
     allowed = overlap > least_overlap * smaller
-    typical = float(np.median(mismatch[allowed] / overlap[allowed]))
+    # Flat images match everywhere but for rounding; the floor makes them stay where they overlap most.
+    energy = (fixed_weight * (fixed**2).sum(axis=-1)).sum() / max(float(fixed_weight.sum()), 1e-9)
+    typical = float(max(np.median(mismatch[allowed] / overlap[allowed]), 1e-3 * energy))
     total = np.full(overlap.shape, np.inf)
     missing = np.maximum(smaller - overlap[allowed], 0)
     total[allowed] = (mismatch[allowed] + missing_price * typical * missing) / smaller
