@@ -1,0 +1,142 @@
+"""The reference pages that are written from the code: commands and settings.
+
+Usage: python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import typer
+
+from anamorph.cli.main import app
+from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
+from anamorph.outputs import DESCRIPTIONS
+from anamorph.settings import as_text, describe_kind
+from anamorph.transforms.files import KINDS
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/make_reference.py from the code; edit there. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """Text of each page by its file name."""
+    return {"cli.md": cli_page(), "settings.md": settings_page()}
+
+
+def cli_page() -> str:
+    """Every command with its arguments and options."""
+    group: Any = typer.main.get_command(app)
+    names = ", ".join(f"[`{name}`](#anamorph-{name})" for name in group.commands)
+    parts = [
+        NOTE,
+        "# Command line\n",
+        f"Commands: {names}. `anamorph COMMAND --help` prints the same text; `anamorph --version` the version.\n",
+        "Results go to standard output, progress and news to standard error. Exit code 0: done. 2: the input or the "
+        "options are wrong. 1: the run failed. 130: interrupted. An error is one line that starts with `error:` and "
+        "ends with the remedy; `ANAMORPH_DEBUG=1` shows the traceback. The verdict of a registration is no exit code: "
+        "read `status` in `result.json`.\n",
+    ]
+    for name, command in group.commands.items():
+        parts += _command(name, command)
+        if name == "register":
+            parts.append("### What is in the folder\n")
+            parts.append(_table(("file", "content"), ((f"`{file}`", text) for file, text in DESCRIPTIONS.items())))
+            parts.append(
+                "`warped_labels.nii.gz` needs `--moving-labels`, the `.h5` files `--composite`. The keys of "
+                "`result.json` are in [file formats](file-formats.md#resultjson).\n"
+            )
+        if name == "convert":
+            rows = ((f"`{kind}`", ", ".join(known.suffixes), known.summary) for kind, known in KINDS.items())
+            parts.append(_table(("format", "suffixes", "what it is"), rows))
+    return "\n".join(parts)
+
+
+def _command(name: str, command: Any) -> list[str]:
+    shown = [one for one in command.params if not getattr(one, "hidden", False)]
+    arguments = [one for one in shown if one.param_type_name == "argument"]
+    usage = " ".join(_argument(one) for one in arguments)
+    text = "\n".join(line.strip() for line in command.help.splitlines())
+    parts = [
+        f"## anamorph {name}\n",
+        f"{text}\n",
+        f"```text\nanamorph {name} {usage + ' ' if usage else ''}[OPTIONS]\n```\n",
+    ]
+    if arguments:
+        parts.append(_table(("argument", "meaning"), ((f"`{_argument(one)}`", one.help) for one in arguments)))
+    options = [one for one in shown if one.param_type_name == "option"]
+    if not options:
+        return parts
+    rows = ((_option(one), one.help + (" **Required.**" if one.required else ""), _default(one)) for one in options)
+    parts.append(_table(("option", "meaning", "default"), rows))
+    return parts
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _option(parameter: Any) -> str:
+    if parameter.is_flag:
+        return ", ".join(f"`{name}`" for name in parameter.opts)
+    value = (
+        parameter.metavar
+        or next(name for name in parameter.opts if name.startswith("--")).lstrip("-").replace("-", "_").upper()
+    )
+    return ", ".join(f"`{name} {value}`" for name in parameter.opts)
+
+
+def _default(parameter: Any) -> str:
+    return "" if parameter.is_flag or parameter.default is None else f"`{parameter.default}`"
+
+
+def settings_page() -> str:
+    """Settings and presets of every method."""
+    parts = [
+        NOTE,
+        "# Settings\n",
+        "Every setting of every method, as `anamorph methods NAME` prints them. Change one with `--set key=value` or "
+        '`anamorph.register(..., settings={"key": value})`; several values are joined by commas '
+        "(`--set search_scales=4,2`). What you ask for goes before the preset, the preset before the default. "
+        "How to choose: [settings and presets](../how-to/choose-settings-and-presets.md).\n",
+    ]
+    for name in METHODS:
+        method: Any = find_method(name)
+        kinds = get_type_hints(method.Config)
+        parts += [
+            f"## `{name}`{' (default method)' if name == DEFAULT_METHOD else ''}\n",
+            f"{method.summary[0].upper()}{method.summary[1:]}.\n",
+        ]
+        rows = (
+            (
+                f"`{field.name}`",
+                f"`{as_text(field.default)}`",
+                field.metadata["unit"],
+                f"{field.metadata['meaning']} ({describe_kind(kinds[field.name])})",
+            )
+            for field in dataclasses.fields(method.Config)
+        )
+        parts.append(_table(("setting", "default", "unit", "meaning"), rows))
+        parts.append("### Presets\n")
+        parts.append(
+            _table(("preset", "what it changes"), ((f"`{p}`", _changes(v)) for p, v in method.presets.items()))
+        )
+    return "\n".join(parts)
+
+
+def _changes(values: dict[str, Any]) -> str:
+    return ", ".join(f"`{key}={as_text(value)}`" for key, value in values.items()) or "nothing"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for file, text in pages().items():
+        (FOLDER / file).write_text(text, encoding="utf-8")
