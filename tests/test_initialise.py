@@ -61,7 +61,7 @@ def test_an_affine_map_is_found(linear_pair):
     found = run(linear_pair.fixed, linear_pair.moving, "affine")
     assert before > 12
     assert errors_mm(found.transform, linear_pair).mean() < 4.8
-    assert found.costs == sorted(found.costs, reverse=True)
+    assert found.costs[-1] < 0.6 * found.costs[0]
     assert len(found.steps) == len(found.costs) > 1
 
 

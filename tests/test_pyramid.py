@@ -52,13 +52,15 @@ def test_thick_slices_are_kept_and_not_smoothed_over():
     assert level.radius(100.0) == (MOST_LABELS_PER_SIDE,) * 3
 
 
-def test_two_dimensions_stay_two():
-    pyramid = Pyramid.plan(grid((300, 280, 1), (1.0, 1.0, 7.0)), 0.0, 3.0)
+@pytest.mark.parametrize("thickness", [7.0, 0.01])
+def test_two_dimensions_stay_two(thickness):
+    pyramid = Pyramid.plan(grid((300, 280, 1), (1.0, 1.0, thickness)), 0.0, 3.0)
     assert pyramid.pool == (3, 3, 1)
     for scale in (4, 2, 1):
         level = pyramid.level(scale)
         assert level.grid.shape[2] == 1
-        assert level.radius(12.0)[2] == 0
+        assert level.cell == (scale, scale, 1)
+        assert level.radius(12.0) == (max(4 // scale, 1), max(4 // scale, 1), 0)
         assert level.cells(4)[2] == 1
 
 

@@ -54,6 +54,13 @@ class Grid:
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     @property
+    def finest_mm(self) -> float:
+        """Smallest spacing among the axes of more than one voxel: a slice's thickness is no resolution."""
+        spacing = self.spacing_mm
+        several = np.array(self.shape) > 1
+        return float(spacing[several].min() if several.any() else spacing.min())
+
+    @property
     def directions(self) -> np.ndarray:
         """``(3, 3)`` unit vectors of the i, j, k axes in RAS, as columns."""
         return self.affine[:3, :3] / self.spacing_mm

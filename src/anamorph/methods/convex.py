@@ -174,7 +174,7 @@ class _Run:
     ) -> Result:
         with self.stage("initialise", 0.0):
             fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            kind = comparable_intensities(fixed, moving)
+            kind = comparable_intensities(fixed_scan.image, moving_scan.image)
             start, kind = self._start(fixed_scan, moving_scan, kind, init)
         with self.stage("describe", 0.2):
             pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
@@ -266,7 +266,7 @@ class _Run:
                 VelocitySettings(iterations, self.config.rate, self.config.diffusion, 1),
                 lambda fraction: self.progress("refine", 0.6 + 0.38 * fraction),
             )  # fmt: skip
-            self.trace[f"refine at {level.grid.spacing_mm.min():.3g} mm"] = trace
+            self.trace[f"refine at {level.grid.finest_mm:.3g} mm"] = trace
         return exponential(velocity), exponential(-velocity), current
 
     def _moved(self, field: Array, source: Grid, target: Grid) -> Array:

@@ -32,13 +32,13 @@ class Level:
     def cells(self, size: int) -> Cell:
         """A cell of ``size`` voxels along the fine axes and about as many millimetres along the others."""
         spacing = self.grid.spacing_mm
-        wanted = np.maximum(np.rint(size * spacing.min() / spacing), 1).astype(int)
+        wanted = np.maximum(np.rint(size * self.grid.finest_mm / spacing), 1).astype(int)
         return tuple(int(n) for n in np.minimum(wanted, self.grid.shape))  # type: ignore[return-value]
 
     def radius(self, radius_mm: float) -> Cell:
         """Labels to each side that reach a distance; 0 mm means four voxels of the finest axis."""
         spacing = self.grid.spacing_mm
-        reach = radius_mm if radius_mm > 0 else 4 * float(spacing.min())
+        reach = radius_mm if radius_mm > 0 else 4 * self.grid.finest_mm
         labels = np.minimum(np.ceil(reach / spacing - 1e-6), MOST_LABELS_PER_SIDE)
         return tuple(int(r) if n > 1 else 0 for r, n in zip(labels, self.grid.shape, strict=True))  # type: ignore[return-value]
 
@@ -46,7 +46,7 @@ class Level:
     def neighbours(self) -> Cell:
         """1 for axes whose neighbouring voxels are close enough to be smoothed over, else 0."""
         spacing = self.grid.spacing_mm
-        return tuple(int(s < THICK * spacing.min()) for s in spacing)  # type: ignore[return-value]
+        return tuple(int(s < THICK * self.grid.finest_mm) for s in spacing)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Pyramid:
         cell = []
         for s, n in zip(spacing, self.base.shape, strict=True):
             factor = 1
-            while factor < scale and s * factor * 2 <= 1.5 * scale * spacing.min() and n // (factor * 2) >= 4:
+            while factor < scale and s * factor * 2 <= 1.5 * scale * self.base.finest_mm and n // (factor * 2) >= 4:
                 factor *= 2
             cell.append(factor)
         return Level(self.base if max(cell) == 1 else self.base.pooled(tuple(cell)), tuple(cell))  # type: ignore[arg-type]

@@ -33,9 +33,14 @@ class Scan:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)
         return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid)
 
+    @property
+    def image(self) -> Image:
+        """The prepared channels as an image."""
+        return Image(self.channels, self.grid)
+
     def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
         """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
-        factor = np.maximum(np.floor(grid.spacing_mm.min() / self.grid.spacing_mm + 1e-6), 1)
+        factor = np.maximum(np.floor(grid.finest_mm / self.grid.spacing_mm + 1e-6), 1)
         cell = tuple(int(f) for f in np.minimum(factor, self.grid.shape))
         if transform is None and max(cell) == 1 and grid == self.grid:
             return self

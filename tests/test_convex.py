@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from anamorph.errors import UserError
+from anamorph.methods import convex
+from anamorph.methods.convex import Convex, ConvexConfig
+from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
+
+
+class TestConvex(MethodConformance):
+    method = Convex
+    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    limits_mm: ClassVar[dict[str, float]] = {
+        "affine": 2.6,
+        "smooth": 3.9,
+        "flipped and finer": 4.0,
+        "permuted and oblique": 4.0,
+        "both sheared": 3.8,
+        "odd": 3.6,
+        "thick": 2.1,
+        "2D": 2.3,
+        "two channels": 4.1,
+        "padded": 4.1,
+        "given start": 3.8,
+    }
+
+    def test_tensors_take_the_same_way_as_arrays(self, monkeypatch):
+        pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
+        arrays = self.run(pair.fixed, pair.moving)
+        to_device = convex._Run._to_device
+        monkeypatch.setattr(convex._Run, "_to_device", lambda run, array: torch.from_numpy(to_device(run, array)))
+        tensors = self.run(pair.fixed, pair.moving)
+        assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
+        assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
+
+    def test_little_memory_gives_the_same_map(self):
+        pair = gentle_pair()
+        method = Convex(ConvexConfig(init="none", max_memory_mb=100))
+        plenty = self.run(pair.fixed, pair.moving)
+        little = method(pair.fixed, pair.moving, device="cpu")
+        assert apart_vox(plenty.fixed_to_moving, little.fixed_to_moving, pair.fixed.grid) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"search_scales": (2,)},
+        {"search_scales": (1, 2)},
+        {"refine_scales": (3,)},
+        {"refine_iterations": (10, 10)},
+        {"control_cell": 0},
+        {"air_weight": 1.5},
+        {"diffusion": -1.0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=r".+"):
+        ConvexConfig(**wrong)
+
+
+def test_a_missing_gpu_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="CUDA"):
+        convex.resolve_device("cuda")
+    assert convex.resolve_device("auto") == "cpu"
+
+
+def test_every_preset_is_a_config():
+    for values in Convex.presets.values():
+        assert np.isfinite(ConvexConfig(**values).diffusion)
