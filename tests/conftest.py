@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def kept_locale() -> Iterator[None]:
+    """ITK's DICOM writer, which some tests use, sets the locale of the process to C."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(scope="session")

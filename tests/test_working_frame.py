@@ -82,6 +82,6 @@ def test_air_far_from_the_body_is_turned_down():
     hu[:10] = 140
     scan = Scan.prepare(Image(hu, grid), None)
     weight = body_weight(scan, True, 6.0, 0.1)
-    np.testing.assert_allclose(weight[:13], 1)
-    np.testing.assert_allclose(weight[13:], 0.1)
+    np.testing.assert_allclose(weight[:12], 1)
+    np.testing.assert_allclose(weight[20:], 0.1)
     assert body_weight(scan, False, 6.0, 0.1) is scan.weight
