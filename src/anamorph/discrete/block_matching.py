@@ -1,11 +1,15 @@
-"""Correspondences by block matching on descriptors."""
+"""Correspondences by block matching on descriptors, made smooth by coupled convex optimisation."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
+from anamorph.discrete.coupled_convex import coupled_convex
 from anamorph.geometry.pooling import pool_volume
+
+COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3)
+"""Short of the last coupling of a full search: the linear fit that follows is the stronger smoother."""
 
 
 def match_blocks(
@@ -19,8 +23,9 @@ def match_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find for the clearest blocks of the fixed image where they are in the moving image.
 
-    A block counts as clear when its best cost is small beside its mean cost over the window; blocks that are mostly outside
-    the weight are left out, whatever the intensities are.
+    The displacements are those of a smooth field through all costs, so that blocks that look alike do not scatter. A
+    block counts as clear when its best cost is small beside its mean cost over the window; blocks that are mostly
+    outside the weight are left out, whatever the intensities are.
 
     Args:
         fixed: ``(I, J, K, C)`` descriptor.
@@ -45,7 +50,7 @@ def match_blocks(
         return np.empty((0, 3)), np.empty((0, 3))
     clarity = table.min(axis=1) / np.maximum(table.mean(axis=1), 1e-9)
     chosen = valid & (clarity <= np.quantile(clarity[valid], keep))
-    labels = np.stack(np.unravel_index(table[chosen].argmin(axis=1), [2 * r + 1 for r in window]), axis=-1)
+    displacement = coupled_convex(costs, couplings=COUPLINGS).reshape(3, -1).T[chosen]
     corners = np.stack(np.unravel_index(np.flatnonzero(chosen), costs.cells), axis=-1) * cells
     centres = (corners + np.minimum(corners + cells, shape) - 1) / 2
-    return centres, centres + (labels - window) * step
+    return centres, centres + displacement

@@ -1,18 +1,18 @@
 """``convex``: discrete search by coupled convex optimisation, then symmetric refinement of a velocity field.
 
 1. A linear start (:mod:`anamorph.methods.initialise`), after which both scans are described on one grid, the fixed one.
-2. Coarse to fine: for every cell the cost of every displacement in a window, a smooth field through them by coupled convex
-   optimisation, in both directions, made inverse to each other.
+2. Coarse to fine: for every cell the cost of every displacement in a window, a smooth field through them by coupled
+   convex optimisation, in both directions, made inverse to each other.
 3. The logarithm of that field, refined by Adam on both data terms at once; its exponentials are the two directions.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -40,13 +40,13 @@ from anamorph.transforms.fields import (
     warp_descriptor,
 )
 
-if TYPE_CHECKING:
-    import torch
+Array = Any
+"""A NumPy array on the CPU, a torch tensor on another device: every operation below takes either."""
 
-    Array = np.ndarray | torch.Tensor
-
+AUTOMATIC_REACH = (2, 3, 5)
+"""Voxels searched to each side by the finest level, the one before it and all coarser ones."""
 LEAST_CORRELATION = 0.2
-"""Scaled intensities that correlate less than this after the linear start are of different kinds and are not compared."""
+"""Scaled intensities that correlate less than this after the linear start are of different kinds: not compared."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,20 @@ class ConvexConfig:
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
     working_spacing_mm: float = setting(0.0, "spacing at which descriptors are computed; 0: the fixed scan's own", "mm")
     descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
-    search_scales: tuple[int, ...] = setting((2, 1), "levels of the discrete search, in descriptor spacings")
-    search_cells: tuple[int, ...] = setting((2, 3), "cell size per level", "descriptor voxels of the level")
-    search_radius_mm: tuple[float, ...] = setting((0.0, 0.0), "reach per level; 0: four descriptor voxels", "mm")
+    search_scales: tuple[int, ...] = setting((4, 2, 1), "levels of the discrete search, in descriptor spacings")
+    search_cells: tuple[int, ...] = setting((2, 2, 2), "cell size per level", "descriptor voxels of the level")
+    search_radius_mm: tuple[float, ...] = setting(
+        (0.0, 0.0, 0.0), "reach per level; 0: 5, 3 and 2 voxels of the coarsest, middle and finest level", "mm"
+    )
     refine_scales: tuple[int, ...] = setting((1,), "levels of the refinement, in descriptor spacings")
     refine_iterations: tuple[int, ...] = setting((30,), "iterations per level; 0 leaves the discrete result")
     control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
     air_weight: float = setting(0.1, "weight of CT air far from the body, 0 to 1")
-    max_memory_mb: int = setting(1500, "bound on the memory of a run; cost volumes are computed in chunks below it", "MB")
+    max_memory_mb: int = setting(
+        1500, "bound on the memory of a run; cost volumes are computed in chunks below it", "MB"
+    )
 
     def __post_init__(self) -> None:
         levels = {len(self.search_scales), len(self.search_cells), len(self.search_radius_mm)}
@@ -79,7 +83,12 @@ class ConvexConfig:
         for scales in (self.search_scales, self.refine_scales):
             if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
                 raise ValueError("scales must be powers of two, coarsest first")
-        if min(self.search_cells, default=1) < 1 or self.control_cell < 1 or self.mind_radius < 0 or self.mind_dilation < 1:
+        if (
+            min(self.search_cells, default=1) < 1
+            or self.control_cell < 1
+            or self.mind_radius < 0
+            or self.mind_dilation < 1
+        ):
             raise ValueError("cell sizes and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
@@ -128,7 +137,7 @@ class Convex(Method):
         ):
             level = pyramid.level(scale)
             cells = np.prod([-(-n // cell) for n in level.grid.shape])
-            labels = np.prod([2 * r + 1 for r in level.radius(radius)])
+            labels = np.prod([2 * r + 1 for r in level.radius(radius, max(AUTOMATIC_REACH))])
             largest = max(largest, int(cells * labels * 4))
         return max(min(largest, allowed), 0)
 
@@ -187,9 +196,7 @@ class _Run:
             forward, backward = _to_numpy(forward), _to_numpy(backward)
             fixed_to_moving = Composite.of(Displacement(forward, grid), start)
             moving_to_fixed = Composite.of(start.inverse(), Displacement(backward, grid))
-        return Result(
-            fixed_to_moving, moving_to_fixed, self.timings, self.trace, self.notes, {"intensities": kind}
-        )
+        return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, self.notes, {"intensities": kind})
 
     def _start(
         self, fixed: Scan, moving: Scan, kind: IntensityKind, init: Transform | None
@@ -207,9 +214,7 @@ class _Run:
         self.trace["initialise"] = found.costs
         return found.transform, kind
 
-    def _describe(
-        self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid
-    ) -> _Pair:
+    def _describe(self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid) -> _Pair:
         settings = DescriptorSettings(self.config.mind_radius, self.config.mind_dilation, self.config.intensity_weight)
         sides = []
         for scan, transform in ((fixed, None), (moving, start)):
@@ -221,11 +226,13 @@ class _Run:
         return _Pair(*(self._to_device(a) for side in sides for a in side))
 
     def _search(self, pair: _Pair, pyramid: Pyramid) -> tuple[Array, Grid]:
-        forward = backward = None
+        forward: Array = None
+        backward: Array = None
         previous = pyramid.level(self.config.search_scales[0])
-        for scale, cell, radius_mm in zip(
-            self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True
-        ):
+        levels = list(
+            zip(self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True)
+        )
+        for finer, (scale, cell, radius_mm) in zip(reversed(range(len(levels))), levels, strict=True):
             level = pyramid.level(scale)
             at = pair.pooled(level.cell)
             shape = level.grid.shape
@@ -236,7 +243,13 @@ class _Run:
                 forward, backward = upsample(forward, ratio, shape), upsample(backward, ratio, shape)
                 fixed, moving = warp_descriptor(at.fixed, backward), warp_descriptor(at.moving, forward)
             cells = level.cells(cell)
-            search = (cells, (1, 1, 1), level.radius(radius_mm), self._cost_budget(pyramid), level.neighbours)
+            search = (
+                cells,
+                (1, 1, 1),
+                level.radius(radius_mm, AUTOMATIC_REACH[min(finer, 2)]),
+                self._cost_budget(pyramid),
+                level.neighbours,
+            )
             onward = upsample(coupled_convex(CostVolume(at.fixed, at.fixed_weight, moving, *search)), cells, shape)
             back = upsample(coupled_convex(CostVolume(at.moving, at.moving_weight, fixed, *search)), cells, shape)
             if forward is not None:
@@ -245,10 +258,8 @@ class _Run:
             previous = level
         return forward, previous.grid
 
-    def _refine(
-        self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid
-    ) -> tuple[Array, Array, Grid]:
-        velocity: Array | None = None
+    def _refine(self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid) -> tuple[Array, Array, Grid]:
+        velocity: Array = None
         current = grid
         for scale, iterations in zip(self.config.refine_scales, self.config.refine_iterations, strict=True):
             level = pyramid.level(scale)
@@ -301,13 +312,11 @@ class _Pair:
             return self
         weights = (pool_volume(w[None], cell)[0] for w in (self.fixed_weight, self.moving_weight))
         fixed_weight, moving_weight = weights
-        return _Pair(
-            pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight
-        )
+        return _Pair(pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight)
 
 
 def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The descriptor faded to its mean where the scan has no data: nothing matches it well and nothing is pulled by it."""
+    """The descriptor faded to its mean where the scan has no data, which matches nothing well and pulls nothing."""
     if (inside >= 1).all() or not (inside > 0.5).any():
         return descriptor
     mean = descriptor[inside > 0.5].mean(axis=0)
@@ -316,7 +325,9 @@ def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
     """Correlation of the intensities over the overlap, on a coarse grid."""
-    grid = fixed.grid.resampled(np.maximum(np.array(fixed.grid.shape) * fixed.grid.spacing_mm / 48, fixed.grid.spacing_mm))
+    grid = fixed.grid.resampled(
+        np.maximum(np.array(fixed.grid.shape) * fixed.grid.spacing_mm / 48, fixed.grid.spacing_mm)
+    )
     here, there = fixed.onto(grid), moving.onto(grid, transform)
     both = (here.weight > 0.5) & (there.weight > 0.5)
     if both.sum() < 16:

@@ -1,8 +1,8 @@
 """The start of a registration: all translations at once, then block matching with least trimmed squares.
 
-No assumption about intensities beyond those of the descriptor, none about world positions: two scans that share no world
-coordinates are brought together by the translation search. The linear map is kept only where it lowers the same cost that the
-search minimised.
+No assumption about intensities beyond those of the descriptor, none about world positions: two scans that share no
+world coordinates are brought together by the translation search. The linear map is kept only where it lowers the same
+cost that the search minimised.
 """
 
 from __future__ import annotations
@@ -43,9 +43,14 @@ class Stage:
     radius: int
 
 
-STAGES = (Stage(40, 4, 2, 4), Stage(40, 4, 1, 4), Stage(40, 4, 1, 3), Stage(72, 6, 2, 3), Stage(72, 6, 1, 3))
+STAGES = (Stage(40, 4, 2, 4), Stage(40, 4, 1, 4), Stage(72, 6, 1, 3))
+ROUNDS = 4
+"""A stage is repeated at most so often, while it lowers the cost by this fraction."""
+LEAST_GAIN = 0.002
 KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""
+STRETCH_PRICE = 0.5
+"""Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
 SINGULAR_VALUES = (0.5, 2.0)
 """A map that stretches beyond this is a failed fit, not anatomy."""
 
@@ -80,7 +85,7 @@ def initialise(
     if model == "none":
         return Initialisation(start or Affine.identity(), steps=["world coordinates of the files"])
     fixed_level = _Level.of(fixed, fixed.grid.directions, SEARCH_VOXELS, kind, settings)
-    spacing = float(fixed_level.grid.spacing_mm.min())
+    spacing = fixed_level.grid.finest_mm
     moving_level = _Level.at(moving, covering_grid(moving.grid, fixed.grid.directions, spacing), kind, settings)
     search = search_translation(
         fixed_level.descriptor, fixed_level.weight, moving_level.descriptor, moving_level.weight,
@@ -115,21 +120,41 @@ def _match_stages(
             voxels = stage.voxels
             level = _Level.of(fixed, fixed.grid.directions, voxels, kind, settings)
             warped = _Level.at(moving, level.grid, kind, settings, found.transform)
-            best = level.cost(warped, typical)
-        source, target = _correspondences(level, warped, stage)
-        if len(source) < 4:
-            continue
-        update = Affine(fit_least_trimmed_squares(source, target, model))
-        candidate = Affine(found.transform.matrix @ update.matrix)
+            best = level.cost(warped, typical) * _stretch_price(found.transform)
+        for _ in range(ROUNDS):
+            source, target = _correspondences(level, warped, stage)
+            accepted = None
+            if len(source) >= 4:
+                update = fit_least_trimmed_squares(source, target, model)
+                accepted = _accepted(level, moving, found.transform, update, kind, settings, typical, best)
+            if accepted is None:
+                break
+            best, warped, found.transform = accepted
+            found.costs.append(best)
+            found.steps.append(f"{model} block matching at {level.grid.finest_mm:.2g} mm")
+
+
+def _accepted(
+    level: _Level,
+    moving: Scan,
+    current: Affine,
+    update: np.ndarray,
+    kind: IntensityKind,
+    settings: DescriptorSettings,
+    typical: float,
+    best: float,
+) -> tuple[float, _Level, Affine] | None:
+    """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
+    for fraction in (1.0, 0.5):
+        candidate = Affine(current.matrix @ _power(update, fraction))
         stretch = np.linalg.svd(candidate.matrix[:3, :3], compute_uv=False)
         if stretch.min() < SINGULAR_VALUES[0] or stretch.max() > SINGULAR_VALUES[1]:
             continue
-        candidate_level = _Level.at(moving, level.grid, kind, settings, candidate)
-        cost = level.cost(candidate_level, typical)
-        if cost < best:
-            best, warped, found.transform = cost, candidate_level, candidate
-            found.costs.append(cost)
-            found.steps.append(f"{model} block matching at {level.grid.spacing_mm.min():.2g} mm")
+        warped = _Level.at(moving, level.grid, kind, settings, candidate)
+        cost = level.cost(warped, typical) * _stretch_price(candidate)
+        if cost < (1 - LEAST_GAIN) * best:
+            return cost, warped, candidate
+    return None
 
 
 def _correspondences(level: _Level, warped: _Level, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +165,20 @@ def _correspondences(level: _Level, warped: _Level, stage: Stage) -> tuple[np.nd
     source = level.grid.voxel_to_world(np.concatenate([fixed_side, back]))
     target = level.grid.voxel_to_world(np.concatenate([matched, moving_side]))
     return source, target
+
+
+def _power(matrix: np.ndarray, fraction: float) -> np.ndarray:
+    """Part of a linear map: the real power of its matrix, so that part of a rotation is a rotation."""
+    if fraction == 1:
+        return matrix
+    from scipy.linalg import fractional_matrix_power
+
+    return np.real(fractional_matrix_power(matrix, fraction))
+
+
+def _stretch_price(transform: Affine) -> float:
+    stretch = np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)
+    return 1 + STRETCH_PRICE * float((np.log(stretch) ** 2).sum())
 
 
 @dataclass(frozen=True)
@@ -155,7 +194,7 @@ class _Level:
         cls, scan: Scan, directions: np.ndarray, voxels: int, kind: IntensityKind, settings: DescriptorSettings
     ) -> _Level:
         extent = np.array(scan.grid.shape) * scan.grid.spacing_mm
-        spacing = max(float(extent.max()) / voxels, float(scan.grid.spacing_mm.min()))
+        spacing = max(float(extent.max()) / voxels, scan.grid.finest_mm)
         return cls.at(scan, covering_grid(scan.grid, directions, spacing), kind, settings)
 
     @classmethod
@@ -174,6 +213,4 @@ class _Level:
         return np.where(empty[..., None], self.descriptor[~empty].mean(axis=0), self.descriptor)
 
     def cost(self, moving: _Level, typical: float) -> float:
-        return overlap_cost(
-            self.descriptor, self.weight, moving.descriptor, moving.weight, typical, MISSING_PRICE
-        )
+        return overlap_cost(self.descriptor, self.weight, moving.descriptor, moving.weight, typical, MISSING_PRICE)

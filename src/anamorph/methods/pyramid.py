@@ -35,11 +35,11 @@ class Level:
         wanted = np.maximum(np.rint(size * self.grid.finest_mm / spacing), 1).astype(int)
         return tuple(int(n) for n in np.minimum(wanted, self.grid.shape))  # type: ignore[return-value]
 
-    def radius(self, radius_mm: float) -> Cell:
-        """Labels to each side that reach a distance; 0 mm means four voxels of the finest axis."""
+    def radius(self, radius_mm: float, automatic: int) -> Cell:
+        """Labels to each side that reach a distance; 0 mm means ``automatic`` voxels of the finest axis."""
         spacing = self.grid.spacing_mm
-        reach = radius_mm if radius_mm > 0 else 4 * self.grid.finest_mm
-        labels = np.minimum(np.ceil(reach / spacing - 1e-6), MOST_LABELS_PER_SIDE)
+        reach = radius_mm if radius_mm > 0 else automatic * self.grid.finest_mm
+        labels = np.minimum(np.ceil(reach / spacing - 1e-2), MOST_LABELS_PER_SIDE)
         return tuple(int(r) if n > 1 else 0 for r, n in zip(labels, self.grid.shape, strict=True))  # type: ignore[return-value]
 
     @property

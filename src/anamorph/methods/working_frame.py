@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anamorph.features.body import body_mask
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
 from anamorph.geometry.pooling import pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.transforms import Transform
-
-BODY_HU = -500.0
-"""Above this a CT voxel belongs to the body, the table or the clothes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def within(image: Image, mask: Mask | None) -> Image:
 
 
 def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> np.ndarray:
-    """The weight of a scan with CT air far from the body turned down to ``background``.
+    """The weight of a scan with the air around the body of a CT turned down to ``background``.
 
     Args:
         scan: prepared scan.
@@ -78,11 +76,7 @@ def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> 
     """
     if not is_ct or background >= 1:
         return scan.weight
-    from scipy.ndimage import maximum_filter
-
-    axes = zip(scan.grid.spacing_mm, scan.grid.shape, strict=True)
-    size = [2 * max(round(reach_mm / s), 1) + 1 if n > 1 else 1 for s, n in axes]
-    near = maximum_filter((scan.channels[0] > BODY_HU).astype(np.uint8), size=size) > 0
+    near = body_mask(scan.channels[0], scan.grid, reach_mm)
     return scan.weight * np.where(near, np.float32(1), np.float32(background))
 
 
