@@ -48,8 +48,8 @@ def test_thick_slices_are_kept_and_not_smoothed_over():
     assert level.cell == (2, 2, 1)
     assert level.neighbours == (1, 1, 0)
     assert level.cells(3) == (3, 3, 1)
-    assert level.radius(0.0) == (4, 4, 2)
-    assert level.radius(100.0) == (MOST_LABELS_PER_SIDE,) * 3
+    assert level.radius(0.0, 4) == (4, 4, 2)
+    assert level.radius(100.0, 4) == (MOST_LABELS_PER_SIDE,) * 3
 
 
 @pytest.mark.parametrize("thickness", [7.0, 0.01])
@@ -60,7 +60,7 @@ def test_two_dimensions_stay_two(thickness):
         level = pyramid.level(scale)
         assert level.grid.shape[2] == 1
         assert level.cell == (scale, scale, 1)
-        assert level.radius(12.0) == (max(4 // scale, 1), max(4 // scale, 1), 0)
+        assert level.radius(12.0, 4) == (max(4 // scale, 1), max(4 // scale, 1), 0)
         assert level.cells(4)[2] == 1
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.evaluation import PairMetrics, evaluate_pair, inverse_consistency_mm
+from anamorph.evaluation.structural_similarity import structural_similarity
 from anamorph.image import Image, Labels
 from anamorph.inputs import PairInputs
 from anamorph.methods.base import Result
-from anamorph.transforms import Displacement
+from anamorph.transforms import Affine, Displacement
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ def compute_maps(result: Result, inputs: PairInputs) -> Maps:
 
 def measure(maps: Maps, inputs: PairInputs) -> PairMetrics:
     """The numbers of the pair, from the fields as they are written."""
+    before, after = structural_similarity(
+        inputs.fixed,
+        inputs.moving,
+        (Affine.identity(), maps.fixed_to_moving),
+        inputs.fixed_mask,
+        inputs.moving_mask,
+    )
     return evaluate_pair(
         inputs.fixed,
         inputs.moving,
@@ -54,4 +62,5 @@ def measure(maps: Maps, inputs: PairInputs) -> PairMetrics:
         warped_labels=maps.warped_labels,
         jacobian=maps.jacobian,
         inverse_consistency_mm=maps.inverse_consistency_mm,
+        similarity=(before, after),
     )

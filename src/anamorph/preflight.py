@@ -108,7 +108,7 @@ def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_fa
             Finding(
                 "warning",
                 f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres {shift:.0f} mm apart)",
-                "starts from aligned centres instead of the headers (unless init=none)",
+                "tries all translations instead of trusting the headers (unless init=none)",
             )
         )
     ratio = fixed.grid.spacing_mm.prod() / moving.grid.spacing_mm.prod()

@@ -36,36 +36,48 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
         i0 = (first_row + a) * cell[0]
         j0 = b * cell[1]
         i1, j1 = min(i0 + cell[0], ni), min(j0 + cell[1], nj)
-        total = np.empty(nk, np.float32)
+        total = np.zeros(nk, np.float32)
         row = np.empty(nk, np.float32)
+        # Only the stretch of voxels with weight is compared: the air around a body costs nothing.
+        first, last = nk, 0
+        for i in range(i0, i1):
+            for j in range(j0, j1):
+                for k in range(nk):
+                    if weight[i, j, k] > f32(0):
+                        first = min(first, k)
+                        last = max(last, k + 1)
         n = 0
         for di in range(-ri, ri + 1):
             for dj in range(-rj, rj + 1):
                 for dk in range(2 * rk + 1):
                     shift = dk * step[2]
-                    for k in range(nk):
+                    for k in range(first, last):
                         total[k] = f32(0)
                     for i in range(i0, i1):
                         mi = min(max(i + di * step[0], 0), ni - 1)
                         for j in range(j0, j1):
                             mj = min(max(j + dj * step[1], 0), nj - 1)
-                            for k in range(nk):
+                            for k in range(first, last):
                                 row[k] = f32(0)
                             for c in range(0, channels, 4):
-                                f0, f1 = fixed[c, i, j], fixed[c + 1, i, j]
-                                f2, f3 = fixed[c + 2, i, j], fixed[c + 3, i, j]
+                                f0, f1, f2, f3 = (
+                                    fixed[c, i, j],
+                                    fixed[c + 1, i, j],
+                                    fixed[c + 2, i, j],
+                                    fixed[c + 3, i, j],
+                                )
                                 m0 = moving[c, mi, mj, shift : shift + nk]
                                 m1 = moving[c + 1, mi, mj, shift : shift + nk]
                                 m2 = moving[c + 2, mi, mj, shift : shift + nk]
                                 m3 = moving[c + 3, mi, mj, shift : shift + nk]
-                                for k in range(nk):
+                                for k in range(first, last):
                                     d0 = f0[k] - m0[k]
                                     d1 = f1[k] - m1[k]
                                     d2 = f2[k] - m2[k]
                                     d3 = f3[k] - m3[k]
                                     row[k] += d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
                             w = weight[i, j]
-                            for k in range(nk):
+                            for k in range(first, last):
                                 total[k] += w[k] * row[k]
                     for c in range(nc):
                         k0 = c * cell[2]

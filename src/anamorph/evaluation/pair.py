@@ -20,7 +20,7 @@ from anamorph.transforms import Affine, Transform
 class Agreement:
     """How well two scans agree: before (identity in world coordinates) or after registration.
 
-    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark, ``similarity`` is whatever the method maximises.
+    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark, ``similarity`` larger for better.
     """
 
     dice: dict[int, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -64,12 +65,12 @@ class ConvexConfig:
     search_radius_mm: tuple[float, ...] = setting(
         (0.0, 0.0, 0.0), "reach per level; 0: 5, 3 and 2 voxels of the coarsest, middle and finest level", "mm"
     )
-    refine_scales: tuple[int, ...] = setting((1,), "levels of the refinement, in descriptor spacings")
-    refine_iterations: tuple[int, ...] = setting((30,), "iterations per level; 0 leaves the discrete result")
+    refine_scales: tuple[int, ...] = setting((2, 1), "levels of the refinement, in descriptor spacings")
+    refine_iterations: tuple[int, ...] = setting((20, 20), "iterations per level; 0 leaves the discrete result")
     control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
-    air_weight: float = setting(0.1, "weight of CT air far from the body, 0 to 1")
+    air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
     max_memory_mb: int = setting(
         1500, "bound on the memory of a run; cost volumes are computed in chunks below it", "MB"
     )
@@ -80,6 +81,8 @@ class ConvexConfig:
             raise ValueError("search_scales, search_cells and search_radius_mm need one value per level each")
         if len(self.refine_scales) != len(self.refine_iterations):
             raise ValueError("refine_scales and refine_iterations need one value per level each")
+        if not self.search_scales or not self.refine_scales:
+            raise ValueError("search and refinement need at least one level; 0 iterations switch the refinement off")
         for scales in (self.search_scales, self.refine_scales):
             if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
                 raise ValueError("scales must be powers of two, coarsest first")
@@ -261,6 +264,7 @@ class _Run:
     def _refine(self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid) -> tuple[Array, Array, Grid]:
         velocity: Array = None
         current = grid
+        done, planned = 0, max(sum(self.config.refine_iterations), 1)
         for scale, iterations in zip(self.config.refine_scales, self.config.refine_iterations, strict=True):
             level = pyramid.level(scale)
             control = level.cells(self.config.control_cell)
@@ -275,10 +279,14 @@ class _Run:
                 at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
                 level.neighbours,
                 VelocitySettings(iterations, self.config.rate, self.config.diffusion, 1),
-                lambda fraction: self.progress("refine", 0.6 + 0.38 * fraction),
+                partial(self._tell_refined, done / planned, iterations / planned),
             )  # fmt: skip
+            done += iterations
             self.trace[f"refine at {level.grid.finest_mm:.3g} mm"] = trace
         return exponential(velocity), exponential(-velocity), current
+
+    def _tell_refined(self, before: float, share: float, fraction: float) -> None:
+        self.progress("refine", 0.6 + 0.38 * (before + share * fraction))
 
     def _moved(self, field: Array, source: Grid, target: Grid) -> Array:
         """A field brought to another grid of the same frame."""

@@ -35,18 +35,22 @@ SEARCH_VOXELS = 40
 
 @dataclass(frozen=True)
 class Stage:
-    """One round of block matching: voxels along the longest axis, block size, and window in voxels."""
+    """Block matching: voxels along the longest axis, block size, window in voxels, most rounds.
+
+    Rounds are repeated while they lower the cost by ``LEAST_GAIN``.
+    """
 
     voxels: int
     cell: int
     step: int
     radius: int
+    rounds: int
 
 
-STAGES = (Stage(40, 4, 2, 4), Stage(40, 4, 1, 4), Stage(72, 6, 1, 3))
-ROUNDS = 4
-"""A stage is repeated at most so often, while it lowers the cost by this fraction."""
+STAGES = (Stage(28, 3, 1, 4, 3), Stage(44, 4, 1, 3, 2), Stage(72, 6, 1, 3, 2))
 LEAST_GAIN = 0.002
+LEAST_REFINEMENT = 0.8
+"""A stage whose voxels are hardly smaller than the last one's, as in small images, is left out."""
 KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""
 STRETCH_PRICE = 0.5
@@ -112,16 +116,15 @@ def _match_stages(
     settings: DescriptorSettings,
     typical: float,
 ) -> None:
-    level: _Level | None = None
-    voxels = 0
-    best = np.inf
+    spacing = np.inf
     for stage in STAGES:
-        if level is None or stage.voxels != voxels:
-            voxels = stage.voxels
-            level = _Level.of(fixed, fixed.grid.directions, voxels, kind, settings)
-            warped = _Level.at(moving, level.grid, kind, settings, found.transform)
-            best = level.cost(warped, typical) * _stretch_price(found.transform)
-        for _ in range(ROUNDS):
+        level = _Level.of(fixed, fixed.grid.directions, stage.voxels, kind, settings)
+        if level.grid.finest_mm > LEAST_REFINEMENT * spacing:
+            break
+        spacing = level.grid.finest_mm
+        warped = _Level.at(moving, level.grid, kind, settings, found.transform)
+        best = level.cost(warped, typical) * _stretch_price(found.transform)
+        for _ in range(stage.rounds):
             source, target = _correspondences(level, warped, stage)
             accepted = None
             if len(source) >= 4:
