@@ -5,6 +5,7 @@ import numpy as np
 from numba import njit, prange
 
 f32 = np.float32
+u64 = np.uint64
 
 
 @njit(parallel=True, cache=True)
@@ -20,6 +21,22 @@ def planar(descriptor, channels, border, out):
                 out[c, i, j, k] = descriptor[i, j, source, c]
 
 
+@njit(fastmath=True, cache=True)
+def _add_row(fixed, moving, f, m, fixed_stride, moving_stride, channels, weight, total, count):
+    """total += weight * squared difference of two rows over all channels; unsigned offsets, so that it vectorises."""
+    for c in range(u64(0), channels, u64(4)):
+        f0 = f + c * fixed_stride
+        f1, f2, f3 = f0 + fixed_stride, f0 + u64(2) * fixed_stride, f0 + u64(3) * fixed_stride
+        m0 = m + c * moving_stride
+        m1, m2, m3 = m0 + moving_stride, m0 + u64(2) * moving_stride, m0 + u64(3) * moving_stride
+        for k in range(count):
+            d0 = fixed[f0 + k] - moving[m0 + k]
+            d1 = fixed[f1 + k] - moving[m1 + k]
+            d2 = fixed[f2 + k] - moving[m2 + k]
+            d3 = fixed[f3 + k] - moving[m3 + k]
+            total[k] += weight[f + k] * (d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3)
+
+
 @njit(parallel=True, fastmath=True, cache=True)
 def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
     """out[row, b, c, label] = mean over the cell of weight * ||F(p) - M(p + step * label)||^2, border of M repeated.
@@ -30,6 +47,8 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
     channels, ni, nj, nk = fixed.shape
     rows, nb, nc, _ = out.shape
     ri, rj, rk = radius
+    width = moving.shape[3]
+    fixed_flat, moving_flat, weight_flat = fixed.reshape(-1), moving.reshape(-1), weight.reshape(-1)
     for cellrow in prange(rows * nb):
         a = cellrow // nb
         b = cellrow % nb
@@ -37,7 +56,6 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
         j0 = b * cell[1]
         i1, j1 = min(i0 + cell[0], ni), min(j0 + cell[1], nj)
         total = np.zeros(nk, np.float32)
-        row = np.empty(nk, np.float32)
         # Only the stretch of voxels with weight is compared: the air around a body costs nothing.
         first, last = nk, 0
         for i in range(i0, i1):
@@ -51,39 +69,29 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
             for dj in range(-rj, rj + 1):
                 for dk in range(2 * rk + 1):
                     shift = dk * step[2]
-                    for k in range(first, last):
+                    for k in range(nk):
                         total[k] = f32(0)
                     for i in range(i0, i1):
                         mi = min(max(i + di * step[0], 0), ni - 1)
                         for j in range(j0, j1):
                             mj = min(max(j + dj * step[1], 0), nj - 1)
-                            for k in range(first, last):
-                                row[k] = f32(0)
-                            for c in range(0, channels, 4):
-                                f0, f1, f2, f3 = (
-                                    fixed[c, i, j],
-                                    fixed[c + 1, i, j],
-                                    fixed[c + 2, i, j],
-                                    fixed[c + 3, i, j],
-                                )
-                                m0 = moving[c, mi, mj, shift : shift + nk]
-                                m1 = moving[c + 1, mi, mj, shift : shift + nk]
-                                m2 = moving[c + 2, mi, mj, shift : shift + nk]
-                                m3 = moving[c + 3, mi, mj, shift : shift + nk]
-                                for k in range(first, last):
-                                    d0 = f0[k] - m0[k]
-                                    d1 = f1[k] - m1[k]
-                                    d2 = f2[k] - m2[k]
-                                    d3 = f3[k] - m3[k]
-                                    row[k] += d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
-                            w = weight[i, j]
-                            for k in range(first, last):
-                                total[k] += w[k] * row[k]
+                            _add_row(
+                                fixed_flat,
+                                moving_flat,
+                                u64((i * nj + j) * nk + first),
+                                u64((mi * nj + mj) * width + first + shift),
+                                u64(ni * nj * nk),
+                                u64(ni * nj * width),
+                                u64(channels),
+                                weight_flat,
+                                total,
+                                u64(max(last - first, 0)),
+                            )
                     for c in range(nc):
                         k0 = c * cell[2]
                         k1 = min(k0 + cell[2], nk)
                         s = f32(0)
-                        for k in range(k0, k1):
+                        for k in range(max(k0 - first, 0), min(k1, last) - first):
                             s += total[k]
                         out[a, b, c, n] = s * f32(1.0 / ((i1 - i0) * (j1 - j0) * (k1 - k0)))
                     n += 1

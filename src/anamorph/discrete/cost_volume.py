@@ -62,6 +62,7 @@ class CostVolume(Generic[Array]):
             ni, nj, nk, _ = self.fixed.shape
             self._fixed = np.empty((used, ni, nj, nk), np.float32)
             self._moving = np.empty((used, ni, nj, nk + 2 * border), np.float32)
+            self._weight = np.ascontiguousarray(self.weight, np.float32)
             _search_numba.planar(self.fixed, used, 0, self._fixed)
             _search_numba.planar(self.moving, used, border, self._moving)
 
@@ -86,7 +87,9 @@ class CostVolume(Generic[Array]):
         from anamorph.discrete import _search_numba
 
         costs = np.empty((high - low, *self.cells[1:], self.labels), np.float32)
-        _search_numba.cost_volume(self._fixed, self.weight, self._moving, self.cell, self.step, self.radius, low, costs)
+        _search_numba.cost_volume(
+            self._fixed, self._weight, self._moving, self.cell, self.step, self.radius, low, costs
+        )
         for axis in range(3):
             if self.cells[axis] > 1 and self.neighbours[axis]:
                 _search_numba.smooth_cells(costs, axis)
