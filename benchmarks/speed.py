@@ -1,7 +1,7 @@
 """Time `convex` and the whole command on phantoms of three sizes: `python -m benchmarks.speed`.
 
-Prints a Markdown table: the first registration of a process (kernels come from the disk cache), the best of two more, the
-whole command with start-up, reading, report and writing, and the peak memory of the command.
+Prints a Markdown table: the first registration of a process (kernels come from the disk cache), the best of two more,
+the whole command with start-up, reading, report and writing, and the peak memory of the command.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def planar(descriptor, channels, border, out):
 
 @njit(fastmath=True, cache=True)
 def _add_row(fixed, moving, f, m, fixed_stride, moving_stride, channels, weight, total, count):
-    """total += weight * squared difference of two rows over all channels; unsigned offsets, so that it vectorises."""
+    """Add the weighted squared differences of two rows over all channels; unsigned offsets let it vectorise."""
     for c in range(u64(0), channels, u64(4)):
         f0 = f + c * fixed_stride
         f1, f2, f3 = f0 + fixed_stride, f0 + u64(2) * fixed_stride, f0 + u64(3) * fixed_stride
