@@ -3,7 +3,8 @@
 1. A linear start (:mod:`anamorph.methods.initialise`), after which both scans are described on one grid, the fixed one.
 2. Coarse to fine: for every cell the cost of every displacement in a window, a smooth field through them by coupled
    convex optimisation, in both directions, made inverse to each other.
-3. The logarithm of that field, refined by Adam on both data terms at once; its exponentials are the two directions.
+3. The logarithm of that field, refined by Adam on both data terms at once; its exponential is one direction, the
+   inverse of that the other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from anamorph.methods.initialise import InitModel, initialise
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
-from anamorph.transforms import Composite, Displacement, Transform
+from anamorph.transforms import Composite, Displacement, Transform, invert
 from anamorph.transforms.fields import (
     compose,
     exponential,
@@ -194,11 +195,12 @@ class _Run:
         with self.stage("search", 0.35):
             forward, grid = self._search(pair, pyramid)
         with self.stage("refine", 0.6):
-            forward, backward, grid = self._refine(pair, pyramid, forward, grid)
+            deformation = self._refine(pair, pyramid, forward, grid)
         with self.stage("finish", 0.98):
-            forward, backward = _to_numpy(forward), _to_numpy(backward)
-            fixed_to_moving = Composite.of(Displacement(forward, grid), start)
-            moving_to_fixed = Composite.of(start.inverse(), Displacement(backward, grid))
+            # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
+            opposite = invert(deformation, pyramid.base).transform
+            fixed_to_moving = Composite.of(deformation, start)
+            moving_to_fixed = Composite.of(start.inverse(), opposite)
         return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, self.notes, {"intensities": kind})
 
     def _start(
@@ -261,7 +263,7 @@ class _Run:
             previous = level
         return forward, previous.grid
 
-    def _refine(self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid) -> tuple[Array, Array, Grid]:
+    def _refine(self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid) -> Displacement:
         velocity: Array = None
         current = grid
         done, planned = 0, max(sum(self.config.refine_iterations), 1)
@@ -283,7 +285,7 @@ class _Run:
             )  # fmt: skip
             done += iterations
             self.trace[f"refine at {level.grid.finest_mm:.3g} mm"] = trace
-        return exponential(velocity), exponential(-velocity), current
+        return Displacement(_to_numpy(exponential(velocity)), current)
 
     def _tell_refined(self, before: float, share: float, fraction: float) -> None:
         self.progress("refine", 0.6 + 0.38 * (before + share * fraction))
