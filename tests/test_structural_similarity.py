@@ -1,0 +1,40 @@
+"""Structural similarity is one for the same scan, falls with misplacement, and ignores what intensities mean."""
+
+import numpy as np
+import pytest
+
+from anamorph.evaluation.structural_similarity import UNMATCHED, structural_similarity
+from anamorph.image import Image
+from anamorph.phantom import make_pair
+from anamorph.transforms import Affine
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return make_pair((48, 40, 40), seed=2)
+
+
+def test_a_scan_is_like_itself(pair):
+    (value,) = structural_similarity(pair.fixed, pair.fixed, (Affine.identity(),))
+    assert value == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_true_transform_beats_the_identity_and_shifts(pair):
+    shifts = (Affine.translation([30.0, 0.0, 0.0]), Affine.translation([60.0, 0.0, 0.0]))
+    true, *others = structural_similarity(
+        pair.fixed, pair.moving, (pair.true_fixed_to_moving, Affine.identity(), *shifts)
+    )
+    assert true > 0.97
+    assert true > max(others) + 0.05
+
+
+def test_without_overlap_every_voxel_is_charged(pair):
+    (value,) = structural_similarity(pair.fixed, pair.moving, (Affine.translation([2000.0, 0.0, 0.0]),))
+    assert value == pytest.approx(1 - UNMATCHED, abs=1e-6)
+
+
+def test_inverted_contrast_changes_nothing():
+    values = np.random.default_rng(0).random((20, 21, 22)).astype(np.float32)
+    grid = make_pair((20, 21, 22), seed=0).fixed.grid
+    (value,) = structural_similarity(Image(values, grid), Image(1 - values, grid), (Affine.identity(),))
+    assert value > 0.98
