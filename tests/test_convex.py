@@ -9,6 +9,7 @@ import torch
 from anamorph.errors import UserError
 from anamorph.methods import convex
 from anamorph.methods.convex import Convex, ConvexConfig
+from anamorph.methods.device import resolve_device
 from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
 
 
@@ -67,8 +68,8 @@ def test_settings_that_cannot_be_are_refused(wrong):
 def test_a_missing_gpu_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="CUDA"):
-        convex.resolve_device("cuda")
-    assert convex.resolve_device("auto") == "cpu"
+        resolve_device("cuda")
+    assert resolve_device("auto") == "cpu"
 
 
 def test_every_preset_is_a_config():

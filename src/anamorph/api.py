@@ -14,6 +14,7 @@ from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Progress, Result
+from anamorph.methods.device import resolve_device
 from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, overlap_percent
 from anamorph.provenance import describe_run
 from anamorph.settings import GivenSettings, make_config
@@ -248,36 +249,6 @@ def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image, mov
     from anamorph.transforms.files import read_transform
 
     return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
-
-
-def resolve_device(device: str) -> Literal["cpu", "cuda"]:
-    """Where to compute: ``auto`` is a GPU if there is one that PyTorch can use.
-
-    Raises:
-        UserError: ``"cuda"`` without such a GPU, or an unknown device.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"there is no device '{device}'; choose auto, cpu or cuda")
-    if device == "cpu" or (device == "auto" and not _has_nvidia_driver()):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise UserError("there is no CUDA GPU that PyTorch can use here; use --device cpu or auto")
-    return "cpu"
-
-
-def _has_nvidia_driver() -> bool:
-    """Look for the driver's library, so that machines without a GPU do not wait for PyTorch to be imported."""
-    import ctypes
-
-    try:
-        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def out_of_memory_failure(error: Exception) -> RegistrationFailure | None:

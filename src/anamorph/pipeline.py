@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import Plan, make_plan, out_of_memory_failure, resolve_device, run_plan
+from anamorph.api import Plan, make_plan, out_of_memory_failure, run_plan
 from anamorph.compilation import watch_compilation
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
@@ -18,6 +18,7 @@ from anamorph.inputs import PairInputs, PairRequest, read_pair
 from anamorph.maps import compute_maps, measure
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
+from anamorph.methods.device import resolve_device
 from anamorph.outputs import REPORT, RESULT, check_space, write_maps, write_result
 from anamorph.record import describe_failure, describe_success
 from anamorph.reporting import report_failure, report_success

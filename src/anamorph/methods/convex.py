@@ -20,7 +20,6 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
-from anamorph.errors import UserError
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
@@ -28,6 +27,7 @@ from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.convex_presets import PRESETS
+from anamorph.methods.device import resolve_device
 from anamorph.methods.initialise import InitModel, initialise
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Scan, body_weight
@@ -144,23 +144,6 @@ class Convex(Method):
             labels = np.prod([2 * r + 1 for r in level.radius(radius, max(AUTOMATIC_REACH))])
             largest = max(largest, int(cells * labels * 4))
         return max(min(largest, allowed), 0)
-
-
-def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """``auto`` is the CPU unless PyTorch sees a GPU; asking for a GPU that is not there is an error.
-
-    Raises:
-        UserError: there is no usable GPU.
-    """
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise UserError("PyTorch sees no CUDA device on this machine; use --device cpu")
-    return "cpu"
 
 
 class _Run:

@@ -1,0 +1,38 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from anamorph.errors import UserError
+
+
+def resolve_device(device: str) -> Literal["cpu", "cuda"]:
+    """Where to compute: ``auto`` is a GPU if there is one that PyTorch can use.
+
+    Raises:
+        UserError: ``"cuda"`` without such a GPU, or an unknown device.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"there is no device '{device}'; choose auto, cpu or cuda")
+    if device == "cpu" or (device == "auto" and not _has_nvidia_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UserError("there is no CUDA GPU that PyTorch can use here; use --device cpu or auto")
+    return "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    """Look for the driver's library, so that machines without a GPU do not wait for PyTorch to be imported."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
