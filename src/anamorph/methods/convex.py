@@ -29,7 +29,7 @@ from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.convex_presets import PRESETS
 from anamorph.methods.device import resolve_device
 from anamorph.methods.initialise import InitModel, initialise
-from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.pyramid import Level, Pyramid
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.transforms import Composite, Displacement, Transform, invert
@@ -127,23 +127,34 @@ class Convex(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = Pyramid.plan(fixed, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
-        working = int(np.prod(pyramid.working.shape))
-        described = int(np.prod(pyramid.base.shape))
-        held = 4 * (3 * working + int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        # Two descriptors, one warped copy and two planar copies at a time, and the fields.
-        held += described * 4 * (5 * 16 + 8 * 3)
-        return held + self._cost_bytes(pyramid, self.config.max_memory_mb * 2**20 - held)
+        held = _held_bytes(pyramid)
+        costs = 0
+        for level, cells, radius in _search_levels(self.config, pyramid):
+            count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
+            costs = max(costs, int(count * np.prod([2 * r + 1 for r in radius]) * 4))
+        scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        return scans + held + min(costs, _cost_budget(self.config, held))
 
-    def _cost_bytes(self, pyramid: Pyramid, allowed: int) -> int:
-        largest = 0
-        for scale, cell, radius in zip(
-            self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True
-        ):
-            level = pyramid.level(scale)
-            cells = np.prod([-(-n // cell) for n in level.grid.shape])
-            labels = np.prod([2 * r + 1 for r in level.radius(radius, max(AUTOMATIC_REACH))])
-            largest = max(largest, int(cells * labels * 4))
-        return max(min(largest, allowed), 0)
+
+def _held_bytes(pyramid: Pyramid) -> int:
+    """Memory beside the costs: volumes at the working spacing; two descriptors, one warped, two planar; fields."""
+    return 16 * int(np.prod(pyramid.working.shape)) + 4 * int(np.prod(pyramid.base.shape)) * (5 * 16 + 8 * 3)
+
+
+def _cost_budget(config: ConvexConfig, held: int) -> int:
+    """What is left for costs, but enough for a few rows of cells however little is allowed."""
+    return max(config.max_memory_mb * 2**20 - held, 64 * 2**20)
+
+
+def _search_levels(config: ConvexConfig, pyramid: Pyramid) -> list[tuple[Level, Cell, Cell]]:
+    """The levels of the discrete search, coarsest first, each with its cell and its window in voxels."""
+    reach = [AUTOMATIC_REACH[min(finer, 2)] for finer in reversed(range(len(config.search_scales)))]
+    settings = zip(config.search_scales, config.search_cells, config.search_radius_mm, reach, strict=True)
+    levels = []
+    for scale, cell, radius_mm, automatic in settings:
+        level = pyramid.level(scale)
+        levels.append((level, level.cells(cell), level.radius(radius_mm, automatic)))
+    return levels
 
 
 class _Run:
@@ -155,7 +166,7 @@ class _Run:
         self.progress = progress
         self.timings: dict[str, float] = {}
         self.trace: dict[str, list[float]] = {}
-        self.notes: list[str] = []
+        self.provenance: dict[str, Any] = {}
 
     @contextmanager
     def stage(self, name: str, fraction: float) -> Iterator[None]:
@@ -184,7 +195,8 @@ class _Run:
             opposite = invert(deformation, pyramid.base).transform
             fixed_to_moving = Composite.of(deformation, start)
             moving_to_fixed = Composite.of(start.inverse(), opposite)
-        return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, self.notes, {"intensities": kind})
+        self.provenance["intensities"] = kind
+        return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, provenance=self.provenance)
 
     def _start(
         self, fixed: Scan, moving: Scan, kind: IntensityKind, init: Transform | None
@@ -200,6 +212,7 @@ class _Run:
             kind = "none"
             found = initialise(fixed, moving, kind, self.config.init, settings)
         self.trace["initialise"] = found.costs
+        self.provenance["start"] = found.steps
         return found.transform, kind
 
     def _describe(self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid) -> _Pair:
@@ -216,12 +229,10 @@ class _Run:
     def _search(self, pair: _Pair, pyramid: Pyramid) -> tuple[Array, Grid]:
         forward: Array = None
         backward: Array = None
-        previous = pyramid.level(self.config.search_scales[0])
-        levels = list(
-            zip(self.config.search_scales, self.config.search_cells, self.config.search_radius_mm, strict=True)
-        )
-        for finer, (scale, cell, radius_mm) in zip(reversed(range(len(levels))), levels, strict=True):
-            level = pyramid.level(scale)
+        levels = _search_levels(self.config, pyramid)
+        budget = _cost_budget(self.config, _held_bytes(pyramid))
+        previous = levels[0][0]
+        for level, cells, radius in levels:
             at = pair.pooled(level.cell)
             shape = level.grid.shape
             if forward is None:
@@ -230,14 +241,7 @@ class _Run:
                 ratio = level.ratio_to(previous)
                 forward, backward = upsample(forward, ratio, shape), upsample(backward, ratio, shape)
                 fixed, moving = warp_descriptor(at.fixed, backward), warp_descriptor(at.moving, forward)
-            cells = level.cells(cell)
-            search = (
-                cells,
-                (1, 1, 1),
-                level.radius(radius_mm, AUTOMATIC_REACH[min(finer, 2)]),
-                self._cost_budget(pyramid),
-                level.neighbours,
-            )
+            search = (cells, (1, 1, 1), radius, budget, level.neighbours)
             onward = upsample(coupled_convex(CostVolume(at.fixed, at.fixed_weight, moving, *search)), cells, shape)
             back = upsample(coupled_convex(CostVolume(at.moving, at.moving_weight, fixed, *search)), cells, shape)
             if forward is not None:
@@ -278,10 +282,6 @@ class _Run:
         if source == target:
             return field
         return self._to_device(Displacement(_to_numpy(field), source).displacement_on(target).disp_vox)
-
-    def _cost_budget(self, pyramid: Pyramid) -> int:
-        held = int(np.prod(pyramid.working.shape)) * 16 + int(np.prod(pyramid.base.shape)) * 4 * (5 * 16 + 8 * 3)
-        return max(self.config.max_memory_mb * 2**20 - held, 64 * 2**20)
 
     def _to_device(self, array: np.ndarray) -> Array:
         if self.device == "cpu":
