@@ -17,6 +17,7 @@ LAYERS = (
     ("geometry",),
     ("image",),
     ("transforms",),
+    ("data",),
     ("similarity", "regularisation", "features"),
     ("discrete", "optimise"),
     ("methods", "phantom"),

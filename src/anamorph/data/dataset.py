@@ -1,0 +1,158 @@
+"""A data set in memory: scans, the pairs to register, and how the scans are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from anamorph.errors import UserError
+
+Split = Literal["training", "validation", "test"]
+PairSplit = Literal["val", "test", "training"]
+POINT_KINDS = ("keypoints", "landmarks")
+FILE_KINDS = ("label", "mask", *POINT_KINDS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan with what is known about it.
+
+    Args:
+        subject: whose scan it is: ``0001`` of ``TASK_0001_0000.nii.gz``; no subject is in two splits.
+        modality: four digits, the modality or time point: ``0000`` of ``TASK_0001_0000.nii.gz``.
+        image: absolute path; every other file is absolute and exists, or is None.
+        label: label map on the grid of the image.
+        mask: where the scan counts, on the grid of the image.
+        keypoints: automatic points, voxel indices of the image, in the same order in the other scan of a pair.
+        landmarks: points set by people, likewise.
+        split: ``training``, ``validation`` or ``test``.
+        extra: further keys of the entry, kept on writing; a string under a name such as ``keypoints02`` (points for the
+            pairs of the modalities 0 and 2) is a :class:`~pathlib.Path`.
+    """
+
+    subject: str
+    modality: str
+    image: Path
+    label: Path | None = None
+    mask: Path | None = None
+    keypoints: Path | None = None
+    landmarks: Path | None = None
+    split: Split = "training"
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def key(self) -> str:
+        """Subject and modality: ``0001_0000``."""
+        return f"{self.subject}_{self.modality}"
+
+    def file(self, kind: str) -> Path | None:
+        """The file of a kind: ``image``, ``label``, ``mask``, ``keypoints`` or ``landmarks``."""
+        path: Path | None = getattr(self, kind)
+        return path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two scans to register; the field maps points of the fixed one to the moving one."""
+
+    fixed: Case
+    moving: Case
+
+    @property
+    def key(self) -> str:
+        """How Learn2Reg's results name the pair: ``FFFF_ffff<--MMMM_mmmm``."""
+        return f"{self.fixed.key}<--{self.moving.key}"
+
+    @property
+    def disp_names(self) -> dict[str, str]:
+        """Stems of the field's file: ``long`` with the modalities, ``short`` without."""
+        return {
+            "long": f"disp_{self.fixed.key}_{self.moving.key}",
+            "short": f"disp_{self.fixed.subject}_{self.moving.subject}",
+        }
+
+    def points(self, kind: str) -> tuple[Path | None, Path | None]:
+        """The fixed and moving ``keypoints`` or ``landmarks``: made for these two modalities, else each scan's own.
+
+        Sets with three time points hold several files per scan, in folders such as ``keypoints01Tr`` and
+        ``keypoints02Tr``, because corresponding points differ from pair to pair.
+        """
+        ids = "".join(sorted(str(int(case.modality)) for case in (self.fixed, self.moving)))
+        fixed, moving = (case.extra.get(f"{kind}{ids}") or case.file(kind) for case in (self.fixed, self.moving))
+        return fixed, moving
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: its scans and the pairs that its makers list.
+
+    Args:
+        path: of the JSON.
+        root: the folder that the paths of the JSON start from.
+        name: of the task.
+        modalities: name by four-digit modality: ``{"0000": "CT"}``.
+        labels: name by value, without background; may be empty.
+        cases: all scans.
+        listed_pairs: what the file lists under ``training``, ``val`` and ``test``; a missing key is no list.
+        pairings: ``paired``: the scans of a pair are of one subject; ``unpaired``: of two.
+        direction: modality of the fixed and of the moving scans.
+        extra: all keys of the file that are not interpreted, kept on writing.
+        missing: files that the JSON names and that do not exist, as (case key, kind, path).
+    """
+
+    path: Path
+    root: Path
+    name: str
+    modalities: Mapping[str, str]
+    labels: Mapping[int, str]
+    cases: tuple[Case, ...]
+    listed_pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    pairings: Literal["paired", "unpaired"] = "unpaired"
+    direction: tuple[str, str] = ("0000", "0000")
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[tuple[str, str, Path], ...] = ()
+
+    def pairs(self, split: PairSplit = "val") -> tuple[Pair, ...]:
+        """The pairs of a split.
+
+        ``val`` and ``test`` are the lists of the file. ``training`` is the list of the file without the pairs of
+        ``val`` and ``test``, which some sets repeat there; without a list it is all there is: for paired sets the scans
+        of each training subject, else every two training subjects once, in the registration direction.
+
+        Raises:
+            UserError: there is no such split, or the file lists no pairs for it.
+        """
+        if split not in ("val", "test", "training"):
+            raise UserError(f"there is no split '{split}'; choose val, test or training")
+        listed = self.listed_pairs.get(split, ())
+        if split == "training":
+            evaluated = {pair.key for name in ("val", "test") for pair in self.listed_pairs.get(name, ())}
+            return tuple(pair for pair in listed or self._all_training_pairs() if pair.key not in evaluated)
+        if not listed:
+            raise UserError(f"{self.path.name} lists no pairs under registration_{split}; choose another split")
+        return listed
+
+    def of_split(self, split: Split) -> tuple[Case, ...]:
+        """The scans of a split."""
+        return tuple(case for case in self.cases if case.split == split)
+
+    def _all_training_pairs(self) -> tuple[Pair, ...]:
+        return all_pairs(self.of_split("training"), self.pairings, self.direction)
+
+
+def all_pairs(cases: tuple[Case, ...], pairings: str, direction: tuple[str, str]) -> tuple[Pair, ...]:
+    """Every pair in the registration direction: within each subject if ``paired``, else each two subjects once.
+
+    Between two modalities every fixed scan meets every moving scan of the other subjects.
+    """
+    fixed_modality, moving_modality = direction
+    fixed = [case for case in cases if case.modality == fixed_modality]
+    moving = [case for case in cases if case.modality == moving_modality]
+    if pairings == "paired":
+        return tuple(Pair(f, m) for f in fixed for m in moving if f.subject == m.subject and f.key != m.key)
+    if fixed_modality == moving_modality:
+        return tuple(Pair(f, m) for f, m in combinations(fixed, 2) if f.subject != m.subject)
+    return tuple(Pair(f, m) for f in fixed for m in moving if f.subject != m.subject)
