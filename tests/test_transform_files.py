@@ -21,7 +21,9 @@ GRID = GRIDS["oblique"]
 EVEN = Grid((20, 18, 14), GRID.affine)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("itk-tfm", "itk-mat", "learn2reg-2020-npz")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("itk-tfm", "itk-mat", "learn2reg-2020-npz", "deeds")]
+)
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_dense_format_is_read_again(tmp_path: Path, kind: str, name: str) -> None:
     grid = GRIDS[name]

@@ -31,6 +31,13 @@ def apply(
     like: Annotated[
         str | None, typer.Option(help="Scan whose grid images and labels are brought to; T's own fixed grid otherwise.")
     ] = None,
+    moving: Annotated[
+        str | None,
+        typer.Option(
+            help="The moving scan, for deeds and Learn2Reg files on two grids; for deeds the first image or label map "
+            "of --to otherwise."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Apply a transform: pull MOVING images and labels onto the fixed grid, or map FIXED points to the moving scan.
@@ -40,13 +47,17 @@ def apply(
     """
     from anamorph.cli.transform_grid import read_with_grid, refuse_existing
     from anamorph.compilation import watch_compilation
+    from anamorph.image.read import read_image
+    from anamorph.transforms.files.deeds import is_deeds
 
     sources = [*to, *(more or [])]
     kinds = [_kind_of(source, kind) for source in sources]
     targets = _targets(sources, kinds, out)
     for target in targets:
         refuse_existing(target, overwrite)
-    field, grid = read_with_grid(transform, like)
+    if moving is None and is_deeds(transform):
+        moving = next((source for source, what in zip(sources, kinds, strict=True) if what != "points"), None)
+    field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid)
     with watch_compilation(CompilationNews()):
         for source, what, target in zip(sources, kinds, targets, strict=True):
             if what == "points":

@@ -15,14 +15,14 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
     to: Annotated[
         str | None,
-        typer.Option(
-            help="itk, itk-h5, itk-tfm, itk-mat, learn2reg, learn2reg-npz, ...; by the suffix of OUT otherwise."
-        ),
+        typer.Option(help="itk, itk-h5, itk-tfm, itk-mat, learn2reg, deeds, ...; by the suffix of OUT otherwise."),
     ] = None,
     fixed: Annotated[
         str | None, typer.Option("--fixed", "--like", help="The fixed scan: its grid, where T does not hold one.")
     ] = None,
-    moving: Annotated[str | None, typer.Option(help="The moving scan, for Learn2Reg files on two grids.")] = None,
+    moving: Annotated[
+        str | None, typer.Option(help="The moving scan, for deeds and Learn2Reg files on two grids.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a transform in the format of another tool."""
@@ -32,12 +32,13 @@ def convert(
     from anamorph.errors import UserError
     from anamorph.geometry import Grid
     from anamorph.image.read import read_image
-    from anamorph.transforms.files import KINDS, write_transform
+    from anamorph.transforms.files import KINDS, write_transform, written_files
 
     kind = to or next((kind for kind, known in KINDS.items() if out.name.lower().endswith(known.suffixes)), None)
     if kind is None:
         raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(KINDS)}")
-    refuse_existing(out, overwrite)
+    for file in written_files(out, kind):
+        refuse_existing(file, overwrite)
     moving_grid = None if moving is None else read_image(moving).grid
     field, grid = read_with_grid(transform, fixed, moving_grid)
     if grid is None and kind not in ("itk-tfm", "itk-mat", "itk-h5"):

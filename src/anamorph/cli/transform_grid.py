@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anamorph.cli.console import say
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.transforms import Displacement, Transform
@@ -22,7 +23,20 @@ def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None
 
     grid = None if like is None else read_image(like).grid
     transform = read_transform(path, grid=grid, moving_grid=moving_grid)
+    _tell_assumptions(path, moving_grid)
     return transform, grid or (transform.grid if isinstance(transform, Displacement) else None)
+
+
+def _tell_assumptions(path: Path, moving_grid: Grid | None) -> None:
+    """Files of deeds do not say which scans and which matrix belong to them."""
+    from anamorph.transforms.files.deeds import FIELD_SUFFIX, is_deeds, matrix_path
+
+    if not is_deeds(path):
+        return
+    if path.name.lower().endswith(FIELD_SUFFIX) and not matrix_path(path).is_file():
+        say(f"{path.name}: no {matrix_path(path).name} beside it, so taken to have no linear part")
+    if moving_grid is None:
+        say(f"{path.name}: the moving scan is taken to have the grid of the fixed one; name it with --moving if not")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

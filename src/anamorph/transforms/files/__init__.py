@@ -15,7 +15,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.transforms.base import Transform
 
-__all__ = ["KINDS", "Kind", "read_transform", "write_transform"]
+__all__ = ["KINDS", "Kind", "read_transform", "write_transform", "written_files"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "learn2reg": Kind("learn2reg", (".nii.gz", ".nii"), "dense field in voxels, (X, Y, Z, 3): Learn2Reg since 2022"),
     "learn2reg-npz": Kind("learn2reg_npz", (".npz",), "dense field in voxels, (X, Y, Z, 3): Learn2Reg since 2023"),
     "learn2reg-2020-npz": Kind("learn2reg_2020", (".npz",), "half resolution, (3, X, Y, Z): Learn2Reg 2020 and 2021"),
+    "deeds": Kind("deeds", ("_displacements.dat",), "field in voxels, and `<stem>_matrix.txt` beside it: deedsBCV"),
 }
 
 
@@ -53,7 +54,8 @@ def write_transform(
         kind: one of ``KINDS``. ``itk-h5`` keeps affine and field apart; the other dense kinds make one field.
         fixed_grid: where a dense field is sampled. ITK files hold no shear: the field is then written on the nearest
             orthogonal grid that covers this one.
-        moving_grid: of the moving image, for the Learn2Reg kinds, which count in its voxels; the fixed one by default.
+        moving_grid: of the moving image, for deeds and the Learn2Reg kinds, which count in its voxels; the fixed one
+            by default.
 
     Raises:
         UserError: unknown kind or suffix, a deforming transform where only an affine fits, an unwritable folder.
@@ -69,16 +71,26 @@ def write_transform(
     writer.write(transform, Path(path), fixed_grid, moving_grid)
 
 
+def written_files(path: Path, kind: str) -> tuple[Path, ...]:
+    """What :func:`write_transform` makes or replaces: the file named, and for deeds the matrix beside it."""
+    if kind != "deeds":
+        return (path,)
+    from anamorph.transforms.files.deeds import matrix_path
+
+    return path, matrix_path(path)
+
+
 def read_transform(
     path: str | os.PathLike[str], *, grid: Grid | None = None, moving_grid: Grid | None = None
 ) -> Transform:
     """Read a transform that maps fixed points to moving points; the format is told by suffix and contents.
 
     Args:
-        path: ITK field (.nii.gz, .nrrd, .mha), composite (.h5) or affine (.tfm, .txt, .mat); Learn2Reg (.nii.gz, .npz).
-        grid: of the fixed image; needed for .npz, and preferred to the header of Learn2Reg's .nii.gz, which need not
-            be true.
-        moving_grid: of the moving image, for Learn2Reg files; the fixed one by default.
+        path: ITK field (.nii.gz, .nrrd, .mha), composite (.h5) or affine (.tfm, .txt, .mat); Learn2Reg (.nii.gz, .npz);
+            deeds (_displacements.dat with the _matrix.txt of the same stem, if there is one; _matrix.txt alone).
+        grid: of the fixed image; needed for .npz and deeds, and preferred to the header of Learn2Reg's .nii.gz, which
+            need not be true.
+        moving_grid: of the moving image, for Learn2Reg and deeds files; the fixed one by default.
 
     Raises:
         UserError: missing, damaged or unknown file, or a format that needs ``grid``.
@@ -107,6 +119,7 @@ _READERS: dict[tuple[str, ...], str] = {
     (".nii.gz", ".nii"): "nifti",
     (".nrrd", ".mha", ".mhd"): "itk_field",
     (".h5", ".hdf5"): "itk_h5",
+    ("_displacements.dat", "_matrix.txt"): "deeds",  # before .txt
     (".tfm", ".txt"): "itk_text",
     (".mat",): "itk_mat",
     (".npz",): "learn2reg_npz",
