@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.geometry import Grid
 from anamorph.image.image import Image, Mask
 from anamorph.image.labels import Labels
 from anamorph.image.point_files import read_points
 
-__all__ = ["read_image", "read_labels", "read_mask", "read_points"]
+__all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points"]
 
+Read = TypeVar("Read", Image, Grid)
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _NO_SUCH_FILE = "no such file; check the path"
 
@@ -80,6 +82,22 @@ def read_mask(source: Any, name: str | None = None) -> Mask:
     return Mask(data, image.grid, image.name)
 
 
+def read_grid(path: str | os.PathLike[str]) -> Grid:
+    """The grid of a scan; of NIfTI and MGH files the header alone is read.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    path = Path(path)
+    if not path.is_file() or not path.name.lower().endswith(NIBABEL_SUFFIXES):
+        return _read(str(path), None).grid
+    import nibabel
+
+    from anamorph.image.convert import nibabel_grid
+
+    return _guarded(lambda: nibabel_grid(nibabel.load(path), path.name), str(path))
+
+
 def _read(source: Any, name: str | None) -> Image:
     if isinstance(source, Image):
         return source
@@ -130,7 +148,7 @@ def _read_simpleitk(path: Path, name: str) -> Image:
         return from_simpleitk(sitk.ReadImage(str(path)), name)
 
 
-def _guarded(read: Callable[[], Image], name: str) -> Image:
+def _guarded(read: Callable[[], Read], name: str) -> Read:
     """Run a reader; whatever it stumbles over becomes one line."""
     try:
         return read()

@@ -28,7 +28,8 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.convex_presets import PRESETS
 from anamorph.methods.device import resolve_device
-from anamorph.methods.initialise import InitModel, initialise
+from anamorph.methods.initialise import InitModel
+from anamorph.methods.linear_start import INTENSITY_WEIGHT, comparable_after, linear_start
 from anamorph.methods.pyramid import Level, Pyramid
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
@@ -47,8 +48,6 @@ Array = Any
 
 AUTOMATIC_REACH = (2, 3, 5)
 """Voxels searched to each side by the finest level, the one before it and all coarser ones."""
-LEAST_CORRELATION = 0.2
-"""Scaled intensities that correlate less than this after the linear start are of different kinds: not compared."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ class ConvexConfig:
     """Settings of ``convex``. Distances are in mm, so they hold for any voxel size."""
 
     init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
-    intensity_weight: float = setting(3.0, "weight of squared intensity differences beside MIND-SSC; 0 for none")
+    intensity_weight: float = setting(
+        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
+    )
     mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
     working_spacing_mm: float = setting(0.0, "spacing at which descriptors are computed; 0: the fixed scan's own", "mm")
@@ -181,8 +182,7 @@ class _Run:
     ) -> Result:
         with self.stage("initialise", 0.0):
             fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            kind = comparable_intensities(fixed_scan.image, moving_scan.image)
-            start, kind = self._start(fixed_scan, moving_scan, kind, init)
+            start, kind = self._start(fixed_scan, moving_scan, init)
         with self.stage("describe", 0.2):
             pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
             pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
@@ -198,19 +198,12 @@ class _Run:
         self.provenance["intensities"] = kind
         return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, provenance=self.provenance)
 
-    def _start(
-        self, fixed: Scan, moving: Scan, kind: IntensityKind, init: Transform | None
-    ) -> tuple[Transform, IntensityKind]:
+    def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind]:
         """The transform that brings the moving scan to the fixed frame, and how intensities compare after it."""
         if init is not None:
-            if kind == "scaled" and _correlation(fixed, moving, init) < LEAST_CORRELATION:
-                kind = "none"
-            return init, kind
-        settings = DescriptorSettings(1, 1, self.config.intensity_weight)
-        found = initialise(fixed, moving, kind, self.config.init, settings)
-        if kind == "scaled" and _correlation(fixed, moving, found.transform) < LEAST_CORRELATION:
-            kind = "none"
-            found = initialise(fixed, moving, kind, self.config.init, settings)
+            kind = comparable_intensities(fixed.image, moving.image)
+            return init, comparable_after(fixed, moving, init, kind)
+        found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps
         return found.transform, kind
@@ -314,19 +307,6 @@ def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
         return descriptor
     mean = descriptor[inside > 0.5].mean(axis=0)
     return (descriptor - mean) * inside[..., None] + mean
-
-
-def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
-    """Correlation of the intensities over the overlap, on a coarse grid."""
-    grid = fixed.grid.resampled(
-        np.maximum(np.array(fixed.grid.shape) * fixed.grid.spacing_mm / 48, fixed.grid.spacing_mm)
-    )
-    here, there = fixed.onto(grid), moving.onto(grid, transform)
-    both = (here.weight > 0.5) & (there.weight > 0.5)
-    if both.sum() < 16:
-        return 0.0
-    a, b = here.channels[0][both], there.channels[0][both]
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
 
 
 def _to_numpy(array: Array) -> np.ndarray:

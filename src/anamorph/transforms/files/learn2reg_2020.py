@@ -24,14 +24,22 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     Raises:
         UserError: an axis has an odd number of voxels, which the evaluator cannot restore.
     """
-    if any(n % 2 for n in fixed_grid.shape):
-        raise UserError(f"half-resolution fields need even sizes, not {fixed_grid.shape}; choose learn2reg-npz")
-    half = tuple(n // 2 for n in fixed_grid.shape)
-    full = to_voxels(transform, fixed_grid, moving_grid)
-    axes = [np.linspace(0, n - 1, m, dtype=np.float32) for n, m in zip(fixed_grid.shape, half, strict=True)]
-    small = sample(full, np.stack(np.meshgrid(*axes, indexing="ij"))).astype(np.float16)
+    small = halved(to_voxels(transform, fixed_grid, moving_grid)).astype(np.float16)
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, small)
+
+
+def halved(field: np.ndarray) -> np.ndarray:
+    """``(3, I/2, J/2, K/2)`` float32 of a field ``(3, I, J, K)``; values stay.
+
+    Raises:
+        UserError: an axis has an odd number of voxels, which the evaluator cannot restore.
+    """
+    shape = field.shape[1:]
+    if any(n % 2 for n in shape):
+        raise UserError(f"half-resolution fields need even sizes, not {shape}; choose learn2reg-npz")
+    axes = [np.linspace(0, n - 1, n // 2, dtype=np.float32) for n in shape]
+    return sample(field, np.stack(np.meshgrid(*axes, indexing="ij")))
 
 
 def enlarged(field: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
