@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from anamorph.evaluation.learn2reg.sdlogj import sdlogj as sdlogj_learn2reg
+
 LOG_DET_LIMITS = (1e-3, 1e3)
 EXTREME_VOLUME_CHANGE = 10.0
 
@@ -23,9 +25,8 @@ def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> di
         a standard deviation of the log Jacobian.
         ``min``, ``max``, ``mean``: of the determinants. NaN where no voxel counts.
     """
-    inner = jacobian[_without_border(jacobian.shape)]
+    learn2reg = sdlogj_learn2reg(jacobian, None if mask is None else mask > 0)
     if mask is not None:
-        inner = inner[mask[_without_border(jacobian.shape)] > 0]
         jacobian = jacobian[mask > 0]
     if jacobian.size == 0:
         return dict.fromkeys(_NAMES, float("nan"))
@@ -37,7 +38,7 @@ def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> di
         100 * (1 - unfolded.size / jacobian.size),
         100 * extreme / jacobian.size,
         _std(np.log(np.clip(unfolded, *LOG_DET_LIMITS))),
-        _std(np.log(np.clip(inner + np.float32(3), 1e-9, 1e9))),
+        learn2reg,
         jacobian.min(),
         jacobian.max(),
         jacobian.mean(dtype=np.float64),
@@ -50,8 +51,3 @@ _NAMES = ("folding_percent", "extreme_volume_percent", "sdlogj", "sdlogj_learn2r
 
 def _std(values: np.ndarray) -> float:
     return float(values.std(dtype=np.float64)) if values.size else float("nan")
-
-
-def _without_border(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Two voxels off both ends of each axis that is long enough to lose them."""
-    return tuple(slice(2, -2) if length > 4 else slice(None) for length in shape)
