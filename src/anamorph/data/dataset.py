@@ -101,6 +101,7 @@ class Dataset:
         direction: modality of the fixed and of the moving scans.
         extra: all keys of the file that are not interpreted, kept on writing.
         missing: files that the JSON names and that do not exist, as (case key, kind, path).
+        remarks: what the JSON says about itself and is not so.
     """
 
     path: Path
@@ -114,6 +115,7 @@ class Dataset:
     direction: tuple[str, str] = ("0000", "0000")
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[tuple[str, str, Path], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def pairs(self, split: PairSplit = "val") -> tuple[Pair, ...]:
         """The pairs of a split.

@@ -124,6 +124,7 @@ class _Reader:
             direction=self._direction(),
             extra={key: value for key, value in self.content.items() if key not in _INTERPRETED},
             missing=tuple(self.missing),
+            remarks=tuple(self._remarks()),
         )
 
     def _get(self, key: str, kind: Any, default: Any) -> Any:
@@ -188,6 +189,15 @@ class _Reader:
             if image not in self.cases:
                 self._add(str(image), "test" if name == "test" else "validation" if name == "val" else "training")
         return images[0], images[1]
+
+    def _remarks(self) -> Iterable[str]:
+        """Counts that are not those of the lists."""
+        stated = {CASE_COUNT_KEYS[split]: split for split in CASE_COUNT_KEYS}
+        stated |= {COUNT_KEYS[name]: key for name, key in PAIR_KEYS.items()}
+        for count, key in stated.items():
+            listed = len(list(_flat(self._get(key, (list, dict), []))))
+            if isinstance(self.content.get(count), int) and self.content[count] != listed:
+                yield f"{count} is {self.content[count]}, but {listed} are listed"
 
     def _labels(self) -> dict[int, str]:
         """``{"1": "liver"}``, or one such mapping per modality."""
@@ -266,7 +276,7 @@ def as_json(dataset: Dataset, root: Path) -> dict[str, Any]:
             str(value): name for value, name in ({0: "background", **dataset.labels} if dataset.labels else {}).items()
         },
     }
-    return {"name": dataset.name, **dataset.extra, **head, **lists}
+    return {"name": dataset.name, **head, **dataset.extra, **lists}
 
 
 def _entry(case: Case, root: Path) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""A data set from scans: numbered, split by patient, with pair lists and its manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from anamorph import __version__
+from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split, all_pairs
+from anamorph.data.describe import described
+from anamorph.data.manifest import read_dataset, write_dataset
+from anamorph.data.place import FileMode, place
+from anamorph.data.scans import Scan
+from anamorph.data.split import split_subjects, thin_pairs
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_directory
+
+_FOLDERS = {"image": "images", "label": "labels", "mask": "masks", "keypoints": "keypoints", "landmarks": "landmarks"}
+_WORKERS = 4
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a data set of scans.
+
+    Args:
+        name: of the task; names the files ``NAME_0001_0000.nii.gz`` and ``NAME_dataset.json``.
+        modalities: in their order; the first is the fixed one.
+        labels: name by value; empty to take the values that occur.
+        pairings: ``paired``: a patient's scans with each other, ``unpaired``: two patients, ``auto``: paired if most
+            patients have several scans.
+        validation: share or number of patients.
+        test: share or number of patients.
+        seed: of the split and of the choice of pairs.
+        max_pairs: most pairs listed for validation, and for test.
+        files: ``link`` to the originals, ``copy`` them, or ``reference`` them in the JSON alone.
+        extra: further keys of the manifest.
+    """
+
+    name: str
+    modalities: Sequence[str] = ("",)
+    labels: Mapping[int, str] = field(default_factory=dict)
+    pairings: Literal["auto", "paired", "unpaired"] = "auto"
+    validation: float = 0.2
+    test: float = 0.2
+    seed: int = 0
+    max_pairs: int = 100
+    files: FileMode = "link"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]*(_[A-Za-z0-9.\-]+)*", self.name):
+            raise UserError(f"the name '{self.name}' does not suit file names; use letters, digits, - and _")
+        if self.max_pairs < 1:
+            raise UserError("--max-pairs must be at least 1")
+
+
+def plan_dataset(scans: Sequence[Scan], recipe: Recipe, out: Path) -> Dataset:
+    """The data set as it will be, before any file is made: numbers, splits and pairs.
+
+    Subjects keep the number at the end of their names where all have one of their own, and are numbered from 1 else.
+    Where some have labels or points, those without are for training: nothing could be measured on them.
+
+    Raises:
+        UserError: two scans of one patient and modality, or too few patients for the split.
+    """
+    out = out.absolute()
+    names = list(recipe.modalities)
+    by_subject = {
+        subject: list(group) for subject, group in groupby(sorted(scans, key=_order), key=lambda s: s.subject)
+    }
+    for subject, own in by_subject.items():
+        if len({scan.modality for scan in own}) < len(own):
+            raise UserError(
+                f"'{subject}' has {len(own)} scans and fewer modalities; tell them apart with --modalities or --subject"
+            )
+    several = sum(len(own) > 1 for own in by_subject.values())
+    pairings = (
+        recipe.pairings if recipe.pairings != "auto" else "paired" if several > len(by_subject) / 2 else "unpaired"
+    )
+    if pairings == "paired" and several == 0:
+        raise UserError(
+            "no patient has two scans to pair; name the time points with --modalities, or pass --pairs unpaired"
+        )
+    numbers = _numbers(list(by_subject))
+    measured = [subject for subject, own in by_subject.items() if any(set(scan.files) - {"mask"} for scan in own)]
+    splits = split_subjects(
+        measured or by_subject,
+        recipe.validation,
+        recipe.test,
+        seed=recipe.seed,
+        fewest=1 if pairings == "paired" else 2,
+    )
+    cases = tuple(
+        _case(scan, recipe, out, numbers[subject], f"{names.index(scan.modality):04}", splits.get(subject, "training"))
+        for subject, own in by_subject.items()
+        for scan in own
+    )
+    listed: dict[str, tuple[Pair, ...]] = {}
+    of_split: tuple[tuple[str, Split], ...] = (("training", "training"), ("val", "validation"), ("test", "test"))
+    for key, split in of_split:
+        pairs = _pairs(tuple(case for case in cases if case.split == split), pairings, len(names))
+        if split != "training":
+            listed[key] = thin_pairs(pairs, recipe.max_pairs, seed=recipe.seed)
+        elif pairings == "paired":
+            listed[key] = pairs
+    second = f"{min(1, len(names) - 1):04}" if pairings == "paired" else "0000"
+    return Dataset(
+        path=out / f"{recipe.name}_dataset.json",
+        root=out,
+        name=recipe.name,
+        modalities={f"{n:04}": name or "image" for n, name in enumerate(names)},
+        labels=recipe.labels,
+        cases=cases,
+        listed_pairs=listed,
+        pairings=pairings,
+        direction=("0000", second),
+        extra={**recipe.extra, "created": _record(recipe)},
+    )
+
+
+def create_dataset(
+    scans: Sequence[Scan], recipe: Recipe, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> Dataset:
+    """Make the data set; the folder appears when it is complete.
+
+    Raises:
+        UserError: the plan does not work out, a file cannot be read, or ``out`` exists already.
+    """
+    out = out.absolute()
+    dataset = plan_dataset(scans, recipe, out)
+    tell = progress or (lambda stage, fraction: None)
+    if recipe.files == "reference":
+        if dataset.path.exists() and not overwrite:
+            raise UserError(f"{dataset.path} already exists; choose another folder or pass --overwrite to replace it")
+        write_dataset(described(dataset, tell), dataset.path)
+        return read_dataset(dataset.path)
+    with atomic_directory(out, overwrite, marker=dataset.path.name) as folder:
+        _place_all(scans, dataset, recipe, folder, tell)
+        moved = plan_dataset(scans, recipe, folder)  # the same, seen in the folder under construction
+        write_dataset(described(moved, tell), moved.path)
+    return read_dataset(dataset.path)
+
+
+def _record(recipe: Recipe) -> dict[str, Any]:
+    """What makes the same split again."""
+    return {
+        "by": f"anamorph {__version__}",
+        **{key: getattr(recipe, key) for key in ("validation", "test", "seed", "max_pairs", "files")},
+    }
+
+
+def _order(scan: Scan) -> tuple[str, str]:
+    return scan.subject, scan.modality
+
+
+def _numbers(subjects: list[str]) -> dict[str, str]:
+    found = [re.search(r"(\d+)$", subject) for subject in subjects]
+    own = [int(match[1]) for match in found if match]
+    if len(set(own)) == len(subjects) and max(own) < 10_000:
+        return {subject: f"{number:04}" for subject, number in zip(subjects, own, strict=True)}
+    return {subject: f"{n:04}" for n, subject in enumerate(subjects, 1)}
+
+
+def _case(scan: Scan, recipe: Recipe, out: Path, number: str, modality: str, split: Split) -> Case:
+    if recipe.files == "reference":
+        unfit = [kind for kind, source in (("image", scan.image), *scan.files.items()) if not isinstance(source, Path)]
+        if unfit:
+            raise UserError(f"the {unfit[0]} of {scan.subject} must be written anew; pass --files link or copy")
+        files: dict[str, Any] = {"image": scan.image, **scan.files}
+        return Case(number, modality, **files, split=split, extra={"source": scan.name})
+    end = "Ts" if split == "test" else "Tr"
+    stem = f"{recipe.name}_{number}_{modality}"
+    paths = {
+        kind: out / f"{_FOLDERS[kind]}{end}" / f"{stem}{'.csv' if kind in POINT_KINDS else '.nii.gz'}"
+        for kind in ("image", *(kind for kind in FILE_KINDS if kind in scan.files))
+    }
+    return Case(number, modality, **paths, split=split, extra={"source": scan.name})
+
+
+def _pairs(cases: tuple[Case, ...], pairings: str, modalities: int) -> tuple[Pair, ...]:
+    """Paired: the first scan of a patient with each later one. Unpaired: every two patients."""
+    if pairings == "paired":
+        return tuple(p for n in range(1, modalities) for p in all_pairs(cases, pairings, ("0000", f"{n:04}")))
+    return all_pairs(cases, pairings, ("0000", "0000"))
+
+
+def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: Path, tell: Progress) -> None:
+    ordered = sorted(scans, key=_order)
+    names: dict[str, dict[tuple[str, ...], str]] = {kind: {} for kind in POINT_KINDS}
+
+    def put(scan: Scan, case: Case) -> None:
+        image = folder / case.image.relative_to(dataset.root)
+        place(scan.image, image, "image", recipe.files, image)
+        for kind, source in scan.files.items():
+            path = case.file(kind)
+            assert path is not None
+            found = place(source, folder / path.relative_to(dataset.root), kind, recipe.files, image)
+            if found:
+                names[kind].setdefault(found, scan.name)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for n, _ in enumerate(pool.map(put, ordered, dataset.cases)):
+            tell("placing files", 0.9 * n / len(ordered))
+    for kind, found in names.items():
+        if len(found) > 1:
+            one, other = list(found.values())[:2]
+            raise UserError(f"the {kind} of {one} and {other} have different names; each scan needs the same points")

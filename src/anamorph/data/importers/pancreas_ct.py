@@ -1,0 +1,68 @@
+"""Pancreas-CT of The Cancer Imaging Archive: DICOM scans, and label maps whose headers do not say where they lie."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from anamorph.data.importers.orientation import matching_flip
+from anamorph.data.scans import Scan, ScanFolder, Source
+from anamorph.errors import UserError
+
+
+def find_pancreas_ct(folder: Path) -> ScanFolder:
+    """Find ``PANCREAS_0001/<study>/<series>/*.dcm`` and ``label0001.nii.gz`` anywhere below a folder.
+
+    The scans are converted. The label maps hold the voxels of the DICOM slices, but were saved mirrored and without
+    their position; each is turned the way in which it fits its scan, as :func:`matching_flip` finds.
+
+    Source: Roth et al., DeepOrgan, MICCAI 2015; data doi:10.7937/K9/TCIA.2016.tNB1kqBU.
+
+    Raises:
+        UserError: there are no such scans, or one has several series.
+    """
+    patients = sorted(path for path in folder.rglob("PANCREAS_*") if path.is_dir())
+    if not patients:
+        raise UserError(f"{folder}: no folders PANCREAS_*; name the folder that holds them and the label*.nii.gz")
+    labels = {
+        match[1]: path
+        for path in folder.rglob("label*.nii.gz")
+        if (match := re.search(r"(\d{4})\.nii\.gz$", path.name))
+    }
+    scans, notes = [], []
+    for patient in patients:
+        number = patient.name.rpartition("_")[2]
+        series = sorted({path.parent for path in patient.rglob("*.dcm")})
+        if len(series) != 1:
+            raise UserError(
+                f"{patient}: {len(series)} folders with DICOM files in place of one; download the patient again"
+            )
+        files: dict[str, Source] = {}
+        if number in labels:
+            files["label"] = partial(_write_label, labels[number].absolute())
+        else:
+            notes.append(number)
+        scans.append(Scan(patient.name, "", series[0].absolute(), files, patient.name))
+    told = [f"{len(notes)} scans have no label map: {', '.join(notes[:5])}"] if notes else []
+    return ScanFolder(
+        tuple(scans),
+        notes=tuple(told),
+        labels={1: "pancreas"},
+        extra={"licence": "CC BY 3.0", "reference": "doi:10.7937/K9/TCIA.2016.tNB1kqBU"},
+    )
+
+
+def _write_label(source: Path, target: Path, image: Path) -> None:
+    import numpy as np
+
+    from anamorph.image import Labels
+    from anamorph.image.read import read_image, read_labels
+    from anamorph.image.write import write_image
+
+    scan, labels = read_image(image), read_labels(source)
+    if labels.grid.shape != scan.grid.shape:
+        raise UserError(f"{source}: {labels.grid.shape} voxels, its scan {scan.grid.shape}; are these of one patient?")
+    axes = () if labels.grid.matches(scan.grid, 0.1) else matching_flip(labels, scan)
+    data = np.flip(labels.data, tuple(axis + 1 for axis in axes)) if axes else labels.data
+    write_image(Labels(data.astype(np.uint8), scan.grid, labels.name), target)
