@@ -17,7 +17,7 @@ from anamorph.report.overlays import checkerboard, fuse
 from anamorph.report.pair_report import PairReport
 from anamorph.report.palette import label_colour
 from anamorph.report.views import View, columns, orthogonal_views
-from anamorph.report.window import ct_window, robust_window, to_grey
+from anamorph.report.window import ct_window, pair_windows, robust_window, to_grey
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,10 @@ def _grey_slices(report: PairReport, views: list[View]) -> dict[str, Grey]:
         }
         for view in views
     }
-    if looks_like_ct(report.fixed) and looks_like_ct(report.moving):
-        shared = ct_window([part for slices in raw.values() for part in (slices["fixed"], slices["after"])])
-        windows = dict.fromkeys(("fixed", "before", "after"), shared)
-    else:
-        windows = {kind: robust_window([slices[kind] for slices in raw.values()]) for kind in ("fixed", "after")}
-        windows["before"] = windows["after"]
+    fixed, after = ([slices[kind] for slices in raw.values()] for kind in ("fixed", "after"))
+    both_ct = looks_like_ct(report.fixed) and looks_like_ct(report.moving)
+    windows = dict(zip(("fixed", "after"), pair_windows(fixed, after, both_ct), strict=True))
+    windows["before"] = windows["after"]
     return {
         name: {kind: to_grey(values, windows[kind]) for kind, values in slices.items()} for name, slices in raw.items()
     }

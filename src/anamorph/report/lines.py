@@ -12,12 +12,17 @@ _GRID_SAMPLES = 128
 
 def outline(mask: np.ndarray, view: View) -> str:
     """Outline of a ``(rows, columns)`` mask."""
+    return "".join(_path(_corners(line), closed=True) for line in contours_mm(mask, view))
+
+
+def contours_mm(mask: np.ndarray, view: View) -> list[np.ndarray]:
+    """Closed lines around a ``(rows, columns)`` mask as ``(N, 2)`` distances from its left and its upper edge."""
     import contourpy
 
     padded = np.pad(mask, 1).astype(np.float32)
-    lines = contourpy.contour_generator(z=padded).lines(0.5)
     height, width = view.pixel_mm
-    return "".join(_path((_corners(np.asarray(line)) - 0.5) * (width, height), closed=True) for line in lines)
+    lines = contourpy.contour_generator(z=padded).lines(0.5)
+    return [(np.asarray(line) - 0.5) * (width, height) for line in lines]
 
 
 def line_distance_mm(views: list[View]) -> float:

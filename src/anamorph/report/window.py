@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,13 @@ def ct_window(slices: Iterable[np.ndarray]) -> Window:
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
     body = max(int(np.count_nonzero(values > -950)), 1)
     return LUNG_HU if np.count_nonzero((values > -950) & (values < -500)) > 0.3 * body else SOFT_TISSUE_HU
+
+
+def pair_windows(fixed: Sequence[np.ndarray], moving: Sequence[np.ndarray], both_ct: bool) -> tuple[Window, Window]:
+    """The windows of a fixed and a moving scan from slices of both: one for both if they are CT."""
+    if both_ct:
+        return (ct_window([*fixed, *moving]),) * 2
+    return robust_window(fixed), robust_window(moving)
 
 
 def to_grey(values: np.ndarray, window: Window) -> np.ndarray:

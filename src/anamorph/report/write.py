@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-from anamorph.image.atomic import atomic_path
+from anamorph.report.page import fill, save
 from anamorph.report.pair_report import PairReport
 
 
@@ -15,34 +14,21 @@ def write_report(path: str | os.PathLike[str], report: PairReport) -> None:
         UserError: the file cannot be written.
         RegistrationFailure: the disk is full.
     """
-    page = render(report)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    save(path, render(report))
 
 
 def render(report: PairReport) -> str:
-    """The page as text. Everything that comes from outside (names, settings, messages) is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(_content(report))
+    """The page as text."""
+    return fill("report.html.j2", **_content(report))
 
 
 def _content(report: PairReport) -> dict[str, Any]:
-    from anamorph import __version__
     from anamorph.report import chart, figures, numbers
 
     metrics = report.metrics
     ranks = figures.label_ranks(report)
     content: dict[str, Any] = {
         "report": report,
-        "version": __version__,
         "viewer": None,
         "maps": [],
         "inputs": [],

@@ -1,0 +1,7 @@
+"""The page of a whole evaluation."""
+
+from anamorph.report.cohort.cohort_report import CohortReport, CohortRow
+from anamorph.report.cohort.thumbnail import thumbnail, write_thumbnail
+from anamorph.report.cohort.write import write_cohort_report
+
+__all__ = ["CohortReport", "CohortRow", "thumbnail", "write_cohort_report", "write_thumbnail"]
