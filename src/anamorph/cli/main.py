@@ -12,6 +12,7 @@ import typer
 import anamorph
 from anamorph.cli.apply import apply
 from anamorph.cli.convert import convert
+from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
 from anamorph.cli.guard import guarded
 from anamorph.cli.inspect import inspect
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (register, apply, convert, inspect, demo, methods):
     app.command()(guarded(command))
+app.add_typer(dataset, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:

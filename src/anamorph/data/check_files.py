@@ -18,6 +18,7 @@ POINT_MARGIN_VOX = 1.5
 
 
 def case_facts(case: Case, dataset: Dataset) -> CaseFacts:
+    """Open every file of a scan; what is wrong is among the problems, nothing is raised."""
     from anamorph.image.read import read_image
 
     problems: list[Problem] = []

@@ -95,7 +95,8 @@ def _measurable(fixed: CaseFacts, moving: CaseFacts) -> bool:
 def _shape_problems(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Problem]:
     """Scans of another shape than ``tensorImageShape`` says."""
     stated = dataset.extra.get("tensorImageShape")
-    for key, shape in stated.items() if isinstance(stated, dict) else ():
+    stated = stated if isinstance(stated, dict) else {}
+    for key, shape in stated.items():
         others = [
             one.case.key
             for one in facts

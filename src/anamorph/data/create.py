@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from anamorph import __version__
 from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split, all_pairs
@@ -22,6 +22,7 @@ from anamorph.image.atomic import atomic_directory
 
 _FOLDERS = {"image": "images", "label": "labels", "mask": "masks", "keypoints": "keypoints", "landmarks": "landmarks"}
 _WORKERS = 4
+PairingChoice = Literal["auto", "paired", "unpaired"]
 Progress = Callable[[str, float], None]
 
 
@@ -46,7 +47,7 @@ class Recipe:
     name: str
     modalities: Sequence[str] = ("",)
     labels: Mapping[int, str] = field(default_factory=dict)
-    pairings: Literal["auto", "paired", "unpaired"] = "auto"
+    pairings: PairingChoice = "auto"
     validation: float = 0.2
     test: float = 0.2
     seed: int = 0
@@ -59,6 +60,9 @@ class Recipe:
             raise UserError(f"the name '{self.name}' does not suit file names; use letters, digits, - and _")
         if self.max_pairs < 1:
             raise UserError("--max-pairs must be at least 1")
+        for option, value, known in (("pairs", self.pairings, PairingChoice), ("files", self.files, FileMode)):
+            if value not in get_args(known):
+                raise UserError(f"--{option} '{value}' is not known; choose one of {', '.join(get_args(known))}")
 
 
 def plan_dataset(scans: Sequence[Scan], recipe: Recipe, out: Path) -> Dataset:

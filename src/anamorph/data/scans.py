@@ -29,6 +29,7 @@ _FOLDERS = {
     "landmarks": ("landmarks", "landmarksTr"),
 }
 _MOST_TIME_POINTS = 5
+_WORDS_OF_LABELS = {"label", "labels", "mask", "seg", "segmentation", "gt"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def find_scans(
     if not images:
         raise UserError(f"{folder}: no scans found; name them with --images, for example --images 'scans/*.nii.gz'")
     owners, notes = _owners(list(images), subject, modalities)
+    if (folder / "imagesTs").is_dir() and not any("imagesTs" in path.parts for path in images.values()):
+        notes.append("imagesTs is left out; make a second data set of it with --images 'imagesTs/*'")
     scans, used = [], set()
     for key, image in images.items():
         patient, modality = owners[key]
@@ -165,6 +168,10 @@ def _owners(
     names = sorted(set().union(*endings.values()))
     several = sum(len(found) > 1 for found in endings.values())
     if len(names) <= _MOST_TIME_POINTS and "" not in endings and several > len(endings) / 2:
+        if not _WORDS_OF_LABELS.isdisjoint(name.lower() for name in names):
+            raise UserError(
+                f"the names end in {', '.join(names)}; say which are scans, such as --images '*_{names[0]}*'"
+            )
         note = (
             f"took {', '.join(names)} at the end of the names for scans of one patient; pass --subject '(.+)' if not so"
         )
