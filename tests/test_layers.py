@@ -25,10 +25,10 @@ LAYERS = (
     ("report",),
     ("memory", "preflight", "provenance", "settings"),
     ("api",),
-    ("inputs",),
+    ("inputs", "preprocess"),
     ("maps",),
     ("record", "reporting", "outputs"),
-    ("pipeline",),
+    ("pipeline", "submission"),
     ("cli",),
     ("__main__",),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from anamorph.errors import RegistrationFailure, UserError
+from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
@@ -259,6 +259,14 @@ def out_of_memory_failure(error: Exception) -> RegistrationFailure | None:
             "memory ran out; lower --max-memory, crop the scans or resample them to larger voxels"
         )
     return None
+
+
+def failure_line(error: Exception) -> str:
+    """One line for whatever made one of many scans or pairs fail."""
+    known = out_of_memory_failure(error) or error
+    if isinstance(known, AnamorphError):
+        return str(known)
+    return f"{type(known).__name__}: {' '.join(str(known).split())[:200]}"
 
 
 def _check_start(plan: Plan, fixed: Image, moving: Image, init: Transform | None) -> None:

@@ -28,15 +28,13 @@ def convert(
     """Write a transform in the format of another tool."""
     import numpy as np
 
-    from anamorph.cli.transform_grid import read_with_grid, refuse_existing
+    from anamorph.cli.transform_grid import chosen_kind, read_with_grid, refuse_existing
     from anamorph.errors import UserError
     from anamorph.geometry import Grid
     from anamorph.image.read import read_image
     from anamorph.transforms.files import KINDS, write_transform, written_files
 
-    kind = to or next((kind for kind, known in KINDS.items() if out.name.lower().endswith(known.suffixes)), None)
-    if kind is None:
-        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(KINDS)}")
+    kind = chosen_kind(out, to)
     for file in written_files(out, kind):
         refuse_existing(file, overwrite)
     moving_grid = None if moving is None else read_image(moving).grid

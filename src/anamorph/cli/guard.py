@@ -22,8 +22,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except KeyboardInterrupt:
-            _stop("interrupted; nothing was written", INTERRUPTED)
+        except KeyboardInterrupt as interrupt:
+            _stop(str(interrupt) or "interrupted; nothing was written", INTERRUPTED)
         except AnamorphError as error:
             _stop(f"error: {error}", error.exit_code, error)
         except MemoryError as error:

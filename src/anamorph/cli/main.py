@@ -16,7 +16,9 @@ from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
 from anamorph.cli.guard import guarded
 from anamorph.cli.inspect import inspect
+from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
+from anamorph.cli.preprocess import preprocess
 from anamorph.cli.register import register
 
 app = typer.Typer(
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (register, apply, convert, inspect, demo, methods):
+for command in (register, apply, convert, inspect, demo, methods, preprocess, map_back):
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 

@@ -39,6 +39,20 @@ def _tell_assumptions(path: Path, moving_grid: Grid | None) -> None:
         say(f"{path.name}: the moving scan is taken to have the grid of the fixed one; name it with --moving if not")
 
 
+def chosen_kind(out: Path, asked: str | None) -> str:
+    """The format asked for, else the first one that the suffix of the output may be.
+
+    Raises:
+        UserError: neither says one.
+    """
+    from anamorph.transforms.files import KINDS
+
+    kind = asked or next((kind for kind, known in KINDS.items() if out.name.lower().endswith(known.suffixes)), None)
+    if kind is None:
+        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(KINDS)}")
+    return kind
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Do not overwrite a file that nobody gave up.
 

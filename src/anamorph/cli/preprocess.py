@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+
+if TYPE_CHECKING:
+    from anamorph.preprocess import Preprocessed
+
+GEOMETRY, VALUES, RUN = "Geometry", "Values", "Run"
+
+
+def preprocess(
+    dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new data set; appears when it is complete.")],
+    spacing: Annotated[
+        float | None, typer.Option(metavar="MM", help="Isotropic voxel size.", rich_help_panel=GEOMETRY)
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(metavar="I,J,K", help="Crop and pad to so many voxels.", rich_help_panel=GEOMETRY),
+    ] = None,
+    crop: Annotated[
+        str, typer.Option(help="Where the shape is centred: none (field of view) or body.", rich_help_panel=GEOMETRY)
+    ] = "none",
+    align: Annotated[
+        str,
+        typer.Option(
+            help="Map to the reference and its grid: none, translation, rigid or affine.", rich_help_panel=GEOMETRY
+        ),
+    ] = "none",
+    reference: Annotated[
+        str | None, typer.Option(metavar="SCAN", help="For --align: such as 0001_0000.", rich_help_panel=GEOMETRY)
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="CT: a channel that is 0 at LOW HU and 1 at HIGH; repeatable.",
+            rich_help_panel=VALUES,
+        ),
+    ] = None,
+    normalise: Annotated[
+        str,
+        typer.Option(help="Other scans, and CT without windows: none, percentile or zscore.", rich_help_panel=VALUES),
+    ] = "none",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
+    ] = None,
+    leave_out_failed: Annotated[
+        bool,
+        typer.Option("--leave-out-failed", help="Go on without scans that fail, and their pairs.", rich_help_panel=RUN),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier data set.", rich_help_panel=RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Bring all scans of a data set to one spacing, shape, place and range of values; labels and points go along.
+
+    The new data set has its own manifest, and in its folder records what `anamorph map-back` needs to bring results to
+    the original scans. After an interruption the same command goes on where it stopped.
+    """
+    from anamorph.compilation import watch_compilation
+    from anamorph.data import read_dataset
+    from anamorph.errors import UserError
+    from anamorph.preprocess import PreprocessSettings, preprocess_dataset
+
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}")
+    settings = PreprocessSettings(
+        spacing_mm=spacing,
+        shape=None if shape is None else _numbers("--shape", shape, int, 3),  # type: ignore[arg-type]
+        crop=crop,  # type: ignore[arg-type]  # checked with the rest of the settings
+        windows=tuple(_numbers("--window", one, float, 2) for one in window or ()),  # type: ignore[misc]
+        normalise=normalise,  # type: ignore[arg-type]
+        align=align,  # type: ignore[arg-type]
+        reference=reference,
+    )
+    source = read_dataset(dataset)
+    try:
+        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+            result = preprocess_dataset(
+                source,
+                settings,
+                out,
+                workers=workers or os.cpu_count() or 1,
+                overwrite=overwrite,
+                leave_out_failed=leave_out_failed,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; finished scans are kept in {out}.partial, the same command goes on from there"
+        ) from None
+    if not quiet:
+        _show(result)
+
+
+def _show(result: Preprocessed) -> None:
+    table = make_table("scan", ">voxels", ">spacing", "aligned", ">points outside", title=str(result.dataset.path))
+    for key, record in result.records.items():
+        grid, outside = record["preprocessed"], record["points_outside"]
+        spacing = (sum(row[axis] ** 2 for row in grid["affine"][:3]) ** 0.5 for axis in range(3))
+        alignment = record["alignment"].get("model", "")
+        lost = ", ".join(f"{count} {kind}" for kind, count in outside.items() if count)
+        table.add_row(
+            key, " x ".join(map(str, grid["shape"])), " x ".join(f"{s:.3g}" for s in spacing) + " mm", alignment, lost
+        )
+    show(table)
+    if result.reused:
+        say(f"{result.reused} scans were finished by an earlier run")
+    for key, reason in result.failed.items():
+        say(f"left out: {key}: {reason}")
+    if len(result.shapes) > 1:
+        say(f"warning: {len(result.shapes)} different shapes; Learn2Reg fields need one: add --shape or --align")
+
+
+def _numbers(option: str, text: str, kind: type[int] | type[float], count: int) -> tuple[float, ...]:
+    from anamorph.errors import UserError
+
+    try:
+        numbers = tuple(kind(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        what = "three whole numbers such as 192,160,256" if kind is int else "two numbers such as -160,240"
+        raise UserError(f"{option} wants {what}, not '{text}'")
+    return numbers

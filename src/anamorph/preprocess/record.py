@@ -1,0 +1,80 @@
+"""How a preprocessed scan came from its original, and how results go back."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.transforms import Affine, Composite, Transform
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """The geometry of one scan before and after.
+
+    Args:
+        key: of the scan, such as ``0001_0000``.
+        original: its grid.
+        preprocessed: its grid in the new data set.
+        to_original: maps points of the preprocessed scan to the same anatomy in the original; the identity unless the
+            scan was aligned to a reference.
+    """
+
+    key: str
+    original: Grid
+    preprocessed: Grid
+    to_original: Affine
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; matrices and points are RAS mm."""
+        return {
+            "scan": self.key,
+            "original": _grid_as_json(self.original),
+            "preprocessed": _grid_as_json(self.preprocessed),
+            "preprocessed_to_original_ras_mm": self.to_original.matrix.tolist(),
+        }
+
+
+def map_back(transform: Transform, fixed: ScanRecord, moving: ScanRecord) -> Transform:
+    """The transform between two original scans, from one found between their preprocessed versions.
+
+    A point of the original fixed scan goes to the preprocessed one, through the transform, and to the original moving
+    scan. Beyond a crop a dense field continues with its value at the border.
+    """
+    return Composite.of(fixed.to_original.inverse(), transform, moving.to_original)
+
+
+def read_record(path: str | os.PathLike[str]) -> ScanRecord:
+    """Read the record of a scan.
+
+    Raises:
+        UserError: no such file, or it is no record.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; records are in the folder records of a preprocessed data set")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return ScanRecord(
+            content["scan"],
+            _grid_of(content["original"]),
+            _grid_of(content["preprocessed"]),
+            Affine(np.array(content["preprocessed_to_original_ras_mm"], np.float64)),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is no record of `anamorph preprocess` ({error})") from error
+
+
+def _grid_as_json(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+
+def _grid_of(content: dict[str, Any]) -> Grid:
+    return Grid(tuple(content["shape"]), np.array(content["affine"], np.float64))
