@@ -107,7 +107,7 @@ GATES: tuple[Gate, ...] = (
         1.0,
         5.0,
         "the two directions disagree by {value:.2f} mm on average",
-        lambda m: m.inverse_consistency_mm["mean"],
+        lambda m: m.inverse_consistency_mm.get("mean"),
     ),
     Gate(
         "field_of_view",

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from anamorph.evaluation.cohort import Evaluation
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="Folder or .zip with one field per pair: disp_FFFF_MMMM...")
+    ],
+    dataset: Annotated[
+        Path, typer.Option("--dataset", metavar="JSON", help="The *_dataset.json, or the folder that holds it.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write: results.json, results.csv, report.html.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which pairs of the data set: val, test or training.")] = "val",
+    config: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Learn2Reg's evaluation configuration: pairs and measures.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the method; the folder's name by default.")] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails/--no-thumbnails", help="Pictures of the pairs in the report.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the table only.")] = False,
+) -> None:
+    """Measure predicted fields: what Learn2Reg's evaluator would say, and correct numbers beside it.
+
+    A missing or damaged field is an error of its pair; the others are still evaluated, and the exit code is 1.
+    """
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from anamorph.cohort_reporting import Thumbnails, write_evaluation
+    from anamorph.compilation import watch_compilation
+    from anamorph.data import read_dataset
+    from anamorph.errors import RegistrationFailure
+    from anamorph.evaluation.cohort import evaluate_dataset
+    from anamorph.evaluation.cohort_json import RESULTS
+    from anamorph.image.atomic import atomic_directory
+
+    with ExitStack() as stack:
+        folder = pictures = None
+        if out is not None:
+            folder = stack.enter_context(atomic_directory(out, overwrite, marker=RESULTS))
+            if thumbnails:
+                pictures = Thumbnails(Path(stack.enter_context(TemporaryDirectory())))
+        stack.enter_context(watch_compilation(CompilationNews(quiet)))
+        progress = stack.enter_context(progress_bar(quiet))
+        evaluation = evaluate_dataset(
+            read_dataset(dataset),
+            predictions,
+            split=split,  # type: ignore[arg-type]
+            config=config,
+            method=name,
+            progress=progress,
+            on_field=pictures,
+        )
+        if folder is not None:
+            write_evaluation(folder, evaluation, pictures.paths if pictures else {})
+    _print(evaluation)
+    say(f"wrote {out}" if out else "nothing was written; -o FOLDER keeps the numbers and a report", quiet)
+    if evaluation.errors:
+        raise RegistrationFailure(f"{len(evaluation.errors)} of {len(evaluation.cases)} pairs have no result")
+
+
+def _print(evaluation: Evaluation) -> None:
+    show(
+        _table("As Learn2Reg's evaluator counts", evaluation.compatible_aggregates, "30"),
+        _table("Correct", evaluation.correct_aggregates, "worse 30 %"),
+    )
+    for key, reason in evaluation.errors.items():
+        show(f"no result for {key}: {reason}")
+
+
+def _table(title: str, aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str) -> Table:
+    table = make_table("", ">mean", ">std", f">{tail}", ">identity, mean", title=title)
+    identity = aggregates(True)
+    for name, row in aggregates(False).items():
+        table.add_row(name, *(f"{row[key]:.4f}" for key in ("mean", "std", "30")), f"{identity[name]['mean']:.4f}")
+    return table

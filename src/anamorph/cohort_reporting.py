@@ -1,0 +1,115 @@
+"""The files of an evaluated cohort, and the page: from the numbers to what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from anamorph.data import Pair
+from anamorph.errors import UserError
+from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
+from anamorph.evaluation.cohort_csv import TABLE, by_label, write_csv
+from anamorph.evaluation.cohort_json import RESULTS, write_json
+from anamorph.evaluation.learn2reg.config import Measure
+from anamorph.evaluation.scores import CORRECT, Direction, Scores
+from anamorph.image.read import read_image
+from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
+from anamorph.transforms import Transform
+
+IDENTITY = "identity"
+_TITLES = {
+    "dice": "Dice",
+    "hd95_mm": "HD95, mm",
+    "tre_mm_landmarks": "TRE landmarks, mm",
+    "tre_mm_keypoints": "TRE keypoints, mm",
+    "sdlogj": "SDlogJ",
+    "folding_percent": "folding, %",
+    "non_diffeomorphic_volume_percent": "NDV, %",
+    "extreme_volume_percent": "tenfold volume change, %",
+    "outside_percent": "outside the moving scan, %",
+}
+_UNITS = {"hd95": ", voxels", "tre": ", mm"}
+NOTES = (
+    "Columns marked L2R are what Learn2Reg's evaluator says: HD95 in voxels, SDlogJ from log(det J + 3). "
+    "The others are correct in millimetres, with true folding; NDV is the volume turned inside out.",
+)
+
+
+@dataclass
+class Thumbnails:
+    """Draws a picture of each pair while its field is at hand."""
+
+    folder: Path
+    paths: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._read = lru_cache(8)(read_image)
+
+    def __call__(self, pair: Pair, fixed_to_moving: Transform) -> None:
+        """Draw one pair; a scan that cannot be shown has no picture."""
+        try:
+            picture = thumbnail(self._read(pair.fixed.image), self._read(pair.moving.image), fixed_to_moving)
+        except UserError:
+            return
+        path = self.folder / f"{len(self.paths)}.jpg"
+        write_thumbnail(path, picture)
+        self.paths[pair.key] = path
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> None:
+    """Write ``results.json``, ``results.csv`` and ``report.html`` into a folder; thumbnails are by the pair's key."""
+    write_json(evaluation, folder / RESULTS)
+    write_csv(evaluation, folder / TABLE)
+    write_cohort_report(folder / REPORT, cohort_report(evaluation, thumbnails))
+
+
+def cohort_report(evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> CohortReport:
+    """The model of the page: the pairs of one evaluation, and the identity as the baseline."""
+    thumbnails = thumbnails or {}
+    rows = []
+    for case in evaluation.cases:
+        if case.baseline:
+            metrics, per_label = _whole(case.baseline, evaluation), _per_label(case.baseline, evaluation)
+            rows.append(CohortRow(case.key, IDENTITY, metrics=metrics, per_label=per_label))
+        rows.append(_row(case, evaluation, thumbnails.get(case.key)))
+    directions: dict[str, Direction] = {_TITLES[name]: direction for name, (direction, _) in CORRECT.items()}
+    directions |= {_title(m): "higher" if m.metric == "dice" else "lower" for m in evaluation.measures}
+    return CohortReport(f"{evaluation.method} on {evaluation.task}", rows, directions, NOTES, IDENTITY)
+
+
+def _row(case: CaseResult, evaluation: Evaluation, picture: Path | None) -> CohortRow:
+    return CohortRow(
+        *(case.key, evaluation.method, case.verdict),
+        metrics=_whole(case.scores, evaluation) if case.scores else {},
+        per_label=_per_label(case.scores, evaluation) if case.scores else {},
+        thumbnail=picture,
+        report_link=str(case.report) if case.report and case.report.is_file() else None,
+        error=case.error,
+        reasons=case.reasons,
+    )
+
+
+def _whole(scores: Scores, evaluation: Evaluation) -> dict[str, float]:
+    metrics = {_TITLES[name]: score["mean"] for name, score in scores.correct.items()}
+    return metrics | {_title(measure): scores.compatible[measure.name]["mean"] for measure in evaluation.measures}
+
+
+def _per_label(scores: Scores, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    detailed = {
+        _TITLES[name]: by_label(score) for name, score in scores.correct.items() if isinstance(score["detailed"], dict)
+    }
+    detailed |= {
+        _title(measure): dict(zip(measure.labels, scores.compatible[measure.name]["detailed"], strict=True))
+        for measure in evaluation.measures
+        if measure.labels
+    }
+    return {
+        title: {evaluation.label_names.get(label, str(label)): value for label, value in values.items()}
+        for title, values in detailed.items()
+    }
+
+
+def _title(measure: Measure) -> str:
+    return f"L2R {measure.name}{_UNITS.get(measure.metric, '')}"

@@ -1,0 +1,227 @@
+"""The evaluation of a cohort: every pair of a data set against the predicted fields."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anamorph.data import Dataset, Pair
+from anamorph.data.dataset import PairSplit
+from anamorph.errors import UserError
+from anamorph.evaluation import learn2reg
+from anamorph.evaluation.case import LabelMaps, PairTruth, measure
+from anamorph.evaluation.learn2reg.config import EvaluationConfig, Measure, default_config, read_config
+from anamorph.evaluation.predictions import (
+    IN_RESULT_FOLDER,
+    Predictions,
+    identity_field,
+    in_world,
+    opened,
+    parallel_kernels,
+    read_field,
+)
+from anamorph.evaluation.scores import CORRECT, Score, Scores, aggregate_correct
+from anamorph.evaluation.verdict import verdict
+from anamorph.transforms import Transform
+
+if TYPE_CHECKING:
+    from anamorph.methods.base import Progress
+
+OnField = Callable[[Pair, Transform], None]
+REPORT = "report.html"
+MAX_WORKERS = 4
+"""Pairs evaluated side by side: each needs about seven times the memory of its field."""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One pair of a cohort.
+
+    Args:
+        key: ``FFFF_ffff<--MMMM_mmmm``.
+        fixed: subject and modality of the fixed scan.
+        moving: the same of the moving scan.
+        scores: of the predicted field; None if there is none.
+        baseline: of the identity; None if the data themselves could not be read.
+        error: why ``scores`` is missing.
+        verdict: PASS, WARN or FAIL by the gates that need one direction only.
+        reasons: why it is not PASS.
+        report: the pair's own report, where the prediction is an output folder of ``anamorph register``.
+    """
+
+    key: str
+    fixed: str
+    moving: str
+    scores: Scores | None = None
+    baseline: Scores | None = None
+    error: str | None = None
+    verdict: str | None = None
+    reasons: tuple[str, ...] = ()
+    report: Path | None = None
+
+    @property
+    def compatible(self) -> Mapping[str, Score]:
+        """What Learn2Reg's evaluator would say."""
+        return self.scores.compatible if self.scores else {}
+
+    @property
+    def correct(self) -> Mapping[str, Score]:
+        """The correct numbers."""
+        return self.scores.correct if self.scores else {}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``anamorph evaluate`` finds.
+
+    Args:
+        task: name of the data set, ``name`` in the JSON.
+        method: who made the predictions.
+        measures: the columns of the compatible part.
+        cases: one per pair, those without a result included.
+        label_names: by value; may be empty.
+        split: ``val`` or ``test``; empty where a configuration listed the pairs.
+        masked: SDlogJ was taken within the mask of the fixed scan.
+    """
+
+    task: str
+    method: str
+    measures: tuple[Measure, ...]
+    cases: tuple[CaseResult, ...]
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    split: str = ""
+    masked: bool = False
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why pairs have no result, by their key."""
+        return {case.key: case.error for case in self.cases if case.error is not None}
+
+    def compatible_aggregates(self, baseline: bool = False) -> dict[str, dict[str, float]]:
+        """Mean, standard deviation and "30" of each measure over the pairs that have a result."""
+        return {
+            wanted.name: learn2reg.aggregate(
+                [scores.compatible[wanted.name]["mean"] for scores in self._all_scores(baseline)], wanted.metric
+            )
+            for wanted in self.measures
+        }
+
+    def correct_aggregates(self, baseline: bool = False) -> dict[str, dict[str, float]]:
+        """Mean, standard deviation, "30" and number of each correct number over the pairs that have a result."""
+        everything = self._all_scores(baseline)
+        return {
+            name: aggregate_correct([s.correct[name]["mean"] for s in everything if name in s.correct], direction)
+            for name, (direction, _) in CORRECT.items()
+            if any(name in scores.correct for scores in everything)
+        }
+
+    def _all_scores(self, baseline: bool) -> list[Scores]:
+        """Of the pairs that have a result, so that both lists are of the same pairs; of all if none has."""
+        evaluated = [case for case in self.cases if case.scores]
+        if baseline:
+            return [case.baseline for case in evaluated or self.cases if case.baseline]
+        return [case.scores for case in evaluated if case.scores]
+
+
+def evaluate_dataset(
+    dataset: Dataset,
+    predictions: Path,
+    *,
+    split: PairSplit = "val",
+    config: Path | None = None,
+    method: str | None = None,
+    progress: Progress | None = None,
+    on_field: OnField | None = None,
+) -> Evaluation:
+    """Evaluate predicted fields on the pairs of a data set.
+
+    Args:
+        dataset: pairs, labels and landmarks.
+        predictions: folder or ``.zip`` archive with one field per pair; see :class:`Predictions`.
+        split: which pairs, without ``config``.
+        config: Learn2Reg's evaluation configuration: pairs and measures.
+        method: what to call the predictions; the name of the folder by default.
+        progress: called as ``progress(stage, fraction)``.
+        on_field: called with each pair and its map of the world, from several threads, but never from two at a time.
+
+    Returns:
+        The result; a pair whose field or data are missing or damaged has an error instead of numbers.
+
+    Raises:
+        UserError: no such folder, no pairs, or a damaged configuration.
+    """
+    maps = LabelMaps()
+    if config is None:
+        wanted = default_config(dataset, split, dataset.labels or _labels_present(dataset.pairs(split), maps))
+    else:
+        wanted = read_config(config, dataset)
+    if not wanted.pairs:
+        raise UserError("there are no pairs to evaluate; choose another split or configuration")
+    with opened(predictions) as folder:
+        evaluator = _PairEvaluator(wanted, Predictions(folder, wanted.pairs), maps, on_field)
+        cases = _evaluate_all(evaluator, wanted.pairs, progress)
+    return Evaluation(
+        task=wanted.task,
+        method=method or predictions.resolve().name.removesuffix(".zip"),
+        measures=wanted.measures,
+        cases=tuple(cases),
+        label_names=dict(dataset.labels),
+        split="" if config else split,
+        masked=wanted.masked,
+    )
+
+
+def _labels_present(pairs: tuple[Pair, ...], maps: LabelMaps) -> set[int]:
+    paths = {case.label for pair in pairs for case in (pair.fixed, pair.moving)}
+    return set() if None in paths else set().union(*(maps.present(path) for path in paths if path))
+
+
+def _evaluate_all(
+    evaluator: Callable[[Pair], CaseResult], pairs: tuple[Pair, ...], progress: Progress | None
+) -> list[CaseResult]:
+    """Several pairs side by side; the results in the order of the pairs."""
+    with ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1, len(pairs))) as pool:
+        jobs = [pool.submit(evaluator, pair) for pair in pairs]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                case = job.result()
+                if progress is not None:
+                    progress(f"evaluating {case.key}", done / len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [job.result() for job in jobs]
+
+
+@dataclass(frozen=True)
+class _PairEvaluator:
+    """Evaluates one pair; what is wrong with its files becomes its error."""
+
+    config: EvaluationConfig
+    predictions: Predictions
+    maps: LabelMaps
+    on_field: OnField | None
+
+    def __call__(self, pair: Pair) -> CaseResult:
+        result = CaseResult(pair.key, pair.fixed.key, pair.moving.key)
+        try:
+            truth = PairTruth.read(pair, self.config, self.maps)
+            identity = identity_field(truth.fixed_grid, truth.moving_grid)
+            baseline, unregistered = measure(truth, identity, self.config)
+            result = replace(result, baseline=baseline)
+            path = self.predictions.find(pair)
+            disp_vox = read_field(path, truth.fixed_grid, truth.moving_grid)
+            scores, metrics = measure(truth, disp_vox, self.config, before=unregistered.after)
+            if self.on_field is not None:
+                world = in_world(disp_vox, truth.fixed_grid, truth.moving_grid)
+                with parallel_kernels:
+                    self.on_field(pair, world)
+        except UserError as error:
+            return replace(result, error=str(error))
+        judged = verdict(metrics)
+        report = path.with_name(REPORT) if path.name in IN_RESULT_FOLDER else None
+        return replace(result, scores=scores, verdict=judged.status, reasons=tuple(judged.reasons), report=report)
