@@ -27,7 +27,7 @@ LAYERS = (
     ("api",),
     ("inputs", "preprocess"),
     ("maps",),
-    ("record", "reporting", "outputs"),
+    ("record", "reporting", "outputs", "cohort_reporting"),
     ("pipeline", "submission"),
     ("cli",),
     ("__main__",),

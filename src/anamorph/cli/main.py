@@ -14,12 +14,14 @@ from anamorph.cli.apply import apply
 from anamorph.cli.convert import convert
 from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
+from anamorph.cli.evaluate import evaluate
 from anamorph.cli.guard import guarded
 from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
 from anamorph.cli.preprocess import preprocess
 from anamorph.cli.register import register
+from anamorph.cli.submit import submit
 
 app = typer.Typer(
     add_completion=False,
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (register, apply, convert, inspect, demo, methods, preprocess, map_back):
+for command in (register, apply, convert, inspect, demo, methods, evaluate, preprocess, map_back, submit):
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 
