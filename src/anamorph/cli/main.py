@@ -20,6 +20,7 @@ from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
 from anamorph.cli.preprocess import preprocess
+from anamorph.cli.rank import rank
 from anamorph.cli.register import register
 from anamorph.cli.submit import submit
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (register, apply, convert, inspect, demo, methods, evaluate, preprocess, map_back, submit):
+for command in (register, apply, convert, inspect, demo, methods, evaluate, rank, preprocess, map_back, submit):
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 

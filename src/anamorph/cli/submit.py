@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+
+if TYPE_CHECKING:
+    from anamorph.submission import PairRun
+    from anamorph.submission.make import Submission
+
+HOW, ARCHIVE, RUN = "How", "Archive", "Run"
+
+
+def submit(
+    dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="ZIP", help="Archive to write.")],
+    split: Annotated[str, typer.Option(help="Which pairs of the data set: val or test.")] = "val",
+    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
+    preset: Annotated[
+        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
+    ] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=HOW),
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=HOW)
+    ] = False,
+    year: Annotated[int, typer.Option(help="Format of the challenge: 2020 to 2025.", rich_help_panel=ARCHIVE)] = 2025,
+    task: Annotated[
+        int | None,
+        typer.Option(help="2020 and 2021: its number, if the name does not tell.", rich_help_panel=ARCHIVE),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            help="long, short, both or by-pair; by default what the evaluator of the year looks for.",
+            rich_help_panel=ARCHIVE,
+        ),
+    ] = None,
+    container: Annotated[str | None, typer.Option(help="nii.gz or, from 2023, npz.", rich_help_panel=ARCHIVE)] = None,
+    folder: Annotated[
+        str | None,
+        typer.Option(help="In the archive; task_NN in 2020 and 2021, else none.", rich_help_panel=ARCHIVE),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keeps finished pairs, for another run or year; beside ZIP by default.", rich_help_panel=RUN),
+    ] = None,
+    zero_failed: Annotated[
+        bool, typer.Option("--zero-failed", help="Store zeros for pairs that fail.", rich_help_panel=RUN)
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Register the pairs of a Learn2Reg data set and write the archive that the challenge of a year takes.
+
+    Finished pairs are kept: after an interruption, and for the format of another year, the same command goes on from
+    them. The archive is read back and evaluated before the command ends.
+    """
+    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.memory import limit_threads
+
+    limit_threads(threads)
+    from anamorph.compilation import watch_compilation
+    from anamorph.data import read_dataset
+    from anamorph.errors import UserError
+    from anamorph.submission import RunSettings, archive_format
+    from anamorph.submission.make import make_submission
+
+    if split not in ("val", "test"):
+        raise UserError(f"--split must be val or test, not '{split}'")
+    if out.suffix.lower() != ".zip":
+        raise UserError(f"{out.name} is no archive; name a file that ends in .zip")
+    refuse_existing(out, overwrite)
+    source = read_dataset(dataset)
+    layout = archive_format(year, source, task=task, folder=folder, container=container, names=names)
+    wanted = RunSettings(method, preset, tuple(settings or ()), device, seed, masks)  # type: ignore[arg-type]
+    kept = work or out.with_suffix(".work")
+    say(f"Learn2Reg {year}: {layout.describe()}", quiet)
+
+    def tell(run: PairRun) -> None:
+        if run.error is not None:
+            say(f"failed: {run.pair.key}: {run.error}")
+
+    try:
+        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+            submission = make_submission(
+                source, split, wanted, layout, out, kept,  # type: ignore[arg-type]
+                zero_failed=zero_failed, progress=progress, on_pair=tell,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; finished pairs are kept in {kept}, the same command goes on from there"
+        ) from None
+    if not quiet:
+        _show(submission)
+        say(f"{out}: {len(submission.runs)} pairs; settings, times and evaluation are in {kept}")
+
+
+def _show(submission: Submission) -> None:
+    from anamorph.submission.make import dice_by_pair
+
+    computed, stored = dice_by_pair(submission.computed), dice_by_pair(submission.stored)
+    table = make_table("pair", ">time", ">storage error, mean / max", ">Dice computed", ">Dice stored", title="Pairs")
+    for run, error in zip(submission.runs, submission.errors, strict=True):
+        key = run.pair.key
+        seconds = "zeros" if run.error else f"{run.seconds:.1f} s" + (" (kept)" if run.reused else "")
+        values = (f"{dice[key]:.4f}" if key in dice else "" for dice in (computed, stored))
+        table.add_row(key, seconds, f"{error.mean_mm:.3f} / {error.max_mm:.3f} mm", *values)
+    show(table)
+    summary = make_table("as Learn2Reg counts", ">computed", ">stored", ">identity", title="Mean over the pairs")
+    aggregates = [
+        submission.computed.compatible_aggregates(),
+        submission.stored.compatible_aggregates(),
+        submission.stored.compatible_aggregates(baseline=True),
+    ]
+    for name in aggregates[0]:
+        summary.add_row(name, *(f"{one[name]['mean']:.4f}" for one in aggregates))
+    show(summary)
+    for key, reason in submission.stored.errors.items():
+        say(f"not evaluated: {key}: {reason}")
