@@ -29,8 +29,8 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """Every command with its arguments and options."""
-    group: Any = typer.main.get_command(app)
-    names = ", ".join(f"[`{name}`](#anamorph-{name})" for name in group.commands)
+    commands = dict(_commands(typer.main.get_command(app)))
+    names = ", ".join(f"[`{name}`](#anamorph-{name.replace(' ', '-')})" for name in commands)
     parts = [
         NOTE,
         "# Command line\n",
@@ -40,7 +40,7 @@ def cli_page() -> str:
         "ends with the remedy; `ANAMORPH_DEBUG=1` shows the traceback. The verdict of a registration is no exit code: "
         "read `status` in `result.json`.\n",
     ]
-    for name, command in group.commands.items():
+    for name, command in commands.items():
         parts += _command(name, command)
         if name == "register":
             parts.append("### What is in the folder\n")
@@ -53,6 +53,15 @@ def cli_page() -> str:
             rows = ((f"`{kind}`", ", ".join(known.suffixes), known.summary) for kind, known in KINDS.items())
             parts.append(_table(("format", "suffixes", "what it is"), rows))
     return "\n".join(parts)
+
+
+def _commands(group: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Every command by its full name, those of groups included."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _command(name: str, command: Any) -> list[str]:
