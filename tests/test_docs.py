@@ -15,6 +15,7 @@ from anamorph.cli.main import app
 from anamorph.image import Mask
 from anamorph.image.write import write_image, write_points
 from anamorph.phantom import make_pair
+from small_cohort import write_cohort
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -31,7 +32,7 @@ def run(command: str) -> None:
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the pages speak of: two small scans with labels, masks and landmarks, and a result in `out`."""
+    """What the pages speak of: two small scans with labels, masks and landmarks, a result in `out`, a data set."""
     folder = tmp_path_factory.mktemp("docs")
     pair = make_pair(shape=(24, 20, 22), seed=1, deformation_mm=10.0, translation_mm=5.0)
     for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
@@ -41,6 +42,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(pair.moving_labels, folder / "moving_labels.nii.gz")
     write_points(pair.fixed_points, folder / "fixed_points.csv")
     write_points(pair.moving_points, folder / "moving_points.csv")
+    write_cohort(folder / "AbdomenCTCT", count=2)
     run(
         f"anamorph register {folder}/fixed.nii.gz {folder}/moving.nii.gz -o {folder}/out --composite "
         f"--fixed-labels {folder}/fixed_labels.nii.gz --moving-labels {folder}/moving_labels.nii.gz"
