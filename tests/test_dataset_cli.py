@@ -94,6 +94,6 @@ def test_a_download_is_imported(tmp_path: Path):
     result = invoke("import", "kits19", tmp_path / "kits19", "-o", tmp_path / "out", "--labelled-only")
     assert result.exit_code == 0, result.output
     dataset = read_dataset(tmp_path / "out")
-    assert dataset.name == "kits19"
+    assert dataset.name == "KiTS19"
     assert {case.subject for case in dataset.cases} == {f"{n:04}" for n in range(1, 6)}
     assert invoke("import", "kits19", tmp_path / "kits19", "-o", tmp_path / "x", "--channel", "T2").exit_code == 2

@@ -43,11 +43,14 @@ def decathlon(folder: Path, modality: dict[str, str]) -> Path:
 def test_a_decathlon_task_keeps_its_numbers_and_unlabelled_scans_are_for_training(tmp_path: Path):
     found = find_download("decathlon", decathlon(tmp_path / "Task", {"0": "MRI"}))
     made = create_dataset(
-        found.scans, Recipe("Organ", labels=found.labels, extra=found.extra, validation=2, test=2), tmp_path / "out"
+        found.scans,
+        Recipe("Organ", found.modalities, labels=found.labels, extra=found.extra, validation=2, test=2),
+        tmp_path / "out",
     )
     assert [case.subject for case in made.of_split("training")] == ["0002"]
     assert {case.subject for case in made.cases} == {"0001", "0002", "0004", "0006", "0007"}
     assert made.labels == {1: "a", 2: "b"}
+    assert made.modalities == {"0000": "MRI"}
     assert made.extra["licence"] == "CC-BY-SA 4.0"
     assert check_dataset(made).problems == ()
 
@@ -59,13 +62,15 @@ def test_one_channel_of_a_decathlon_file_is_cut_out(tmp_path: Path):
     with pytest.raises(UserError, match="no channel 'FLAIR'"):
         find_download("decathlon", folder, channel="FLAIR")
     found = find_download("decathlon", folder, channel="adc")
-    made = create_dataset(found.scans, Recipe("Organ", validation=2, test=2), tmp_path / "out")
+    made = create_dataset(found.scans, Recipe("Organ", found.modalities, validation=2, test=2), tmp_path / "out")
     case = next(case for case in made.cases if case.subject == "0004")
     original = nibabel.load(folder / "imagesTr/organ_004.nii.gz")
     np.testing.assert_array_equal(read_image(case.image).data[0], np.asarray(original.dataobj)[..., 1])
     np.testing.assert_allclose(nibabel.load(case.image).affine, AFFINE)
     with pytest.raises(UserError, match="pass --files link or copy"):
-        create_dataset(found.scans, Recipe("Organ", files="reference", validation=2, test=2), tmp_path / "json")
+        create_dataset(
+            found.scans, Recipe("Organ", found.modalities, files="reference", validation=2, test=2), tmp_path / "json"
+        )
 
 
 def test_kits_cases_become_scans(tmp_path: Path):
@@ -76,7 +81,9 @@ def test_kits_cases_become_scans(tmp_path: Path):
     (tmp_path / "kits19/data/case_00005").mkdir()
     found = find_download("kits19", tmp_path / "kits19")
     assert found.notes == ("1 cases have no imaging.nii.gz and are left out",)
-    made = create_dataset(found.scans, Recipe("KiTS", labels=found.labels, validation=3, test=0), tmp_path / "out")
+    made = create_dataset(
+        found.scans, Recipe("KiTS", found.modalities, labels=found.labels, validation=3, test=0), tmp_path / "out"
+    )
     assert [case.subject for case in made.of_split("training")] == ["0210"]
     assert [case.extra["source"] for case in made.of_split("validation")] == [
         f"case_{n:05}/imaging.nii.gz" for n in (0, 3, 12)
@@ -112,7 +119,9 @@ def test_pancreas_ct_is_converted_and_its_labels_are_turned(tmp_path: Path):
     write_dicom(tmp_path / "in/Pancreas-CT/PANCREAS_0003/study/series", scan)
     found = find_download("pancreas-ct", tmp_path / "in")
     assert found.notes == ("1 scans have no label map: 0003",)
-    made = create_dataset(found.scans, Recipe("P", labels=found.labels, validation=2, test=0), tmp_path / "out")
+    made = create_dataset(
+        found.scans, Recipe("P", found.modalities, labels=found.labels, validation=2, test=0), tmp_path / "out"
+    )
     assert [case.subject for case in made.of_split("training")] == ["0003"]
     assert check_dataset(made).errors == ()
     for case in made.of_split("validation"):

@@ -17,7 +17,9 @@ _MOST_PROBLEMS = 40
 dataset = typer.Typer(no_args_is_help=True, help="Make, import and check data sets with a Learn2Reg manifest.")
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to make; it appears when it is complete.")]
-Name = Annotated[str | None, typer.Option(help="Of the task, in all file names; by default the folder's.")]
+Name = Annotated[
+    str | None, typer.Option(help="Of the task, in all file names; by default the folder's or the download's.")
+]
 Pairs = Annotated[
     str, typer.Option(help="paired: scans of one patient; unpaired: two patients; auto.", rich_help_panel=SPLIT)
 ]
@@ -165,7 +167,7 @@ def import_(
     if labelled_only:
         found = replace(found, scans=tuple(scan for scan in found.scans if "label" in scan.files))
     choices = {"files": files, "validation": validation, "test": test, "seed": seed, "max_pairs": max_pairs}
-    _make(found, name or _task_name(folder), out, choices, overwrite, dry_run, quiet)
+    _make(found, name or found.name or _task_name(folder), out, choices, overwrite, dry_run, quiet)
 
 
 def _make(

@@ -14,7 +14,7 @@ from anamorph.data.findings import CaseFacts, Problem
 
 __all__ = ["CaseFacts", "DatasetCheck", "Problem", "check_dataset"]
 
-_WORKERS = 4
+_WORKERS = 2  # large scans must fit into memory together
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def case_facts(case: Case, dataset: Dataset) -> CaseFacts:
         try:
             image = read_image(case.image)
             grid, dtype = image.grid, str(image.data.dtype)
+            del image
         except UserError as error:
             problems.append(Problem("error", case.key, str(error)))
     if case.label is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anamorph.data.dataset import FILE_KINDS, Case, Dataset
 
-_WORKERS = 4
+_WORKERS = 2
 
 
 def described(dataset: Dataset, tell: Callable[[str, float], None]) -> Dataset:

@@ -55,7 +55,7 @@ class Scan:
 class ScanFolder:
     """What was found: the scans, the order of their modalities, and what a person should know.
 
-    Importers add the names of the labels and further keys for the manifest, such as the licence.
+    Importers add the names of the labels, further keys for the manifest, such as the licence, and the name of the task.
     """
 
     scans: tuple[Scan, ...]
@@ -63,6 +63,7 @@ class ScanFolder:
     notes: tuple[str, ...] = ()
     labels: Mapping[int, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
 
 def find_scans(

@@ -30,6 +30,7 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {int(key): str(name) for key, name in content["modality"].items()}
+        first = names[0]
         labels = {int(key): str(name) for key, name in content["labels"].items() if int(key) != 0}
         entries = [
             entry if isinstance(entry, dict) else {"image": entry} for entry in content["training"] + content["test"]
@@ -42,20 +43,19 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is not a dataset.json of the Decathlon ({type(error).__name__}: {error})") from error
     number = _channel(names, channel, path)
+    taken = first if number is None else names[number]
     scans = []
     for image, label in pairs:
         files = {} if label is None else {"label": _path(folder, label)}
         subject = re.sub(r"\.nii(\.gz)?$", "", image.name)
         source = image if number is None else partial(_write_channel, image, number)
-        scans.append(Scan(subject, "", source, files, image.name))
-    taken = names[number or 0]
+        scans.append(Scan(subject, taken, source, files, image.name))
     return ScanFolder(
         tuple(scans),
+        (taken,),
         labels=labels,
-        extra={
-            **{key: content[key] for key in ("description", "reference", "licence", "release") if key in content},
-            "modality_name": taken,
-        },
+        extra={key: content[key] for key in ("description", "reference", "licence", "release") if key in content},
+        name=re.sub(r"[^A-Za-z0-9.\-]+", "-", str(content.get("name", ""))).strip("-."),
     )
 
 

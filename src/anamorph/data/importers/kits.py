@@ -29,7 +29,7 @@ def find_kits(folder: Path) -> ScanFolder:
     for image in images:
         label = image.with_name("segmentation.nii.gz")
         files = {"label": label.absolute()} if label.is_file() else {}
-        scans.append(Scan(image.parent.name, "", image.absolute(), files, f"{image.parent.name}/{image.name}"))
+        scans.append(Scan(image.parent.name, "CT", image.absolute(), files, f"{image.parent.name}/{image.name}"))
     notes = (
         [f"{len(cases) - len(images)} cases have no imaging.nii.gz and are left out"]
         if len(cases) > len(images)
@@ -37,7 +37,9 @@ def find_kits(folder: Path) -> ScanFolder:
     )
     return ScanFolder(
         tuple(scans),
+        ("CT",),
         notes=tuple(notes),
         labels=LABELS,
         extra={"licence": "CC BY-NC-SA 4.0", "reference": "Heller et al. 2019, arXiv:1904.00445"},
+        name="KiTS19",
     )

@@ -43,13 +43,15 @@ def find_pancreas_ct(folder: Path) -> ScanFolder:
             files["label"] = partial(_write_label, labels[number].absolute())
         else:
             notes.append(number)
-        scans.append(Scan(patient.name, "", series[0].absolute(), files, patient.name))
+        scans.append(Scan(patient.name, "CT", series[0].absolute(), files, patient.name))
     told = [f"{len(notes)} scans have no label map: {', '.join(notes[:5])}"] if notes else []
     return ScanFolder(
         tuple(scans),
+        ("CT",),
         notes=tuple(told),
         labels={1: "pancreas"},
         extra={"licence": "CC BY 3.0", "reference": "doi:10.7937/K9/TCIA.2016.tNB1kqBU"},
+        name="PancreasCT",
     )
 
 
