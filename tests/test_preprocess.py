@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.data import read_dataset
+from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
-from anamorph.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record
+from anamorph.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
 from anamorph.preprocess.crop import body_centre_mm, tissue_weight
 from anamorph.preprocess.frame import wanted_grid
-from anamorph.preprocess.intensity import apply_steps, intensity_steps
+from anamorph.preprocess.intensity import apply_steps, intensity_steps, is_ct
+from anamorph.preprocess.layout import check_targets, moved, targets
 from anamorph.preprocess.resample import resample
 from anamorph.transforms import Affine, Displacement
 from small_cohort import ORGANS_MM, SHAPE, SPACING_MM, write_cohort
@@ -198,8 +199,6 @@ def test_a_field_found_on_preprocessed_scans_is_as_right_on_the_originals(cohort
 
 def test_an_interrupted_run_goes_on_where_it_stopped(cohort, tmp_path, monkeypatch):
     out, settings = tmp_path / "new", PreprocessSettings(spacing_mm=4.0)
-    from anamorph.preprocess import run
-
     done = []
     original = run.preprocess_scan
 
@@ -240,6 +239,42 @@ def test_a_scan_that_fails_can_be_left_out_with_its_pairs(cohort, tmp_path):
     result = preprocess_dataset(cohort, PreprocessSettings(spacing_mm=4.0), tmp_path / "new", leave_out_failed=True)
     assert list(result.failed) == ["0002_0000"]
     assert [pair.key for pair in read_dataset(tmp_path / "new").pairs("val")] == ["0001_0000<--0003_0000"]
+
+
+def test_windows_are_for_ct_and_normalisation_for_the_rest():
+    grid = Grid((6, 5, 4), np.eye(4))
+    values = np.random.default_rng(5).integers(-1000, 1000, grid.shape)
+    ct, mr = Image(values, grid), Image(values - values.min(), grid)
+    settings = PreprocessSettings(windows=((0, 100),), normalise="zscore")
+    for image, modality, windowed in ((ct, "", True), (mr, "", False), (mr, "CBCT", True), (ct, "MR", False)):
+        steps = intensity_steps(image, None, settings, is_ct(image, modality))
+        assert ("windows" in steps) == windowed
+    assert "offset" in intensity_steps(ct, None, PreprocessSettings(normalise="zscore"), True)
+
+
+def test_points_of_every_pair_of_modalities_go_along(tmp_path):
+    """ThoraxCBCT has other keypoints for the pairs of modalities 0 and 2 than for 0 and 1."""
+    points = tmp_path / "keypoints02Tr" / "A_0001_0000.csv"
+    outside = tmp_path.parent / "A_0001_0000.mha"
+    case = Case("0001", "0000", outside, extra={"keypoints02": points, "age": 60})
+    found = {target.kind: (target.path.as_posix(), target.is_points) for target in targets(case, tmp_path)}
+    assert found["image"] == ("imagesTr/A_0001_0000.nii.gz", False)
+    assert found["keypoints02"] == ("keypoints02Tr/A_0001_0000.csv", True)
+    new = moved(case, tmp_path, tmp_path / "new")
+    assert new.extra == {"keypoints02": tmp_path / "new" / "keypoints02Tr" / "A_0001_0000.csv", "age": 60}
+    twin = Case("0001", "0001", tmp_path / "imagesTr" / "A_0001_0000.nii.gz")
+    with pytest.raises(UserError, match="would both be written as imagesTr"):
+        check_targets(Dataset(tmp_path / "d.json", tmp_path, "d", {}, {}, (case, twin)))
+
+
+def test_short_memory_means_fewer_workers(cohort, tmp_path, monkeypatch):
+    jobs = run._jobs(cohort, PreprocessSettings(spacing_mm=2.0), tmp_path)
+    peak = run._peak_bytes(jobs[0])
+    voxels = 24 * 20 * 16
+    assert peak == run.INTERPRETER_BYTES + 24 * voxels + 40 * (24 * 30 * 32)
+    for free, workers in ((None, 3), (100 * peak, 3), (3 * peak, 2), (peak, 1)):
+        monkeypatch.setattr(run, "available_bytes", lambda free=free: free)
+        assert run._fitting_workers(jobs, 3) == workers
 
 
 def test_several_workers_write_the_same(cohort, tmp_path):

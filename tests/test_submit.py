@@ -14,6 +14,7 @@ from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.methods import METHODS
 from anamorph.submission import archive_format
+from anamorph.submission.run import remaining_time
 from anamorph.transforms.files import read_transform
 from small_cohort import SHAPE, write_cohort
 
@@ -91,6 +92,8 @@ def test_fields_move_the_right_way_and_are_evaluated_from_the_archive(submit, ma
     """The stub knows the shift of 6 mm per scan: full Dice after, less before, and the field says so in voxels."""
     result = submit()
     assert result.exit_code == 0, result.stderr
+    assert "pair 1 of 3, 0001_0000<--0002_0000\n" in result.stderr
+    assert "[ 67 %] pair 3 of 3, 0002_0000<--0003_0000, about 1 s left" in result.stderr
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         archive.extractall(tmp_path / "unpacked")
     grid = read_image(read_dataset(manifest).cases[0].image).grid
@@ -176,6 +179,11 @@ def test_an_interrupted_run_keeps_what_is_done(submit, tmp_path):
     assert "nothing was written" not in result.stderr
     assert [path.name for path in (tmp_path / "work").glob("disp_*.json")] == ["disp_0001_0000_0002_0000.json"]
     assert not (tmp_path / "out.zip").exists()
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (75, "75 s"), (600, "10 min"), (7200, "2.0 h")])
+def test_remaining_time_is_said_in_a_unit_that_suits(seconds, words):
+    assert remaining_time(seconds) == words
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,13 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Operating system, processor family and number of cores this process may use."""
+    return {"platform": platform.platform(), "processor": platform.machine(), "cpu_count": usable_cores()}
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which on a shared machine are fewer than there are."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"platform": platform.platform(), "processor": platform.machine(), "cpu_count": cores}
+    return cores or 1
 
 
 def describe_run(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +69,7 @@ def preprocess(
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
     from anamorph.preprocess import PreprocessSettings, preprocess_dataset
+    from anamorph.provenance import usable_cores
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
@@ -89,7 +89,7 @@ def preprocess(
                 source,
                 settings,
                 out,
-                workers=workers or os.cpu_count() or 1,
+                workers=workers or usable_cores(),
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import check_targets, moved, record_path, targets, transform_path
 from anamorph.preprocess.scan import ScanJob, preprocess_scan
 from anamorph.preprocess.settings import PreprocessSettings
-from anamorph.provenance import file_hash
+from anamorph.provenance import file_hash, usable_cores
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""
@@ -198,7 +197,7 @@ def _outcomes(jobs: list[ScanJob], workers: int) -> Iterator[tuple[ScanJob, dict
         for job in jobs:
             yield job, _attempt(job)
         return
-    threads = max((os.cpu_count() or 1) // workers, 1)
+    threads = max(usable_cores() // workers, 1)
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (threads,))
     try:
         futures: dict[Future[dict[str, Any] | str], ScanJob] = {pool.submit(_attempt, job): job for job in jobs}
