@@ -44,7 +44,7 @@ def surface_elements(labels: np.ndarray) -> dict[int, SurfaceElements]:
     order = np.argsort(names, kind="stable")
     names, cells, areas = names[order], cells[order], areas_by_code()[codes[order]]
     present, starts = np.unique(names, return_index=True)
-    ends = [*starts[1:], count]
+    ends = np.append(starts, count)[1:]
     return {
         int(name): SurfaceElements(cells[start:end], areas[start:end])
         for name, start, end in zip(present, starts, ends, strict=True)
