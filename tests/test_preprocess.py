@@ -246,7 +246,13 @@ def test_windows_are_for_ct_and_normalisation_for_the_rest():
     values = np.random.default_rng(5).integers(-1000, 1000, grid.shape)
     ct, mr = Image(values, grid), Image(values - values.min(), grid)
     settings = PreprocessSettings(windows=((0, 100),), normalise="zscore")
-    for image, modality, windowed in ((ct, "", True), (mr, "", False), (mr, "CBCT", True), (ct, "MR", False)):
+    for image, modality, windowed in (
+        (ct, "", True),
+        (mr, "", False),
+        (mr, "CBCT", True),
+        (ct, "MRI", False),
+        (ct, "image", True),
+    ):
         steps = intensity_steps(image, None, settings, is_ct(image, modality))
         assert ("windows" in steps) == windowed
     assert "offset" in intensity_steps(ct, None, PreprocessSettings(normalise="zscore"), True)

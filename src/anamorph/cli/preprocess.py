@@ -99,10 +99,10 @@ def preprocess(
             f"interrupted; finished scans are kept in {out}.partial, the same command goes on from there"
         ) from None
     if not quiet:
-        _show(result)
+        _show(result, bool(window))
 
 
-def _show(result: Preprocessed) -> None:
+def _show(result: Preprocessed, windows: bool) -> None:
     table = make_table("scan", ">voxels", ">spacing", "aligned", ">points outside", title=str(result.dataset.path))
     for key, record in result.records.items():
         grid, outside = record["preprocessed"], record["points_outside"]
@@ -117,6 +117,8 @@ def _show(result: Preprocessed) -> None:
         say(f"{result.reused} scans were finished by an earlier run")
     for key, reason in result.failed.items():
         say(f"left out: {key}: {reason}")
+    if windows and not any("windows" in record["intensity"] for record in result.records.values()):
+        say("warning: no scan is a CT, so no window was applied; name the modality CT in the manifest if it is")
     if len(result.shapes) > 1:
         say(f"warning: {len(result.shapes)} different shapes; Learn2Reg fields need one: add --shape or --align")
 

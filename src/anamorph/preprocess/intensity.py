@@ -13,11 +13,14 @@ from anamorph.image.background import looks_like_ct
 from anamorph.preprocess.settings import PreprocessSettings
 
 PERCENTILES = (1.0, 99.0)
+_NOT_CT = re.compile(r"\b(MR\w*|T[12]\w*|FLAIR|PET|US|ultrasound)\b", re.IGNORECASE)
 
 
 def is_ct(image: Image, modality: str) -> bool:
-    """Whether a scan holds Hounsfield units: as the data set names its modality, else by its values."""
-    return bool(re.search("CT", modality, re.IGNORECASE)) if modality else looks_like_ct(image)
+    """Whether a scan holds Hounsfield units: as the data set names its modality, if the name tells, else by values."""
+    if "CT" in modality.upper():
+        return True
+    return not _NOT_CT.search(modality) and looks_like_ct(image)
 
 
 def intensity_steps(image: Image, mask: Mask | None, settings: PreprocessSettings, ct: bool) -> dict[str, Any]:
