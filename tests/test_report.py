@@ -5,7 +5,6 @@ import dataclasses
 import io
 import itertools
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -25,44 +24,9 @@ from anamorph.report.views import columns, orthogonal_views
 from anamorph.report.window import LUNG_HU, SOFT_TISSUE_HU, ct_window, robust_window, to_grey
 from anamorph.report.write import render
 from anamorph.transforms import Affine, Displacement
+from html_page import Page
 
 EVIL = "scan\"><script>alert(1)</script>'&.nii.gz"
-VOID = {"meta", "img", "input", "br", "link", "path"}
-
-
-class Page(HTMLParser):
-    """Collects elements, and insists that they nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text += data
-
-    @property
-    def pictures(self) -> list[str]:
-        return [value or "" for name, value in self.attributes if name == "src"]
 
 
 def blob(grid: Grid, centre, radius: float) -> np.ndarray:
