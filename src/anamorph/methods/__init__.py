@@ -4,7 +4,7 @@ from importlib import import_module
 
 from anamorph.errors import UserError
 
-METHODS = {"convex": "anamorph.methods.convex:Convex"}
+METHODS = {"convex": "anamorph.methods.convex:Convex", "deeds": "anamorph.methods.deeds:Deeds"}
 DEFAULT_METHOD = "convex"
 
 

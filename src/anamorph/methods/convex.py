@@ -9,9 +9,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -31,6 +28,7 @@ from anamorph.methods.device import resolve_device
 from anamorph.methods.initialise import InitModel
 from anamorph.methods.linear_start import INTENSITY_WEIGHT, comparable_after, linear_start
 from anamorph.methods.pyramid import Level, Pyramid
+from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.transforms import Composite, Displacement, Transform, invert
@@ -122,7 +120,7 @@ class Convex(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Result:
-        return _Run(self.config, resolve_device(device), progress or (lambda stage, fraction: None)).register(
+        return _Run(self.config, resolve_device(device), progress).register(
             fixed, moving, fixed_mask, moving_mask, init
         )
 
@@ -161,42 +159,33 @@ def _search_levels(config: ConvexConfig, pyramid: Pyramid) -> list[tuple[Level, 
 class _Run:
     """One registration: its settings, where it computes, and what it has measured so far."""
 
-    def __init__(self, config: ConvexConfig, device: Literal["cpu", "cuda"], progress: Progress) -> None:
+    def __init__(self, config: ConvexConfig, device: Literal["cpu", "cuda"], progress: Progress | None) -> None:
         self.config = config
         self.device = device
-        self.progress = progress
-        self.timings: dict[str, float] = {}
+        self.stages = Stages(progress)
         self.trace: dict[str, list[float]] = {}
         self.provenance: dict[str, Any] = {}
-
-    @contextmanager
-    def stage(self, name: str, fraction: float) -> Iterator[None]:
-        """Announce a stage and add its time."""
-        self.progress(name, fraction)
-        start = time.perf_counter()
-        yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
     def register(
         self, fixed: Image, moving: Image, fixed_mask: Mask | None, moving_mask: Mask | None, init: Transform | None
     ) -> Result:
-        with self.stage("initialise", 0.0):
+        with self.stages.stage("initialise", 0.0):
             fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
             start, kind = self._start(fixed_scan, moving_scan, init)
-        with self.stage("describe", 0.2):
+        with self.stages.stage("describe", 0.2):
             pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
             pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
-        with self.stage("search", 0.35):
+        with self.stages.stage("search", 0.35):
             forward, grid = self._search(pair, pyramid)
-        with self.stage("refine", 0.6):
+        with self.stages.stage("refine", 0.6):
             deformation = self._refine(pair, pyramid, forward, grid)
-        with self.stage("finish", 0.98):
+        with self.stages.stage("finish", 0.98):
             # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
             opposite = invert(deformation, pyramid.base).transform
             fixed_to_moving = Composite.of(deformation, start)
             moving_to_fixed = Composite.of(start.inverse(), opposite)
         self.provenance["intensities"] = kind
-        return Result(fixed_to_moving, moving_to_fixed, self.timings, self.trace, provenance=self.provenance)
+        return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, provenance=self.provenance)
 
     def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind]:
         """The transform that brings the moving scan to the fixed frame, and how intensities compare after it."""
@@ -268,7 +257,7 @@ class _Run:
         return Displacement(_to_numpy(exponential(velocity)), current)
 
     def _tell_refined(self, before: float, share: float, fraction: float) -> None:
-        self.progress("refine", 0.6 + 0.38 * (before + share * fraction))
+        self.stages.progress("refine", 0.6 + 0.38 * (before + share * fraction))
 
     def _moved(self, field: Array, source: Grid, target: Grid) -> Array:
         """A field brought to another grid of the same frame."""

@@ -49,6 +49,21 @@ class Level:
         return tuple(int(s < THICK * self.grid.finest_mm) for s in spacing)  # type: ignore[return-value]
 
 
+def spacing_for(grid: Grid, voxels: float) -> float:
+    """The equal spacing in mm at which the field of view of a grid has about so many voxels."""
+    several = np.array(grid.shape) > 1
+    extent = np.array(grid.shape) * grid.spacing_mm
+    return float((np.prod(extent[several]) / voxels) ** (1 / max(several.sum(), 1)))
+
+
+def working_grid(fixed: Grid, spacing_mm: float, most_voxels: float) -> Grid:
+    """Where scans are described: the fixed grid, or a coarser one if that is asked for or it has too many voxels."""
+    finest = max(spacing_mm, spacing_for(fixed, most_voxels))
+    spacing = fixed.spacing_mm
+    # Axes already coarser than wanted keep their voxels: interpolated slices hold nothing new.
+    return fixed if (spacing >= 0.8 * finest).all() else fixed.resampled(np.maximum(spacing, finest))
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """Where images are described (``working``) and the finest grid of descriptors (``base``, cells of ``pool``)."""
@@ -60,14 +75,8 @@ class Pyramid:
     @classmethod
     def plan(cls, fixed: Grid, working_spacing_mm: float, descriptor_spacing_mm: float) -> Pyramid:
         """Choose the grids for a fixed image; 0 mm leaves a spacing to the size of the image."""
-        spacing = fixed.spacing_mm
-        extent = np.array(fixed.shape) * spacing
-        axes = max(sum(n > 1 for n in fixed.shape), 1)
-        volume = float(np.prod(np.where(np.array(fixed.shape) > 1, extent, 1.0)))
-        finest = max(working_spacing_mm, (volume / WORKING_VOXELS) ** (1 / axes))
-        # Axes already coarser than wanted keep their voxels: interpolated slices hold nothing new.
-        working = fixed if (spacing >= 0.8 * finest).all() else fixed.resampled(np.maximum(spacing, finest))
-        wanted = descriptor_spacing_mm or (volume / DESCRIPTOR_VOXELS) ** (1 / axes)
+        working = working_grid(fixed, working_spacing_mm, WORKING_VOXELS)
+        wanted = descriptor_spacing_mm or spacing_for(fixed, DESCRIPTOR_VOXELS)
         pool = tuple(
             int(p) if n > 1 else 1
             for p, n in zip(np.maximum(np.rint(wanted / working.spacing_mm), 1), working.shape, strict=True)
