@@ -89,6 +89,13 @@ class PairTruth:
         assert self.fixed_labels is not None
         return learn2reg.surface_elements(self.fixed_labels.data[0])
 
+    @cached_property
+    def labels_in_both(self) -> set[int]:
+        """Labels that occur in the fixed and in the moving map."""
+        if self.fixed_labels is None or self.moving_labels is None:
+            return set()
+        return set(voxel_counts(self.fixed_labels.data)) & set(voxel_counts(self.moving_labels.data))
+
 
 def _labels_of(path: Path | None, key: str, grid: Grid, maps: LabelMaps) -> Labels:
     if path is None:
@@ -119,7 +126,11 @@ def measure(
     """
     with parallel_kernels:
         jacobian = Displacement(disp_vox, truth.fixed_grid).jacobian_determinant()
-    compatible = _compatible(truth, disp_vox, jacobian, config)
+    deformation = jacobian_summary(jacobian)
+    sdlogj = deformation["sdlogj_learn2reg"] if truth.mask is None else learn2reg.sdlogj(jacobian, truth.mask)
+    compatible = _compatible(truth, disp_vox, sdlogj, config)
+    if any(wanted.metric == "sdlogj" for wanted in config.measures):
+        compatible["num_foldings"] = scalar(learn2reg.foldings_counted(jacobian))
     positions = disp_vox + identity_positions(truth.fixed_grid.shape)
     tre = _tre_mm(truth, disp_vox)
     overlap, distance, lost = _labels_agreement(truth, positions, config)
@@ -127,7 +138,7 @@ def measure(
     metrics = PairMetrics(
         before=before or after,
         after=after,
-        jacobian=jacobian_summary(jacobian),
+        jacobian=deformation,
         inverse_consistency_mm={},  # a submission has one direction
         outside_percent=_outside_percent(positions, truth.moving_grid),
         labels_lost=lost,
@@ -137,33 +148,28 @@ def measure(
         correct["dice"] = Score(mean=nan_mean([*overlap.values()]), detailed=overlap)
         correct["hd95_mm"] = Score(mean=nan_mean([*distance.values()]), detailed=distance)
     correct |= {f"tre_mm_{dest}": Score(mean=nan_mean(values), detailed=values) for dest, values in tre.items()}
-    correct["sdlogj"] = scalar(metrics.jacobian["sdlogj"])
-    correct["folding_percent"] = scalar(metrics.jacobian["folding_percent"])
+    for name in ("sdlogj", "folding_percent", "extreme_volume_percent"):
+        correct[name] = scalar(deformation[name])
     correct["non_diffeomorphic_volume_percent"] = scalar(non_diffeomorphic_volume_percent(disp_vox))
-    correct["extreme_volume_percent"] = scalar(metrics.jacobian["extreme_volume_percent"])
     correct["outside_percent"] = scalar(metrics.outside_percent)
     return Scores(compatible, correct), metrics
 
 
-def _compatible(
-    truth: PairTruth, disp_vox: np.ndarray, jacobian: np.ndarray, config: EvaluationConfig
-) -> dict[str, Score]:
+def _compatible(truth: PairTruth, disp_vox: np.ndarray, sdlogj: float, config: EvaluationConfig) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     warped = None
     if truth.fixed_labels is not None and truth.moving_labels is not None:
         fixed, moving = truth.fixed_labels.data[0], truth.moving_labels.data[0]
         warped = learn2reg.warp_labels(moving, disp_vox)
-        in_moving = voxel_counts(moving)
     for wanted in config.measures:
         if wanted.metric == "sdlogj":
-            scores[wanted.name] = scalar(learn2reg.sdlogj(jacobian, truth.mask))
-            scores["num_foldings"] = scalar(learn2reg.foldings_counted(jacobian))
+            scores[wanted.name] = scalar(sdlogj)
         elif wanted.metric == "dice" and warped is not None:
             values = learn2reg.dice(fixed, moving, warped, wanted.labels)
             scores[wanted.name] = Score(mean=nan_mean(values), detailed=values)
         elif wanted.metric == "hd95" and warped is not None:
             surface = learn2reg.surface_elements(warped)
-            values = learn2reg.hd95_vox(truth.fixed_surface, surface, in_moving, wanted.labels)
+            values = learn2reg.hd95_vox(truth.fixed_surface, surface, truth.labels_in_both, wanted.labels)
             scores[wanted.name] = Score(mean=nan_mean(values), detailed=values)
         elif wanted.metric == "tre":
             fixed_points, moving_points = truth.points[wanted.dest]
@@ -191,7 +197,7 @@ def _labels_agreement(
     with parallel_kernels:
         warped = Labels(sample_labels(truth.moving_labels.data[0], positions), truth.fixed_grid)
     fixed = Labels(truth.fixed_labels.data, truth.fixed_grid)
-    shared = set(config.labels) & set(voxel_counts(fixed.data)) & set(voxel_counts(truth.moving_labels.data))
+    shared = truth.labels_in_both & set(config.labels)
     lost = tuple(sorted(shared - set(voxel_counts(warped.data))))
     return dice(fixed, warped, shared), hd95_mm(fixed, warped, shared), lost
 

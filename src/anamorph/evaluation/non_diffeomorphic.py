@@ -29,4 +29,6 @@ def non_diffeomorphic_volume_percent(disp_vox: np.ndarray) -> float:
     from anamorph.evaluation import _tetrahedra_numba
 
     cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
-    return float(100 * _tetrahedra_numba.folded_volume(disp_vox, TETRAHEDRA) / (12 * cells)) if cells else 0.0
+    if cells == 0 or not disp_vox.any():
+        return 0.0
+    return float(100 * _tetrahedra_numba.folded_volume(disp_vox, TETRAHEDRA) / (12 * cells))
