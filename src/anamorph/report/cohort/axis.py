@@ -45,7 +45,7 @@ def axis_for(boxes: Iterable[Box], outliers: Iterable[float]) -> Axis:
     reach = (high - low) or abs(high) or 1.0
     near = [value for value in outliers if low - reach <= value <= high + reach]
     low, high = min([low, *near]), max([high, *near])
-    if low > 0 and low < 0.6 * high:
+    if 0 < low < 0.6 * high or 0 < low == high:
         low = 0.0
     step = _round_step((high - low) or reach)
     low = step * math.floor(low / step + 1e-9)
