@@ -13,12 +13,14 @@ from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_csv import TABLE, by_label, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
 from anamorph.evaluation.learn2reg.config import Measure
+from anamorph.evaluation.predictions import parallel_kernels
 from anamorph.evaluation.scores import CORRECT, Direction, Scores
 from anamorph.image.read import read_image
 from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
 from anamorph.transforms import Transform
 
 IDENTITY = "identity"
+SCANS_KEPT = 16
 _TITLES = {
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
@@ -45,15 +47,17 @@ class Thumbnails:
     paths: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._read = lru_cache(8)(read_image)
+        self._read = lru_cache(SCANS_KEPT)(read_image)
 
     def __call__(self, pair: Pair, fixed_to_moving: Transform) -> None:
         """Draw one pair; a scan that cannot be shown has no picture."""
         try:
-            picture = thumbnail(self._read(pair.fixed.image), self._read(pair.moving.image), fixed_to_moving)
+            fixed, moving = self._read(pair.fixed.image), self._read(pair.moving.image)
         except UserError:
             return
-        path = self.folder / f"{len(self.paths)}.jpg"
+        with parallel_kernels:
+            picture = thumbnail(fixed, moving, fixed_to_moving)
+        path = self.folder / f"{pair.disp_names['long']}.jpg"
         write_thumbnail(path, picture)
         self.paths[pair.key] = path
 

@@ -126,12 +126,12 @@ def measure(
     """
     with parallel_kernels:
         jacobian = Displacement(disp_vox, truth.fixed_grid).jacobian_determinant()
+        positions = disp_vox + identity_positions(truth.fixed_grid.shape)
     deformation = jacobian_summary(jacobian)
     sdlogj = deformation["sdlogj_learn2reg"] if truth.mask is None else learn2reg.sdlogj(jacobian, truth.mask)
     compatible = _compatible(truth, disp_vox, sdlogj, config)
     if any(wanted.metric == "sdlogj" for wanted in config.measures):
         compatible["num_foldings"] = scalar(learn2reg.foldings_counted(jacobian))
-    positions = disp_vox + identity_positions(truth.fixed_grid.shape)
     tre = _tre_mm(truth, disp_vox)
     overlap, distance, lost = _labels_agreement(truth, positions, config)
     after = Agreement(dice=overlap, hd95_mm=distance, tre_mm=tuple(next(iter(tre.values()), ())))

@@ -21,7 +21,6 @@ from anamorph.evaluation.predictions import (
     identity_field,
     in_world,
     opened,
-    parallel_kernels,
     read_field,
 )
 from anamorph.evaluation.scores import CORRECT, Score, Scores, aggregate_correct
@@ -146,7 +145,7 @@ def evaluate_dataset(
         config: Learn2Reg's evaluation configuration: pairs and measures.
         method: what to call the predictions; the name of the folder by default.
         progress: called as ``progress(stage, fraction)``.
-        on_field: called with each pair and its map of the world, from several threads, but never from two at a time.
+        on_field: called with each pair and its map of the world, from several threads.
 
     Returns:
         The result; a pair whose field or data are missing or damaged has an error instead of numbers.
@@ -217,9 +216,7 @@ class _PairEvaluator:
             disp_vox = read_field(path, truth.fixed_grid, truth.moving_grid)
             scores, metrics = measure(truth, disp_vox, self.config, before=unregistered.after)
             if self.on_field is not None:
-                world = in_world(disp_vox, truth.fixed_grid, truth.moving_grid)
-                with parallel_kernels:
-                    self.on_field(pair, world)
+                self.on_field(pair, in_world(disp_vox, truth.fixed_grid, truth.moving_grid))
         except UserError as error:
             return replace(result, error=str(error))
         judged = verdict(metrics)
