@@ -9,6 +9,7 @@ from pathlib import Path
 
 from anamorph.data import Pair
 from anamorph.errors import UserError
+from anamorph.evaluation.case import PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_csv import TABLE, by_label, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
@@ -49,14 +50,20 @@ class Thumbnails:
     def __post_init__(self) -> None:
         self._read = lru_cache(SCANS_KEPT)(read_image)
 
-    def __call__(self, pair: Pair, fixed_to_moving: Transform) -> None:
+    def __call__(self, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
         """Draw one pair; a scan that cannot be shown has no picture."""
         try:
             fixed, moving = self._read(pair.fixed.image), self._read(pair.moving.image)
         except UserError:
             return
         with parallel_kernels:
-            picture = thumbnail(fixed, moving, fixed_to_moving)
+            picture = thumbnail(
+                fixed,
+                moving,
+                fixed_to_moving,
+                fixed_labels=truth.fixed_labels,
+                moving_labels=truth.moving_labels,
+            )
         path = self.folder / f"{pair.disp_names['long']}.jpg"
         write_thumbnail(path, picture)
         self.paths[pair.key] = path

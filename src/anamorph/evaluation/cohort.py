@@ -30,7 +30,7 @@ from anamorph.transforms import Transform
 if TYPE_CHECKING:
     from anamorph.methods.base import Progress
 
-OnField = Callable[[Pair, Transform], None]
+OnField = Callable[[Pair, Transform, PairTruth], None]
 REPORT = "report.html"
 MAX_WORKERS = 4
 """Pairs evaluated side by side: each needs about seven times the memory of its field."""
@@ -145,7 +145,7 @@ def evaluate_dataset(
         config: Learn2Reg's evaluation configuration: pairs and measures.
         method: what to call the predictions; the name of the folder by default.
         progress: called as ``progress(stage, fraction)``.
-        on_field: called with each pair and its map of the world, from several threads.
+        on_field: called with each pair, its map of the world and what is known about it, from several threads.
 
     Returns:
         The result; a pair whose field or data are missing or damaged has an error instead of numbers.
@@ -216,7 +216,7 @@ class _PairEvaluator:
             disp_vox = read_field(path, truth.fixed_grid, truth.moving_grid)
             scores, metrics = measure(truth, disp_vox, self.config, before=unregistered.after)
             if self.on_field is not None:
-                self.on_field(pair, in_world(disp_vox, truth.fixed_grid, truth.moving_grid))
+                self.on_field(pair, in_world(disp_vox, truth.fixed_grid, truth.moving_grid), truth)
         except UserError as error:
             return replace(result, error=str(error))
         judged = verdict(metrics)
