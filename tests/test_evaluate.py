@@ -101,6 +101,17 @@ def test_an_archive_with_a_folder_per_task(dataset, tmp_path):
     assert found.method == "sent"
 
 
+def test_a_damaged_archive(dataset, tmp_path):
+    path = tmp_path / "sent.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("disp_0001_0002.npz", np.random.default_rng(0).bytes(20000))
+    content = bytearray(path.read_bytes())
+    content[1000:1200] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged archive"):
+        evaluate_dataset(dataset, path)
+
+
 def test_compatible_numbers_are_those_of_the_evaluator(dataset, tmp_path):
     pairs = dataset.pairs("val")
     fields = [write_random(dataset, tmp_path / "p", pair, seed) for seed, pair in enumerate(pairs)]

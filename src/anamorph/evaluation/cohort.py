@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OnField = Callable[[Pair, Transform, PairTruth], None]
 REPORT = "report.html"
 MAX_WORKERS = 4
-"""Pairs evaluated side by side: each needs about seven times the memory of its field."""
+"""Pairs evaluated side by side: each needs about five times the memory of its field."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def opened(source: Path) -> Iterator[Path]:
             try:
                 with zipfile.ZipFile(source) as archive:
                     archive.extractall(folder)
-            except (zipfile.BadZipFile, EOFError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
                 raise UserError(f"{source}: damaged archive ({error}); pack it again") from error
             yield Path(folder)
     else:
