@@ -10,33 +10,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
-from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
+from anamorph.geometry.pooling import Cell
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
-from anamorph.methods.convex_presets import PRESETS
+from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
-from anamorph.methods.initialise import InitModel
-from anamorph.methods.linear_start import INTENSITY_WEIGHT, comparable_after, linear_start
+from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Level, Pyramid
+from anamorph.methods.refinement import RefinementConfig, both_directions, check_scales, refine
 from anamorph.methods.stages import Stages
-from anamorph.methods.working_frame import Scan, body_weight
-from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
-from anamorph.transforms import Composite, Displacement, Transform, invert
+from anamorph.methods.working_frame import Scan, Side
+from anamorph.transforms import Transform
 from anamorph.transforms.fields import (
     compose,
-    exponential,
     inverse_consistent,
-    logarithm,
     upsample,
     warp_descriptor,
 )
@@ -49,54 +45,30 @@ AUTOMATIC_REACH = (2, 3, 5)
 
 
 @dataclass(frozen=True)
-class ConvexConfig:
+class ConvexConfig(RefinementConfig):
     """Settings of ``convex``. Distances are in mm, so they hold for any voxel size."""
 
-    init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
-    intensity_weight: float = setting(
-        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
-    )
-    mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
-    mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
-    working_spacing_mm: float = setting(0.0, "spacing at which descriptors are computed; 0: the fixed scan's own", "mm")
-    descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
     search_scales: tuple[int, ...] = setting((4, 2, 1), "levels of the discrete search, in descriptor spacings")
     search_cells: tuple[int, ...] = setting((2, 2, 2), "cell size per level", "descriptor voxels of the level")
     search_radius_mm: tuple[float, ...] = setting(
         (0.0, 0.0, 0.0), "reach per level; 0: 5, 3 and 2 voxels of the coarsest, middle and finest level", "mm"
     )
-    refine_scales: tuple[int, ...] = setting((2, 1), "levels of the refinement, in descriptor spacings")
-    refine_iterations: tuple[int, ...] = setting((20, 20), "iterations per level; 0 leaves the discrete result")
-    control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
-    diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
-    rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
-    air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
     max_memory_mb: int = setting(
         1500, "bound on the memory of a run; cost volumes are computed in chunks below it", "MB"
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         levels = {len(self.search_scales), len(self.search_cells), len(self.search_radius_mm)}
         if len(levels) != 1:
             raise ValueError("search_scales, search_cells and search_radius_mm need one value per level each")
-        if len(self.refine_scales) != len(self.refine_iterations):
-            raise ValueError("refine_scales and refine_iterations need one value per level each")
-        if not self.search_scales or not self.refine_scales:
-            raise ValueError("search and refinement need at least one level; 0 iterations switch the refinement off")
-        for scales in (self.search_scales, self.refine_scales):
-            if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
-                raise ValueError("scales must be powers of two, coarsest first")
-        if (
-            min(self.search_cells, default=1) < 1
-            or self.control_cell < 1
-            or self.mind_radius < 0
-            or self.mind_dilation < 1
-        ):
-            raise ValueError("cell sizes and mind_dilation must be at least 1, mind_radius at least 0")
-        if not 0 <= self.air_weight <= 1:
-            raise ValueError("air_weight must be between 0 and 1")
-        if min(self.intensity_weight, self.diffusion, *self.search_radius_mm, *self.refine_iterations) < 0:
-            raise ValueError("weights, radii and iterations must not be negative")
+        if not self.search_scales:
+            raise ValueError("the search needs at least one level")
+        check_scales(self.search_scales)
+        if min(self.search_cells) < 1:
+            raise ValueError("search_cells must be at least 1")
+        if min(self.search_radius_mm) < 0:
+            raise ValueError("search_radius_mm must not be negative")
 
 
 class Convex(Method):
@@ -105,7 +77,9 @@ class Convex(Method):
     name = "convex"
     summary = "discrete search by coupled convex optimisation, then symmetric refinement; no training (default)"
     Config = ConvexConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(
+        {"small-mr": {"search_scales": (2, 1), "search_cells": (2, 2), "search_radius_mm": (0.0, 0.0)}}
+    )
     config: ConvexConfig
 
     def __call__(
@@ -178,12 +152,10 @@ class _Run:
         with self.stages.stage("search", 0.35):
             forward, grid = self._search(pair, pyramid)
         with self.stages.stage("refine", 0.6):
-            deformation = self._refine(pair, pyramid, forward, grid)
+            deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)
+            self.trace |= trace
         with self.stages.stage("finish", 0.98):
-            # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
-            opposite = invert(deformation, pyramid.base).transform
-            fixed_to_moving = Composite.of(deformation, start)
-            moving_to_fixed = Composite.of(start.inverse(), opposite)
+            fixed_to_moving, moving_to_fixed = both_directions(deformation, start, pyramid.base)
         self.provenance["intensities"] = kind
         return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, provenance=self.provenance)
 
@@ -197,18 +169,14 @@ class _Run:
         self.provenance["start"] = found.steps
         return found.transform, kind
 
-    def _describe(self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid) -> _Pair:
-        settings = DescriptorSettings(self.config.mind_radius, self.config.mind_dilation, self.config.intensity_weight)
-        sides = []
-        for scan, transform in ((fixed, None), (moving, start)):
-            read = scan.onto(pyramid.working, transform)
-            weight = body_weight(read, kind == "ct", 10.0, self.config.air_weight)
-            inside = pool_volume(read.weight[None], pyramid.pool)[0]
-            descriptor = describe(read.channels, settings, kind, pyramid.pool)
-            sides.append((_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]))
-        return _Pair(*(self._to_device(a) for side in sides for a in side))
+    def _describe(
+        self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid
+    ) -> DescribedPair:
+        scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
+        here, there = (Side.of(scan, kind == "ct", self.config.air_weight) for scan in scans)
+        return DescribedPair.of(here, there, self.config.descriptor(), kind, pyramid, self.device)
 
-    def _search(self, pair: _Pair, pyramid: Pyramid) -> tuple[Array, Grid]:
+    def _search(self, pair: DescribedPair, pyramid: Pyramid) -> tuple[Array, Grid]:
         forward: Array = None
         backward: Array = None
         levels = _search_levels(self.config, pyramid)
@@ -232,71 +200,5 @@ class _Run:
             previous = level
         return forward, previous.grid
 
-    def _refine(self, pair: _Pair, pyramid: Pyramid, forward: Array, grid: Grid) -> Displacement:
-        velocity: Array = None
-        current = grid
-        done, planned = 0, max(sum(self.config.refine_iterations), 1)
-        for scale, iterations in zip(self.config.refine_scales, self.config.refine_iterations, strict=True):
-            level = pyramid.level(scale)
-            control = level.cells(self.config.control_cell)
-            control_grid = level.grid.pooled(control)
-            if velocity is None:
-                velocity = logarithm(self._moved(forward, current, control_grid), level.neighbours)
-            else:
-                velocity = self._moved(velocity, current, control_grid)
-            current = control_grid
-            at = pair.pooled(level.cell)
-            velocity, trace = optimise_velocity(
-                at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
-                level.neighbours,
-                VelocitySettings(iterations, self.config.rate, self.config.diffusion, 1),
-                partial(self._tell_refined, done / planned, iterations / planned),
-            )  # fmt: skip
-            done += iterations
-            self.trace[f"refine at {level.grid.finest_mm:.3g} mm"] = trace
-        return Displacement(_to_numpy(exponential(velocity)), current)
-
-    def _tell_refined(self, before: float, share: float, fraction: float) -> None:
-        self.stages.progress("refine", 0.6 + 0.38 * (before + share * fraction))
-
-    def _moved(self, field: Array, source: Grid, target: Grid) -> Array:
-        """A field brought to another grid of the same frame."""
-        if source == target:
-            return field
-        return self._to_device(Displacement(_to_numpy(field), source).displacement_on(target).disp_vox)
-
-    def _to_device(self, array: np.ndarray) -> Array:
-        if self.device == "cpu":
-            return np.ascontiguousarray(array, np.float32)
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Both descriptors and weights on one grid."""
-
-    fixed: Array
-    fixed_weight: Array
-    moving: Array
-    moving_weight: Array
-
-    def pooled(self, cell: Cell) -> _Pair:
-        if max(cell) == 1:
-            return self
-        weights = (pool_volume(w[None], cell)[0] for w in (self.fixed_weight, self.moving_weight))
-        fixed_weight, moving_weight = weights
-        return _Pair(pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight)
-
-
-def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The descriptor faded to its mean where the scan has no data, which matches nothing well and pulls nothing."""
-    if (inside >= 1).all() or not (inside > 0.5).any():
-        return descriptor
-    mean = descriptor[inside > 0.5].mean(axis=0)
-    return (descriptor - mean) * inside[..., None] + mean
-
-
-def _to_numpy(array: Array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+    def _tell_refined(self, fraction: float) -> None:
+        self.stages.progress("refine", 0.6 + 0.38 * fraction)

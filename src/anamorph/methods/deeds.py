@@ -10,6 +10,7 @@ Heinrich et al., TMI 2013 (tree) and MICCAI 2013 (descriptor); the published pro
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,16 +26,22 @@ from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame, centred_frame
 from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.deeds_presets import PRESETS
 from anamorph.methods.deeds_published import published_frame
-from anamorph.methods.device import resolve_device
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.device import resolve_device, to_device, to_numpy
+from anamorph.methods.presets import with_own
+from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
-from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Composite, Displacement, Transform, invert
-from anamorph.transforms.fields import exponential, inverse_consistent, logarithm
+from anamorph.methods.working_frame import Scan, Side
+from anamorph.transforms import Composite, Transform
+from anamorph.transforms.fields import inverse_consistent
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
+
+
+SEARCHED = 0.75
+"""Share of a run that is done after the search."""
 
 
 class Deeds(Method):
@@ -43,7 +50,7 @@ class Deeds(Method):
     name = "deeds"
     summary = "dense displacement search on a minimum spanning tree, coarse to fine; no training"
     Config = DeedsConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({})
     config: DeedsConfig
 
     def __call__(
@@ -62,22 +69,25 @@ class Deeds(Method):
         with stages.stage("initialise", 0.0):
             prepare = published_frame if self.config.compatible else centred_frame
             frame = prepare(self.config, fixed, moving, fixed_mask, moving_mask, init)
-        search = _Search(self.config, frame, resolve_device(device), stages)
-        fields = search.run()
-        with stages.stage("finish", 0.95):
-            finish = _as_found if self.config.compatible else _without_folds
-            fixed_to_moving, moving_to_fixed = finish(frame, *fields)
-        trace = {"initialise": frame.trace, "differing bits": search.trace}
-        return Result(
-            fixed_to_moving,
-            moving_to_fixed,
-            stages.seconds,
-            trace,
-            provenance={"start": frame.steps} if frame.steps else {},
-        )
+        where = resolve_device(device)
+        search = _Search(self.config, frame, where, stages)
+        forward, backward, control = search.run()
+        trace = {"initialise": frame.costs, "differing bits": search.trace}
+        if self.config.compatible:
+            fixed_to_moving, moving_to_fixed = _as_found(frame, forward, backward, control)
+        else:
+            with stages.stage("refine", SEARCHED):
+                start = to_device(frame.displacement(forward, control).disp_vox, where)
+                pyramid = self.config.pyramid(fixed.grid)
+                pair = DescribedPair.of(frame.fixed, frame.moving, self.config.descriptor(), frame.kind, pyramid, where)
+                deformation, objectives = refine(pair, pyramid, self.config, start, control, partial(_tell, stages))
+            with stages.stage("finish", 0.98):
+                fixed_to_moving, moving_to_fixed = both_directions(deformation, frame.start, pyramid.base)
+            trace |= objectives
+        return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, provenance={"start": frame.steps})
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        working = self.config.working_grid(fixed)
+        working = self.config.pyramid(fixed).working
         voxels = int(np.prod(working.shape))
         costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in self.config.levels(working))
         # Both scans and one warped, their weights, three codes, the positions of a warp; the costs of one direction.
@@ -100,19 +110,19 @@ class _Search:
         frame = self.frame
         control = frame.levels[0].control
         forward = backward = np.zeros((3, *control.shape), np.float32)
-        moving, fixed = frame.moving_there, frame.fixed
+        moving, fixed = frame.moving.scan, frame.fixed.scan
         for number, level in enumerate(frame.levels):
-            done = 0.2 + 0.75 * number / len(frame.levels)
+            done = 0.1 + (SEARCHED - 0.1) * number / len(frame.levels)
             if number > 0:
                 with self.stages.stage("warp", done):
                     forward, backward = (frame.on_level(u, control, level) for u in (forward, backward))
-                    moving = frame.moving.onto(frame.grid, frame.forward(forward, level.control))
-                    fixed = frame.fixed.onto(frame.grid, frame.displacement(backward, level.control))
+                    moving = frame.original.onto(frame.grid, frame.forward(forward, level.control))
+                    fixed = frame.fixed.scan.onto(frame.grid, frame.displacement(backward, level.control))
             control = level.control
-            codes = self._describe("fixed", frame.fixed, level, done)
+            codes = self._describe("fixed", frame.fixed.scan, level, done)
             onward = self._one_way(level, frame.fixed, codes, moving, forward, done)
-            codes = self._describe("moving", frame.moving_there, level, done)
-            back = self._one_way(level, frame.moving_there, codes, fixed, backward, done)
+            codes = self._describe("moving", frame.moving.scan, level, done)
+            back = self._one_way(level, frame.moving, codes, fixed, backward, done)
             with self.stages.stage("symmetry", done):
                 cell = np.array(level.cell, np.float32)[:, None, None, None]
                 forward, backward = (u * cell for u in inverse_consistent(onward / cell, back / cell))
@@ -127,7 +137,7 @@ class _Search:
         return self.unwarped[name][1]
 
     def _codes(self, scan: Scan, level: DeedsLevel) -> Array:
-        codes = [quantised_mind_ssc(self._to_device(channel), level.mind_step) for channel in scan.channels]
+        codes = [quantised_mind_ssc(to_device(channel, self.device), level.mind_step) for channel in scan.channels]
         if self.device == "cpu":
             return np.stack(codes)
         import torch
@@ -135,7 +145,7 @@ class _Search:
         return torch.stack(codes)
 
     def _one_way(
-        self, level: DeedsLevel, scan: Scan, codes: Array, other: Scan, start: np.ndarray, done: float
+        self, level: DeedsLevel, side: Side, codes: Array, other: Scan, start: np.ndarray, done: float
     ) -> np.ndarray:
         """Search the displacements that bring the other scan, warped by ``start``, to a scan; added to ``start``."""
         with self.stages.stage("describe", done):
@@ -143,7 +153,7 @@ class _Search:
         with self.stages.stage("costs", done):
             costs = hamming_costs(
                 codes,
-                self._to_device(scan.weight),
+                to_device(side.weight, self.device),
                 there,
                 level.cells,
                 level.cell,
@@ -154,20 +164,13 @@ class _Search:
             self.trace.append(float(costs[:, costs.shape[1] // 2].mean()))
             costs *= level.spacing / (2 * self.config.alpha * level.quantisation)
         with self.stages.stage("tree", done):
-            tree = spanning_tree(scan.channels, level.cell, level.cells)
+            tree = spanning_tree(side.scan.channels, level.cell, level.cells)
         with self.stages.stage("inference", done):
             length = level.unit_vox.astype(np.float32)[:, None]
             i, j, k = (float(s / u) for s, u in zip(level.step, level.unit_vox, strict=True))
-            before = self._to_device(start.reshape(3, -1) / length)
-            labels = _to_numpy(infer_labels(costs, tree, level.labels, (i, j, k), before))
+            before = to_device(start.reshape(3, -1) / length, self.device)
+            labels = to_numpy(infer_labels(costs, tree, level.labels, (i, j, k), before))
         return start + (labels * np.array(level.step, np.float32)[:, None]).reshape(start.shape)
-
-    def _to_device(self, array: np.ndarray) -> Array:
-        if self.device == "cpu":
-            return np.ascontiguousarray(array, np.float32)
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
 
 def _as_found(
@@ -179,16 +182,5 @@ def _as_found(
     return onward, back
 
 
-def _without_folds(
-    frame: DeedsFrame, forward: np.ndarray, backward: np.ndarray, control: Grid
-) -> tuple[Transform, Transform]:
-    """One velocity for both fields, whose exponential does not fold, and the inverse of that."""
-    onward, back = (frame.displacement(u, control).disp_vox for u in (forward, backward))
-    velocity = (logarithm(onward) - logarithm(back)) / 2
-    deformation = Displacement(exponential(velocity), control)
-    opposite = invert(deformation, frame.grid).transform
-    return Composite.of(deformation, frame.start), Composite.of(frame.start.inverse(), opposite)
-
-
-def _to_numpy(array: Array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+def _tell(stages: Stages, fraction: float) -> None:
+    stages.progress("refine", SEARCHED + (0.98 - SEARCHED) * fraction)

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.initialise import InitModel
-from anamorph.methods.pyramid import working_grid
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.refinement import RefinementConfig
 
 WORKING_VOXELS = 8.0e6
 """A scan with more voxels is resampled to about so many: the search reaches a number of voxels, not of millimetres."""
 
 
 @dataclass(frozen=True)
-class DeedsConfig:
-    """Settings of ``deeds``; names and defaults are those of the published program, lengths in working voxels."""
+class DeedsConfig(RefinementConfig):
+    """Settings of ``deeds``; those of the search have the names and defaults of the published program."""
 
-    init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
-    compatible: bool = setting(False, "follow the published program in every convention (docs/concepts)")
+    compatible: bool = setting(False, "follow the published program in everything; nothing is refined then")
     alpha: float = setting(1.6, "smoothness: larger is stiffer")
     grid_spacing: tuple[int, ...] = setting((8, 7, 6, 5, 4), "control grid per level, coarse to fine", "voxels")
     search_radius: tuple[int, ...] = setting((8, 7, 6, 5, 4), "displacements to each side per level")
@@ -27,10 +26,9 @@ class DeedsConfig:
     linear_grid_spacing: tuple[int, ...] = setting((7, 6, 5, 4), "as above, linear stage of compatible", "voxels")
     linear_search_radius: tuple[int, ...] = setting((5, 4, 3, 2), "as above, linear stage of compatible")
     linear_quantisation: tuple[int, ...] = setting((4, 3, 2, 1), "as above, linear stage of compatible", "voxels")
-    working_spacing_mm: float = setting(0.0, "spacing at which scans are compared; 0: the fixed scan's own", "mm")
-    air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1; compatible: 1")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for prefix in ("", "linear_"):
             lists = [getattr(self, prefix + name) for name in ("grid_spacing", "search_radius", "quantisation")]
             if len({len(values) for values in lists}) != 1 or not lists[0]:
@@ -40,12 +38,10 @@ class DeedsConfig:
                 raise ValueError("grid spacings, search radii and quantisations must be at least 1")
         if self.alpha <= 0:
             raise ValueError("alpha must be positive")
-        if self.working_spacing_mm < 0 or not 0 <= self.air_weight <= 1:
-            raise ValueError("working_spacing_mm must not be negative, air_weight between 0 and 1")
 
-    def working_grid(self, fixed: Grid) -> Grid:
-        """Where the scans are compared."""
-        return working_grid(fixed, self.working_spacing_mm, WORKING_VOXELS)
+    def pyramid(self, fixed: Grid) -> Pyramid:
+        """The grids on which the scans are compared: the search works on the finest, the refinement on the others."""
+        return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm, WORKING_VOXELS)
 
     def levels(self, working: Grid) -> tuple[DeedsLevel, ...]:
         """The levels of the search, coarse to fine."""

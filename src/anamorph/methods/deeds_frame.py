@@ -6,43 +6,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anamorph.features.intensity import comparable_intensities
+from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.linear_start import linear_start
-from anamorph.methods.working_frame import Scan, body_weight
+from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Affine, Composite, Displacement, Transform
-
-AIR_REACH_MM = 10.0
-"""Air this close to the body counts: its outline is information."""
 
 
 @dataclass(frozen=True)
 class DeedsFrame:
     """Both scans and the start.
 
-    ``fixed`` and ``moving_there`` (the moving scan under the linear start) are on the working grid. Warping always
-    begins with ``moving``, which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A
-    displacement u of a fixed voxel p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the
-    start's linear part, which makes ``start(p) + u`` of it.
+    ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
+    which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
+    p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
+    ``start(p) + u`` of it. ``costs`` and ``steps`` tell how the start was found, ``kind`` how intensities compare.
     """
 
-    fixed: Scan
-    moving: Scan
-    moving_there: Scan
+    fixed: Side
+    moving: Side
+    original: Scan
     start: Transform
     levels: tuple[DeedsLevel, ...]
+    kind: IntensityKind
     placed: Transform = field(default_factory=Affine.identity)
     turn: np.ndarray = field(default_factory=lambda: np.eye(3))
-    trace: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
 
     @property
     def grid(self) -> Grid:
         """The working grid."""
-        return self.fixed.grid
+        return self.fixed.scan.grid
 
     def displacement(self, disp_vox: np.ndarray, control: Grid) -> Displacement:
         """A field ``(3, *cells)`` in working voxels as a displacement in the fixed frame."""
@@ -70,17 +68,16 @@ def centred_frame(
     init: Transform | None,
 ) -> DeedsFrame:
     """Our own start and conventions: prepared intensities, any grids, weights for what is body."""
-    fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-    start: Transform
-    if init is None:
-        found, kind = linear_start(fixed_scan, moving_scan, config.init)
-        start, trace, steps = found.transform, found.costs, found.steps
+    scan, original = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+    start, costs, steps = init, [], []
+    kind = comparable_intensities(fixed, moving)
+    if start is None:
+        found, kind = linear_start(scan, original, config.init, config.intensity_weight)
+        start, costs, steps = found.transform, found.costs, found.steps
     else:
-        kind = comparable_intensities(fixed, moving)
-        start, trace, steps = init, [], []
-    working = config.working_grid(fixed.grid)
-    sides = []
-    for scan, transform in ((fixed_scan, None), (moving_scan, start)):
-        read = scan.onto(working, transform)
-        sides.append(Scan(read.channels, body_weight(read, kind == "ct", AIR_REACH_MM, config.air_weight), working))
-    return DeedsFrame(sides[0], moving_scan, sides[1], start, config.levels(working), trace=trace, steps=steps)
+        kind = comparable_after(scan, original, start, kind)
+    working = config.pyramid(fixed.grid).working
+    here, there = (
+        Side.of(side, kind == "ct", config.air_weight) for side in (scan.onto(working), original.onto(working, start))
+    )
+    return DeedsFrame(here, there, original, start, config.levels(working), kind, costs=costs, steps=steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
+from anamorph.features.intensity import comparable_intensities
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
@@ -13,9 +14,9 @@ from anamorph.image.background import CT_AIR_HU
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.working_frame import Scan, within
+from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms import Affine, Transform
-from anamorph.transforms.least_trimmed_squares import fit_least_trimmed_squares
+from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""
@@ -38,32 +39,33 @@ def published_frame(
     The moving scan is first brought to the grid of the fixed one, because the program knows one grid only. A given
     start takes the place of both.
     """
-    grid = config.working_grid(fixed.grid)
+    grid = config.pyramid(fixed.grid).working
     placed = init or Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm)
     here = _raw(fixed, fixed_mask).onto(grid)
-    there = _raw(moving, moving_mask).onto(grid, placed)
-    if moving_mask is None:
-        there = _everywhere(there)
+    original = _raw(moving, moving_mask).onto(grid, placed)
+    # Without a mask the program knows no voxel that does not count, not even outside the field of view.
+    weights = [
+        np.ones(grid.shape, np.float32) if mask is None else scan.weight
+        for mask, scan in ((fixed_mask, here), (moving_mask, original))
+    ]
     matrix = np.eye(4)
+    steps = ["given" if init else "aligned centres of the grids"]
     if init is None and config.init != "none":
-        matrix = linear_stage(config, here, there)
-    linear = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
-    moved = there.onto(grid, linear)
+        matrix = linear_stage(config, config.init, Side(here, weights[0]), Side(original, weights[1]))
+        steps.append(f"{config.init} block matching as published")
+    start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
+    there = original.onto(grid, start)
     return DeedsFrame(
-        here,
-        there,
-        _everywhere(moved) if moving_mask is None else moved,
-        linear,
+        Side(here, weights[0]),
+        Side(there, weights[1] if moving_mask is None else there.weight),
+        original,
+        start,
         config.levels(grid),
+        comparable_intensities(fixed, moving),
         placed=placed,
         turn=np.linalg.inv(matrix[:3, :3]),
-        steps=["aligned centres of the grids", f"{config.init} block matching"],
+        steps=steps,
     )
-
-
-def _everywhere(scan: Scan) -> Scan:
-    """Without a mask the program knows no voxel that does not count, not even outside the field of view."""
-    return Scan(scan.channels, np.ones(scan.grid.shape, np.float32), scan.grid)
 
 
 def _raw(image: Image, mask: Mask | None) -> Scan:
@@ -71,18 +73,18 @@ def _raw(image: Image, mask: Mask | None) -> Scan:
     return Scan(within(image, mask).data.astype(np.float32), weight, image.grid)
 
 
-def linear_stage(config: DeedsConfig, fixed: Scan, moving: Scan) -> np.ndarray:
+def linear_stage(config: DeedsConfig, model: LinearModel, fixed: Side, moving: Side) -> np.ndarray:
     """The linear map of linearBCV, as a 4x4 matrix from fixed to moving voxels of one grid.
 
     Per level every cell looks for its best match in both directions, its costs averaged with those of its neighbours; a
     linear map is fitted to the matches by least trimmed squares.
     """
-    grid, matrix = fixed.grid, np.eye(4)
+    grid, matrix = fixed.scan.grid, np.eye(4)
     lists = zip(config.linear_grid_spacing, config.linear_search_radius, config.linear_quantisation, strict=True)
     for numbers in lists:
         level = DeedsLevel.published(grid, *numbers)
-        warped_moving = _warped(moving, matrix)
-        warped_fixed = _warped(fixed, np.linalg.inv(matrix))
+        warped_moving = _warped(moving.scan, matrix)
+        warped_fixed = _warped(fixed.scan, np.linalg.inv(matrix))
         sides = [_matches(level, one, other) for one, other in ((fixed, warped_moving), (moving, warped_fixed))]
         worth = np.concatenate([worth for _, _, worth in sides])
         valid = np.isfinite(worth)
@@ -93,7 +95,6 @@ def linear_stage(config: DeedsConfig, fixed: Scan, moving: Scan) -> np.ndarray:
         # Matches found backwards are taken as if found in the frame of the fixed scan: true near the identity.
         source = np.concatenate([centres, matched_back])[chosen]
         target = np.concatenate([matched, centres_back])[chosen]
-        model = "affine" if config.init == "none" else config.init
         matrix = matrix @ fit_least_trimmed_squares(source, target, model)
     return matrix
 
@@ -105,13 +106,13 @@ def _warped(scan: Scan, matrix: np.ndarray) -> np.ndarray:
     return sample(scan.channels, positions, fill=CT_AIR_HU)
 
 
-def _matches(level: DeedsLevel, scan: Scan, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _matches(level: DeedsLevel, side: Side, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres of all cells, where they match best, and at what cost: infinite for background and at the border."""
     codes, there = (
         np.stack([quantised_mind_ssc(channel, level.mind_step) for channel in channels])
-        for channels in (scan.channels, other)
+        for channels in (side.scan.channels, other)
     )
-    costs = hamming_costs(codes, scan.weight, there, level.cells, level.cell, level.radius, level.step, level.stride)
+    costs = hamming_costs(codes, side.weight, there, level.cells, level.cell, level.radius, level.step, level.stride)
     costs = costs.reshape(*level.cells, -1)
     for axis in range(3):
         _add_neighbours(np.moveaxis(costs, axis, 0))
@@ -124,7 +125,7 @@ def _matches(level: DeedsLevel, scan: Scan, other: np.ndarray) -> tuple[np.ndarr
     worth = np.take_along_axis(costs, best[..., None], -1)[..., 0]
     several = np.array(level.cells)[:, None, None, None] > 2 * MARGIN
     inside = (cells >= MARGIN) & (cells <= np.array(level.cells)[:, None, None, None] - MARGIN)
-    worth[~(inside | ~several).all(axis=0) | (_cell_means(level, scan) < EMPTY_HU)] = np.inf
+    worth[~(inside | ~several).all(axis=0) | (_cell_means(level, side.scan) < EMPTY_HU)] = np.inf
     return centres.reshape(3, -1).T, matched.reshape(3, -1).T, worth.ravel()
 
 

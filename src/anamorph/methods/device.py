@@ -1,9 +1,11 @@
-"""Where to compute."""
+"""Where to compute, and moving arrays there and back."""
 
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from anamorph.errors import UserError
 
@@ -36,3 +38,18 @@ def _has_nvidia_driver() -> bool:
     except OSError:
         return False
     return True
+
+
+def to_device(array: np.ndarray, device: str) -> Any:
+    """A float32 array for the CPU kernels, or a tensor on another device."""
+    array = np.ascontiguousarray(array, np.float32)
+    if device == "cpu":
+        return array
+    import torch
+
+    return torch.from_numpy(array).to(device)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """The array, or the tensor brought back."""
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()

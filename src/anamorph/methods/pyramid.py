@@ -73,9 +73,11 @@ class Pyramid:
     pool: Cell
 
     @classmethod
-    def plan(cls, fixed: Grid, working_spacing_mm: float, descriptor_spacing_mm: float) -> Pyramid:
+    def plan(
+        cls, fixed: Grid, working_spacing_mm: float, descriptor_spacing_mm: float, most_voxels: float = WORKING_VOXELS
+    ) -> Pyramid:
         """Choose the grids for a fixed image; 0 mm leaves a spacing to the size of the image."""
-        working = working_grid(fixed, working_spacing_mm, WORKING_VOXELS)
+        working = working_grid(fixed, working_spacing_mm, most_voxels)
         wanted = descriptor_spacing_mm or spacing_for(fixed, DESCRIPTOR_VOXELS)
         pool = tuple(
             int(p) if n > 1 else 1

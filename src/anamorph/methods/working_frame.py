@@ -14,6 +14,9 @@ from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.transforms import Transform
 
+AIR_REACH_MM = 10.0
+"""Air this close to the body counts: its outline is information."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -78,6 +81,19 @@ def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> 
         return scan.weight
     near = body_mask(scan.channels[0], scan.grid, reach_mm)
     return scan.weight * np.where(near, np.float32(1), np.float32(background))
+
+
+@dataclass(frozen=True)
+class Side:
+    """A scan read on the working grid, and how much each voxel ``(I, J, K)`` counts in the comparison."""
+
+    scan: Scan
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, scan: Scan, is_ct: bool, air_weight: float) -> Side:
+        """Weight what is body: see :func:`body_weight`."""
+        return cls(scan, body_weight(scan, is_ct, AIR_REACH_MM, air_weight))
 
 
 def covering_grid(grid: Grid, directions: np.ndarray, spacing_mm: float) -> Grid:

@@ -1,0 +1,73 @@
+"""Two scans on one grid, described for comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from anamorph.features.descriptor import DescriptorSettings, describe
+from anamorph.features.intensity import IntensityKind
+from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
+from anamorph.methods.device import to_device
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.working_frame import Side
+
+Array = Any
+"""A NumPy array on the CPU, a torch tensor on another device."""
+
+
+@dataclass(frozen=True)
+class DescribedPair:
+    """Both descriptors ``(I, J, K, C)`` and weights ``(I, J, K)`` on one grid."""
+
+    fixed: Array
+    fixed_weight: Array
+    moving: Array
+    moving_weight: Array
+
+    @classmethod
+    def of(
+        cls,
+        fixed: Side,
+        moving: Side,
+        settings: DescriptorSettings,
+        kind: IntensityKind,
+        pyramid: Pyramid,
+        device: Literal["cpu", "cuda"],
+    ) -> DescribedPair:
+        """Describe two scans read on the working grid, at the base of the pyramid.
+
+        Args:
+            fixed: the fixed scan.
+            moving: the moving scan under the linear start.
+            settings: of the descriptor.
+            kind: how intensities compare.
+            pyramid: whose working grid it is.
+            device: where the descriptors go.
+        """
+        sides = []
+        for side in (fixed, moving):
+            inside = pool_volume(side.scan.weight[None], pyramid.pool)[0]
+            descriptor = describe(side.scan.channels, settings, kind, pyramid.pool)
+            sides += [_without_missing(descriptor, inside), pool_volume(side.weight[None], pyramid.pool)[0]]
+        return cls(*(to_device(array, device) for array in sides))
+
+    def pooled(self, cell: Cell) -> DescribedPair:
+        """The same on a coarser grid."""
+        if max(cell) == 1:
+            return self
+        weights = (pool_volume(w[None], cell)[0] for w in (self.fixed_weight, self.moving_weight))
+        fixed_weight, moving_weight = weights
+        return DescribedPair(
+            pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight
+        )
+
+
+def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The descriptor faded to its mean where the scan has no data, which matches nothing well and pulls nothing."""
+    if (inside >= 1).all() or not (inside > 0.5).any():
+        return descriptor
+    mean = descriptor[inside > 0.5].mean(axis=0)
+    return (descriptor - mean) * inside[..., None] + mean

@@ -1,0 +1,137 @@
+"""The last stage of the discrete methods: a velocity field that refines what the search has found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from anamorph.features.descriptor import DescriptorSettings
+from anamorph.geometry import Grid
+from anamorph.methods.base import setting
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.device import to_device, to_numpy
+from anamorph.methods.initialise import InitModel
+from anamorph.methods.linear_start import INTENSITY_WEIGHT
+from anamorph.methods.pyramid import Pyramid
+from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
+from anamorph.transforms import Composite, Displacement, Transform, invert
+from anamorph.transforms.fields import exponential, logarithm
+
+Array = Any
+"""A NumPy array on the CPU, a torch tensor on another device."""
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """What the discrete methods share: the linear start, the descriptor and the refinement."""
+
+    init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
+    intensity_weight: float = setting(
+        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
+    )
+    mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
+    mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
+    working_spacing_mm: float = setting(0.0, "spacing at which scans are described; 0: the fixed scan's own", "mm")
+    descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
+    refine_scales: tuple[int, ...] = setting((2, 1), "levels of the refinement, in descriptor spacings")
+    refine_iterations: tuple[int, ...] = setting((20, 20), "iterations per level; 0 leaves the discrete result")
+    control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
+    diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
+    rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
+    air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
+
+    def __post_init__(self) -> None:
+        if len(self.refine_scales) != len(self.refine_iterations):
+            raise ValueError("refine_scales and refine_iterations need one value per level each")
+        if not self.refine_scales:
+            raise ValueError("the refinement needs at least one level; 0 iterations switch it off")
+        check_scales(self.refine_scales)
+        if self.control_cell < 1 or self.mind_radius < 0 or self.mind_dilation < 1:
+            raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
+        if not 0 <= self.air_weight <= 1:
+            raise ValueError("air_weight must be between 0 and 1")
+        if min(self.intensity_weight, self.diffusion, *self.refine_iterations) < 0:
+            raise ValueError("weights and iterations must not be negative")
+
+    def descriptor(self) -> DescriptorSettings:
+        """Of the descriptors that are compared in the refinement."""
+        return DescriptorSettings(self.mind_radius, self.mind_dilation, self.intensity_weight)
+
+
+def check_scales(scales: tuple[int, ...]) -> None:
+    """See that the scales of a pyramid can be.
+
+    Raises:
+        ValueError: they are not powers of two, or not coarsest first.
+    """
+    if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
+        raise ValueError("scales must be powers of two, coarsest first")
+
+
+def refine(
+    pair: DescribedPair,
+    pyramid: Pyramid,
+    config: RefinementConfig,
+    disp_vox: Array,
+    grid: Grid,
+    progress: Callable[[float], None],
+) -> tuple[Displacement, dict[str, list[float]]]:
+    """Refine a field of the fixed frame; it is smoothed by taking its logarithm even when there are no iterations.
+
+    Args:
+        pair: both scans, described.
+        pyramid: of their grids.
+        config: levels, iterations, stiffness.
+        disp_vox: ``(3, ...)`` from fixed to moving, voxels of ``grid``.
+        grid: where it sits.
+        progress: called with the fraction done.
+
+    Returns:
+        the refined field, which does not fold, and the objective per iteration for each level.
+    """
+    velocity: Array = None
+    current = grid
+    trace = {}
+    done, planned = 0, max(sum(config.refine_iterations), 1)
+    for scale, iterations in zip(config.refine_scales, config.refine_iterations, strict=True):
+        level = pyramid.level(scale)
+        control = level.cells(config.control_cell)
+        control_grid = level.grid.pooled(control)
+        if velocity is None:
+            velocity = logarithm(_moved(disp_vox, current, control_grid), level.neighbours)
+        else:
+            velocity = _moved(velocity, current, control_grid)
+        current = control_grid
+        at = pair.pooled(level.cell)
+        velocity, objective = optimise_velocity(
+            at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
+            level.neighbours,
+            VelocitySettings(iterations, config.rate, config.diffusion, 1),
+            partial(_tell, progress, done / planned, iterations / planned),
+        )  # fmt: skip
+        done += iterations
+        trace[f"refine at {level.grid.finest_mm:.3g} mm"] = objective
+    return Displacement(to_numpy(exponential(velocity)), current), trace
+
+
+def both_directions(deformation: Displacement, start: Transform, grid: Grid) -> tuple[Transform, Transform]:
+    """The whole map and its inverse: ``start`` after a deformation of the fixed frame, inverted on ``grid``."""
+    # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
+    opposite = invert(deformation, grid).transform
+    return Composite.of(deformation, start), Composite.of(start.inverse(), opposite)
+
+
+def _tell(progress: Callable[[float], None], before: float, share: float, fraction: float) -> None:
+    progress(before + share * fraction)
+
+
+def _moved(field: Array, source: Grid, target: Grid) -> Array:
+    """A field brought to another grid of the same frame."""
+    if source == target:
+        return field
+    moved = Displacement(to_numpy(field), source).displacement_on(target).disp_vox
+    return moved if isinstance(field, np.ndarray) else to_device(moved, field.device.type)
