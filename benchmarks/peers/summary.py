@@ -18,6 +18,8 @@ TITLES = {
     "demons": "SimpleITK: affine + diffeomorphic demons",
     "anamorph": "anamorph",
     "anamorph_masked": "anamorph with masks",
+    "anamorph_deeds": "anamorph deeds",
+    "anamorph_deeds_published": "anamorph deeds, as published",
 }
 METRICS = {  # column: (heading, decimals)
     "dice": ("Dice", 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +11,11 @@ from ..geometry import Geometry
 from ..job import Job
 
 
-def register(job: Job, *, masked: bool = False) -> NDArray[np.float32]:
-    """Return the displacement of ``fixed_to_moving`` on the fixed grid; the time is the sum of the package's stages."""
+def register(job: Job, *, masked: bool = False, **options: Any) -> NDArray[np.float32]:
+    """Return the displacement of ``fixed_to_moving`` on the fixed grid; the time is the sum of the package's stages.
+
+    Options go to ``anamorph.register``.
+    """
     import anamorph
 
     result = anamorph.register(
@@ -18,6 +23,7 @@ def register(job: Job, *, masked: bool = False) -> NDArray[np.float32]:
         str(job.moving),
         fixed_mask=str(job.fixed_mask) if masked and job.fixed_mask else None,
         moving_mask=str(job.moving_mask) if masked and job.moving_mask else None,
+        **options,
     )
     job.watch.seconds = sum(result.timings.values())
     fixed = Geometry.of_file(job.fixed)

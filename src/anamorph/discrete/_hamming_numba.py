@@ -15,6 +15,7 @@ from numba.np.arrayobj import make_array
 f32 = np.float32
 u64 = np.uint64
 LANES = 8
+EVERY_BIT = u64(2**64 - 1)
 
 
 @intrinsic
@@ -66,10 +67,10 @@ def _regroup(row, cell, border, length, out):
 
 
 @njit(parallel=True, cache=True)
-def hamming_costs(fixed, mask, scale, moving, cell, radius, step, stride, out):
+def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out):
     """out[a, b, c, label] = scale[a, b, c] * differing bits, over the samples of a cell, of F(p) and M(p + label).
 
-    ``mask`` holds all ones where a voxel of ``fixed`` counts and zeros where not.
+    ``inside`` says which voxels of ``fixed`` count.
     """
     channels, ni, nj, nk = fixed.shape
     na, nb, nc, _ = out.shape
@@ -98,14 +99,15 @@ def hamming_costs(fixed, mask, scale, moving, cell, radius, step, stride, out):
                 i = a * gi + x * si
                 for y in range(fj):
                     j = b * gj + y * sj
-                    inside = i < ni and j < nj
+                    covered = i < ni and j < nj
                     for c in range(channels):
                         _regroup(fixed[c, min(i, ni - 1), min(j, nj - 1)], gk, 0, padded, regrouped)
                         for z in range(fk):
                             for q in range(padded):
                                 k = gk * q + z * sk
                                 here[b, c, x, y, z, q] = regrouped[z * sk, q]
-                                counted[b, c, x, y, z, q] = mask[i, j, k] if inside and k < nk else u64(0)
+                                counts = covered and k < nk and inside[i, j, k]
+                                counted[b, c, x, y, z, q] = EVERY_BIT if counts else u64(0)
         there = np.empty((channels, fi, nj, gk, length), np.uint64)
         rows = np.empty(samples, np.int64)
         total = np.empty((width, padded), np.uint64)

@@ -44,8 +44,7 @@ def hamming_costs(
     from anamorph.discrete import _hamming_numba
 
     out = np.empty((*cells, int(np.prod([2 * r + 1 for r in radius]))), np.float32)
-    mask = np.where(weight > 0, np.uint64(2**64 - 1), np.uint64(0))
-    _hamming_numba.hamming_costs(fixed, mask, scale, moving, cell, radius, step, stride, out)
+    _hamming_numba.hamming_costs(fixed, weight > 0, scale, moving, cell, radius, step, stride, out)
     return out.reshape(-1, out.shape[-1])
 
 

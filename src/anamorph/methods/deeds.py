@@ -10,6 +10,7 @@ Heinrich et al., TMI 2013 (tree) and MICCAI 2013 (descriptor); the published pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -32,7 +33,7 @@ from anamorph.methods.device import resolve_device, to_device, to_numpy
 from anamorph.methods.presets import with_own
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
-from anamorph.methods.working_frame import Scan, Side
+from anamorph.methods.working_frame import Side
 from anamorph.transforms import Composite, Transform
 from anamorph.transforms.fields import inverse_consistent
 
@@ -70,9 +71,8 @@ class Deeds(Method):
             prepare = published_frame if self.config.compatible else centred_frame
             frame = prepare(self.config, fixed, moving, fixed_mask, moving_mask, init)
         where = resolve_device(device)
-        search = _Search(self.config, frame, where, stages)
-        forward, backward, control = search.run()
-        trace = {"initialise": frame.costs, "differing bits": search.trace}
+        forward, backward, control, agreement = _search(self.config, frame, where, stages)
+        trace = {"initialise": frame.costs, "differing bits": agreement}
         if self.config.compatible:
             fixed_to_moving, moving_to_fixed = _as_found(frame, forward, backward, control)
         else:
@@ -94,83 +94,86 @@ class Deeds(Method):
         return 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape))) + 60 * voxels + costs
 
 
-class _Search:
-    """The search over all levels: settings, scans, where it computes, and what it has measured so far."""
+def _search(
+    config: DeedsConfig, frame: DeedsFrame, where: Literal["cpu", "cuda"], stages: Stages
+) -> tuple[np.ndarray, np.ndarray, Grid, list[float]]:
+    """Both fields ``(3, *cells)`` in working voxels, their control grid, and how well the scans agreed per level."""
+    onward = _Direction(config, frame.fixed, frame.moving.scan.channels, frame.warped_moving, where, stages)
+    back = _Direction(config, frame.moving, frame.fixed.scan.channels, frame.warped_fixed, where, stages)
+    control = frame.levels[0].control
+    forward = backward = np.zeros((3, *control.shape), np.float32)
+    for number, level in enumerate(frame.levels):
+        stages.progress("search", 0.1 + (SEARCHED - 0.1) * number / len(frame.levels))
+        forward, backward = (frame.on_level(u, control, level) for u in (forward, backward))
+        forward, backward = onward.search(level, forward), back.search(level, backward)
+        control = level.control
+        with stages.timed("symmetry"):
+            cell = np.array(level.cell, np.float32)[:, None, None, None]
+            forward, backward = (u * cell for u in inverse_consistent(forward / cell, backward / cell))
+    return forward, backward, control, onward.agreement
 
-    def __init__(self, config: DeedsConfig, frame: DeedsFrame, device: Literal["cpu", "cuda"], stages: Stages) -> None:
-        self.config = config
-        self.frame = frame
-        self.device = device
-        self.stages = stages
-        self.trace: list[float] = []
-        self.unwarped: dict[str, tuple[Cell, Array]] = {}
 
-    def run(self) -> tuple[np.ndarray, np.ndarray, Grid]:
-        """Both fields ``(3, *cells)`` in working voxels, and their control grid."""
-        frame = self.frame
-        control = frame.levels[0].control
-        forward = backward = np.zeros((3, *control.shape), np.float32)
-        moving, fixed = frame.moving.scan, frame.fixed.scan
-        for number, level in enumerate(frame.levels):
-            done = 0.1 + (SEARCHED - 0.1) * number / len(frame.levels)
-            if number > 0:
-                with self.stages.stage("warp", done):
-                    forward, backward = (frame.on_level(u, control, level) for u in (forward, backward))
-                    moving = frame.original.onto(frame.grid, frame.forward(forward, level.control))
-                    fixed = frame.fixed.scan.onto(frame.grid, frame.displacement(backward, level.control))
-            control = level.control
-            codes = self._describe("fixed", frame.fixed.scan, level, done)
-            onward = self._one_way(level, frame.fixed, codes, moving, forward, done)
-            codes = self._describe("moving", frame.moving.scan, level, done)
-            back = self._one_way(level, frame.moving, codes, fixed, backward, done)
-            with self.stages.stage("symmetry", done):
-                cell = np.array(level.cell, np.float32)[:, None, None, None]
-                forward, backward = (u * cell for u in inverse_consistent(onward / cell, back / cell))
-        return forward, backward, control
+class _Direction:
+    """One direction of the search: the cells of one scan look for their places in the other.
 
-    def _describe(self, name: str, scan: Scan, level: DeedsLevel, done: float) -> Array:
-        """The codes of a scan that is not warped: kept until a level describes at another distance."""
-        if self.unwarped.get(name, (None,))[0] != level.mind_step:
-            self.unwarped.pop(name, None)
-            with self.stages.stage("describe", done):
-                self.unwarped[name] = level.mind_step, self._codes(scan, level)
-        return self.unwarped[name][1]
+    Args:
+        config: settings.
+        side: the scan that is divided into cells.
+        other: channels of the other scan before anything is known.
+        warp: gives the channels of the other scan under a field on a control grid.
+        where: to compute.
+        stages: for the times.
+    """
 
-    def _codes(self, scan: Scan, level: DeedsLevel) -> Array:
-        codes = [quantised_mind_ssc(to_device(channel, self.device), level.mind_step) for channel in scan.channels]
-        if self.device == "cpu":
-            return np.stack(codes)
+    def __init__(
+        self,
+        config: DeedsConfig,
+        side: Side,
+        other: np.ndarray,
+        warp: Callable[[np.ndarray, Grid], np.ndarray],
+        where: Literal["cpu", "cuda"],
+        stages: Stages,
+    ) -> None:
+        self.config, self.side, self.other, self.warp = config, side, other, warp
+        self.where, self.stages = where, stages
+        self.described: tuple[Cell, Array] | None = None
+        self.agreement: list[float] = []
+
+    def search(self, level: DeedsLevel, start: np.ndarray) -> np.ndarray:
+        """Add to a field ``(3, *cells)`` in working voxels what a search around it finds."""
+        with self.stages.timed("describe"):
+            if self.described is None or self.described[0] != level.mind_step:
+                self.described = None
+                self.described = level.mind_step, self._codes(self.side.scan.channels, level)
+        channels = self.other
+        if start.any():
+            with self.stages.timed("warp"):
+                channels = self.warp(start, level.control)
+        with self.stages.timed("describe"):
+            there = self._codes(channels, level)
+            del channels  # the costs need the room
+        with self.stages.timed("costs"):
+            weight = to_device(self.side.weight, self.where)
+            window = level.cells, level.cell, level.radius, level.step, level.stride
+            costs = hamming_costs(self.described[1], weight, there, *window)
+            self.agreement.append(float(costs[:, costs.shape[1] // 2].mean()))
+            costs *= level.spacing / (2 * self.config.alpha * level.quantisation)
+        with self.stages.timed("tree"):
+            tree = spanning_tree(self.side.scan.channels, level.cell, level.cells)
+        with self.stages.timed("inference"):
+            length = level.unit_vox.astype(np.float32)[:, None]
+            i, j, k = (float(s / u) for s, u in zip(level.step, level.unit_vox, strict=True))
+            before = to_device(start.reshape(3, -1) / length, self.where)
+            labels = to_numpy(infer_labels(costs, tree, level.labels, (i, j, k), before))
+        return start + (labels * np.array(level.step, np.float32)[:, None]).reshape(start.shape)
+
+    def _codes(self, channels: np.ndarray, level: DeedsLevel) -> Array:
+        codes = [quantised_mind_ssc(to_device(channel, self.where), level.mind_step) for channel in channels]
+        if self.where == "cpu":
+            return np.stack(codes) if len(codes) > 1 else codes[0][None]
         import torch
 
         return torch.stack(codes)
-
-    def _one_way(
-        self, level: DeedsLevel, side: Side, codes: Array, other: Scan, start: np.ndarray, done: float
-    ) -> np.ndarray:
-        """Search the displacements that bring the other scan, warped by ``start``, to a scan; added to ``start``."""
-        with self.stages.stage("describe", done):
-            there = self._codes(other, level)
-        with self.stages.stage("costs", done):
-            costs = hamming_costs(
-                codes,
-                to_device(side.weight, self.device),
-                there,
-                level.cells,
-                level.cell,
-                level.radius,
-                level.step,
-                level.stride,
-            )
-            self.trace.append(float(costs[:, costs.shape[1] // 2].mean()))
-            costs *= level.spacing / (2 * self.config.alpha * level.quantisation)
-        with self.stages.stage("tree", done):
-            tree = spanning_tree(side.scan.channels, level.cell, level.cells)
-        with self.stages.stage("inference", done):
-            length = level.unit_vox.astype(np.float32)[:, None]
-            i, j, k = (float(s / u) for s, u in zip(level.step, level.unit_vox, strict=True))
-            before = to_device(start.reshape(3, -1) / length, self.device)
-            labels = to_numpy(infer_labels(costs, tree, level.labels, (i, j, k), before))
-        return start + (labels * np.array(level.step, np.float32)[:, None]).reshape(start.shape)
 
 
 def _as_found(

@@ -52,6 +52,14 @@ class DeedsFrame:
         turned = (self.turn.astype(np.float32) @ disp_vox.reshape(3, -1)).reshape(disp_vox.shape)
         return Composite.of(self.displacement(turned, control), self.start)
 
+    def warped_moving(self, disp_vox: np.ndarray, control: Grid) -> np.ndarray:
+        """The channels of the moving scan, read once from the original, under a field of the fixed frame."""
+        return self.original.channels_on(self.grid, self.forward(disp_vox, control))
+
+    def warped_fixed(self, disp_vox: np.ndarray, control: Grid) -> np.ndarray:
+        """The channels of the fixed scan under a field of the other direction."""
+        return self.fixed.scan.channels_on(self.grid, self.displacement(disp_vox, control))
+
     def on_level(self, disp_vox: np.ndarray, control: Grid, level: DeedsLevel) -> np.ndarray:
         """A field in working voxels brought to the control grid of another level."""
         field_there = self.displacement(disp_vox, control).displacement_on(level.control).disp_vox

@@ -44,20 +44,19 @@ def published_frame(
     here = _raw(fixed, fixed_mask).onto(grid)
     original = _raw(moving, moving_mask).onto(grid, placed)
     # Without a mask the program knows no voxel that does not count, not even outside the field of view.
-    weights = [
-        np.ones(grid.shape, np.float32) if mask is None else scan.weight
-        for mask, scan in ((fixed_mask, here), (moving_mask, original))
-    ]
+    every = np.broadcast_to(np.float32(1), grid.shape)
+    weights = every if fixed_mask is None else here.weight, every if moving_mask is None else original.weight
     matrix = np.eye(4)
     steps = ["given" if init else "aligned centres of the grids"]
     if init is None and config.init != "none":
         matrix = linear_stage(config, config.init, Side(here, weights[0]), Side(original, weights[1]))
         steps.append(f"{config.init} block matching as published")
     start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
-    there = original.onto(grid, start)
+    moved = original.channels_on(grid, start)
+    moved_weight = every if moving_mask is None else original.onto(grid, start).weight
     return DeedsFrame(
         Side(here, weights[0]),
-        Side(there, weights[1] if moving_mask is None else there.weight),
+        Side(Scan(moved, moved_weight, grid), moved_weight),
         original,
         start,
         config.levels(grid),

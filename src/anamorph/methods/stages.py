@@ -24,6 +24,12 @@ class Stages:
     def stage(self, name: str, fraction: float) -> Iterator[None]:
         """Announce a stage and add its time."""
         self.progress(name, fraction)
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of a part that is too short to be announced."""
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -9,10 +9,10 @@ import numpy as np
 from anamorph.features.body import body_mask
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.pooling import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
-from anamorph.transforms import Transform
+from anamorph.transforms import Affine, Transform
 
 AIR_REACH_MM = 10.0
 """Air this close to the body counts: its outline is information."""
@@ -41,19 +41,23 @@ class Scan:
 
     def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
         """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
-        factor = np.maximum(np.floor(grid.finest_mm / self.grid.spacing_mm + 1e-6), 1)
-        cell = tuple(int(f) for f in np.minimum(factor, self.grid.shape))
-        if transform is None and max(cell) == 1 and grid == self.grid:
+        if transform is None and grid == self.grid:
             return self
-        source = self.grid if max(cell) == 1 else self.grid.pooled(cell)  # type: ignore[arg-type]
-        channels = pool_volume(self.channels, cell)  # type: ignore[arg-type]
-        weight = pool_volume(self.weight[None], cell)  # type: ignore[arg-type]
-        if transform is None:
-            from anamorph.transforms import Affine
+        cell, positions = self._positions(grid, transform or Affine.identity())
+        weight = sample(pool_volume(self.weight[None], cell), positions, fill=0.0)[0]
+        return Scan(sample(pool_volume(self.channels, cell), positions), weight, grid)
 
-            transform = Affine.identity()
-        positions = transform.moving_positions(grid, source)
-        return Scan(sample(channels, positions), sample(weight, positions, fill=0.0)[0], grid)
+    def channels_on(self, grid: Grid, transform: Transform) -> np.ndarray:
+        """The channels of :meth:`onto` alone."""
+        cell, positions = self._positions(grid, transform)
+        return sample(pool_volume(self.channels, cell), positions)
+
+    def _positions(self, grid: Grid, transform: Transform) -> tuple[Cell, np.ndarray]:
+        """How many voxels to average for a grid, and where its voxels lie among the averages."""
+        factor = np.maximum(np.floor(grid.finest_mm / self.grid.spacing_mm + 1e-6), 1)
+        i, j, k = (int(f) for f in np.minimum(factor, self.grid.shape))
+        source = self.grid if max(i, j, k) == 1 else self.grid.pooled((i, j, k))
+        return (i, j, k), transform.moving_positions(grid, source)
 
 
 def within(image: Image, mask: Mask | None) -> Image:
