@@ -1,0 +1,1 @@
+"""Parts of the learned methods: network blocks, what a network expects of a scan, and the folder a model ships in."""

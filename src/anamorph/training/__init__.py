@@ -1,0 +1,22 @@
+"""Training of networks: one loop for all tasks, and the table of the tasks."""
+
+from importlib import import_module
+
+from anamorph.errors import UserError
+
+TASKS = {
+    "symmetric": "anamorph.training.tasks.symmetric:SymmetricTask",
+    "segment": "anamorph.training.tasks.segment:SegmentTask",
+}
+
+
+def find_task(name: str) -> type:
+    """The task class of a name.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in TASKS:
+        raise UserError(f"there is no training '{name}'; choose one of: {', '.join(TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    return getattr(import_module(module), attribute)

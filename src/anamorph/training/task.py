@@ -1,0 +1,115 @@
+"""What a training is about; the loop knows nothing of networks, losses or scans."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from anamorph.networks.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from anamorph.training.cache import Cohort
+
+Item = Any
+"""What one element of a batch is made of: plain values such as ``(cohort, fixed, moving)``."""
+Batch = dict[str, Any]
+"""Tensors by name; every tensor has one row per item."""
+
+
+class Task(ABC):
+    """One kind of training: a frozen config, its network, its batches, its loss and its measured validation.
+
+    Subclasses set ``name``, ``summary``, ``Config`` (a frozen dataclass whose fields are made with
+    :func:`~anamorph.methods.base.setting`), ``presets`` (values of ``Config`` and of
+    :class:`~anamorph.training.settings.LoopSettings` by name) and ``score`` (the validation number that tells the best
+    checkpoint, and whether more or less of it is better).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Config: ClassVar[type]
+    presets: ClassVar[dict[str, dict[str, Any]]]
+    score: ClassVar[tuple[str, Literal["max", "min"]]]
+
+    def __init__(self, config: Any, cohorts: Sequence[Cohort]) -> None:
+        self.config = config
+        self.cohorts = tuple(cohorts)
+
+    @classmethod
+    @abstractmethod
+    def preprocessing(cls, config: Any) -> Preprocessing:
+        """How scans are read; the cohorts are cached with it, and the model card keeps it."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network, its weights drawn from PyTorch's global generator, which the loop has seeded.
+
+        One call of the network is one forward pass (several processes share a batch by wrapping the call). A network
+        with a boolean attribute ``checkpointing`` recomputes activations on the way back when it is set.
+        """
+
+    @abstractmethod
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser with the learning rate that the schedule starts from."""
+
+    @abstractmethod
+    def training_items(self, epoch: int, generator: torch.Generator) -> Sequence[Item]:
+        """What an epoch visits, in order.
+
+        Everything random comes from the generator, which is the same whenever the epoch is begun again.
+        """
+
+    @abstractmethod
+    def batch(self, items: Sequence[Item], device: torch.device, generators: Sequence[torch.Generator]) -> Batch:
+        """Read the items from the caches, bring them to the device and augment them there.
+
+        Args:
+            items: of this pass and process.
+            device: where the network is.
+            generators: one per item, on the CPU. Whatever is drawn for an item comes from its own, so that a batch is
+                the same however it is split over passes and processes.
+        """
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The scalar ``"loss"``, a mean over the items of the batch, and parts of it for the log."""
+
+    @abstractmethod
+    def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
+        """Numbers measured on the validation scans as an evaluation would: ``dice``, ``folding_percent``, ...
+
+        The network is in evaluation mode and no gradient is kept.
+        """
+
+    def load_pretrained(self, network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+        """Start from the weights of another model; the names of the parameters that keep their fresh values.
+
+        A parameter is taken over when its name and shape agree. Tasks whose heads differ on purpose override nothing:
+        what is left out is told to the user.
+
+        Raises:
+            UserError: no parameter fits.
+        """
+        from anamorph.errors import UserError
+
+        own = network.state_dict()
+        fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        if not fitting:
+            raise UserError(
+                "no weight of --pretrained fits this network; is it a model of the same kind, with the same width?"
+            )
+        network.load_state_dict(fitting, strict=False)
+        return sorted(set(own) - set(fitting))
+
+    @abstractmethod
+    def export(self, network: nn.Module) -> dict[str, Any]:
+        """What the model card says of this network: ``kind``, ``summary``, ``architecture``, ``labels``, ..."""
+
+    def settings(self) -> dict[str, Any]:
+        """The config as plain values."""
+        return dataclasses.asdict(self.config)
