@@ -56,13 +56,14 @@ def spanning_tree(volume: np.ndarray, cell: Cell, shape: Cell) -> SpanningTree:
     predecessor[root] = root
     parents = place[predecessor[order]]
     joined = (tree + tree.T).tocsr()
-    apart = np.asarray(joined[order[1:], predecessor[order[1:]]]).ravel() - 1.0
+    # The root has no edge to itself, which reads as 0.
+    apart = np.maximum(np.asarray(joined[order, predecessor[order]]).ravel() - 1.0, 0)
     return SpanningTree(
         order.astype(np.int64),
         parents,
         np.searchsorted(parents[1:], np.arange(number.size + 1)) + 1,
         _depths(parents),
-        np.concatenate([[1.0], np.exp(-apart / 2)]).astype(np.float32),
+        np.exp(-apart / 2).astype(np.float32),
     )
 
 
