@@ -26,8 +26,8 @@ class Preprocessing:
         shape: voxels along each axis, cropped or padded around the middle of the field of view; None takes what covers
             the largest scan of a cohort, rounded up to ``multiple``.
         normalise: ``percentile`` maps the 1st and 99th of the voxels above the background to 0 and 1, clipped;
-            ``zscore`` brings these voxels to mean 0 and deviation 1, clipped at 5, then to [0, 1]; ``windows`` makes one
-            channel in [0, 1] of each window.
+            ``zscore`` brings these voxels to mean 0 and deviation 1, clipped at 5, then to [0, 1]; ``windows`` makes
+            one channel in [0, 1] of each window.
         windows: ``(low, high)`` in HU.
         multiple: to which ``shape`` is rounded up when it is not given.
 
@@ -133,7 +133,7 @@ def canonical(grid: Grid) -> Grid:
     signs = np.ones(3)
     score = np.abs(directions).copy()
     for _ in range(3):  # the clearest axis is named first, so that no two voxel axes claim one
-        world, voxel = np.unravel_index(np.argmax(score), score.shape)
+        world, voxel = divmod(int(np.argmax(score)), 3)
         order[world], signs[world] = voxel, np.sign(directions[world, voxel])
         score[world, :], score[:, voxel] = -1, -1
     affine = np.eye(4)

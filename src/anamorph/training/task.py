@@ -40,6 +40,26 @@ class Task(ABC):
         self.config = config
         self.cohorts = tuple(cohorts)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether every training scan must have a label map; False where a loss does without."""
+        return True
+
+    def check(self) -> None:
+        """See before the first step that the cohorts can be trained on together.
+
+        Raises:
+            UserError: a label map is missing, or the cohorts differ in their number of channels.
+        """
+        from anamorph.errors import UserError
+
+        channels = {cohort.dataset.path.name: cohort.channels for cohort in self.cohorts}
+        if len(set(channels.values())) > 1:
+            each = ", ".join(f"{name} {count}" for name, count in channels.items())
+            raise UserError(f"the cohorts differ in their number of channels ({each}); a network takes one number")
+        for cohort in self.cohorts:
+            cohort.require_labels(("training", "validation") if self.needs_labels else ("validation",))
+
     @classmethod
     @abstractmethod
     def preprocessing(cls, config: Any) -> Preprocessing:

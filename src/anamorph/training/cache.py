@@ -1,0 +1,277 @@
+"""The scans of a data set as a training reads them: preprocessed once, memory-mapped, checked by hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from anamorph.data import Case, Dataset, Pair
+from anamorph.data.dataset import Split, all_pairs
+from anamorph.data.findings import some
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image.atomic import atomic_directory
+from anamorph.image.read import read_grid, read_image, read_labels
+from anamorph.methods.base import Progress
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.provenance import file_hash
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FORMAT = 1
+"""Of the files of a cache; a change makes every older one be built again."""
+HIGHEST_LABEL = 255
+SAME_GRID_MM = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The cached scans of one manifest.
+
+    Args:
+        dataset: the manifest; ``dataset.cases[n]`` is the scan of row ``n``.
+        preprocessing: what was done to the scans.
+        images: memory-mapped ``(N, C, I, J, K)`` float16.
+        label_maps: memory-mapped ``(N, I, J, K)`` uint8; 0 for labels that the cohort does not annotate.
+        frames: the grid of every row; all have one shape.
+        annotated: the labels that the cohort annotates: ``annotated_labels`` of the manifest, else all it names.
+        fingerprint: hash of all files and of the preprocessing.
+    """
+
+    dataset: Dataset
+    preprocessing: Preprocessing
+    images: np.ndarray
+    label_maps: np.ndarray
+    frames: tuple[Grid, ...]
+    annotated: tuple[int, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, preprocessing: Preprocessing, folder: Path, progress: Progress | None = None
+    ) -> Cohort:
+        """Open the cache of a data set, made first if there is none for these files and this preprocessing.
+
+        Args:
+            dataset: its manifest.
+            preprocessing: the common shape is the largest of all scans if it gives none.
+            folder: of all caches; each gets a folder named after the data set and its hash.
+            progress: told about every scan that is read.
+
+        Raises:
+            UserError: the data set cannot be trained on; every reason is found before the first scan is cached, save
+                what only the voxels tell (labels that the manifest does not name, differing channel counts).
+        """
+        annotated = _checked(dataset)
+        grids = [read_grid(case.image) for case in dataset.cases]
+        i, j, k = np.max([preprocessing.covering_shape(grid) for grid in grids], axis=0).tolist()
+        frames = tuple(preprocessing.frame(grid, (i, j, k)) for grid in grids)
+        fingerprint = _fingerprint(dataset, preprocessing, annotated)
+        place = folder / f"{dataset.name}-{fingerprint[:12]}"
+        arrays = _open(place, fingerprint)
+        if arrays is None:
+            _build(place, dataset, preprocessing, frames, annotated, fingerprint, progress)
+            arrays = _open(place, fingerprint)
+        if arrays is None:
+            raise UserError(f"{place}: the cache does not hold what was written; is the disk sound?")
+        return cls(dataset, preprocessing, *arrays, frames, annotated, fingerprint)
+
+    @property
+    def channels(self) -> int:
+        """Of every scan."""
+        return int(self.images.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every scan, voxels."""
+        return self.images.shape[2:]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The labels that the manifest names, ascending."""
+        return _label_values(self.dataset)
+
+    def of_split(self, split: Split, *, labelled: bool = False) -> list[int]:
+        """The rows of a split, on wish only those with a label map."""
+        cases = enumerate(self.dataset.cases)
+        return [n for n, case in cases if case.split == split and not (labelled and case.label is None)]
+
+    def pairs(self, split: Literal["training", "validation"]) -> list[tuple[int, int]]:
+        """The ``(fixed, moving)`` rows of a split: the pairs that the manifest lists, else all there are."""
+        if split == "training":
+            pairs = self.dataset.pairs("training")
+        else:
+            listed = self.dataset.listed_pairs.get("val", ())
+            pairs = listed or all_pairs(
+                self.dataset.of_split("validation"), self.dataset.pairings, self.dataset.direction
+            )
+        return [self._rows(pair) for pair in pairs]
+
+    def load(self, rows: Sequence[int], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Scans ``(B, C, I, J, K)`` float32 and label maps ``(B, I, J, K)`` uint8 on a device."""
+        import torch
+
+        images = torch.from_numpy(np.stack([self.images[row] for row in rows]).astype(np.float32))
+        labels = torch.from_numpy(np.stack([self.label_maps[row] for row in rows]))
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+    def require_labels(self, splits: Sequence[Split] = ("training", "validation")) -> None:
+        """See that every scan of these splits has a label map.
+
+        Raises:
+            UserError: some have none.
+        """
+        lacking = [case.key for case in self.dataset.cases if case.split in splits and case.label is None]
+        if lacking:
+            raise UserError(
+                f"{self.dataset.path.name}: {len(lacking)} scans have no label map ({some(lacking)}); add the label of "
+                "each, or train without labels"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What a run folder and a model card say of the data."""
+        extra = self.dataset.extra
+        keys = ("description", "licence", "license", "reference", "attribution", "release")
+        return {
+            "name": self.dataset.name,
+            "scans": {split: len(self.of_split(split)) for split in ("training", "validation", "test")},
+            "labels": {str(value): name for value, name in self.dataset.labels.items()},
+            "annotated_labels": list(self.annotated),
+            "sha256": self.fingerprint,
+        } | {key: extra[key] for key in keys if isinstance(extra.get(key), str)}
+
+    def _rows(self, pair: Pair) -> tuple[int, int]:
+        rows = {case.image: n for n, case in enumerate(self.dataset.cases)}
+        return rows[pair.fixed.image], rows[pair.moving.image]
+
+
+def _checked(dataset: Dataset) -> tuple[int, ...]:
+    """The annotated labels of a data set that can be trained on, as far as its manifest tells."""
+    name = dataset.path.name
+    if not dataset.of_split("training"):
+        raise UserError(f"{name}: lists no scans for training; put them under the key training")
+    if dataset.missing:
+        key, kind, path = dataset.missing[0]
+        more = f" and {len(dataset.missing) - 1} further files" if len(dataset.missing) > 1 else ""
+        raise UserError(f"{name}: the {kind} of {key}, {path}{more} does not exist; correct the list or add the files")
+    known = _label_values(dataset)
+    if not known and any(case.label for case in dataset.cases):
+        raise UserError(f'{name}: has label maps but names no labels; add such as "labels": {{"1": "liver"}}')
+    if known and not (known[0] > 0 and known[-1] <= HIGHEST_LABEL):
+        raise UserError(f"{name}: labels are whole numbers from 1 to {HIGHEST_LABEL}, not {known[0]} to {known[-1]}")
+    given = dataset.extra.get("annotated_labels")
+    if given is None:
+        return known
+    if not isinstance(given, list) or not all(isinstance(value, int) for value in given):
+        raise UserError(f"{name}: annotated_labels must be a list of label values such as [1, 2], not {given!r}")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise UserError(f"{name}: annotated_labels holds {some(map(str, unknown))}, which labels does not name")
+    return tuple(sorted(given))
+
+
+def _label_values(dataset: Dataset) -> tuple[int, ...]:
+    return tuple(sorted(dataset.labels))
+
+
+def _fingerprint(dataset: Dataset, preprocessing: Preprocessing, annotated: tuple[int, ...]) -> str:
+    content = {
+        "format": FORMAT,
+        "preprocessing": preprocessing.as_json(),
+        "labels": _label_values(dataset),
+        "annotated": annotated,
+        "scans": [
+            [case.key, file_hash(case.image), None if case.label is None else file_hash(case.label)]
+            for case in dataset.cases
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _open(place: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The arrays of a cache, or None if there is none or its files were changed."""
+    try:
+        record = json.loads((place / "cache.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    files = [place / "images.npy", place / "labels.npy"]
+    if record.get("fingerprint") != fingerprint or not all(file.is_file() for file in files):
+        return None
+    if [file_hash(file) for file in files] != [record["images_sha256"], record["labels_sha256"]]:
+        return None
+    images, labels = (np.load(file, mmap_mode="r") for file in files)
+    return images, labels
+
+
+def _build(
+    place: Path,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    frames: tuple[Grid, ...],
+    annotated: tuple[int, ...],
+    fingerprint: str,
+    progress: Progress | None,
+) -> None:
+    try:
+        with atomic_directory(place, overwrite=True, marker="cache.json") as folder:
+            images = None
+            labels = _new_array(folder / "labels.npy", np.uint8, (len(frames), *frames[0].shape))
+            for n, (case, frame) in enumerate(zip(dataset.cases, frames, strict=True)):
+                channels = preprocessing.channels(read_image(case.image), frame)
+                if images is None:
+                    images = _new_array(folder / "images.npy", np.float16, (len(frames), *channels.shape))
+                if len(channels) != images.shape[1]:
+                    raise UserError(
+                        f"{dataset.path.name}: {case.key} has {len(channels)} channels, {dataset.cases[0].key} "
+                        f"{images.shape[1]}; a network takes one number of channels"
+                    )
+                images[n] = channels
+                labels[n] = _label_map(case, dataset, preprocessing, frame, annotated)
+                if progress is not None:
+                    progress(f"caching {dataset.name}", (n + 1) / len(frames))
+            for array in (images, labels):
+                array.flush()  # type: ignore[union-attr]
+            del images, labels
+            record = {
+                "fingerprint": fingerprint,
+                "images_sha256": file_hash(folder / "images.npy"),
+                "labels_sha256": file_hash(folder / "labels.npy"),
+            }
+            (folder / "cache.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except UserError:
+        if _open(place, fingerprint) is None:  # another process of this training may have been faster
+            raise
+
+
+def _new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def _label_map(
+    case: Case, dataset: Dataset, preprocessing: Preprocessing, frame: Grid, annotated: tuple[int, ...]
+) -> np.ndarray:
+    if case.label is None:
+        return np.zeros(frame.shape, np.uint8)
+    labels, grid = read_labels(case.label), read_grid(case.image)
+    if labels.grid.shape != grid.shape or not labels.grid.matches(grid, SAME_GRID_MM):
+        raise UserError(
+            f"{dataset.path.name}: the label map of {case.key} is not on the grid of its scan; "
+            "`anamorph dataset check` tells more"
+        )
+    known = _label_values(dataset)
+    strange = [value for value in labels.present() if value not in known]
+    if strange:
+        raise UserError(
+            f"{dataset.path.name}: {case.label.name} holds the labels {some(map(str, strange))}, but the manifest "
+            f"names {some(map(str, known))}; name them under labels or correct the file"
+        )
+    values = preprocessing.labels(labels, frame)
+    return np.where(np.isin(values, annotated), values, 0)
