@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
+from anamorph.geometry import SAME_GRID_MM
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
@@ -19,9 +20,6 @@ from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, 
 from anamorph.provenance import describe_run
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
-
-SAME_GRID_MM = 0.1
-"""Grids of one shape whose corners lie closer than this are the same."""
 
 
 @dataclass(frozen=True)

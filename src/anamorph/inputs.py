@@ -10,14 +10,12 @@ from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.points import POINT_MARGIN_VOX
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.methods.base import Device
 from anamorph.settings import GivenSettings
 from anamorph.transforms import Affine, Transform
-
-POINT_MARGIN_VOX = 1.5
-"""Landmarks may lie so far outside the scan: those set on its last voxel, in whichever voxel convention."""
 
 
 @dataclass(frozen=True)

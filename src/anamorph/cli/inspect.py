@@ -42,7 +42,7 @@ def inspect(
 
 def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: ImageFacts) -> dict[str, Any]:
     """What a file says about the first one: a label map should share its grid, a scan should overlap."""
-    from anamorph.api import SAME_GRID_MM
+    from anamorph.geometry import SAME_GRID_MM
     from anamorph.preflight import header_mismatch_mm, inspect_pair, overlap_percent
 
     relation: dict[str, Any] = {"of": other_facts.name, "to": first_facts.name}

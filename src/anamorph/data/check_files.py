@@ -10,11 +10,8 @@ import numpy as np
 from anamorph.data.dataset import POINT_KINDS, Case, Dataset
 from anamorph.data.findings import CaseFacts, Problem, some
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-
-SAME_GRID_MM = 0.1
-"""Corners of a label map or mask may be so far from those of its scan."""
-POINT_MARGIN_VOX = 1.5
+from anamorph.geometry import SAME_GRID_MM, Grid
+from anamorph.image.points import POINT_MARGIN_VOX
 
 
 def case_facts(case: Case, dataset: Dataset) -> CaseFacts:

@@ -8,6 +8,9 @@ import numpy as np
 
 from anamorph.errors import UserError
 
+SAME_GRID_MM = 0.1
+"""Grids of one shape whose corners lie closer than this are the same: headers of one scan differ by rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:

@@ -9,6 +9,9 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 
+POINT_MARGIN_VOX = 1.5
+"""Landmarks may lie so far outside the scan: those set on its last voxel, in whichever voxel convention."""
+
 
 @dataclass(frozen=True, eq=False)
 class Points:
