@@ -1,0 +1,168 @@
+"""The folder a trained network travels in: ``weights.safetensors``, and ``model.json`` which says what it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anamorph import __version__
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CARD = "model.json"
+WEIGHTS = "weights.safetensors"
+FORMAT = 1
+SHIPPED = Path(__file__).parents[1] / "models"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a user must know of a model, and what a program needs to use it.
+
+    Args:
+        name: of the model.
+        kind: the training that made it, such as ``symmetric``; a method takes only models of its kind.
+        summary: one sentence.
+        architecture: what the network is built from.
+        preprocessing: what it expects of a scan (:class:`~anamorph.networks.preprocessing.Preprocessing`).
+        labels: name by value, where the model knows labels.
+        training_data: each with its name, number of scans and hash.
+        metrics: measured in validation.
+        licence: of the weights.
+        attribution: whom to name when they are used.
+        provenance: how the training can be repeated.
+        sha256: of the weights.
+        parameters: their number.
+        anamorph: the version that wrote it.
+    """
+
+    name: str
+    kind: str
+    summary: str = ""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+    training_data: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    licence: str = "not stated"
+    attribution: str = "not stated"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    parameters: int = 0
+    anamorph: str = __version__
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``model.json``."""
+        return {"format": FORMAT} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> ModelCard:
+        """The card of the content of ``model.json``; keys of later versions are passed over.
+
+        Raises:
+            ValueError: it is no card, or of a later format.
+        """
+        if content["format"] > FORMAT:
+            raise ValueError(f"its format {content['format']} is newer than this version of anamorph reads")
+        names = {one.name for one in dataclasses.fields(cls)}
+        given = {key: value for key, value in content.items() if key in names}
+        given["labels"] = {int(value): str(name) for value, name in given.get("labels", {}).items()}
+        return cls(**given)
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> ModelCard:
+    """Write a model, weights first, so that a folder with a card is complete.
+
+    Args:
+        folder: made if need be; an earlier model in it is replaced.
+        state: the ``state_dict`` of the network.
+        card: hash, size and version are filled in.
+
+    Returns:
+        the card as written.
+    """
+    from safetensors.torch import save
+
+    content = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    complete = dataclasses.replace(
+        card,
+        sha256=hashlib.sha256(content).hexdigest(),
+        parameters=sum(value.numel() for value in state.values()),
+        anamorph=__version__,
+    )
+    with atomic_path(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    with atomic_path(folder / CARD) as temporary:
+        text = json.dumps(complete.as_json(), indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return complete
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The folder of a model: a path, else the name of one that comes with anamorph. A run folder stands for its model.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name_or_path)
+    for folder in (path, path / "model", SHIPPED / str(name_or_path)):
+        if (folder / CARD).is_file():
+            return folder
+    known = ", ".join(shipped_models()) or "none"
+    raise UserError(f"there is no model '{name_or_path}'; name a folder with {CARD}, or one that comes along: {known}")
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that come with anamorph."""
+    return sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD}"))
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return ModelCard.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / CARD}: is no model card ({error}); copy the whole model folder again") from error
+
+
+def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Read a model and check that its weights are those that its card describes.
+
+    Args:
+        name_or_path: see :func:`find_model`.
+        kind: refuse any other.
+
+    Raises:
+        UserError: no such model, weights that are missing, damaged or not those of the card, or another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    folder = find_model(name_or_path)
+    card = read_card(folder)
+    if kind is not None and card.kind != kind:
+        raise UserError(
+            f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; `anamorph models list` shows all"
+        )
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder}: has a card but no {WEIGHTS}; copy the whole model folder again") from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise UserError(f"{folder / WEIGHTS}: is not the file its card describes; copy the whole model folder again")
+    try:
+        return card, load(content)
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}); copy the whole model folder again") from error

@@ -1,0 +1,160 @@
+"""Random variants of scans, made on the device: every map of space is one reading of image and labels alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from anamorph.errors import UserError
+from anamorph.geometry.sampling import identity_positions_torch, sample_labels_torch, sample_torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a scan.
+
+    Args:
+        flip_axes: axes along which a scan may be reversed (chance 1/2 each); only where the mirrored anatomy is
+            one that occurs and labels have no sides.
+        quarter_turns: turn a cube 0 to 3 times by 90 degrees in a random plane.
+        probability: of the affine map, and of each change of the intensities.
+        rotation_deg: largest rotation about a random axis.
+        zoom: smallest and largest factor of size, one for all axes.
+        shift: largest translation along each axis, as a share of the extent.
+        shear: largest off-diagonal entry.
+        gamma: largest deviation of the logarithm of the exponent applied to intensities in [0, 1].
+        contrast: largest relative change of the contrast about the mean.
+        brightness: largest offset.
+        noise: largest standard deviation of added noise.
+    """
+
+    flip_axes: tuple[int, ...] = ()
+    quarter_turns: bool = False
+    probability: float = 0.9
+    rotation_deg: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    shear: float = 0.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    noise: float = 0.0
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """See that it can be applied to scans of a shape.
+
+        Raises:
+            UserError: quarter turns of what is no cube, or an axis that does not exist.
+        """
+        if self.quarter_turns and len(set(shape)) > 1:
+            raise UserError(f"quarter turns need cubes, not {' x '.join(map(str, shape))} voxels; switch them off")
+        if not set(self.flip_axes) <= {0, 1, 2}:
+            raise UserError(f"the axes of flips are 0, 1 and 2, not {self.flip_axes}")
+
+    def draw(self, generator: Generator, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
+        """A map of space as a ``(3, 4)`` float64 matrix: centred result voxels to centred source voxels.
+
+        The last column is a share of the extent along each axis. Rotations and zooms are those of the body, so they
+        take the proportions of the voxels into account.
+
+        Args:
+            generator: a CPU generator; a fixed number of values is drawn, whatever is switched on.
+            spacing: of the voxels along i, j, k, in any unit.
+        """
+        chances = torch.rand(20, generator=generator, dtype=torch.float64)
+        exact = torch.eye(3, dtype=torch.float64)
+        for axis in self.flip_axes:
+            if chances[axis] < 0.5:
+                exact[axis] *= -1
+        if self.quarter_turns:
+            exact = exact @ _quarter_turn(int(chances[3] * 3), int(chances[4] * 4))
+        matrix, offset = exact, torch.zeros(3, dtype=torch.float64)
+        if chances[5] < self.probability:
+            centred = 2 * chances[6:] - 1
+            low, high = (math.log(z) for z in self.zoom)
+            size = math.exp(low + (high - low) * float(chances[6]))
+            pole = _direction(chances[7:9])
+            turned = _rotation(pole, math.radians(self.rotation_deg) * float(centred[3])) / size
+            skew = torch.eye(3, dtype=torch.float64)
+            skew[[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] += self.shear * centred[4:10]
+            scale = torch.diag(torch.tensor(spacing, dtype=torch.float64))
+            matrix = torch.linalg.inv(scale) @ turned @ skew @ scale @ exact
+            offset = self.shift * centred[10:13]
+        return torch.cat([matrix, offset[:, None]], dim=1)
+
+    def move(self, transforms: list[Tensor], images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Read images and label maps through one map each; 0 outside.
+
+        Args:
+            transforms: one of :meth:`draw` per item.
+            images: ``(B, C, I, J, K)``.
+            labels: ``(B, I, J, K)``; read as one-hot, linearly, the largest wins.
+        """
+        positions = [_positions(transform, image[0]) for transform, image in zip(transforms, images, strict=True)]
+        moved = [sample_torch(image, where, fill=0.0) for image, where in zip(images, positions, strict=True)]
+        if labels is None:
+            return torch.stack(moved), None
+        maps = [sample_labels_torch(one, where) for one, where in zip(labels, positions, strict=True)]
+        return torch.stack(moved), torch.stack(maps)
+
+    def recolour(self, images: Tensor, generators: list[Generator]) -> Tensor:
+        """Change the intensities of ``(B, C, I, J, K)`` in [0, 1]; what is exactly 0, the outside, stays 0."""
+        changed = []
+        for image, generator in zip(images, generators, strict=True):
+            chances = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
+            seed = int(torch.randint(2**62, (1,), generator=generator))
+            inside, values = image > 0, image.clamp(0, 1)
+            amounts = [
+                limit * (2 * size - 1) if chance < self.probability else 0.0
+                for limit, chance, size in zip(
+                    (self.gamma, self.contrast, self.brightness), chances[:3], chances[3:6], strict=True
+                )
+            ]
+            if amounts[0]:
+                values = values ** math.exp(amounts[0])
+            if amounts[1] or amounts[2]:
+                mean = values.sum() / inside.sum().clamp(min=1)
+                values = (values - mean) * (1 + amounts[1]) + mean + amounts[2]
+            if self.noise and chances[6] < self.probability:
+                own = torch.Generator(image.device).manual_seed(seed)
+                noise = torch.randn(image.shape, generator=own, device=image.device, dtype=image.dtype)
+                values = values + self.noise * chances[7] * noise
+            changed.append(values.clamp(0, 1) * inside)
+        return torch.stack(changed)
+
+
+def _positions(transform: Tensor, like: Tensor) -> Tensor:
+    """Source voxels ``(3, I, J, K)`` of every result voxel."""
+    extent = torch.tensor(like.shape, dtype=torch.float64)
+    centre = (extent - 1) / 2
+    matrix = transform[:, :3]
+    start = centre - matrix @ centre + transform[:, 3] * extent
+    matrix, start = matrix.to(like), start.to(like)
+    return torch.einsum("ab,bijk->aijk", matrix, identity_positions_torch(like)) + start[:, None, None, None]
+
+
+def _quarter_turn(plane: int, times: int) -> Tensor:
+    a, b = ((0, 1), (0, 2), (1, 2))[plane]
+    turn = torch.eye(3, dtype=torch.float64)
+    turn[[a, b, a, b], [a, b, b, a]] = torch.tensor([0.0, 0.0, -1.0, 1.0], dtype=torch.float64)
+    return torch.linalg.matrix_power(turn, times)
+
+
+def _direction(chances: Tensor) -> Tensor:
+    """A point of the sphere, evenly spread, from two values in [0, 1)."""
+    z, angle = 2 * float(chances[0]) - 1, 2 * math.pi * float(chances[1])
+    flat = math.sqrt(1 - z * z)
+    return torch.tensor([flat * math.cos(angle), flat * math.sin(angle), z], dtype=torch.float64)
+
+
+def _rotation(axis: Tensor, angle: float) -> Tensor:
+    """Rodrigues' formula."""
+    x, y, z = axis.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    return torch.eye(3, dtype=torch.float64) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross

@@ -1,0 +1,84 @@
+"""How the loop runs, whatever is trained, and the settings of a training from presets and ``--set``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from anamorph.errors import UserError
+from anamorph.methods.base import setting
+from anamorph.settings import parse_settings, preset_settings
+
+Schedule = Literal["constant", "cosine", "plateau"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Of one training; they are kept in the run folder, and a resumed run goes on with them."""
+
+    epochs: int = setting(100, "how often everything is visited")
+    batch_size: int = setting(4, "items per step of the optimiser, over all passes and processes")
+    accumulate: int = setting(1, "passes into which the batch of a process is split, to save memory")
+    max_memory_gb: float | None = setting(None, "choose accumulation and checkpointing to stay below it", "GB")
+    checkpointing: bool = setting(False, "recompute activations on the way back: less memory, about a third more time")
+    precision: Precision = setting("32-true", "of the network; 16-mixed and bf16-mixed are for GPUs")
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 for none")
+    schedule: Schedule = setting("constant", "of the learning rate: cosine falls to 1 % over all epochs")
+    warmup_steps: int = setting(0, "steps over which the learning rate rises")
+    plateau_patience: int = setting(5, "validations without a better score before the rate falls (plateau)")
+    plateau_factor: float = setting(0.3, "by which it falls (plateau)")
+    validate_every: int = setting(1, "epochs between validations; the last epoch is always validated")
+    patience: int = setting(0, "validations without a better score before the training ends; 0 for never")
+    min_improvement: float = setting(0.0, "by which a score must be better to count")
+    checkpoint_every_s: float = setting(120.0, "most that a killed run loses; also at the end of every epoch", "s")
+    average_decay: float = setting(0.0, "of the running average of the weights that is validated and kept; 0 for none")
+    seed: int = setting(0, "of every random choice")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("gradient_clip", "warmup_steps", "plateau_patience", "patience", "checkpoint_every_s"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1 or not 0 < self.plateau_factor < 1:
+            raise UserError("average_decay must be in [0, 1) and plateau_factor in (0, 1)")
+
+
+def make_settings(task: type, preset: str, given: Iterable[str] = ()) -> tuple[Any, LoopSettings]:
+    """The config of a task and the settings of the loop: defaults, then the preset, then what was asked for.
+
+    Args:
+        task: a :class:`~anamorph.training.task.Task` class.
+        preset: one of ``task.presets``, or ``default`` for none.
+        given: strings such as ``learning_rate=1e-4``; a name belongs to the task or to the loop.
+
+    Raises:
+        UserError: an unknown preset or setting, or a value that cannot be used.
+    """
+    config = task.Config  # type: ignore[attr-defined]
+    own = {one.name for one in dataclasses.fields(config)}
+    loop = {one.name for one in dataclasses.fields(LoopSettings)}
+    both = dataclasses.make_dataclass(
+        "Both",
+        [(one.name, one.type) for one in (*dataclasses.fields(config), *dataclasses.fields(LoopSettings))],
+    )
+    # The types are text that has to be resolved where the classes are defined.
+    both.__annotations__ = _types(config) | _types(LoopSettings)
+    values = dict(preset_settings(task, preset)) | parse_settings(both, given, task.name)  # type: ignore[attr-defined]
+    try:
+        return (
+            config(**{key: value for key, value in values.items() if key in own}),
+            LoopSettings(**{key: value for key, value in values.items() if key in loop}),
+        )
+    except ValueError as error:
+        raise UserError(f"--set: {error}") from error
+
+
+def _types(config: type) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    return get_type_hints(config)
