@@ -149,15 +149,23 @@ def _accepted(
 ) -> tuple[float, _Level, Affine] | None:
     """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
     for fraction in (1.0, 0.5):
-        candidate = Affine(current.matrix @ _power(update, fraction))
-        stretch = np.linalg.svd(candidate.matrix[:3, :3], compute_uv=False)
-        if stretch.min() < SINGULAR_VALUES[0] or stretch.max() > SINGULAR_VALUES[1]:
+        matrix = current.matrix @ _power(update, fraction)
+        if not _possible(matrix):
             continue
+        candidate = Affine(matrix)
         warped = _Level.at(moving, level.grid, kind, settings, candidate)
         cost = level.cost(warped, typical) * _stretch_price(candidate)
         if cost < (1 - LEAST_GAIN) * best:
             return cost, warped, candidate
     return None
+
+
+def _possible(matrix: np.ndarray) -> bool:
+    """Whether a fit is a map at all, mirrors nothing and stretches no direction too much."""
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
+        return False
+    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return bool(stretch.min() >= SINGULAR_VALUES[0] and stretch.max() <= SINGULAR_VALUES[1])
 
 
 def _correspondences(level: _Level, warped: _Level, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
