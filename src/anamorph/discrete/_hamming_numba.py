@@ -15,16 +15,18 @@ from numba.np.arrayobj import make_array
 f32 = np.float32
 u64 = np.uint64
 LANES = 8
+LABELS = 4
+"""Labels counted together: each fetch of the fixed image serves them all."""
 EVERY_BIT = u64(2**64 - 1)
 
 
 @intrinsic
 def count_differing_bits(typing_context, fixed, mask, f, moving, rows, places, p, m, samples, stride, total, t):
-    """Count the bits in which eight cells differ from eight cells of the moving image, summed over their samples.
+    """Count the bits in which eight cells differ from eight cells of the moving image at four labels.
 
-    With x = f + n * stride and y = m + rows[n] + places[p + n], total[t : t + 8] becomes the sum over n of the bits set
-    in (fixed[x : x + 8] ^ moving[y : y + 8]) & mask[x : x + 8]. Written as vectors because the compiler, which must
-    expect that arrays overlap, would count one word at a time.
+    For each label d, with x = f + n * stride and y = m + rows[n] + places[p + d * samples + n], the sum over the
+    samples n of the bits set in (fixed[x : x + 8] ^ moving[y : y + 8]) & mask[x : x + 8] goes to
+    total[t + d * stride :][:8]. Written as vectors because the compiler, which must expect that arrays overlap, would count one word at a time.
     """
     word = ir.IntType(64)
     vector = ir.VectorType(word, LANES)
@@ -40,18 +42,21 @@ def count_differing_bits(typing_context, fixed, mask, f, moving, rows, places, p
         def load(array, index):
             return builder.load(builder.bitcast(place(array, index), vector.as_pointer()), align=8)
 
-        counted = alloca_once_value(builder, ir.Constant(vector, [0] * LANES))
+        counted = [alloca_once_value(builder, ir.Constant(vector, [0] * LANES)) for _ in range(LABELS)]
         with for_range(builder, samples) as loop:
             n = loop.index
-            ahead = builder.mul(n, stride)
-            row = builder.load(place(rows, n))
-            column = builder.load(place(places, builder.add(p, n)))
-            there = load(moving, builder.add(m, builder.add(row, column)))
-            differing = builder.and_(
-                builder.xor(load(fixed, builder.add(f, ahead)), there), load(mask, builder.add(f, ahead))
-            )
-            builder.store(builder.add(builder.load(counted), builder.call(count, [differing])), counted)
-        builder.store(builder.load(counted), builder.bitcast(place(total, t), vector.as_pointer()), align=8)
+            x = builder.add(f, builder.mul(n, stride))
+            here, counts = load(fixed, x), load(mask, x)
+            row = builder.add(m, builder.load(place(rows, n)))
+            column = builder.add(p, n)
+            for label in counted:
+                there = load(moving, builder.add(row, builder.load(place(places, column))))
+                differing = builder.and_(builder.xor(here, there), counts)
+                builder.store(builder.add(builder.load(label), builder.call(count, [differing])), label)
+                column = builder.add(column, samples)
+        for label in counted:
+            builder.store(builder.load(label), builder.bitcast(place(total, t), vector.as_pointer()), align=8)
+            t = builder.add(t, stride)
         return context.get_dummy_value()
 
     return types.void(fixed, mask, f, moving, rows, places, p, m, samples, stride, total, t), generate
@@ -84,10 +89,11 @@ def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out)
     fi, fj, fk = (gi + si - 1) // si, (gj + sj - 1) // sj, (gk + sk - 1) // sk
     samples = channels * fi * fj * fk
     # Where the samples of a cell are in the regrouped moving rows: by label of the last axis, and (below) by row.
-    places = np.empty((width, samples), np.int64)
-    for dk in range(width):
+    groups = (width + LABELS - 1) // LABELS
+    places = np.empty((groups * LABELS, samples), np.int64)
+    for dk in range(groups * LABELS):
         for n in range(samples):
-            k = n % fk * sk + (dk - rk) * step[2] + border
+            k = n % fk * sk + (min(dk, width - 1) - rk) * step[2] + border
             places[dk, n] = k % gk * length + k // gk
     flat_places = places.reshape(-1)
     for a in prange(na):
@@ -110,7 +116,7 @@ def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out)
                                 counted[b, c, x, y, z, q] = EVERY_BIT if counts else u64(0)
         there = np.empty((channels, fi, nj, gk, length), np.uint64)
         rows = np.empty(samples, np.int64)
-        total = np.empty((width, padded), np.uint64)
+        total = np.empty((groups * LABELS, padded), np.uint64)
         flat_here, flat_counted = here.reshape(-1), counted.reshape(-1)
         flat_there, flat_total = there.reshape(-1), total.reshape(-1)
         first = 0
@@ -126,7 +132,7 @@ def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out)
                         j = min(max(b * gj + n // fk % fj * sj + dj * step[1], 0), nj - 1)
                         rows[n] = (n // (fk * fj) * nj + j) * gk * length
                     f = b * samples * padded
-                    for dk in range(width):
+                    for dk in range(0, width, LABELS):
                         for q in range(0, padded, LANES):
                             count_differing_bits(  # type: ignore[call-arg]  # the context is numba's
                                 flat_here, flat_counted, f + q, flat_there, rows, flat_places, dk * samples, q,
