@@ -25,8 +25,9 @@ def count_differing_bits(typing_context, fixed, mask, f, moving, rows, places, p
     """Count the bits in which eight cells differ from eight cells of the moving image at four labels.
 
     For each label d, with x = f + n * stride and y = m + rows[n] + places[p + d * samples + n], the sum over the
-    samples n of the bits set in (fixed[x : x + 8] ^ moving[y : y + 8]) & mask[x : x + 8] goes to
-    total[t + d * stride :][:8]. Written as vectors because the compiler, which must expect that arrays overlap, would count one word at a time.
+    samples n of the bits set in (fixed[x : x + 8] ^ moving[y : y + 8]) & mask[x : x + 8] becomes
+    total[t + d * stride :][:8]. Written as vectors because the compiler, which must expect that arrays overlap, would
+    count one word at a time.
     """
     word = ir.IntType(64)
     vector = ir.VectorType(word, LANES)
