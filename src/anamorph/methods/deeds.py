@@ -30,7 +30,7 @@ from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Side
@@ -39,8 +39,6 @@ from anamorph.transforms.fields import inverse_consistent
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
-
-
 SEARCHED = 0.75
 """Share of a run that is done after the search."""
 
@@ -51,7 +49,7 @@ class Deeds(Method):
     name = "deeds"
     summary = "dense displacement search on a minimum spanning tree, coarse to fine; no training"
     Config = DeedsConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({})
+    presets: ClassVar[dict[str, dict[str, Any]]] = SHARED
     config: DeedsConfig
 
     def __call__(
@@ -66,11 +64,10 @@ class Deeds(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Result:
-        stages = Stages(progress)
+        where, stages = resolve_device(device), Stages(progress)
         with stages.stage("initialise", 0.0):
             prepare = published_frame if self.config.compatible else centred_frame
             frame = prepare(self.config, fixed, moving, fixed_mask, moving_mask, init)
-        where = resolve_device(device)
         forward, backward, control, agreement = _search(self.config, frame, where, stages)
         trace = {"initialise": frame.costs, "differing bits": agreement}
         if self.config.compatible:
@@ -87,11 +84,14 @@ class Deeds(Method):
         return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, provenance={"start": frame.steps})
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        working = self.config.pyramid(fixed).working
-        voxels = int(np.prod(working.shape))
-        costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in self.config.levels(working))
-        # Both scans and one warped, their weights, three codes, the positions of a warp; the costs of one direction.
-        return 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape))) + 60 * voxels + costs
+        pyramid = self.config.pyramid(fixed)
+        voxels, described = int(np.prod(pyramid.working.shape)), int(np.prod(pyramid.base.shape))
+        levels = self.config.levels(pyramid.working)
+        costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
+        scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
+        # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
+        return scans + 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
 
 
 def _search(
