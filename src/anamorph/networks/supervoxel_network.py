@@ -1,0 +1,174 @@
+"""Networks of SLIC-Reg: features of a scan, and a head for supervoxels or for coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv3d, cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from anamorph.networks.deeplab import DeepLab
+from anamorph.networks.unet_slic import UNetSlic
+
+FeatureNetwork = Literal["deeplab", "unet"]
+HeadLayout = Literal["layers", "published"]
+GROUP = 32
+"""Channels of the head per layer."""
+
+
+class _WithFeatures(nn.Module):
+    """Features of a scan; ``checkpointing`` recomputes activations on the way back."""
+
+    def __init__(self, features: FeatureNetwork, inputs: int) -> None:
+        super().__init__()
+        self.features = DeepLab(inputs) if features == "deeplab" else UNetSlic(inputs)
+        self.checkpointing = False
+
+    def _features(self, images: Tensor) -> Tensor:
+        first, second, third = self.features.stages
+        fine = self._run(first, images)
+        return self.features.join(fine, self._run(third, self._run(second, fine)))
+
+    def _run(self, part: Any, *values: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(part, *values, use_reentrant=False)
+        return part(*values)
+
+
+class SupervoxelNetwork(_WithFeatures):
+    """Which supervoxel of every layer a voxel belongs to (Heinrich and Hansen 2021).
+
+    The layers of the template travel with the weights, so that a model can be used through its template.
+
+    Args:
+        layers: of supervoxels.
+        classes: supervoxels of a layer and the background.
+        features: the network before the head.
+        inputs: channels of a scan.
+        layout: ``"layers"`` gives each layer a group of the head of its own; ``"published"`` reads the channels as the
+            published program does, classes first, so that each group predicts some classes of all layers.
+        template: shape of the template's layers; None leaves them out.
+    """
+
+    def __init__(
+        self,
+        layers: int = 16,
+        classes: int = 128,
+        features: FeatureNetwork = "deeplab",
+        inputs: int = 1,
+        layout: HeadLayout = "layers",
+        template: tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__(features, inputs)
+        self.layers, self.classes, self.layout = layers, classes, layout
+        wide = GROUP * layers
+        self.head = nn.Sequential(
+            *(nn.Conv3d(self.features.channels, wide, 1, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            *(nn.Conv3d(wide, wide, 3, padding=1, groups=layers, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            nn.Conv3d(wide, classes * layers, 1, groups=layers),
+        )
+        if template is not None:
+            self.register_buffer("template", torch.zeros((layers, *template), dtype=torch.uint8))
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Class scores, or how wrong they are.
+
+        Args:
+            images: ``(B, C, I, J, K)``.
+            targets: ``(B, L, I / 2, J / 2, K / 2)`` labels: the scores of one scan at a time are compared with them and
+                forgotten, which bounds the memory.
+
+        Returns:
+            Scores ``(B, L, S, I / 2, J / 2, K / 2)``; with targets the cross-entropy ``(B, L)``.
+        """
+        features = self._features(images)
+        if targets is None:
+            return self.scores(features)
+        pairs = zip(features.split(1), targets.split(1), strict=True)
+        return torch.cat([self._run(self._losses, one, target) for one, target in pairs])
+
+    def scores_by_layer(self, images: Tensor) -> Iterator[Tensor]:
+        """The scores ``(S, I / 2, J / 2, K / 2)`` of one scan ``(1, C, I, J, K)``, one layer after the other.
+
+        All of them at once take 1 GB at the published size.
+        """
+        hidden = self.head[:-1](self._features(images))
+        last = self.head[-1]
+        rows = torch.arange(self.layers * self.classes, device=images.device)
+        rows = rows.reshape(self.layers, -1) if self.layout == "layers" else rows.reshape(-1, self.layers).T
+        per_group = self.classes  # output channels of a group, which need not be those of a layer
+        for of_layer in rows:
+            parts = []
+            for group in (of_layer // per_group).unique().tolist():
+                chosen = of_layer[of_layer // per_group == group]
+                inputs = hidden[:, GROUP * group : GROUP * (group + 1)]
+                parts.append(conv3d(inputs, last.weight[chosen], last.bias[chosen])[0])
+            yield torch.cat(parts)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """``(B, L, S, i, j, k)`` of features ``(B, C, i, j, k)``."""
+        out = self.head(features)
+        if self.layout == "layers":
+            return out.unflatten(1, (self.layers, self.classes))
+        return out.unflatten(1, (self.classes, self.layers)).transpose(1, 2)
+
+    def _losses(self, features: Tensor, target: Tensor) -> Tensor:
+        scores = self.scores(features)[0]
+        each = cross_entropy(scores.float(), target[0].long(), reduction="none")
+        return each.flatten(1).mean(dim=1)[None]
+
+
+class CoordinateNetwork(_WithFeatures):
+    """Where in the template each voxel of a scan belongs: the baseline of SLIC-Reg.
+
+    Args:
+        features: the network before the head.
+        inputs: channels of a scan.
+        template: shape of the template's layers; None leaves them out.
+    """
+
+    def __init__(
+        self,
+        features: FeatureNetwork = "deeplab",
+        inputs: int = 1,
+        template: tuple[int, int, int] | None = None,
+        layers: int = 16,
+    ) -> None:
+        super().__init__(features, inputs)
+        wide = 16 * GROUP
+        self.head = nn.Sequential(
+            *(nn.Conv3d(self.features.channels, wide, 1, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            *(nn.Conv3d(wide, wide, 3, padding=1, groups=16, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            nn.Conv3d(wide, 3, 1),
+        )
+        if template is not None:
+            self.register_buffer("template", torch.zeros((layers, *template), dtype=torch.uint8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, I / 2, J / 2, K / 2)``: displacement to the template; 1 is half the extent of the frame."""
+        return self._run(self.head, self._features(images))
+
+
+def load_published(network: SupervoxelNetwork, content: dict[str, dict[str, Tensor]]) -> None:
+    """Take over the weights of the published program, ``{"backbone", "aspp", "head"}``, in their order.
+
+    Args:
+        network: 16 layers of 128 classes, DeepLab, layout ``"published"``.
+        content: of the file, as ``torch.load(path, weights_only=True)`` gives it.
+
+    Raises:
+        UserError: the file does not hold the weights of this network.
+    """
+    from anamorph.errors import UserError
+
+    features = network.features
+    parts = {"backbone": getattr(features, "backbone", None), "aspp": getattr(features, "aspp", None)}
+    for name, part in (parts | {"head": network.head}).items():
+        given = list(content.get(name, {}).values())
+        own = {} if part is None else part.state_dict()
+        if not own or [tuple(v.shape) for v in given] != [tuple(v.shape) for v in own.values()]:
+            raise UserError(f"the weights of '{name}' are not those of the published DeepLab of 16 layers of 128 classes")
+        part.load_state_dict(dict(zip(own, given, strict=True)))
