@@ -1,0 +1,54 @@
+"""The convolutional parts that the encoder and the decoder are made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+Activation = Literal["relu", "leaky"]
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """The activation of a name; the slope of ``leaky`` is 0.01."""
+    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
+
+
+def conv3(inputs: int, outputs: int) -> nn.Conv3d:
+    """A 3 x 3 x 3 convolution that keeps the size."""
+    return nn.Conv3d(inputs, outputs, 3, padding=1)
+
+
+class Block(nn.Sequential):
+    """A change of resolution, or none, followed by a norm without parameters and an activation."""
+
+    def __init__(self, convolution: nn.Module, outputs: int, activation: Activation) -> None:
+        super().__init__(convolution, nn.InstanceNorm3d(outputs), activation_of(activation))
+
+    @classmethod
+    def same(cls, inputs: int, outputs: int, activation: Activation) -> Block:
+        """At the same resolution, by :func:`conv3`."""
+        return cls(conv3(inputs, outputs), outputs, activation)
+
+    @classmethod
+    def down(cls, inputs: int, outputs: int, activation: Activation) -> Block:
+        """To half the resolution, by a convolution of 2 x 2 x 2."""
+        return cls(nn.Conv3d(inputs, outputs, 2, stride=2), outputs, activation)
+
+    @classmethod
+    def up(cls, inputs: int, outputs: int, activation: Activation) -> Block:
+        """To twice the resolution, by a transposed convolution of 2 x 2 x 2."""
+        return cls(nn.ConvTranspose3d(inputs, outputs, 2, stride=2), outputs, activation)
+
+
+class FullResolution(nn.Module):
+    """The first stage of the encoder: two convolutions without norm, the second one's output added to the first's."""
+
+    def __init__(self, inputs: int, outputs: int, activation: Activation) -> None:
+        super().__init__()
+        self.first = nn.Sequential(conv3(inputs, outputs), activation_of(activation))
+        self.second = nn.Sequential(conv3(outputs, outputs), activation_of(activation))
+
+    def forward(self, image: Tensor) -> Tensor:
+        first = self.first(image)
+        return first + self.second(first)

@@ -1,0 +1,1 @@
+"""Losses of the learned methods, one per file."""

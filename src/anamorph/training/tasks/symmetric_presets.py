@@ -1,0 +1,89 @@
+"""The published recipes of ``symmetric`` for abdomen and hippocampus, and our own for small scans on a processor.
+
+Values of the task and of the loop. The published programs are described in docs/how-to/symmetric.md beside these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ABDOMEN: dict[str, Any] = {
+    "mult": 8,
+    "activation": "relu",
+    "normalise": "windows",
+    "windows": (-160.0, 240.0, -300.0, 500.0, -100.0, 900.0),
+    "crop": (128, 128, 128),
+    "mse": 1.0,
+    "lcc": 0.0,
+    "dice": 1.0,
+    "batch_dice": True,
+    "gradient_l1": 0.01,
+    "rate": 1e-4,
+    "epochs": 300,
+    "batch_size": 2,
+    "gradient_clip": 0.0,
+}
+HIPPOCAMPUS: dict[str, Any] = {
+    "mult": 8,
+    "activation": "leaky",
+    "residual": True,
+    "shape": (64, 64, 64),
+    "normalise": "zscore",
+    "flip_axes": (0, 1, 2),
+    "quarter_turns": True,
+    "affine_chance": 1.0,
+    "rotation_deg": 20.0,
+    "zoom": 1.2,
+    "shift": 10 / 64,
+    "mse": 0.0,
+    "lcc": 1.0,
+    "dice": 1.0,
+    "batch_dice": True,
+    "gradient_l1": 0.1,
+    "rate": 1e-4,
+    "epochs": 600,
+    "batch_size": 8,
+    "gradient_clip": 0.0,
+}
+SMALL: dict[str, Any] = {
+    "mult": 2,
+    "activation": "leaky",
+    "residual": True,
+    "deep_supervision": False,
+    "flip_axes": (0,),
+    "rotation_deg": 10.0,
+    "zoom": 1.1,
+    "shift": 0.03,
+    "gamma": 0.3,
+    "mse": 0.0,
+    "lcc": 1.0,
+    "dice": 1.0,
+    "gradient_l1": 0.1,
+    "diffusion": 0.05,
+    "rate": 2e-3,
+    "epochs": 60,
+    "batch_size": 4,
+    "precision": "bf16-mixed",
+    "schedule": "cosine",
+    "warmup_steps": 50,
+    "validate_every": 5,
+}
+"""For scans of up to about 64 x 64 x 64 voxels on a few cores: a narrow network, a high rate that falls."""
+
+
+def _recipes(name: str, common: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The five models: each is one training, the last three with ``--pretrained``."""
+    return {
+        f"{name}-baseline": common | {"symmetric": False},
+        f"{name}-symmetric": common,
+        f"{name}-unsupervised": common | {"dice": 0.0},
+        f"{name}-noisy-labels": common,
+        f"{name}-test": common | {"merge_validation": True},
+    }
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    **_recipes("abdomen", ABDOMEN),
+    **_recipes("hippocampus", HIPPOCAMPUS),
+    **_recipes("small", SMALL),
+}
