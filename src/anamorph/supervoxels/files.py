@@ -1,0 +1,55 @@
+"""Files of layers: ``.npz`` without pickles, with grid and provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image.atomic import atomic_path
+from anamorph.supervoxels.layers import Layers
+
+FORMAT = 1
+SUFFIX = ".npz"
+
+
+def save_layers(layers: Layers, path: str | os.PathLike[str]) -> None:
+    """Write layers, compressed: ``labels``, ``affine`` (voxel to RAS mm) and ``about``, which is JSON.
+
+    Raises:
+        UserError: the name has another suffix, or the file cannot be written.
+        RegistrationFailure: the disk is full.
+    """
+    if Path(path).suffix != SUFFIX:
+        raise UserError(f"{Path(path).name}: a file of layers must end in {SUFFIX}")
+    about = json.dumps({"format": FORMAT, "provenance": dict(layers.provenance)})
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, labels=layers.labels, affine=layers.grid.affine, about=np.array(about))
+
+
+def load_layers(path: str | os.PathLike[str]) -> Layers:
+    """Read what :func:`save_layers` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds no layers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; layers are made by `anamorph slicreg prepare` and `slicreg layers`")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            labels, affine = content["labels"], content["affine"]
+            about: dict[str, Any] = json.loads(str(content["about"]))
+    except Exception as error:  # damaged archives make the reader raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+        raise UserError(f"{path}: cannot be read as layers ({reason}); is it complete?") from error
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path}: is of format {about.get('format')}, not {FORMAT}; make it anew with this version")
+    if labels.ndim != 4 or labels.dtype != np.uint8:
+        raise UserError(f"{path}: layers are 8-bit maps (L, I, J, K), not {labels.dtype} of shape {labels.shape}")
+    return Layers(labels, Grid(labels.shape[1:], affine), about["provenance"])

@@ -1,0 +1,194 @@
+"""Layers of supervoxels: the same scan cut several times, each time a little differently.
+
+Together the numbers that the layers give to a voxel tell its place almost uniquely, so that a network that has learnt
+them registers a scan by segmenting it (SLIC-Reg, Heinrich and Hansen, MIDL 2021). Per layer:
+
+1. The scan is sampled through a random affine map near the identity.
+2. SLIC cuts what lies in the mask into about 1.6 times as many segments as wanted.
+3. The segments are brought back, split into their pieces, and the smallest are merged into neighbours until exactly the
+   wanted number is left.
+
+The published program counts and merges before it brings the segments back, and takes another of 64 candidates where its
+count is not right. Here the pieces are those of the scan itself: all layers have one background, every supervoxel is of
+one piece, and no candidate fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.features.intensity import prepared_channels
+from anamorph.geometry import Grid
+from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.sampling import sample
+from anamorph.image import Image, Mask
+from anamorph.image.background import looks_like_ct
+from anamorph.supervoxels.jitter import jitter
+from anamorph.supervoxels.mask import body
+from anamorph.supervoxels.merge import merge_smallest, split_pieces
+from anamorph.supervoxels.slic import check_library, slic_segments
+from anamorph.transforms import Affine
+
+HU_UNIT = 500.0
+"""CT is measured in this many HU, other scans in the range between their 1st and 99th percentile."""
+COMPACTNESS = 1.5
+JITTER = 0.05
+SEGMENTS_PER_SUPERVOXEL = 208 / 127
+MORE_SEGMENTS = 1.3
+ATTEMPTS = 8
+HIGHEST_LABEL = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Label maps of supervoxels of one scan.
+
+    Args:
+        labels: ``(L, I, J, K)`` uint8, 0 background, 1 and up.
+        grid: of every layer.
+        provenance: how they were made, as plain values.
+    """
+
+    labels: np.ndarray
+    grid: Grid
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many layers."""
+        return self.labels.shape[0]
+
+    @property
+    def supervoxels(self) -> int:
+        """The highest label: how many supervoxels the layers were made with."""
+        return int(self.provenance.get("supervoxels", self.labels.max(initial=0)))
+
+
+def make_layers(
+    image: Image,
+    *,
+    layers: int = 16,
+    supervoxels: int = 127,
+    spacing_mm: float | None = None,
+    mask: Mask | None = None,
+    seed: int = 0,
+    compactness: float = COMPACTNESS,
+    jitter_sigma: float = JITTER,
+    progress: Callable[[str, float], None] | None = None,
+) -> Layers:
+    """Cut a scan into layers of supervoxels; the defaults are those of the publication.
+
+    Args:
+        image: the scan.
+        layers: how many.
+        supervoxels: of each layer, up to 255.
+        spacing_mm: voxel size of the layers; twice that of the scan by default.
+        mask: where the scan is cut, on any grid; the body by default.
+        seed: layer ``n`` depends on it and on ``n`` alone.
+        compactness: larger is rounder; in units of 500 HU for CT, else of the range of the intensities.
+        jitter_sigma: of the random maps, in halves of the field of view.
+        progress: called as ``progress(stage, fraction)``.
+
+    Returns:
+        Layers in which each label from 1 to ``supervoxels`` occurs, of one piece across faces; the background is what
+        lies outside the mask.
+
+    Raises:
+        UserError: scikit-image is missing, numbers that cannot be, or a mask too small or in too many parts for so
+            many supervoxels.
+    """
+    check_library()
+    if layers < 1 or not 1 <= supervoxels <= HIGHEST_LABEL:
+        raise UserError(f"layers need at least one of 1 to {HIGHEST_LABEL} supervoxels, not {layers} of {supervoxels}")
+    if spacing_mm is not None and not 0 < spacing_mm < np.inf:
+        raise UserError(f"the voxel size of layers must be a positive number of mm, not {spacing_mm:g}")
+    spacing = 2 * image.grid.spacing_mm if spacing_mm is None else spacing_mm
+    grid = image.grid.resampled(spacing)
+    source = _source(image, grid)
+    inside = _mask_on(grid, mask if mask is not None else body(_averaged(image, grid)))
+    if inside.sum() < supervoxels:
+        raise UserError(
+            f"the mask holds {int(inside.sum())} voxels of {grid.finest_mm:.3g} mm, too few for {supervoxels} "
+            "supervoxels; ask for fewer, or for layers of smaller voxels"
+        )
+    out = np.zeros((layers, *grid.shape), np.uint8)
+    for number in range(layers):
+        if progress is not None:
+            progress(f"layer {number + 1} of {layers}", number / layers)
+        move = jitter(grid, jitter_sigma, np.random.default_rng((seed, number)))
+        out[number] = _layer(source, inside, grid, move, supervoxels, compactness)
+    provenance = {
+        "layers": layers,
+        "supervoxels": supervoxels,
+        "seed": seed,
+        "compactness": compactness,
+        "jitter": jitter_sigma,
+        "spacing_mm": [float(s) for s in grid.spacing_mm],
+        "scan": image.name,
+        "mask": "body" if mask is None else mask.name,
+    }
+    return Layers(out, grid, provenance)
+
+
+def _source(image: Image, grid: Grid) -> Image:
+    """The scan in the unit of the compactness, averaged where the layers are more than twice as coarse."""
+    channels = prepared_channels(image)
+    if looks_like_ct(image):
+        channels /= HU_UNIT
+    scan = image.with_data(channels)
+    return _pooled(scan, np.floor(grid.spacing_mm / (2 * image.grid.spacing_mm) + 1e-6))
+
+
+def _averaged(image: Image, grid: Grid) -> Image:
+    """The scan on the grid of the layers, each voxel the mean of about what it covers."""
+    pooled = _pooled(image, np.floor(grid.spacing_mm / image.grid.spacing_mm + 1e-6))
+    return Affine.identity().warp_image(pooled, grid)
+
+
+def _pooled(image: Image, factor: np.ndarray) -> Image:
+    i, j, k = (int(f) for f in np.clip(factor, 1, image.grid.shape))
+    if max(i, j, k) == 1:
+        return image
+    return Image(pool_volume(image.data, (i, j, k)), image.grid.pooled((i, j, k)), image.name)
+
+
+def _mask_on(grid: Grid, mask: Mask) -> np.ndarray:
+    if mask.grid.matches(grid):
+        return mask.data[0] >= 0.5
+    values = sample(mask.data.astype(np.float32), Affine.identity().moving_positions(grid, mask.grid), fill=0)
+    inside: np.ndarray = values[0] >= 0.5
+    return inside
+
+
+def _layer(
+    source: Image, inside: np.ndarray, grid: Grid, move: Affine, supervoxels: int, compactness: float
+) -> np.ndarray:
+    channels = sample(source.data, move.moving_positions(grid, source.grid))
+    jittered = sample(inside[None].astype(np.float32), move.positions_on(grid))[0] >= 0.5
+    back = move.inverse().positions_on(grid)
+    find = partial(slic_segments, channels, jittered if jittered.any() else np.ones_like(jittered))
+    wanted = supervoxels * SEGMENTS_PER_SUPERVOXEL
+    for _ in range(ATTEMPTS):
+        segments = find(round(wanted), compactness)
+        pieces = split_pieces(_fitted(sample(segments[None].astype(np.int32), back, "nearest")[0], inside))
+        if pieces.max() >= supervoxels:
+            return merge_smallest(pieces, supervoxels)
+        wanted *= MORE_SEGMENTS
+    raise UserError(f"the scan yields {pieces.max()} supervoxels at most, not {supervoxels}; ask for fewer")
+
+
+def _fitted(segments: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Segments that fill the mask and nothing else: gaps belong to the nearest segment."""
+    from scipy.ndimage import distance_transform_edt
+
+    segments = np.where(inside, segments, 0)
+    if (inside & (segments == 0)).any() and segments.any():
+        nearest = distance_transform_edt(segments == 0, return_distances=False, return_indices=True)
+        segments = np.where(inside, segments[tuple(nearest)], 0)
+    return segments

@@ -1,0 +1,83 @@
+"""The smallest segments join their smallest neighbours until a wanted number is left."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from anamorph.errors import UserError
+
+
+def split_pieces(segments: np.ndarray) -> np.ndarray:
+    """Number the pieces of a label map, 1 and up: voxels of one value that touch across faces; 0 stays 0."""
+    from skimage.measure import label
+
+    pieces: np.ndarray = label(segments, background=0, connectivity=1)
+    return pieces
+
+
+def merge_smallest(pieces: np.ndarray, count: int) -> np.ndarray:
+    """Merge pieces until ``count`` are left.
+
+    Again and again the smallest piece that touches another joins the smallest that it touches. The pieces are kept as
+    disjoint sets, so that what joined a piece follows it wherever that goes.
+
+    Args:
+        pieces: ``(I, J, K)``, numbered from 1, each of one piece; 0 is background.
+        count: wanted; no more than there are.
+
+    Returns:
+        ``(I, J, K)`` with the labels 1 to ``count``, each still of one piece, in the order of the pieces.
+
+    Raises:
+        UserError: so many pieces touch no other that more than ``count`` are left.
+    """
+    sizes = np.bincount(pieces.ravel()).tolist()
+    neighbours: list[set[int]] = [set() for _ in sizes]
+    for a, b in touching(pieces).tolist():
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    parent = list(range(len(sizes)))
+    queue = [(size, piece) for piece, size in enumerate(sizes) if piece > 0]
+    heapq.heapify(queue)
+    left = len(queue)
+    while left > count:
+        if not queue:
+            raise UserError(f"the mask falls into {left} separate parts, more than {count} supervoxels; mend the mask")
+        size, piece = heapq.heappop(queue)
+        if parent[piece] != piece or sizes[piece] != size:
+            continue  # it joined another, or grew since it was put here
+        around = {_root(parent, other) for other in neighbours[piece]} - {piece}
+        if not around:
+            continue
+        target = min(around, key=lambda other: (sizes[other], other))
+        parent[piece] = target
+        sizes[target] += size
+        neighbours[target] |= around
+        heapq.heappush(queue, (sizes[target], target))
+        left -= 1
+    roots = np.array([_root(parent, piece) for piece in range(len(parent))])
+    numbers = np.unique(roots, return_inverse=True)[1]
+    return numbers[pieces]
+
+
+def touching(pieces: np.ndarray) -> np.ndarray:
+    """``(N, 2)`` pairs of the pieces that touch across a face, the lower first, without background."""
+    pairs = []
+    for axis in range(pieces.ndim):
+        near = np.stack(
+            [np.delete(pieces, -1, axis).ravel(), np.delete(pieces, 0, axis).ravel()],
+            axis=1,
+        )
+        near = near[(near[:, 0] != near[:, 1]) & (near > 0).all(axis=1)]
+        pairs.append(np.unique(np.sort(near, axis=1), axis=0))
+    return np.unique(np.concatenate(pairs), axis=0)
+
+
+def _root(parent: list[int], piece: int) -> int:
+    """The piece that stands for a set; what is passed on the way points nearer to it afterwards."""
+    while parent[piece] != piece:
+        parent[piece] = parent[parent[piece]]
+        piece = parent[piece]
+    return piece
