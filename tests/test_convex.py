@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.methods import convex
+from anamorph.methods import convex, described_pair, refinement
 from anamorph.methods.convex import Convex, ConvexConfig
 from anamorph.methods.device import resolve_device
 from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
@@ -33,8 +33,9 @@ class TestConvex(MethodConformance):
     def test_tensors_take_the_same_way_as_arrays(self, monkeypatch):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         arrays = self.run(pair.fixed, pair.moving)
-        to_device = convex._Run._to_device
-        monkeypatch.setattr(convex._Run, "_to_device", lambda run, array: torch.from_numpy(to_device(run, array)))
+        monkeypatch.setattr(convex, "resolve_device", lambda device: "cuda")
+        for module in (described_pair, refinement):
+            monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
         tensors = self.run(pair.fixed, pair.moving)
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
