@@ -19,10 +19,12 @@ from anamorph.cli.guard import guarded
 from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
+from anamorph.cli.models import models
 from anamorph.cli.preprocess import preprocess
 from anamorph.cli.rank import rank
 from anamorph.cli.register import register
 from anamorph.cli.submit import submit
+from anamorph.cli.train import train
 
 app = typer.Typer(
     add_completion=False,
@@ -30,9 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (register, apply, convert, inspect, demo, methods, evaluate, rank, preprocess, map_back, submit):
+for command in (register, apply, convert, inspect, demo, methods, evaluate, rank, preprocess, map_back, submit, train):
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
+app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
@@ -48,37 +48,30 @@ class LoopSettings:
             raise UserError("average_decay must be in [0, 1) and plateau_factor in (0, 1)")
 
 
-def make_settings(task: type, preset: str, given: Iterable[str] = ()) -> tuple[Any, LoopSettings]:
+def make_settings(
+    task: type, preset: str, given: Iterable[str] = (), stored: dict[str, Any] | None = None
+) -> tuple[Any, LoopSettings]:
     """The config of a task and the settings of the loop: defaults, then the preset, then what was asked for.
 
     Args:
         task: a :class:`~anamorph.training.task.Task` class.
         preset: one of ``task.presets``, or ``default`` for none.
         given: strings such as ``learning_rate=1e-4``; a name belongs to the task or to the loop.
+        stored: all settings of an earlier session, which then take the place of the preset.
 
     Raises:
         UserError: an unknown preset or setting, or a value that cannot be used.
     """
     config = task.Config  # type: ignore[attr-defined]
-    own = {one.name for one in dataclasses.fields(config)}
-    loop = {one.name for one in dataclasses.fields(LoopSettings)}
-    both = dataclasses.make_dataclass(
-        "Both",
-        [(one.name, one.type) for one in (*dataclasses.fields(config), *dataclasses.fields(LoopSettings))],
-    )
-    # The types are text that has to be resolved where the classes are defined.
-    both.__annotations__ = _types(config) | _types(LoopSettings)
-    values = dict(preset_settings(task, preset)) | parse_settings(both, given, task.name)  # type: ignore[attr-defined]
+    kinds, loop_kinds = get_type_hints(config), get_type_hints(LoopSettings)
+    both = dataclasses.make_dataclass("Both", [*(kinds | loop_kinds).items()])
+    name: str = task.name  # type: ignore[attr-defined]
+    base = preset_settings(task, preset) if stored is None else parse_settings(both, stored, name)
+    values = dict(base) | parse_settings(both, given, name)
     try:
         return (
-            config(**{key: value for key, value in values.items() if key in own}),
-            LoopSettings(**{key: value for key, value in values.items() if key in loop}),
+            config(**{key: value for key, value in values.items() if key in kinds}),
+            LoopSettings(**{key: value for key, value in values.items() if key in loop_kinds}),
         )
     except ValueError as error:
         raise UserError(f"--set: {error}") from error
-
-
-def _types(config: type) -> dict[str, Any]:
-    from typing import get_type_hints
-
-    return get_type_hints(config)

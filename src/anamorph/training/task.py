@@ -49,7 +49,8 @@ class Task(ABC):
         """See before the first step that the cohorts can be trained on together.
 
         Raises:
-            UserError: a label map is missing, or the cohorts differ in their number of channels.
+            UserError: a label map is missing, nothing is held for validation, or the cohorts differ in their number of
+                channels.
         """
         from anamorph.errors import UserError
 
@@ -57,6 +58,9 @@ class Task(ABC):
         if len(set(channels.values())) > 1:
             each = ", ".join(f"{name} {count}" for name, count in channels.items())
             raise UserError(f"the cohorts differ in their number of channels ({each}); a network takes one number")
+        if not any(cohort.of_split("validation") for cohort in self.cohorts):
+            names = ", ".join(channels)
+            raise UserError(f"{names}: no scans for validation; list some under registration_val or validation")
         for cohort in self.cohorts:
             cohort.require_labels(("training", "validation") if self.needs_labels else ("validation",))
 

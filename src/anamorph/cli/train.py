@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import make_table, progress_bar, say, show
+
+if TYPE_CHECKING:
+    from anamorph.training.loop import Outcome
+
+START, RUN = "Where to start", "Run"
+INTERRUPTED = 130
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="What to train: symmetric or segment.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Settings of a published or measured recipe.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable. --settings lists them."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How often everything is visited.")] = None,
+    list_settings: Annotated[
+        bool, typer.Option("--settings", help="List all settings and presets, then stop.")
+    ] = False,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Start from the weights of a model or run.", rich_help_panel=START),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where the run stopped; begin it if need be.", rich_help_panel=START),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a training in the folder.", rich_help_panel=START)
+    ] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Stop cleanly within this, such as 25m or 1h30m.", rich_help_panel=RUN),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    processes: Annotated[
+        int, typer.Option(help="GPUs (or CPU processes) that share every batch.", rich_help_panel=RUN)
+    ] = 1,
+    precision: Annotated[str | None, typer.Option(help="32-true, 16-mixed or bf16-mixed.", rich_help_panel=RUN)] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Of preprocessed scans; the user's cache otherwise.", rich_help_panel=RUN),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the model; as the manifests say otherwise.", rich_help_panel=RUN)
+    ] = None,
+    attribution: Annotated[
+        str | None, typer.Option(help="Whom to name; as the manifests say otherwise.", rich_help_panel=RUN)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=RUN)] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Train a network; a run that was stopped or killed goes on with --resume.
+
+    The folder of the run holds checkpoints (latest and best), the numbers as CSV and for TensorBoard, what is needed to
+    repeat it, and the model of the best validation.
+    """
+    from anamorph.memory import limit_threads
+
+    limit_threads(threads)
+    from anamorph.cli.training_display import training_display
+    from anamorph.training.time_budget import parse_duration
+
+    if list_settings:
+        _list_settings(task)
+        return
+    given = list(settings or [])
+    given += [f"epochs={epochs}"] if epochs is not None else []
+    given += [f"precision={precision}"] if precision is not None else []
+    budget = None if time_budget is None else parse_duration(time_budget)
+    from anamorph.training.start import start_training
+
+    with progress_bar(quiet) as caching, training_display(quiet) as display:
+        outcome = start_training(
+            *(task, dataset or [], out),
+            preset=preset,
+            given=given,
+            pretrained=pretrained,
+            resume=resume,
+            overwrite=overwrite,
+            time_budget_s=budget,
+            device=device,
+            processes=processes,
+            cache=cache,
+            licence=licence,
+            attribution=attribution,
+            show=display,
+            say=lambda text: say(text, quiet),
+            progress=caching,
+        )
+    _tell(outcome, out, quiet)
+
+
+def _tell(outcome: Outcome, out: Path, quiet: bool) -> None:
+    if outcome.ending in ("time budget", "SIGTERM", "SIGINT"):
+        say(f"stopped ({outcome.ending}) in epoch {outcome.epoch + 1}; go on with the same command and --resume", quiet)
+    if not quiet:
+        table = make_table("best validation", ">value", title=f"epoch {outcome.best_epoch + 1}")
+        for name, value in outcome.best.items():
+            table.add_row(name, f"{value:.4f}")
+        if outcome.best:
+            show(table)
+        show(f"model: {out / outcome.model.name}")
+    if outcome.ending == "SIGINT":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _list_settings(name: str) -> None:
+    import dataclasses
+    from typing import Any, get_type_hints
+
+    from anamorph.settings import as_text, describe_kind
+    from anamorph.training import find_task
+    from anamorph.training.settings import LoopSettings
+
+    task: Any = find_task(name)
+    show(f"{name}: {task.summary}")
+    for title, config in (("Settings of the task", task.Config), ("Settings of the loop", LoopSettings)):
+        kinds = get_type_hints(config)
+        table = make_table("setting", ">default", "unit", "meaning", title=title)
+        for field in dataclasses.fields(config):
+            meaning = f"{field.metadata.get('meaning', '')} ({describe_kind(kinds[field.name])})"
+            table.add_row(field.name, as_text(field.default), field.metadata.get("unit", ""), meaning)
+        show(table)
+    table = make_table("preset", "what it changes")
+    for preset, values in task.presets.items():
+        table.add_row(preset, ", ".join(f"{key}={as_text(value)}" for key, value in values.items()) or "nothing")
+    show(table)

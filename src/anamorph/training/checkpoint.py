@@ -1,0 +1,61 @@
+"""Complete and atomic checkpoints: what a training needs to go on as if it had not stopped."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_path
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors and plain values, so that an earlier one stays until this one is complete."""
+    with atomic_path(path) as temporary:
+        torch.save({"format": FORMAT} | content, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; it may hold tensors and plain values only, so no code of it is run.
+
+    Raises:
+        UserError: no such file, damaged, or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no checkpoint; start the training without --resume") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(f"{path}: is no checkpoint that can be read ({reason}); restore it or start again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: is no checkpoint of this version of anamorph; go on with the version that wrote it")
+    return content
+
+
+def random_states() -> dict[str, Any]:
+    """The state of every global generator of this process."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Bring every global generator back; those of GPUs only if there are as many."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all(states["cuda"])

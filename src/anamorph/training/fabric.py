@@ -1,0 +1,44 @@
+"""Where a training computes: device, mixed precision, and the processes that share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anamorph.errors import UserError
+from anamorph.methods.device import resolve_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-true") -> Fabric:
+    """Lightning Fabric for one or several processes, each with a device of its own; not launched yet.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        processes: GPUs, or processes on the CPU; more than one share every batch (DDP).
+        precision: ``32-true``, ``16-mixed`` or ``bf16-mixed``.
+
+    Raises:
+        UserError: Fabric is not installed, or there are not as many devices.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        raise UserError('training needs Lightning Fabric; install it with: pip install "anamorph[train]"') from None
+    kind = resolve_device(device)
+    if processes < 1:
+        raise UserError(f"--processes must be at least 1, not {processes}")
+    if kind == "cuda":
+        import torch
+
+        if processes > torch.cuda.device_count():
+            raise UserError(f"--processes {processes} needs as many GPUs; there are {torch.cuda.device_count()}")
+    elif precision == "16-mixed":
+        raise UserError("precision 16-mixed needs a GPU; choose 32-true or bf16-mixed on the CPU")
+    return Fabric(
+        accelerator=kind,
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )

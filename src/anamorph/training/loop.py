@@ -1,0 +1,391 @@
+"""The loop that all trainings share: steps, checkpoints, validations, and a clean end."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.training.average import WeightAverage
+from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from anamorph.training.logs import TRAINING, VALIDATION, Logs
+from anamorph.training.memory_plan import plan_memory
+from anamorph.training.run_folder import RunFolder
+from anamorph.training.schedule import BestScore, Schedule
+from anamorph.training.settings import LoopSettings
+from anamorph.training.task import Item, Task
+from anamorph.training.time_budget import Pace, StopRequest, TimeBudget
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Ending = Literal["finished", "no improvement", "time budget", "SIGTERM", "SIGINT"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a display shows after a step or a validation."""
+
+    stage: Literal["training", "validating"]
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    step: int
+    loss: float
+    learning_rate: float
+    remaining_s: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a training ended, and the best validation so far."""
+
+    ending: Ending
+    epoch: int
+    step: int
+    best: dict[str, float]
+    best_epoch: int
+    seconds: float
+    model: Path
+
+
+@dataclass
+class Position:
+    """Where a training is: the next batch of an epoch, and what the epoch has seen so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    task: Task,
+    run: RunFolder,
+    loop: LoopSettings,
+    fabric: Fabric,
+    *,
+    resume: bool = False,
+    pretrained: dict[str, torch.Tensor] | None = None,
+    card: ModelCard | None = None,
+    budget: TimeBudget | None = None,
+    show: Callable[[Status], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Train until everything was visited as often as asked, nothing improves, time is up, or somebody stops it.
+
+    Args:
+        task: what is trained.
+        run: where checkpoints, logs and the model go; already begun.
+        loop: how.
+        fabric: launched; its processes share every batch.
+        resume: go on from ``run.latest``.
+        pretrained: weights to start from.
+        card: name, licence and data of the model; the rest is filled in.
+        budget: of this session, validation and saving included.
+        show: called after every step, in the first process.
+        say: told news in one line, in the first process.
+
+    Raises:
+        UserError: the task cannot be trained as asked; found before the first step.
+        RegistrationFailure: the loss became infinite or not a number; the last checkpoint is kept.
+    """
+    task.check()
+    with StopRequest() as request:
+        budget = budget or TimeBudget(None)
+        return _Loop(task, run, loop, fabric, pretrained, card, budget, request, show, say).run(resume)
+
+
+class _Loop:
+    def __init__(
+        self,
+        task: Task,
+        run: RunFolder,
+        loop: LoopSettings,
+        fabric: Fabric,
+        pretrained: dict[str, torch.Tensor] | None,
+        card: ModelCard | None,
+        budget: TimeBudget,
+        request: StopRequest,
+        show: Callable[[Status], None] | None,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self.task, self.folder, self.loop, self.fabric = task, run, loop, fabric
+        self.budget, self.request = budget, request
+        self.show = show if fabric.is_global_zero else None
+        self.say = say if say is not None and fabric.is_global_zero else lambda text: None
+        self.card = card or ModelCard(run.path.name, task.name)
+        torch.manual_seed(loop.seed)
+        self.bare = task.network()
+        if pretrained is not None:
+            fresh = task.load_pretrained(self.bare, pretrained)
+            self.say(f"{len(fresh)} parameters are not in --pretrained and start fresh" if fresh else "weights loaded")
+        self.bare.to(fabric.device)
+        self.accumulate = self._split_batch()
+        optimiser = task.optimiser(self.bare)
+        self.network, self.optimiser = fabric.setup(self.bare, optimiser)
+        self.items: list[list[Item]] = self._batches(0)
+        self.schedule = Schedule(optimiser, loop, loop.epochs * len(self.items))
+        self.best = BestScore(*task.score, loop.min_improvement)
+        self.average = WeightAverage(self.bare, loop.average_decay)
+        self.at = Position()
+        self.step_pace, self.validation_pace, self.save_pace = Pace(), Pace(), Pace()
+        self.saved_at = budget.clock()
+
+    def run(self, resume: bool) -> Outcome:
+        if resume:
+            self._load()
+        self.seconds_before = self.at.seconds
+        self.logs = Logs(self.folder.path, self.at.step) if self.fabric.is_global_zero else None
+        try:
+            ending = self._epochs()
+            self._save()
+            if self.fabric.is_global_zero and self.best.metrics is None:
+                with self.average.in_use():
+                    self._export({})
+        finally:
+            if self.logs is not None:
+                self.logs.close()
+        best = self.best
+        return Outcome(
+            ending, self.at.epoch, self.at.step, best.metrics or {}, best.epoch, self.budget.spent_s, self.folder.model
+        )
+
+    def _epochs(self) -> Ending:
+        if 0 < self.loop.patience <= self.best.waited:
+            return "no improvement"
+        while self.at.epoch < self.loop.epochs:
+            if self.at.epoch > 0:
+                self.items = self._batches(self.at.epoch)
+            ending = self._epoch()
+            if ending is not None:
+                return ending
+            if 0 < self.loop.patience <= self.best.waited:
+                return "no improvement"
+        return "finished"
+
+    def _epoch(self) -> Ending | None:
+        """The rest of an epoch; why it could not be finished, or None."""
+        self.network.train()
+        while self.at.batch < len(self.items):
+            if (ending := self._stop(self.step_pace.longest_s)) is not None:
+                return ending
+            start = self.budget.clock()
+            self._step(self.items[self.at.batch])
+            self.step_pace.add(self.budget.clock() - start)
+            if self._agreed(self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
+                self._save()
+        due = (self.at.epoch + 1) % self.loop.validate_every == 0 or self.at.epoch + 1 >= self.loop.epochs
+        if (ending := self._stop(self.validation_pace.longest_s if due else 0)) is not None:
+            return ending
+        self._log_epoch()
+        if due:
+            self._validate()
+        self.at = Position(self.at.epoch + 1, 0, self.at.step, self.at.seconds)
+        self._save()
+        return None
+
+    def _step(self, items: Sequence[Item]) -> None:
+        rate = self.schedule.before_step(self.at.step)
+        own = range(self.fabric.global_rank, len(items), self.fabric.world_size)
+        count = len(own) // self.accumulate
+        totals: dict[str, float] = {}
+        for n in range(self.accumulate):
+            places = own[n * count : (n + 1) * count]
+            with self.fabric.no_backward_sync(self.network, enabled=n + 1 < self.accumulate):
+                losses = self.task.loss(self.network, self._batch(items, places))
+                self.fabric.backward(losses["loss"] / self.accumulate)
+            for key, part in losses.items():
+                totals[key] = totals.get(key, 0.0) + float(part.detach()) / self.accumulate
+        for key, value in totals.items():
+            totals[key] = self._mean(value)
+        if not math.isfinite(totals["loss"]):
+            raise RegistrationFailure(
+                f"the loss became {totals['loss']} in step {self.at.step + 1}; {self.folder.latest} is from before: "
+                "start again with a lower learning rate, or with precision=32-true"
+            )
+        if self.loop.gradient_clip > 0:
+            self.fabric.clip_gradients(self.network, self.optimiser, max_norm=self.loop.gradient_clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.average.update()
+        for key, value in totals.items():
+            self.at.sums[key] = self.at.sums.get(key, 0.0) + value
+        self.at.batch += 1
+        self.at.step += 1
+        self._show("training", totals["loss"], rate)
+
+    def _batch(self, items: Sequence[Item], places: Sequence[int]) -> dict[str, Any]:
+        generators = [self._generator(self.at.epoch, self.at.batch, place) for place in places]
+        return self.task.batch([items[place] for place in places], self.fabric.device, generators)
+
+    def _batches(self, epoch: int) -> list[list[Item]]:
+        """The items of an epoch in full batches; the last one is filled up from the beginning of the epoch."""
+        items = list(self.task.training_items(epoch, self._generator(epoch)))
+        if not items:
+            raise UserError("there is nothing to train on: the lists of the data sets make no item; check their splits")
+        size = self.loop.batch_size
+        count = -(-len(items) // size)
+        filled = [items[n % len(items)] for n in range(count * size)]
+        return [filled[n * size : (n + 1) * size] for n in range(count)]
+
+    def _generator(self, *place: int) -> torch.Generator:
+        """A generator that depends on the seed and on the place in the training alone."""
+        text = "/".join(map(str, (self.loop.seed, *place)))
+        digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+    def _validate(self) -> None:
+        start = self.budget.clock()
+        self._show("validating", self.at.sums["loss"] / max(self.at.batch, 1), 0.0)
+        metrics: dict[str, float] = {}
+        if self.fabric.is_global_zero:
+            self.bare.eval()
+            with self.average.in_use(), torch.no_grad(), self._kept_random_states():
+                metrics = {
+                    key: float(value) for key, value in self.task.validate(self.bare, self.fabric.device).items()
+                }
+                better = self.best.add(self.at.epoch, metrics)
+                if better:
+                    self._export(metrics)
+            self.bare.train()
+            assert self.logs is not None
+            self.logs.write(VALIDATION, self.at.epoch + 1, self.at.step, metrics)
+        state = self.fabric.broadcast(self.best.state_dict())
+        self.best.load_state_dict(state)
+        self.schedule.after_validation(self.best.epoch == self.at.epoch)
+        if self.best.epoch == self.at.epoch:
+            self._save(self.folder.best)
+        self.validation_pace.add(self.budget.clock() - start)
+        self._show("training", self.at.sums["loss"] / max(self.at.batch, 1), 0.0, metrics)
+
+    def _log_epoch(self) -> None:
+        if self.logs is None:
+            return
+        means = {key: value / len(self.items) for key, value in self.at.sums.items()}
+        rate = float(self.schedule.optimiser.param_groups[0]["lr"])
+        seconds = self.seconds_before + self.budget.spent_s
+        self.logs.write(TRAINING, self.at.epoch + 1, self.at.step, means | {"learning_rate": rate, "seconds": seconds})
+
+    def _export(self, metrics: dict[str, float]) -> None:
+        described = self.task.export(self.bare)
+        preprocessing = self.task.preprocessing(self.task.config).as_json()
+        card = dataclasses.replace(self.card, **({"preprocessing": preprocessing} | described), metrics=metrics)
+        save_model(self.folder.model, self.bare.state_dict(), card)
+
+    def _save(self, path: Path | None = None) -> None:
+        start = self.budget.clock()
+        self.at.seconds = self.seconds_before + self.budget.spent_s
+        if self.fabric.is_global_zero:
+            content = {
+                "network": self.bare.state_dict(),
+                "optimiser": self.schedule.optimiser.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "best": self.best.state_dict(),
+                "average": {"state": self.average.state, "steps": self.average.steps},
+                "random": random_states(),
+                "position": dataclasses.asdict(self.at),
+            }
+            save_checkpoint(path or self.folder.latest, content)
+        self.saved_at = self.budget.clock()
+        self.save_pace.add(self.saved_at - start)
+
+    def _load(self) -> None:
+        content = load_checkpoint(self.folder.latest)
+        try:
+            self.bare.load_state_dict(content["network"])
+            self.schedule.optimiser.load_state_dict(content["optimiser"])
+            self.fabric.strategy.precision.load_state_dict(content["precision"])
+            self.schedule.load_state_dict(content["schedule"])
+            self.best.load_state_dict(content["best"])
+            self.average.load(content["average"]["state"], content["average"]["steps"])
+            self.at = Position(**content["position"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(f"{self.folder.latest}: does not fit this training ({reason}); start a new run") from error
+        restore_random_states(content["random"])
+
+    def _split_batch(self) -> int:
+        """Passes of this process per batch."""
+        loop, world = self.loop, self.fabric.world_size
+        share = loop.batch_size // world
+        able = hasattr(self.bare, "checkpointing")
+        if loop.checkpointing and not able:
+            raise UserError("this network cannot recompute its activations; pass --set checkpointing=false")
+        if loop.batch_size % world or share % loop.accumulate:
+            raise UserError(
+                f"batch_size={loop.batch_size} cannot be shared by {world} processes in {loop.accumulate} passes each; "
+                "choose a multiple of both"
+            )
+        if able:
+            self.bare.checkpointing = loop.checkpointing  # type: ignore[assignment]
+        if loop.max_memory_gb is None:
+            return loop.accumulate
+        first = self.task.training_items(0, self._generator(0))[:1]
+
+        def loss_of_one() -> torch.Tensor:
+            batch = self.task.batch(first, self.fabric.device, [self._generator(0, 0, 0)])
+            return self.task.loss(self.bare, batch)["loss"]
+
+        with self._kept_random_states():
+            plan = plan_memory(self.bare, loss_of_one, share, loop.max_memory_gb * 1e9, loop.checkpointing)
+        recomputed = ", activations recomputed" if plan.checkpointing else ""
+        self.say(f"{plan.accumulate} passes per batch{recomputed}: about {plan.peak_bytes / 1e9:.2g} GB")
+        return max(plan.accumulate, loop.accumulate)
+
+    def _stop(self, expected_s: float) -> Ending | None:
+        """Why to stop before something of this length, the same in all processes."""
+        ending: Any = self.request.signal
+        if ending is None and not self.budget.allows(expected_s + 2 * self.save_pace.longest_s):
+            ending = "time budget"
+        if self.fabric.world_size == 1:
+            return ending
+        reasons = [None, "time budget", "SIGINT", "SIGTERM"]
+        code = torch.tensor(float(reasons.index(ending)), device=self.fabric.device)
+        highest: Any = self.fabric.all_reduce(code, reduce_op="max")
+        return reasons[int(highest)]  # type: ignore[return-value]
+
+    def _agreed(self, wanted: bool) -> bool:
+        return bool(self.fabric.broadcast(wanted)) if self.fabric.world_size > 1 else wanted
+
+    def _mean(self, value: float) -> float:
+        if self.fabric.world_size == 1:
+            return value
+        mean: Any = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
+        return float(mean)
+
+    def _kept_random_states(self) -> AbstractContextManager[None]:
+        """Nothing within changes what the training draws."""
+        return torch.random.fork_rng(devices=[] if self.fabric.device.type == "cpu" else None)
+
+    def _show(self, stage: Any, loss: float, rate: float, metrics: dict[str, float] | None = None) -> None:
+        if self.show is None:
+            return
+        batches = len(self.items)
+        steps = (self.loop.epochs - self.at.epoch) * batches - self.at.batch
+        validations = -(-(self.loop.epochs - self.at.epoch) // self.loop.validate_every)
+        needed = self.step_pace.expected_s(steps) + self.validation_pace.expected_s(validations)
+        left = self.budget.left_s
+        remaining = needed if left is None else min(needed, max(left, 0.0))
+        self.show(
+            Status(
+                *(stage, self.at.epoch + 1, self.loop.epochs, self.at.batch, batches, self.at.step, loss, rate),
+                remaining if self.step_pace.mean_s is not None else None,
+                metrics or {},
+                self.best.metrics or {},
+            )
+        )

@@ -1,0 +1,83 @@
+"""How a batch is split so that a training stays below a stated memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from anamorph.errors import UserError
+from anamorph.memory import gigabytes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OPTIMISER_COPIES = 4
+"""Of every weight: itself, its gradient and two moments."""
+TRANSIENT_SHARE = 0.5
+"""What the way back needs beyond the kept activations, as a share of them."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Passes per batch, whether activations are recomputed, and the predicted peak."""
+
+    accumulate: int
+    checkpointing: bool
+    peak_bytes: int
+
+
+def plan_memory(
+    network: nn.Module, loss_of_one: Callable[[], Tensor], share: int, limit_bytes: float, checkpointing: bool
+) -> MemoryPlan:
+    """Split a batch into as few passes as the limit allows; activations are recomputed only if that is not enough.
+
+    What one item keeps for the way back is measured in one forward pass, on any device.
+
+    Args:
+        network: with a boolean ``checkpointing`` if it can recompute.
+        loss_of_one: the forward pass of one item.
+        share: items of a batch that this process sees.
+        limit_bytes: of weights, optimiser and activations.
+        checkpointing: recompute in any case.
+
+    Raises:
+        UserError: not even one item fits.
+    """
+    fixed = OPTIMISER_COPIES * sum(p.numel() * p.element_size() for p in network.parameters())
+    able = hasattr(network, "checkpointing")
+    options = [False] if not able else [True] if checkpointing else [False, True]
+    needed = 0
+    for recompute in options:
+        if able:
+            network.checkpointing = recompute  # type: ignore[assignment]
+        per_item = int((1 + TRANSIENT_SHARE) * kept_bytes(network, loss_of_one))
+        for accumulate in (n for n in range(1, share + 1) if share % n == 0):
+            needed = fixed + per_item * share // accumulate
+            if needed <= limit_bytes:
+                return MemoryPlan(accumulate, recompute, needed)
+    raise UserError(
+        f"one item of a batch needs about {gigabytes(needed)} but max_memory_gb allows {gigabytes(int(limit_bytes))}; "
+        "raise it, or take a narrower network or a smaller shape"
+    )
+
+
+def kept_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
+    """Bytes that a forward pass keeps for the way back, each tensor once, without the weights themselves."""
+    seen = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    total = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal total
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            total += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = forward()
+    del loss
+    return total

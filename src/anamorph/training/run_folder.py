@@ -1,0 +1,149 @@
+"""The folder of a training: what was run, what came of it, and everything to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from anamorph.data import Dataset
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_path
+from anamorph.provenance import file_hash, machine, versions
+from anamorph.training.cache import Cohort
+from anamorph.training.settings import LoopSettings
+
+RECORD = "run.json"
+CHANGEABLE = frozenset({"epochs", "patience", "validate_every", "checkpoint_every_s", "max_memory_gb", "accumulate"})
+"""Settings of the loop that a resumed run may have otherwise: they change no step that was made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The files of one training below one folder."""
+
+    path: Path
+
+    @property
+    def latest(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "latest.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best validation."""
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def model(self) -> Path:
+        """The model folder of the best validation."""
+        return self.path / "model"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a training was begun here."""
+        return (self.path / RECORD).is_file()
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``run.json``.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        path = self.path / RECORD
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); start the training in another folder") from error
+
+    def begin(self, description: dict[str, Any], datasets: Sequence[Dataset], *, overwrite: bool = False) -> None:
+        """Make the folder of a new training with its record and a copy of every manifest.
+
+        Raises:
+            UserError: the folder holds something already.
+        """
+        if self.exists and overwrite:
+            for part in ("checkpoints", "tensorboard", "datasets", "model"):
+                shutil.rmtree(self.path / part, ignore_errors=True)
+            for file in ("training.csv", "validation.csv", RECORD):
+                (self.path / file).unlink(missing_ok=True)
+        elif self.exists:
+            raise UserError(
+                f"{self.path}: holds a training; go on with --resume, replace it with --overwrite, or choose "
+                "another folder"
+            )
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"{self.path}: is not empty and holds no training; choose another folder")
+        for n, dataset in enumerate(datasets, 1):
+            with atomic_path(self.path / "datasets" / f"{n}-{dataset.path.name}") as temporary:
+                shutil.copyfile(dataset.path, temporary)
+        self._write(description | {"sessions": []})
+
+    def add_session(self, outcome: dict[str, Any]) -> None:
+        """Note how a session of the training went."""
+        record = self.record()
+        self._write(record | {"sessions": [*record.get("sessions", []), outcome]})
+
+    def check_same(self, description: dict[str, Any]) -> None:
+        """See that a training can go on with these settings and data.
+
+        Raises:
+            UserError: something differs that would make it another training.
+        """
+        before = self.record()
+        for part in ("task", "config", "loop", "data", "pretrained"):
+            old, new = before.get(part), json.loads(json.dumps(description.get(part)))
+            if part == "loop" and isinstance(old, dict):
+                old, new = ({k: v for k, v in one.items() if k not in CHANGEABLE} for one in (old, new))
+            if old != new:
+                raise UserError(f"{self.path}: {_difference(part, old, new)}; resume with the same, or start a new run")
+
+    def _write(self, content: dict[str, Any]) -> None:
+        with atomic_path(self.path / RECORD) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def describe_training(
+    name: str,
+    preset: str,
+    config: dict[str, Any],
+    loop: LoopSettings,
+    cohorts: Sequence[Cohort],
+    *,
+    device: str,
+    processes: int = 1,
+    pretrained: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Everything needed to repeat a training, as plain values."""
+    return {
+        "task": name,
+        "preset": preset,
+        "config": config,
+        "loop": dataclasses.asdict(loop),
+        "pretrained": pretrained,
+        "data": [cohort.describe() for cohort in cohorts],
+        "manifests": [
+            {"path": str(cohort.dataset.path), "sha256": file_hash(cohort.dataset.path)} for cohort in cohorts
+        ],
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "device": device,
+        "processes": processes,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _difference(part: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        return f"the run was begun with {keys[0]}={old.get(keys[0])}, not {new.get(keys[0])}"
+    if part == "data":
+        return "its data sets are not those the run was begun with"
+    return f"the run was begun with {part} {old}, not {new}"

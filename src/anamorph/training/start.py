@@ -1,0 +1,166 @@
+"""From names and paths to a running training: settings, cached scans, run folder, processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anamorph.data import read_dataset
+from anamorph.errors import UserError
+from anamorph.methods.base import Progress
+from anamorph.networks.model_folder import ModelCard, load_model
+from anamorph.training import find_task
+from anamorph.training.cache import Cohort
+from anamorph.training.fabric import make_fabric
+from anamorph.training.run_folder import RunFolder, describe_training
+from anamorph.training.settings import LoopSettings, make_settings
+from anamorph.training.time_budget import TimeBudget
+
+if TYPE_CHECKING:
+    from anamorph.training.loop import Outcome, Status
+
+
+def default_cache() -> Path:
+    """Where preprocessed scans are kept: ``$ANAMORPH_CACHE``, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ANAMORPH_CACHE") or Path(base, "anamorph")) / "scans"
+
+
+def start_training(
+    task: str | type,
+    datasets: Sequence[str | Path],
+    run: str | Path,
+    *,
+    preset: str = "default",
+    given: Iterable[str] = (),
+    pretrained: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    time_budget_s: float | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    cache: Path | None = None,
+    licence: str | None = None,
+    attribution: str | None = None,
+    show: Callable[[Status], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train, or go on with a training.
+
+    Args:
+        task: a name of :data:`~anamorph.training.TASKS`, or a task class.
+        datasets: manifests, one per cohort; a resumed run knows its own.
+        run: the run folder.
+        preset: of the task.
+        given: settings of the task or the loop, such as ``epochs=50``.
+        pretrained: a model to start from.
+        resume: go on with what is in the run folder, or begin it.
+        overwrite: replace a training in the run folder.
+        time_budget_s: of this call.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        processes: that share every batch.
+        cache: folder of preprocessed scans.
+        licence: of the model, in place of what the manifests say.
+        attribution: likewise.
+        show: called after every step.
+        say: told news in one line.
+        progress: of the caching.
+
+    Raises:
+        UserError: settings, data or folder do not allow it; found before the first step.
+        RegistrationFailure: the training failed.
+    """
+    budget = TimeBudget(time_budget_s)
+    kind: Any = find_task(task) if isinstance(task, str) else task
+    folder = RunFolder(Path(run).absolute())
+    before = folder.record() if resume and folder.exists else None
+    stored = None
+    if before is not None:
+        if before.get("task") != kind.name:
+            raise UserError(f"{folder.path}: holds a training of '{before.get('task')}', not of '{kind.name}'")
+        stored = {**before["config"], **before["loop"]}
+        preset = before["preset"]
+        datasets = datasets or [one["path"] for one in before["manifests"]]
+        pretrained = pretrained or (before["pretrained"] or {}).get("model")
+    config, loop = make_settings(kind, preset, given, stored)
+    if not datasets:
+        raise UserError("name at least one --dataset")
+    manifests = [read_dataset(one) for one in datasets]
+    weights, origin = _pretrained(pretrained)
+    fabric = make_fabric(device, processes, loop.precision)
+    fabric.launch()
+    first = fabric.is_global_zero
+    with fabric.rank_zero_first():
+        place = cache or default_cache()
+        cohorts = [Cohort.of(one, kind.preprocessing(config), place, progress if first else None) for one in manifests]
+    made = kind(config, cohorts)
+    made.check()
+    described = describe_training(
+        *(kind.name, preset, made.settings(), loop, cohorts),
+        device=fabric.device.type,
+        processes=processes,
+        pretrained=origin,
+    )
+    if before is not None:
+        folder.check_same(described)
+    elif first:
+        folder.begin(described, manifests, overwrite=overwrite)
+    fabric.barrier()
+    if resume and before is None and first:
+        say(f"{folder.path} holds no training yet; this begins it")
+    resumed = before is not None and folder.latest.is_file()
+
+    from anamorph.training.loop import train
+
+    outcome = train(
+        *(made, folder, loop, fabric),
+        resume=resumed,
+        pretrained=None if resumed else weights,
+        card=_card(folder.path.name, kind.name, cohorts, described, licence, attribution),
+        budget=budget,
+        show=show,
+        say=say,
+    )
+    if first:
+        folder.add_session(_session(outcome, loop))
+    return outcome
+
+
+def _pretrained(model: str | Path | None) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+    if model is None:
+        return None, None
+    card, state = load_model(model)
+    return state, {"model": str(model), "sha256": card.sha256}
+
+
+def _card(
+    name: str,
+    kind: str,
+    cohorts: Sequence[Cohort],
+    described: dict[str, Any],
+    licence: str | None,
+    attribution: str | None,
+) -> ModelCard:
+    data = [cohort.describe() for cohort in cohorts]
+    licences = [one.get("licence") or one.get("license") for one in data]
+    sources = [one.get("attribution") or one.get("reference") for one in data]
+    labels = {int(value): text for one in data for value, text in one["labels"].items()}
+    kept = ("task", "preset", "config", "loop", "pretrained", "device", "processes", "date", "versions")
+    return ModelCard(
+        name,
+        kind,
+        labels=labels,
+        training_data=data,
+        licence=licence or "; ".join(dict.fromkeys(filter(None, licences))) or "not stated",
+        attribution=attribution or "; ".join(dict.fromkeys(filter(None, sources))) or "not stated",
+        provenance={key: described[key] for key in kept},
+    )
+
+
+def _session(outcome: Outcome, loop: LoopSettings) -> dict[str, Any]:
+    content = dataclasses.asdict(outcome) | {"model": outcome.model.name, "loop": dataclasses.asdict(loop)}
+    return content | {"seconds": round(outcome.seconds, 1)}

@@ -1,0 +1,97 @@
+"""How long a training may take, how long it will take, and that it is asked to stop."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any
+
+from anamorph.errors import UserError
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "": 1}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as ``90s``, ``25m``, ``1h30m`` or ``2d``; a bare number is seconds.
+
+    Raises:
+        UserError: it is none, or not positive.
+    """
+    parts = re.findall(r"([0-9]*\.?[0-9]+)\s*(min|s|m|h|d|)", text.strip().lower())
+    whole = "".join(number + unit for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if whole != re.sub(r"\s", "", text.lower()) or seconds <= 0:
+        raise UserError(f"--time-budget wants a duration such as 25m, 90s or 1h30m, not '{text}'")
+    return seconds
+
+
+class TimeBudget:
+    """A clock that says whether there is time for something more.
+
+    Args:
+        seconds: from now; None for no end.
+        clock: in seconds.
+    """
+
+    def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self.clock = seconds, clock
+        self.start = clock()
+
+    @property
+    def spent_s(self) -> float:
+        """Since the start."""
+        return self.clock() - self.start
+
+    @property
+    def left_s(self) -> float | None:
+        """Until the end; None if there is none."""
+        return None if self.seconds is None else self.seconds - self.spent_s
+
+    def allows(self, expected_s: float) -> bool:
+        """Whether something of this length would end in time."""
+        return self.seconds is None or self.spent_s + expected_s <= self.seconds
+
+
+class Pace:
+    """A running mean of how long something takes, the last times counting most."""
+
+    def __init__(self, weight: float = 0.1) -> None:
+        self.weight = weight
+        self.mean_s: float | None = None
+        self.longest_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.mean_s = seconds if self.mean_s is None else (1 - self.weight) * self.mean_s + self.weight * seconds
+        self.longest_s = max(self.longest_s, seconds)
+
+    def expected_s(self, count: int) -> float:
+        """Of so many more; 0 while nothing is known."""
+        return count * (self.mean_s or 0.0)
+
+
+class StopRequest(AbstractContextManager["StopRequest"]):
+    """Whether SIGTERM or Ctrl-C came within the block; the first is only noted, a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {which: signal.signal(which, self._note) for which in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for which, handler in self._before.items():
+            signal.signal(which, handler)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.signal is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt("interrupted; the training goes on from its last checkpoint with --resume")
+        self.signal = signal.Signals(signum).name
