@@ -27,11 +27,13 @@ LAYERS = (
     ("report",),
     ("memory", "preflight", "provenance", "settings"),
     ("api",),
+    ("processes",),
     ("inputs", "preprocess"),
     ("training",),
     ("maps",),
     ("record", "reporting", "outputs", "cohort_reporting"),
     ("pipeline", "submission"),
+    ("preparation",),
     ("cli",),
     ("__main__",),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from anamorph import processes
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
@@ -279,8 +280,18 @@ def test_short_memory_means_fewer_workers(cohort, tmp_path, monkeypatch):
     voxels = 24 * 20 * 16
     assert peak == run.INTERPRETER_BYTES + 24 * voxels + 40 * (24 * 30 * 32)
     for free, workers in ((None, 3), (100 * peak, 3), (3 * peak, 2), (peak, 1)):
-        monkeypatch.setattr(run, "available_bytes", lambda free=free: free)
+        monkeypatch.setattr(processes, "available_bytes", lambda free=free: free)
         assert run._fitting_workers(jobs, 3) == workers
+
+
+def test_what_was_made_of_the_same_scans_is_found_again(cohort, tmp_path):
+    settings, out = PreprocessSettings(spacing_mm=4.0), tmp_path / "out"
+    assert run.find_preprocessed(cohort, settings, out) is None
+    made = preprocess_dataset(cohort, settings, out).dataset
+    assert run.find_preprocessed(cohort, settings, out) == made
+    assert run.find_preprocessed(cohort, PreprocessSettings(spacing_mm=3.0), out) is None
+    made.cases[1].image.unlink()
+    assert run.find_preprocessed(cohort, settings, out) is None
 
 
 def test_several_workers_write_the_same(cohort, tmp_path):

@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anamorph
-from anamorph.api import failure_line
 from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory
 from anamorph.image.read import read_grid
-from anamorph.memory import INTERPRETER_BYTES, available_bytes, limit_threads
+from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import check_targets, moved, record_path, targets, transform_path
 from anamorph.preprocess.scan import ScanJob, preprocess_scan
 from anamorph.preprocess.settings import PreprocessSettings
-from anamorph.provenance import file_hash, usable_cores
+from anamorph.processes import Failed, fitting_workers, outcomes
+from anamorph.provenance import file_hash
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""
-MEMORY_SHARE = 0.7
-"""Of the free memory that all scans in work may take."""
 BYTES_PER_VOXEL = (24, 40)
 """Peak per voxel of an original and of a preprocessed scan: values, averages, labels; positions, channels, labels."""
 
@@ -90,8 +84,11 @@ def preprocess_dataset(
     reused = len(records)
     failed: dict[str, str] = {}
     todo = [job for job in jobs if job.case.key not in records]
-    for job, outcome in _outcomes(todo, _fitting_workers(todo, workers)):
-        (failed if isinstance(outcome, str) else records)[job.case.key] = outcome  # type: ignore[assignment]
+    for job, outcome in outcomes(preprocess_scan, todo, _fitting_workers(todo, workers)):
+        if isinstance(outcome, Failed):
+            failed[job.case.key] = outcome.reason
+        else:
+            records[job.case.key] = outcome
         if progress is not None:
             done = len(records) + len(failed)
             progress(f"scan {done} of {len(jobs)}", done / len(jobs))
@@ -111,6 +108,18 @@ def preprocess_dataset(
     shutil.rmtree(work, ignore_errors=True)
     in_order = {case.key: records[case.key] for case in kept}
     return Preprocessed(read_dataset(out / manifest), in_order, failed, reused)
+
+
+def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path) -> Dataset | None:
+    """The data set that :func:`preprocess_dataset` made in ``out`` of these scans with these settings, if it is there.
+
+    Raises:
+        UserError: its manifest is damaged.
+    """
+    manifest = out / f"{dataset.name}_dataset.json"
+    if not manifest.is_file() or any(_finished(job) is None for job in _jobs(dataset, settings, out)):
+        return None
+    return read_dataset(manifest)
 
 
 def _jobs(dataset: Dataset, settings: PreprocessSettings, work: Path) -> list[ScanJob]:
@@ -172,10 +181,7 @@ def _fitting_workers(jobs: list[ScanJob], asked: int) -> int:
     """As many workers as asked for and as the memory holds, judged by the largest scan."""
     if asked <= 1 or len(jobs) <= 1:
         return 1
-    largest = max((_peak_bytes(job) for job in jobs), default=0)
-    free = available_bytes()
-    fitting = asked if free is None else int(MEMORY_SHARE * free // largest)
-    return max(min(asked, len(jobs), fitting), 1)
+    return fitting_workers(asked, len(jobs), max(_peak_bytes(job) for job in jobs))
 
 
 def _peak_bytes(job: ScanJob) -> int:
@@ -189,38 +195,6 @@ def _peak_bytes(job: ScanJob) -> int:
         return INTERPRETER_BYTES
     voxels = max(_voxels(new), _count(job.settings.shape or (0, 0, 0)))
     return INTERPRETER_BYTES + BYTES_PER_VOXEL[0] * original + BYTES_PER_VOXEL[1] * voxels
-
-
-def _outcomes(jobs: list[ScanJob], workers: int) -> Iterator[tuple[ScanJob, dict[str, Any] | str]]:
-    """Each scan with its record, or with the reason why there is none, as they are finished."""
-    if workers == 1:
-        for job in jobs:
-            yield job, _attempt(job)
-        return
-    threads = max(usable_cores() // workers, 1)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (threads,))
-    try:
-        futures: dict[Future[dict[str, Any] | str], ScanJob] = {pool.submit(_attempt, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenExecutor as error:
-        raise RegistrationFailure(
-            "a worker was stopped from outside, likely because memory ran out; pass --workers 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; workers finish the scan they are at
-    limit_threads(threads)
-
-
-def _attempt(job: ScanJob) -> dict[str, Any] | str:
-    try:
-        return preprocess_scan(job)
-    except Exception as error:  # whatever a scan holds, the others go on
-        return failure_line(error)
 
 
 def _new_dataset(
