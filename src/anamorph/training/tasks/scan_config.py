@@ -79,15 +79,10 @@ class ScanConfig:
         """See that scans of different cohorts fit into one batch.
 
         Raises:
-            UserError: they differ in shape or channels, or are smaller than the crop.
+            UserError: they differ in shape, or are smaller than the crop.
         """
         one = cohorts[0]
         for other in cohorts[1:]:
-            if other.channels != one.channels:
-                raise UserError(
-                    f"the scans of {other.dataset.name} have {other.channels} channels, those of {one.dataset.name} "
-                    f"{one.channels}; a network takes one number of channels"
-                )
             if other.shape != one.shape and not self.crop:
                 raise UserError(
                     f"{other.dataset.name} needs {other.shape} voxels and {one.dataset.name} {one.shape}; "

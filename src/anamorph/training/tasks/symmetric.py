@@ -72,17 +72,21 @@ class SymmetricTask(Task):
 
     def __init__(self, config: SymmetricConfig, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
-        config.check(self.cohorts)
-        if config.dice > 0:
-            for cohort in self.cohorts:
-                cohort.require_labels(("training",))
         self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        if config.dice > 0 and not self.labels:
-            raise UserError("no cohort annotates any label; name them under labels, or train with --set dice=0")
         self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
         self.measured = validation_pairs(self.cohorts, config.measured_pairs)
         if not any(self.cohorts[c].annotated for c, _, _ in self.measured):
             self.score = ("loss", "min")  # type: ignore[misc]
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.config.dice > 0
+
+    def check(self) -> None:
+        super().check()
+        self.config.check(self.cohorts)
+        if self.needs_labels and not self.labels:
+            raise UserError("no cohort annotates any label; name them under labels, or train with --set dice=0")
 
     @classmethod
     def preprocessing(cls, config: SymmetricConfig) -> Preprocessing:

@@ -1,0 +1,160 @@
+"""Training of the segmentation network that predicts pseudo-labels (Estienne et al., Learn2Reg 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from anamorph.errors import UserError
+from anamorph.evaluation import dice
+from anamorph.geometry import Grid
+from anamorph.image import Labels
+from anamorph.methods.base import setting
+from anamorph.networks.convolutions import Activation
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.warp import one_hot
+from anamorph.training.losses.partial_dice import partial_dice
+from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.scan_config import ScanConfig
+from anamorph.training.tasks.varied import read_varied
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from anamorph.training.cache import Cohort
+
+Scan = tuple[int, int]
+"""Cohort and row."""
+
+
+@dataclass(frozen=True)
+class SegmentConfig(ScanConfig):
+    """Settings of the training of ``segment``; the published ones where nothing else is said."""
+
+    mult: int = setting(4, "width of the network: channels are 4, 8, 16, ... times this")
+    activation: Activation = setting("leaky", "activation of the network")
+    merge_validation: bool = setting(False, "train on the validation scans too")
+    even_cohorts: bool = setting(False, "visit small cohorts as often as the largest one")
+
+
+PUBLISHED: dict[str, Any] = {
+    "normalise": "windows",
+    "windows": (-160.0, 240.0),
+    "crop": (144, 144, 144),
+    "flip_axes": (0, 1, 2),
+    "quarter_turns": True,
+    "rate": 1e-4,
+    "epochs": 400,
+    "batch_size": 3,
+    "gradient_clip": 0.0,
+}
+SMALL: dict[str, Any] = {
+    "mult": 2,
+    "rotation_deg": 10.0,
+    "zoom": 1.15,
+    "shift": 0.05,
+    "gamma": 0.3,
+    "rate": 3e-3,
+    "epochs": 60,
+    "batch_size": 3,
+    "precision": "bf16-mixed",
+    "schedule": "cosine",
+    "warmup_steps": 20,
+    "validate_every": 5,
+    "even_cohorts": True,
+}
+
+
+class SegmentTask(Task):
+    """Single scans of cohorts that annotate different labels; only annotated ones are learned from."""
+
+    name = "segment"
+    summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
+    Config = SegmentConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"abdomen": PUBLISHED, "small": SMALL}
+    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
+    config: SegmentConfig
+
+    def __init__(self, config: SegmentConfig, cohorts: Sequence[Cohort]) -> None:
+        super().__init__(config, cohorts)
+        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
+        self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
+
+    def check(self) -> None:
+        super().check()
+        self.config.check(self.cohorts)
+        if not self.labels:
+            raise UserError("no cohort annotates any label; name them under labels in the manifests")
+
+    @classmethod
+    def preprocessing(cls, config: SegmentConfig) -> Preprocessing:
+        return config.preprocessing()
+
+    def network(self) -> SegmentationNetwork:
+        network = SegmentationNetwork(**self._architecture())
+        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        return self.config.optimiser(network)
+
+    def training_items(self, epoch: int, generator: Generator) -> list[Scan]:
+        rows = [self._rows(cohort) for cohort in self.cohorts]
+        most = max(map(len, rows))
+        items = []
+        for number, own in enumerate(rows):
+            times = most // len(own) if own and self.config.even_cohorts else 1
+            items += [(number, row) for row in own] * times
+        return [items[n] for n in torch.randperm(len(items), generator=generator).tolist()]
+
+    def batch(self, items: Sequence[Scan], device: torch.device, generators: Sequence[Generator]) -> Batch:
+        scans = [(cohort, (row,)) for cohort, row in items]
+        config = self.config
+        ((image, labels),) = read_varied(
+            self.cohorts, scans, config.augmentation(), config.crop, False, device, generators
+        )
+        annotated = self.annotated[[cohort for cohort, _ in items]].to(device)
+        return {"image": image, "labels": labels, "annotated": annotated}
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        probabilities = network(batch["image"]).float().softmax(1)[:, 1:]
+        target = one_hot(batch["labels"][:, None], probabilities.new_tensor(self.labels))
+        return {"loss": partial_dice(probabilities, target, batch["annotated"])}
+
+    def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
+        """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N."""
+        scores: dict[int, list[float]] = {}
+        means = []
+        values = np.array([0, *self.labels])
+        for cohort in self.cohorts:
+            for row in cohort.of_split("validation", labelled=True):
+                image, labels = cohort.load([row], device)
+                predicted = values[network(image).argmax(1)[0].cpu().numpy()]
+                grid = Grid(cohort.shape, np.eye(4))
+                overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
+                own = {label: overlaps[label] for label in cohort.annotated if label in overlaps}
+                for label, value in own.items():
+                    scores.setdefault(label, []).append(value)
+                if own:
+                    means.append(float(np.mean([*own.values()])))
+        each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
+        return {"dice": float(np.mean(means)) if means else float("nan"), **each}
+
+    def export(self, network: nn.Module) -> dict[str, Any]:
+        names = {value: name for cohort in self.cohorts for value, name in cohort.dataset.labels.items()}
+        return {
+            "kind": self.name,
+            "summary": f"segmentation of {', '.join(c.dataset.name for c in self.cohorts)}",
+            "architecture": self._architecture(),
+            "labels": {label: names.get(label, str(label)) for label in self.labels},
+        }
+
+    def _rows(self, cohort: Cohort) -> list[int]:
+        return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
+
+    def _architecture(self) -> dict[str, Any]:
+        return self.config.architecture(self.cohorts[0].channels) | {"classes": len(self.labels) + 1}
