@@ -32,6 +32,8 @@ def _line(status: Status) -> None:
 
 def _validation(status: Status) -> str:
     numbers = "  ".join(f"{name} {value:.4g}" for name, value in status.metrics.items())
+    if status.step == 0:
+        return f"before training  {numbers}"
     left = "" if status.remaining_s is None else f"  ({duration(status.remaining_s)} left)"
     return f"epoch {status.epoch}/{status.epochs}  training loss {status.loss:.4g}  {numbers}{left}"
 

@@ -63,12 +63,13 @@ class Outcome:
 
 @dataclass
 class Position:
-    """Where a training is: the next batch of an epoch, and what the epoch has seen so far."""
+    """Where a training is: the next batch of an epoch, what the epoch has seen, and how long a validation took."""
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     seconds: float = 0.0
+    validation_s: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
 
 
@@ -142,7 +143,7 @@ class _Loop:
         self.best = BestScore(*task.score, loop.min_improvement)
         self.average = WeightAverage(self.bare, loop.average_decay)
         self.at = Position()
-        self.step_pace, self.validation_pace, self.save_pace = Pace(), Pace(), Pace()
+        self.step_pace, self.save_pace = Pace(), Pace()
         self.saved_at = budget.clock()
 
     def run(self, resume: bool) -> Outcome:
@@ -165,6 +166,8 @@ class _Loop:
         )
 
     def _epochs(self) -> Ending:
+        if self.loop.validate_first and self.at.step == 0:
+            self._validate_untrained()
         if 0 < self.loop.patience <= self.best.waited:
             return "no improvement"
         while self.at.epoch < self.loop.epochs:
@@ -189,12 +192,12 @@ class _Loop:
             if self._agreed(self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
                 self._save()
         due = (self.at.epoch + 1) % self.loop.validate_every == 0 or self.at.epoch + 1 >= self.loop.epochs
-        if (ending := self._stop(self.validation_pace.longest_s if due else 0)) is not None:
+        if (ending := self._stop(self.at.validation_s if due else 0)) is not None:
             return ending
         self._log_epoch()
         if due:
             self._validate()
-        self.at = Position(self.at.epoch + 1, 0, self.at.step, self.at.seconds)
+        self.at = dataclasses.replace(self.at, epoch=self.at.epoch + 1, batch=0, sums={})
         self._save()
         return None
 
@@ -248,29 +251,41 @@ class _Loop:
         digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
+    def _validate_untrained(self) -> None:
+        """What there is before the first step: the numbers to be better than, and how long a validation takes."""
+        start = self.budget.clock()
+        self._show("validating", math.nan, 0.0)
+        if self.fabric.is_global_zero:
+            self._show("validating", math.nan, 0.0, self._measure(0))
+        self.fabric.barrier()
+        self.at.validation_s = self.budget.clock() - start
+
     def _validate(self) -> None:
         start = self.budget.clock()
-        self._show("validating", self.at.sums["loss"] / max(self.at.batch, 1), 0.0)
+        loss = self.at.sums["loss"] / len(self.items)
+        self._show("validating", loss, 0.0)
         metrics: dict[str, float] = {}
         if self.fabric.is_global_zero:
-            self.bare.eval()
-            with self.average.in_use(), torch.no_grad(), self._kept_random_states():
-                metrics = {
-                    key: float(value) for key, value in self.task.validate(self.bare, self.fabric.device).items()
-                }
-                better = self.best.add(self.at.epoch, metrics)
-                if better:
+            metrics = self._measure(self.at.epoch + 1)
+            if self.best.add(self.at.epoch, metrics):
+                with self.average.in_use():
                     self._export(metrics)
-            self.bare.train()
-            assert self.logs is not None
-            self.logs.write(VALIDATION, self.at.epoch + 1, self.at.step, metrics)
-        state = self.fabric.broadcast(self.best.state_dict())
-        self.best.load_state_dict(state)
+        self.best.load_state_dict(self.fabric.broadcast(self.best.state_dict()))
         self.schedule.after_validation(self.best.epoch == self.at.epoch)
         if self.best.epoch == self.at.epoch:
             self._save(self.folder.best)
-        self.validation_pace.add(self.budget.clock() - start)
-        self._show("training", self.at.sums["loss"] / max(self.at.batch, 1), 0.0, metrics)
+        self._show("training", loss, 0.0, metrics)
+        self.at.validation_s = max(self.at.validation_s, self.budget.clock() - start)
+
+    def _measure(self, epoch: int) -> dict[str, float]:
+        self.bare.eval()
+        with self.average.in_use(), torch.no_grad(), self._kept_random_states():
+            found = self.task.validate(self.bare, self.fabric.device)
+            metrics = {key: float(value) for key, value in found.items()}
+        self.bare.train()
+        if self.logs is not None:
+            self.logs.write(VALIDATION, epoch, self.at.step, metrics)
+        return metrics
 
     def _log_epoch(self) -> None:
         if self.logs is None:
@@ -378,7 +393,7 @@ class _Loop:
         batches = len(self.items)
         steps = (self.loop.epochs - self.at.epoch) * batches - self.at.batch
         validations = -(-(self.loop.epochs - self.at.epoch) // self.loop.validate_every)
-        needed = self.step_pace.expected_s(steps) + self.validation_pace.expected_s(validations)
+        needed = self.step_pace.expected_s(steps) + validations * self.at.validation_s
         left = self.budget.left_s
         remaining = needed if left is None else min(needed, max(left, 0.0))
         self.show(

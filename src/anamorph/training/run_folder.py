@@ -19,7 +19,9 @@ from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
 
 RECORD = "run.json"
-CHANGEABLE = frozenset({"epochs", "patience", "validate_every", "checkpoint_every_s", "max_memory_gb", "accumulate"})
+CHANGEABLE = frozenset(
+    {"epochs", "patience", "validate_every", "validate_first", "checkpoint_every_s", "max_memory_gb", "accumulate"}
+)
 """Settings of the loop that a resumed run may have otherwise: they change no step that was made."""
 
 

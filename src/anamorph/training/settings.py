@@ -31,6 +31,7 @@ class LoopSettings:
     plateau_patience: int = setting(5, "validations without a better score before the rate falls (plateau)")
     plateau_factor: float = setting(0.3, "by which it falls (plateau)")
     validate_every: int = setting(1, "epochs between validations; the last epoch is always validated")
+    validate_first: bool = setting(True, "validate before the first step, for numbers to compare with")
     patience: int = setting(0, "validations without a better score before the training ends; 0 for never")
     min_improvement: float = setting(0.0, "by which a score must be better to count")
     checkpoint_every_s: float = setting(120.0, "most that a killed run loses; also at the end of every epoch", "s")
