@@ -50,7 +50,6 @@ SMALL: dict[str, Any] = {
     "activation": "leaky",
     "residual": True,
     "deep_supervision": False,
-    "flip_axes": (0,),
     "rotation_deg": 10.0,
     "zoom": 1.1,
     "shift": 0.03,
@@ -69,6 +68,14 @@ SMALL: dict[str, Any] = {
     "validate_every": 5,
 }
 """For scans of up to about 64 x 64 x 64 voxels on a few cores: a narrow network, a high rate that falls."""
+SMALL_HIPPOCAMPUS: dict[str, Any] = SMALL | {"spacing_mm": 1.0, "shape": (48, 64, 48), "flip_axes": (0,)}
+SMALL_HEAD_NECK: dict[str, Any] = SMALL | {
+    "spacing_mm": 6.0,
+    "shape": (64, 48, 64),
+    "normalise": "windows",
+    "windows": (-160.0, 240.0, -1000.0, 1000.0),
+    "batch_size": 2,
+}
 
 
 def _recipes(name: str, common: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -85,5 +92,6 @@ def _recipes(name: str, common: dict[str, Any]) -> dict[str, dict[str, Any]]:
 PRESETS: dict[str, dict[str, Any]] = {
     **_recipes("abdomen", ABDOMEN),
     **_recipes("hippocampus", HIPPOCAMPUS),
-    **_recipes("small", SMALL),
+    **_recipes("small-hippocampus", SMALL_HIPPOCAMPUS),
+    **_recipes("small-head-neck", SMALL_HEAD_NECK),
 }
