@@ -9,11 +9,11 @@ import torch
 from anamorph import processes
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
+from anamorph.features.body_centre import body_centre_mm, tissue_weight
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
-from anamorph.preprocess.crop import body_centre_mm, tissue_weight
 from anamorph.preprocess.frame import wanted_grid
 from anamorph.preprocess.intensity import apply_steps, intensity_steps, is_ct
 from anamorph.preprocess.layout import check_targets, moved, targets

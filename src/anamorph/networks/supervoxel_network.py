@@ -96,7 +96,7 @@ class SupervoxelNetwork(_WithFeatures):
         All of them at once take 1 GB at the published size.
         """
         hidden = self.head[:-1](self._features(images))
-        last = self.head[-1]
+        last: Any = self.head[-1]
         rows = torch.arange(self.layers * self.classes, device=images.device)
         rows = rows.reshape(self.layers, -1) if self.layout == "layers" else rows.reshape(-1, self.layers).T
         per_group = self.classes  # output channels of a group, which need not be those of a layer
@@ -169,6 +169,8 @@ def load_published(network: SupervoxelNetwork, content: dict[str, dict[str, Tens
     for name, part in (parts | {"head": network.head}).items():
         given = list(content.get(name, {}).values())
         own = {} if part is None else part.state_dict()
-        if not own or [tuple(v.shape) for v in given] != [tuple(v.shape) for v in own.values()]:
-            raise UserError(f"the weights of '{name}' are not those of the published DeepLab of 16 layers of 128 classes")
+        if part is None or [tuple(v.shape) for v in given] != [tuple(v.shape) for v in own.values()]:
+            raise UserError(
+                f"the weights of '{name}' are not those of the published DeepLab of 16 layers of 128 classes"
+            )
         part.load_state_dict(dict(zip(own, given, strict=True)))

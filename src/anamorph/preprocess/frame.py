@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from anamorph.features.body_centre import body_centre_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.preprocess.crop import body_centre_mm
 from anamorph.preprocess.resample import resample
 from anamorph.preprocess.settings import PreprocessSettings
 from anamorph.transforms import Affine

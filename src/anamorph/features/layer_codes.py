@@ -1,0 +1,143 @@
+"""Supervoxel layers as feature vectors: every layer is told by a few codes, blurred so that they can be followed.
+
+Of SLIC-Reg (Heinrich and Hansen, MIDL 2021, published code). Several supervoxels share a code; which ones is drawn anew
+for every layer, so that all layers together tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anamorph.geometry import Grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CODES = 16
+BLUR = 5
+"""Voxels of the features over which they are averaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class CodedLayers:
+    """Features ``(I, J, K, C)`` float32 on a grid, C codes of all layers one after the other."""
+
+    values: Tensor
+    grid: Grid
+
+    def at(self, points_mm: np.ndarray) -> Tensor:
+        """``(N, C)``: the features at RAS positions ``(N, 3)``, linear, the border repeated."""
+        from anamorph.geometry.sampling import sample_torch
+
+        positions = self.values.new_tensor(self.grid.world_to_voxel(points_mm).T)
+        return sample_torch(self.values.permute(3, 0, 1, 2), positions).T
+
+
+def draw_codes(layers: int, classes: int, rng: np.random.Generator, codes: int = CODES) -> np.ndarray:
+    """Which code each label has: ``(layers, classes)`` integers below ``codes``.
+
+    Every run of ``codes`` labels is a permutation of all codes.
+    """
+    runs = -(-classes // codes)
+    drawn = rng.permuted(np.broadcast_to(np.arange(codes), (layers, runs, codes)), axis=2)
+    return drawn.reshape(layers, -1)[:, :classes]
+
+
+def code_labels(labels: Tensor, grid: Grid, codes: np.ndarray) -> CodedLayers:
+    """Features of label maps at half their resolution.
+
+    Args:
+        labels: ``(L, I, J, K)`` uint8.
+        grid: of the labels.
+        codes: of :func:`draw_codes`.
+    """
+    step = [2 if n > 1 else 1 for n in labels.shape[1:]]
+    affine = grid.affine.copy()
+    affine[:3, :3] *= step
+    i, j, k = (-(-n // s) for n, s in zip(labels.shape[1:], step, strict=True))
+    share = _shares if labels.device.type == "cpu" else shares_torch
+    return CodedLayers(_blurred(share(labels, codes)), Grid((i, j, k), affine))
+
+
+def code_scores(scores: Iterable[Tensor], grid: Grid, codes: np.ndarray) -> CodedLayers:
+    """Features of what a network predicts, which keep how sure it is.
+
+    Args:
+        scores: for each layer ``(S, I, J, K)`` before the softmax.
+        grid: of the scores.
+        codes: of :func:`draw_codes`.
+    """
+    import torch
+
+    count = int(codes.max()) + 1
+    parts = []
+    for layer, code in zip(scores, codes, strict=True):
+        members = layer.new_zeros((count, len(code)))
+        members[code, np.arange(len(code))] = 1
+        parts.append(torch.tensordot(members, layer.softmax(dim=0), dims=1).float())
+    return CodedLayers(_blurred(torch.cat(parts).permute(1, 2, 3, 0).contiguous()), grid)
+
+
+def _shares(labels: Tensor, codes: np.ndarray) -> Tensor:
+    import torch
+
+    from anamorph.features import _layer_codes_numba
+
+    count = int(codes.max()) + 1
+    i, j, k = (-(-n // 2) for n in labels.shape[1:])
+    out = np.zeros((i, j, k, len(labels) * count), np.float32)
+    _layer_codes_numba.count_codes(labels.contiguous().numpy(), codes, count, out)
+    return torch.from_numpy(out)
+
+
+def shares_torch(labels: Tensor, codes: np.ndarray) -> Tensor:
+    """How much of the 27 voxels around every second voxel has each code, ``(I / 2, J / 2, K / 2, C)``."""
+    import torch
+
+    parts = []
+    for layer, code in zip(labels, torch.as_tensor(codes, device=labels.device), strict=True):
+        coded = code[layer.long()]
+        one_hot = torch.stack([coded == value for value in range(int(codes.max()) + 1)]).float()
+        parts.append(_mean_torch(one_hot, (3, 3, 3), 2))
+    return torch.cat(parts).permute(1, 2, 3, 0).contiguous()
+
+
+def _blurred(volume: Tensor) -> Tensor:
+    """Averages over ``BLUR^3`` voxels of ``(I, J, K, C)``, axis by axis; the border averages what there is."""
+    return blurred_torch(volume) if volume.device.type != "cpu" else _blurred_on_cpu(volume)
+
+
+def _blurred_on_cpu(volume: Tensor) -> Tensor:
+    import torch
+
+    from anamorph.features import _layer_codes_numba
+
+    values = volume.numpy()
+    shape = values.shape
+    for axis in range(3):
+        lines = values.reshape(int(np.prod(shape[:axis])), shape[axis], -1)
+        out = np.empty_like(lines)
+        _layer_codes_numba.average_lines(lines, BLUR // 2, out)
+        values = out.reshape(shape)
+    return torch.from_numpy(values)
+
+
+def blurred_torch(volume: Tensor) -> Tensor:
+    """The readable twin of the averages over ``BLUR^3`` voxels of ``(I, J, K, C)``."""
+    channels_first = volume.permute(3, 0, 1, 2)
+    for axis in range(3):
+        channels_first = _mean_torch(channels_first, tuple(BLUR if a == axis else 1 for a in range(3)), 1)
+    return channels_first.permute(1, 2, 3, 0).contiguous()
+
+
+def _mean_torch(volume: Tensor, width: tuple[int, ...], step: int) -> Tensor:
+    """Averages of ``(C, I, J, K)`` over odd windows around each ``step``-th voxel; the border averages what there is."""
+    from torch.nn.functional import avg_pool3d, pad
+
+    margin = [w // 2 for w in reversed(width) for _ in range(2)]
+    sums, shares = (avg_pool3d(pad(v, margin), width, step) for v in (volume, volume.new_ones(volume[:1].shape)))
+    return sums / shares

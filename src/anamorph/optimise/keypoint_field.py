@@ -1,0 +1,111 @@
+"""Displacements of scattered points by Adam: features must agree, neighbours must move alike (SLIC-Reg, MIDL 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anamorph.optimise.adam import Adam
+from anamorph.regularisation.keypoint_graph import KeypointGraph
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KeypointSettings:
+    """Of the fit; the published ones.
+
+    Args:
+        alpha: weight of the differences between neighbours.
+        rate: of Adam, in units of half the extent of the volume.
+        iterations: of Adam.
+    """
+
+    alpha: float = 0.015
+    rate: float = 0.05
+    iterations: int = 100
+
+
+def fit_keypoints(
+    wanted: Tensor, volume: Tensor, points_vox: np.ndarray, graph: KeypointGraph, settings: KeypointSettings
+) -> tuple[np.ndarray, list[float]]:
+    """Move points so that the features found there are those wanted.
+
+    Minimises ``mean (V(x + d) - f)^2 + alpha / N sum_ij A_ij |d_i - d_j|^2`` with d in halves of the extent of the
+    volume along each axis, as published.
+
+    Args:
+        wanted: ``(N, C)`` features of the points in the fixed scan.
+        volume: ``(I, J, K, C)`` features of the moving scan on the same device; read linearly, its border repeated.
+        points_vox: ``(N, 3)`` voxels of the volume: where the points are before they move.
+        graph: of the points.
+        settings: see there.
+
+    Returns:
+        displacements ``(N, 3)`` in voxels of the volume, and the objective per iteration.
+    """
+    # An axis of one voxel has nowhere to go.
+    unit = volume.new_tensor([n / 2 if n > 1 else 0.0 for n in volume.shape[:3]])
+    points = volume.new_tensor(points_vox)
+    parameters = volume.new_zeros(points.shape)
+    adam = Adam(parameters)
+    trace = []
+    for _ in range(settings.iterations):
+        mismatch, slope = data_term(wanted, volume, points + parameters * unit)
+        roughness, stiffness = graph.diffusion(parameters)
+        trace.append(mismatch + settings.alpha * roughness)
+        adam.step(slope * unit + settings.alpha * stiffness, settings.rate)
+    return (parameters * unit).cpu().double().numpy(), trace
+
+
+def data_term(wanted: Tensor, volume: Tensor, positions: Tensor) -> tuple[float, Tensor]:
+    """``mean (V(p) - f)^2`` over points and channels, and its gradient with respect to the positions.
+
+    The gradient is written out: fetching whole feature vectors once is many times faster than autograd through
+    ``grid_sample``, of which :func:`data_term_twin` is made.
+
+    Args:
+        wanted: ``(N, C)``.
+        volume: ``(I, J, K, C)``.
+        positions: ``(N, 3)`` voxels.
+    """
+    import torch
+
+    last = volume.new_tensor(volume.shape[:3]) - 1
+    inside = torch.minimum(positions.clamp(min=0), last)
+    low = torch.minimum(inside.floor(), (last - 1).clamp(min=0))
+    i, j, k = torch.stack([low, torch.minimum(low + 1, last)]).long().permute(2, 1, 0)  # each (N, 2)
+    x, y, z = torch.stack([1 - (inside - low), inside - low]).permute(2, 1, 0)
+    index = (i[:, :, None, None] * volume.shape[1] + j[:, None, :, None]) * volume.shape[2] + k[:, None, None, :]
+    corners = volume.reshape(-1, volume.shape[3])[index.reshape(-1, 8)]  # (N, 8, C)
+    weights = torch.einsum("na,nb,nc->nabc", x, y, z).reshape(-1, 1, 8)
+    residual = torch.bmm(weights, corners)[:, 0] - wanted
+    along = torch.bmm(corners, residual[:, :, None]).reshape(-1, 2, 2, 2)
+    step = volume.new_tensor([-1.0, 1.0])
+    gradient = torch.stack(
+        [
+            torch.einsum("nabc,a,nb,nc->n", along, step, y, z),
+            torch.einsum("nabc,na,b,nc->n", along, x, step, z),
+            torch.einsum("nabc,na,nb,c->n", along, x, y, step),
+        ],
+        dim=1,
+    )
+    gradient *= (positions == inside) * (2 / residual.numel())
+    return float(residual.square().mean()), gradient
+
+
+def data_term_twin(wanted: Tensor, volume: Tensor, positions: Tensor) -> tuple[float, Tensor]:
+    """The readable twin of :func:`data_term`; the gradient comes from autograd."""
+    import torch
+
+    from anamorph.geometry.sampling import sample_torch
+
+    with torch.enable_grad():
+        variable = positions.detach().requires_grad_()
+        found = sample_torch(volume.permute(3, 0, 1, 2), variable.T).T
+        loss = (found - wanted).square().mean()
+        (gradient,) = torch.autograd.grad(loss, variable)
+    return float(loss.detach()), gradient
