@@ -7,21 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-pytest.importorskip("lightning_fabric")
-torch = pytest.importorskip("torch")
-
-import numpy as np  # noqa: E402
-
-from anamorph.errors import RegistrationFailure, UserError  # noqa: E402
-from anamorph.networks.model_folder import load_model  # noqa: E402
-from anamorph.training.checkpoint import load_checkpoint  # noqa: E402
-from anamorph.training.loop import train  # noqa: E402
-from anamorph.training.run_folder import RunFolder  # noqa: E402
-from anamorph.training.settings import LoopSettings  # noqa: E402
-from anamorph.training.time_budget import TimeBudget  # noqa: E402
-from toy_task import ToyConfig, ToyTask, begin, make_cohort, one_process  # noqa: E402
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.networks.model_folder import load_model
+from anamorph.training.checkpoint import load_checkpoint
+from anamorph.training.loop import train
+from anamorph.training.run_folder import RunFolder
+from anamorph.training.settings import LoopSettings
+from anamorph.training.time_budget import TimeBudget
+from toy_task import ToyConfig, ToyTask, begin, make_cohort, one_process
 
 LOOP = LoopSettings(epochs=3, batch_size=2, average_decay=0.9, schedule="cosine", warmup_steps=2)
 
@@ -154,6 +151,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from toy_task import *
 from anamorph.training.loop import train
+
+pytestmark = needs_fabric
 folder = Path({str(task.cohorts[0].dataset.root.parent)!r})
 cohort = Cohort.of(read_dataset(folder / "data"), ToyTask.preprocessing(None), folder / "cache")
 def die(status):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -22,6 +24,7 @@ from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings
 from anamorph.training.task import Task
 
+needs_fabric = pytest.mark.skipif(find_spec("lightning_fabric") is None, reason="needs the extra [train]")
 AUGMENTATION = Augmentation(flip_axes=(0,), rotation_deg=20, shift=0.1, gamma=0.3, noise=0.05)
 
 

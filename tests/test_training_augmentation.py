@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from anamorph.errors import UserError
+from anamorph.training.augmentation import Augmentation
+
+EVERYTHING = Augmentation(
+    flip_axes=(0, 2),
+    quarter_turns=True,
+    probability=1.0,
+    rotation_deg=30,
+    zoom=(0.8, 1.25),
+    shift=0.1,
+    shear=0.1,
+    gamma=0.4,
+    contrast=0.3,
+    brightness=0.1,
+    noise=0.1,
+)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def block(shape=(12, 12, 12)) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image whose value is its label, so that one map of both shows as agreement."""
+    labels = torch.zeros((1, *shape), dtype=torch.uint8)
+    labels[:, 2:7, 3:9, 4:8] = 1
+    return labels[:, None].float(), labels
+
+
+def test_image_and_labels_go_through_the_same_map():
+    images, labels = block((16, 16, 16))
+    for seed in range(20):
+        transform = EVERYTHING.draw(generator(seed))
+        moved, maps = EVERYTHING.move([transform], images, labels)
+        assert maps.dtype == torch.uint8
+        sure = (moved[:, 0] - 0.5).abs() > 1e-3
+        assert torch.equal((moved[:, 0] > 0.5)[sure], (maps == 1)[sure]), seed
+        assert 0 < maps.sum() < labels.numel()
+
+
+def test_flips_and_quarter_turns_are_exact():
+    images = torch.rand(1, 2, 8, 8, 8, generator=generator(0))
+    augmentation = Augmentation(flip_axes=(0, 1, 2), quarter_turns=True, probability=0)
+    seen = set()
+    for seed in range(60):
+        transform = augmentation.draw(generator(seed))
+        moved, _ = augmentation.move([transform], images, None)
+        order = transform[:, :3].abs().argmax(dim=1).tolist()
+        signs = transform[:, :3].sum(dim=1).tolist()
+        # Source axis a runs along result axis order[a].
+        expected = images.flip([2 + a for a in range(3) if signs[a] < 0])
+        expected = expected.permute(0, 1, *[2 + order.index(axis) for axis in range(3)])
+        torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
+        seen.add((tuple(order), tuple(signs)))
+    assert len(seen) > 20
+
+
+def test_flips_happen_along_the_axes_allowed_alone_half_the_time():
+    augmentation = Augmentation(flip_axes=(1,), probability=0)
+    drawn = [augmentation.draw(generator(seed)) for seed in range(200)]
+    flipped = sum(bool(one[1, 1] < 0) for one in drawn)
+    assert 70 < flipped < 130
+    assert all(one[0, 0] == one[2, 2] == 1 for one in drawn)
+
+
+def test_a_shift_moves_by_a_share_of_the_extent():
+    images = torch.zeros(1, 1, 9, 9, 9)
+    images[0, 0, 4, 4, 4] = 1
+    transform = torch.eye(3, 4, dtype=torch.float64)
+    transform[:, 3] = torch.tensor([1.0, -2.0, 0.0]) / 9
+    moved, _ = Augmentation().move([transform], images, None)
+    assert moved[0, 0].argmax() == (3 * 9 + 6) * 9 + 4
+    assert moved.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_rotation_is_one_of_the_body_not_of_the_voxels():
+    """With voxels of 1 x 1 x 3 the map of millimetres is a rotation, that of voxels is not."""
+    augmentation = Augmentation(probability=1, rotation_deg=40)
+    spacing = torch.diag(torch.tensor([1.0, 1.0, 3.0], dtype=torch.float64))
+    angles = []
+    for seed in range(30):
+        matrix = augmentation.draw(generator(seed), (1.0, 1.0, 3.0))[:, :3]
+        of_body = spacing @ matrix @ torch.linalg.inv(spacing)
+        torch.testing.assert_close(of_body @ of_body.T, torch.eye(3, dtype=torch.float64))
+        angles.append(math.degrees(math.acos(min((float(of_body.trace()) - 1) / 2, 1.0))))
+    assert 25 < max(angles) <= 40
+
+
+def test_zoom_stays_within_its_limits():
+    augmentation = Augmentation(probability=1, zoom=(0.5, 2.0))
+    sizes = [1 / float(torch.linalg.det(augmentation.draw(generator(s))[:, :3])) ** (1 / 3) for s in range(50)]
+    assert 0.5 <= min(sizes) < 0.65
+    assert 1.5 < max(sizes) <= 2.0
+
+
+def test_an_item_is_varied_the_same_in_any_batch():
+    images, labels = block()
+    images = images.repeat(3, 1, 1, 1, 1) * torch.rand(3, 1, 12, 12, 12, generator=generator(9))
+    labels = labels.repeat(3, 1, 1, 1)
+
+    def varied(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        generators = [generator(row) for row in rows]
+        maps = [EVERYTHING.draw(one) for one in generators]
+        moved, moved_labels = EVERYTHING.move(maps, images[rows], labels[rows])
+        return EVERYTHING.recolour(moved, generators), moved_labels
+
+    together, together_labels = varied([0, 1, 2])
+    alone, alone_labels = varied([2])
+    assert torch.equal(together[2:], alone)
+    assert torch.equal(together_labels[2:], alone_labels)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_intensities_change_within_the_body_alone():
+    images = torch.rand(4, 1, 8, 8, 8, generator=generator(1))
+    images[:, :, :3] = 0
+    changed = EVERYTHING.recolour(images, [generator(n) for n in range(4)])
+    assert not changed[:, :, :3].any()
+    assert (changed - images)[:, :, 3:].abs().mean() > 0.02
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    untouched = Augmentation().recolour(images, [generator(n) for n in range(4)])
+    assert torch.equal(untouched, images)
+
+
+def test_gamma_is_an_exponent():
+    images = torch.full((1, 1, 4, 4, 4), 0.25)
+    augmentation = Augmentation(probability=1, gamma=math.log(2))
+    values = [float(augmentation.recolour(images, [generator(s)])[0, 0, 0, 0, 0]) for s in range(40)]
+    assert 0.25**2 <= min(values) < 0.09
+    assert 0.42 < max(values) <= 0.25**0.5
+
+
+def test_what_cannot_be_done_is_refused():
+    with pytest.raises(UserError, match="quarter turns need cubes, not 8 x 8 x 9 voxels"):
+        EVERYTHING.check((8, 8, 9))
+    with pytest.raises(UserError, match="axes of flips are 0, 1 and 2"):
+        Augmentation(flip_axes=(3,)).check((8, 8, 8))
+    EVERYTHING.check((8, 8, 8))
