@@ -135,7 +135,7 @@ def blurred_torch(volume: Tensor) -> Tensor:
 
 
 def _mean_torch(volume: Tensor, width: tuple[int, ...], step: int) -> Tensor:
-    """Averages of ``(C, I, J, K)`` over odd windows around each ``step``-th voxel; the border averages what there is."""
+    """Averages of ``(C, I, J, K)`` over odd windows around each ``step``-th voxel; a border averages what there is."""
     from torch.nn.functional import avg_pool3d, pad
 
     margin = [w // 2 for w in reversed(width) for _ in range(2)]
