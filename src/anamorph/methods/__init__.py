@@ -4,7 +4,11 @@ from importlib import import_module
 
 from anamorph.errors import UserError
 
-METHODS = {"convex": "anamorph.methods.convex:Convex", "deeds": "anamorph.methods.deeds:Deeds"}
+METHODS = {
+    "convex": "anamorph.methods.convex:Convex",
+    "deeds": "anamorph.methods.deeds:Deeds",
+    "symmetric": "anamorph.methods.symmetric:Symmetric",
+}
 DEFAULT_METHOD = "convex"
 
 

@@ -1,0 +1,155 @@
+"""A trained registration network, with what must be done to scans before it sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.image.background import looks_like_ct
+from anamorph.networks.model_folder import ModelCard, find_model, load_model, read_card
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.transforms import Affine, Transform
+
+if TYPE_CHECKING:
+    from anamorph.networks.symmetric_network import SymmetricNetwork
+
+KIND = "symmetric"
+MUCH_LARGER = 1.5
+"""A scan this many times longer than those of the training is none of their kind."""
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class RegistrationModel:
+    """A model folder that is loaded, or only described: then it has no network."""
+
+    card: ModelCard
+    preprocessing: Preprocessing
+    network: SymmetricNetwork | None = None
+
+    @classmethod
+    def describe(cls, name_or_path: str) -> RegistrationModel:
+        """Read the card alone.
+
+        Raises:
+            UserError: there is no such model, or it is no registration network.
+        """
+        card = read_card(find_model(name_or_path))
+        if card.kind != KIND:
+            raise UserError(f"{name_or_path} is a model of '{card.kind}', not of '{KIND}'; choose another")
+        return cls(card, Preprocessing.from_json(card.preprocessing))
+
+    @classmethod
+    def load(cls, name_or_path: str, device: str) -> RegistrationModel:
+        """Read the card and the weights.
+
+        Raises:
+            UserError: there is no such model, it is damaged, or the weights are not those of the architecture.
+        """
+        from anamorph.networks.symmetric_network import SymmetricNetwork
+
+        card, state = load_model(name_or_path, KIND)
+        try:
+            network = SymmetricNetwork(**card.architecture)
+            network.load_state_dict(state)
+        except (TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{name_or_path}: its weights are not those of the network that its card describes "
+                f"({str(error).splitlines()[0][:100]}); train it again with this version"
+            ) from error
+        return cls(card, Preprocessing.from_json(card.preprocessing), network.eval().to(device))
+
+    @property
+    def first_channels(self) -> int:
+        """Channels at full resolution."""
+        return 4 * int(self.card.architecture["mult"])
+
+    def shape_for(self, fixed: Grid, moving: Grid) -> Shape:
+        """Voxels that cover both scans: those of the training, and more where a scan is larger."""
+        free = dataclasses.replace(self.preprocessing, shape=None)
+        shapes = [free.covering_shape(fixed), free.covering_shape(moving), self.preprocessing.shape or (1, 1, 1)]
+        return tuple(int(n) for n in np.max(shapes, axis=0))  # type: ignore[return-value]
+
+    def frame(self, fixed: Grid, moving: Grid) -> Grid:
+        """Where the network sees a pair: around the middle of the fixed scan."""
+        return self.own_frame(fixed, self.shape_for(fixed, moving))
+
+    def own_frame(self, grid: Grid, shape: Shape) -> Grid:
+        """The frame of one scan as in training: around its own middle."""
+        return self.preprocessing.frame(grid, shape)
+
+    def check_channels(self, image: Image) -> None:
+        """See that a scan has the channels of the training.
+
+        Raises:
+            UserError: it has not.
+        """
+        expected = 1 if self.preprocessing.normalise == "windows" else int(self.card.architecture["inputs"])
+        if image.channels != expected:
+            raise UserError(
+                f"{image.name} has {image.channels} channels, and the model {self.card.name} was trained on "
+                f"{expected}; choose another model"
+            )
+
+    def concerns(self, *images: Image) -> list[str]:
+        """Why the model may not be meant for these scans."""
+        found = []
+        for image in images:
+            if self.preprocessing.normalise == "windows" and not looks_like_ct(image):
+                found.append(f"{image.name} does not look like CT, which {self.card.name} was trained on")
+            spacing, shape = self.preprocessing.spacing_mm, self.preprocessing.shape
+            if spacing is None or shape is None:
+                continue
+            longest_mm = float((np.array(image.grid.shape) * image.grid.spacing_mm).max())
+            if longest_mm > MUCH_LARGER * spacing * max(shape):
+                found.append(
+                    f"{image.name} is {longest_mm:.0f} mm long, but {self.card.name} was trained on scans of up to "
+                    f"{spacing * max(shape):.0f} mm; is it the model for this part of the body?"
+                )
+        return found
+
+    def fields(self, fixed: Image, moving: Image, frame: Grid, start: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """Both directions, ``(3, I, J, K)`` voxels of the frame each.
+
+        Args:
+            fixed: the fixed scan.
+            moving: the moving scan.
+            frame: where the network sees them.
+            start: from fixed to moving points.
+
+        Raises:
+            UserError: a scan has no contrast.
+        """
+        import torch
+
+        here = self.preprocessing.channels(fixed, frame)
+        if isinstance(start, Affine):
+            there = self.preprocessing.channels(moving, Grid(frame.shape, start.matrix @ frame.affine))
+        else:
+            there = self.preprocessing.channels(start.warp_image(moving, frame), frame)
+        assert self.network is not None
+        device = next(self.network.parameters()).device
+        scans = [torch.from_numpy(np.ascontiguousarray(channels))[None].to(device) for channels in (here, there)]
+        with torch.inference_mode():
+            flows = self.network(*scans)
+        fields = [flow.disp_vox[0].cpu().numpy() for flow in flows]
+        flat = _single_voxel_axes(fixed.grid, frame)
+        for field in fields:
+            field[flat] = 0
+        return fields[0], fields[1]
+
+
+def _single_voxel_axes(grid: Grid, frame: Grid) -> list[int]:
+    """Axes of the frame along which the scan has one voxel: nothing moves there."""
+    found: list[Any] = []
+    for axis, n in enumerate(grid.shape):
+        if n == 1:
+            along = np.abs(frame.directions.T @ grid.directions[:, axis])
+            found.append(int(np.argmax(along)))
+    return found
