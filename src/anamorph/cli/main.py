@@ -23,6 +23,7 @@ from anamorph.cli.models import models
 from anamorph.cli.preprocess import preprocess
 from anamorph.cli.rank import rank
 from anamorph.cli.register import register
+from anamorph.cli.slicreg import slicreg
 from anamorph.cli.submit import submit
 from anamorph.cli.train import train
 
@@ -36,6 +37,7 @@ for command in (register, apply, convert, inspect, demo, methods, evaluate, rank
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
+app.add_typer(slicreg, name="slicreg")
 
 
 def _print_version(wanted: bool) -> None:

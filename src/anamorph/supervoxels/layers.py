@@ -70,6 +70,11 @@ class Layers:
         return int(self.provenance.get("supervoxels", self.labels.max(initial=0)))
 
 
+def layer_grid(scan: Grid, spacing_mm: float | None = None) -> Grid:
+    """The voxels of the layers of a scan: over the same field of view, of a given size or twice the scan's."""
+    return scan.resampled(2 * scan.spacing_mm if spacing_mm is None else spacing_mm)
+
+
 def make_layers(
     image: Image,
     *,
@@ -108,8 +113,7 @@ def make_layers(
         raise UserError(f"layers need at least one of 1 to {HIGHEST_LABEL} supervoxels, not {layers} of {supervoxels}")
     if spacing_mm is not None and not 0 < spacing_mm < np.inf:
         raise UserError(f"the voxel size of layers must be a positive number of mm, not {spacing_mm:g}")
-    spacing = 2 * image.grid.spacing_mm if spacing_mm is None else spacing_mm
-    grid = image.grid.resampled(spacing)
+    grid = layer_grid(image.grid, spacing_mm)
     source = _source(image, grid)
     inside = _mask_on(grid, mask if mask is not None else body(_averaged(image, grid)))
     if inside.sum() < supervoxels:

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from anamorph.preparation import Preparation
+
+SCANS, LAYERS, REGISTRATION, RUN = "Scans", "Layers", "Registration", "Run"
+
+slicreg = typer.Typer(no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort.")
+
+Count = Annotated[int, typer.Option("--layers", help="How many.", rich_help_panel=LAYERS)]
+Supervoxels = Annotated[int, typer.Option(help="Of each layer, up to 255.", rich_help_panel=LAYERS)]
+LayerSpacing = Annotated[
+    float | None,
+    typer.Option(metavar="MM", help="Voxel size of the layers; twice the scan's otherwise.", rich_help_panel=LAYERS),
+]
+Seed = Annotated[int, typer.Option(help="Of the layers.", rich_help_panel=LAYERS)]
+Compactness = Annotated[
+    float, typer.Option(help="Larger is rounder; in 500 HU, or the range of the intensities.", rich_help_panel=LAYERS)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
+
+
+def prepare(
+    dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
+    template: Annotated[str, typer.Option(metavar="ID", help="Scan that all are registered to, such as 0001_0000.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the prepared data set; kept on interruption.")],
+    spacing: Annotated[float, typer.Option(metavar="MM", help="Isotropic voxel size.", rich_help_panel=SCANS)] = 2.0,
+    shape: Annotated[
+        str, typer.Option(metavar="I,J,K", help="Crop and pad to so many voxels.", rich_help_panel=SCANS)
+    ] = "192,160,256",
+    crop: Annotated[
+        str, typer.Option(help="Where the shape is centred: body, or none (field of view).", rich_help_panel=SCANS)
+    ] = "body",
+    as_is: Annotated[
+        bool,
+        typer.Option("--as-is", help="Take the scans where and as they are; no preprocessing.", rich_help_panel=SCANS),
+    ] = False,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Scans that get layers, repeatable; training and validation otherwise.", rich_help_panel=SCANS
+        ),
+    ] = None,
+    count: Count = 16,
+    supervoxels: Supervoxels = 127,
+    layer_spacing: LayerSpacing = None,
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="Where the template is cut: body, organs (within 60 mm of a label, as published) or given (its mask).",
+            rich_help_panel=LAYERS,
+        ),
+    ] = "body",
+    compactness: Compactness = 1.5,
+    seed: Seed = 0,
+    transforms: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Transforms of the scans to the template, instead of registering: ID_displacements.dat of deeds, or "
+            "ID with any suffix of `anamorph convert`.",
+            rich_help_panel=REGISTRATION,
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=REGISTRATION)] = "deeds",
+    preset: Annotated[
+        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)
+    ] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
+        ),
+    ] = None,
+    masks: Annotated[
+        bool,
+        typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION),
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=REGISTRATION)] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
+    ] = None,
+    leave_out_failed: Annotated[
+        bool,
+        typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Preprocess a cohort, register it to a template, and give every scan the template's supervoxel layers.
+
+    After an interruption the same command goes on where it stopped. The layers and the registrations are shown in
+    layers.html; `anamorph train slicreg` takes the folder.
+    """
+    from anamorph.compilation import watch_compilation
+    from anamorph.data import read_dataset
+    from anamorph.errors import UserError
+    from anamorph.preparation import LayerSettings, prepare_dataset
+    from anamorph.preparation.run import SPLITS
+    from anamorph.preprocess import PreprocessSettings
+    from anamorph.provenance import usable_cores
+    from anamorph.submission import RunSettings
+
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}")
+    for name in split or ():
+        if name not in (*SPLITS, "test"):
+            raise UserError(f"--split must be training, validation or test, not '{name}'")
+    if transforms is not None and not transforms.is_dir():
+        raise UserError(f"{transforms} is no folder; --transforms wants the folder of the transforms")
+    cutting = LayerSettings(count, supervoxels, layer_spacing, mask, seed, compactness)
+    preprocessing = None
+    if not as_is:
+        preprocessing = PreprocessSettings(spacing_mm=spacing, shape=_shape(shape), crop=crop)  # type: ignore[arg-type]
+    source = read_dataset(dataset)
+    try:
+        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+            result = prepare_dataset(
+                source,
+                template,
+                out,
+                preprocessing=preprocessing,
+                cutting=cutting,
+                registration=RunSettings(method, preset, tuple(settings or ()), device, masks=masks),  # type: ignore[arg-type]
+                transforms=transforms,
+                splits=tuple(split or SPLITS),
+                workers=workers or usable_cores(),
+                overwrite=overwrite,
+                leave_out_failed=leave_out_failed,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "interrupted; finished scans are kept, the same command goes on where it stopped"
+        ) from None
+    if not quiet:
+        _show(result)
+
+
+def layers(
+    scan: Annotated[Path, typer.Argument(help="The scan to cut: any image file, or a DICOM folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="NPZ", help="File of the layers; a page goes beside it.")],
+    count: Count = 16,
+    supervoxels: Supervoxels = 127,
+    layer_spacing: LayerSpacing = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where the scan is cut; its body otherwise.", rich_help_panel=LAYERS)
+    ] = None,
+    organs: Annotated[
+        Path | None,
+        typer.Option(metavar="LABELS", help="Cut within 60 mm of these labels, as published.", rich_help_panel=LAYERS),
+    ] = None,
+    compactness: Compactness = 1.5,
+    seed: Seed = 0,
+    nifti: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the layers as a 4D image for viewers too.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Cut a scan into layers of supervoxels, with a page that shows them."""
+    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.errors import UserError
+    from anamorph.image import Image
+    from anamorph.image.read import read_image, read_labels, read_mask
+    from anamorph.image.write import write_image
+    from anamorph.preparation.page import layer_facts
+    from anamorph.preparation.settings import LayerSettings
+    from anamorph.report.layers_page import LayersReport, write_layers_page
+    from anamorph.supervoxels.files import SUFFIX, save_layers
+    from anamorph.supervoxels.mask import near_organs
+
+    if mask is not None and organs is not None:
+        raise UserError("--mask and --organs both say where the scan is cut; choose one")
+    if out.suffix != SUFFIX:
+        raise UserError(f"{out.name}: a file of layers must end in {SUFFIX}")
+    page = out.with_suffix(".html")
+    for path in (out, page, *([nifti] if nifti is not None else [])):
+        refuse_existing(path, overwrite)
+    image = read_image(scan)
+    region = read_mask(mask) if mask is not None else near_organs(read_labels(organs)) if organs is not None else None
+    with progress_bar(quiet) as progress:
+        made = LayerSettings(count, supervoxels, layer_spacing, "body", seed, compactness).cut(image, region, progress)
+    save_layers(made, out)
+    if nifti is not None:
+        write_image(Image(made.labels, made.grid, image.name), nifti)
+    write_layers_page(page, LayersReport(f"Supervoxel layers of {image.name}", image, made, layer_facts(made)))
+    say(f"{out}: {made.count} layers of {made.supervoxels} supervoxels; pictures in {page}", quiet)
+
+
+def _show(result: Preparation) -> None:
+    table = make_table("scan", "split", "transform", ">seconds", ">folding, %", ">Dice before", ">after", title="Scans")
+    by_key = {case.key: case for case in result.prepared.cases}
+    for key, told in result.scans.items():
+        overlap = [f"{told['dice'][when]:.3f}" if told["dice"] else "" for when in ("before", "after")]
+        numbers = f"{told['seconds']:.1f}", f"{told['folding_percent']:.3g}"
+        table.add_row(key, by_key[key].split, told["how"], *numbers, *overlap)
+    show(table)
+    if result.reused:
+        say(f"{result.reused} scans were finished by an earlier run")
+    for key, reason in result.failed.items():
+        say(f"left out: {key}: {reason}")
+    say(f"{result.prepared.dataset.path}: prepared; pictures in {result.page}")
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    from anamorph.errors import UserError
+
+    try:
+        i, j, k = (int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UserError(f"--shape wants three whole numbers such as 192,160,256, not '{text}'") from None
+    return i, j, k
+
+
+slicreg.command()(guarded(prepare))
+slicreg.command()(guarded(layers))

@@ -1,0 +1,140 @@
+"""One scan registered to the template, or brought there by a transform that exists."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.api import make_plan, mask_on, run_plan
+from anamorph.data import Case
+from anamorph.evaluation.dice import dice
+from anamorph.image import Image
+from anamorph.image.atomic import atomic_path
+from anamorph.image.read import read_image, read_labels
+from anamorph.memory import check_memory, predicted_peak_bytes
+from anamorph.report.cohort import thumbnail, write_thumbnail
+from anamorph.submission import RunSettings
+from anamorph.supervoxels import layer_grid
+from anamorph.supervoxels.prepared import transform_path
+from anamorph.transforms import Affine, Transform
+from anamorph.transforms.files import read_transform, write_transform
+
+
+@dataclass(frozen=True)
+class RegistrationJob:
+    """What one scan needs.
+
+    Args:
+        case: the scan.
+        template: what it is registered to.
+        wanted: how.
+        given: a transform of the scan to the template, which is taken in place of a registration.
+        spacing_mm: of the layers, on whose voxels the transform is kept.
+        folder: the prepared folder.
+        origin: all that the transform depends on.
+    """
+
+    case: Case
+    template: Case
+    wanted: RunSettings
+    given: Path | None
+    spacing_mm: float | None
+    folder: Path
+    origin: dict[str, Any]
+
+    @property
+    def transform(self) -> Path:
+        """Where the transform goes."""
+        return self.folder / transform_path(self.case.key)
+
+    @property
+    def record(self) -> Path:
+        """Where it is told what became of the scan."""
+        return self.transform.with_suffix(".json")
+
+    @property
+    def picture(self) -> Path:
+        """Where the picture of the scan and the warped template goes."""
+        return self.transform.with_suffix(".jpg")
+
+
+def finished(job: RegistrationJob) -> dict[str, Any] | None:
+    """What an earlier run told of a scan that it finished from the same files with the same settings."""
+    try:
+        record = json.loads(job.record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if record.get("origin") != job.origin or not job.transform.is_file():
+        return None
+    told: dict[str, Any] = record["scan"]
+    return told
+
+
+def register_scan(job: RegistrationJob) -> dict[str, Any]:
+    """Write the transform of a scan to the template with a picture of the two, and what was found, last.
+
+    Returns:
+        ``how``, ``seconds``, ``warnings``, ``folding_percent``, and ``dice`` before (centres aligned) and after if both
+        scans have labels.
+
+    Raises:
+        UserError: a file cannot be read, or the scans cannot be registered as asked.
+        RegistrationFailure: the run failed.
+    """
+    job.record.unlink(missing_ok=True)
+    fixed, moving = read_image(job.case.image), read_image(job.template.image)
+    start = time.perf_counter()
+    transform, warnings = _scan_to_template(job, fixed, moving)
+    seconds = time.perf_counter() - start
+    grid = layer_grid(fixed.grid, job.spacing_mm)
+    field = transform.displacement_on(grid)
+    write_transform(field, job.transform, "itk-h5", grid)
+    write_thumbnail(job.picture, thumbnail(fixed, moving, field))
+    told: dict[str, Any] = {
+        "how": job.wanted.method if job.given is None else job.given.name,
+        "seconds": round(seconds, 2),
+        "warnings": warnings,
+        "folding_percent": round(float((field.jacobian_determinant() <= 0).mean() * 100), 4),
+        "dice": _overlap(job, fixed, moving, transform),
+    }
+    with atomic_path(job.record) as temporary:
+        temporary.write_text(json.dumps({"origin": job.origin, "scan": told}, indent=2) + "\n", encoding="utf-8")
+    return told
+
+
+def _scan_to_template(job: RegistrationJob, fixed: Image, moving: Image) -> tuple[Transform, list[str]]:
+    if job.given is not None:
+        return read_transform(job.given, grid=fixed.grid, moving_grid=moving.grid), []
+    wanted = job.wanted
+    plan = make_plan(fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
+    check_memory(predicted_peak_bytes(plan.method, fixed, moving))
+    result = run_plan(
+        plan,
+        fixed,
+        moving,
+        fixed_mask=mask_on(fixed, job.case.mask) if wanted.masks else None,
+        moving_mask=mask_on(moving, job.template.mask) if wanted.masks else None,
+        device=wanted.device,
+        seed=wanted.seed,
+    )
+    return result.fixed_to_moving, result.warnings
+
+
+def _overlap(job: RegistrationJob, fixed: Image, moving: Image, transform: Transform) -> dict[str, float] | None:
+    """Mean Dice over the labels that both scans have."""
+    if job.case.label is None or job.template.label is None:
+        return None
+    here, there = read_labels(job.case.label), read_labels(job.template.label)
+    common = sorted({*here.present()} & {*there.present()})
+    if not common:
+        return None
+    centred = Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm)
+    return {
+        when: round(float(np.mean([*dice(here, by.warp_labels(there, here.grid), common).values()])), 4)
+        for when, by in (("before", centred), ("after", transform))
+    }

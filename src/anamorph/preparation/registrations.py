@@ -1,0 +1,115 @@
+"""All scans registered to the template, several at a time; what is finished is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import anamorph
+from anamorph.data import Case
+from anamorph.geometry import Grid
+from anamorph.image.read import read_grid
+from anamorph.memory import INTERPRETER_BYTES
+from anamorph.methods import find_method
+from anamorph.methods.base import Progress
+from anamorph.preparation.registration import RegistrationJob, finished, register_scan
+from anamorph.processes import Failed, fitting_workers, outcomes
+from anamorph.provenance import file_hash
+from anamorph.settings import make_config
+from anamorph.submission import RunSettings
+from anamorph.transforms.files import written_files
+
+BYTES_PER_VOXEL = 40
+"""Besides the method: both scans, label maps, positions and a warped map."""
+
+
+@dataclass
+class Registered:
+    """What is told of every scan, why others failed, and how many were finished by an earlier run."""
+
+    scans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    reused: int = 0
+
+
+def make_jobs(
+    cases: Sequence[Case],
+    template: Case,
+    wanted: RunSettings,
+    given: Mapping[str, Path],
+    spacing_mm: float | None,
+    folder: Path,
+) -> list[RegistrationJob]:
+    """A job for each scan but the template; ``given`` holds transforms by the key of the scan."""
+    described, of_template = wanted.described(), _hashes(template, wanted.masks)
+    jobs = []
+    for case in cases:
+        file = given.get(case.key)
+        origin = {
+            "anamorph": anamorph.__version__,
+            "how": described if file is None else {"files": _given_hashes(file)},
+            "scan": _hashes(case, wanted.masks),
+            "template": of_template,
+            "layer_spacing_mm": spacing_mm,
+        }
+        if case.key != template.key:
+            jobs.append(
+                RegistrationJob(case, template, wanted, file, spacing_mm, folder, json.loads(json.dumps(origin)))
+            )
+    return jobs
+
+
+def register_all(jobs: list[RegistrationJob], workers: int, progress: Progress) -> Registered:
+    """Do the jobs that no earlier run finished.
+
+    Raises:
+        RegistrationFailure: a worker was stopped from outside.
+    """
+    result = Registered({job.case.key: told for job in jobs if (told := finished(job)) is not None})
+    result.reused = len(result.scans)
+    todo = [job for job in jobs if job.case.key not in result.scans]
+    for job, outcome in outcomes(register_scan, todo, _workers(todo, workers)):
+        if isinstance(outcome, Failed):
+            result.failed[job.case.key] = outcome.reason
+        else:
+            result.scans[job.case.key] = outcome
+        done = len(result.scans) + len(result.failed)
+        progress(f"scan {done} of {len(jobs)} registered", done / len(jobs))
+    return result
+
+
+def _workers(jobs: list[RegistrationJob], asked: int) -> int:
+    if asked <= 1 or len(jobs) <= 1:
+        return 1
+    largest = max((read_grid(job.case.image) for job in jobs), key=_voxels)
+    template = read_grid(jobs[0].template.image)
+    peak = INTERPRETER_BYTES + BYTES_PER_VOXEL * (_voxels(largest) + _voxels(template))
+    if jobs[0].given is None:
+        peak += _method_bytes(jobs[0].wanted, largest, template)
+    return fitting_workers(asked, len(jobs), peak)
+
+
+def _method_bytes(wanted: RunSettings, fixed: Grid, moving: Grid) -> int:
+    method: Any = find_method(wanted.method)
+    preset = "default" if wanted.preset == "auto" else wanted.preset
+    return int(method(make_config(method, preset, wanted.settings)).peak_memory_bytes(fixed, moving))
+
+
+def _voxels(grid: Grid) -> int:
+    return int(np.prod(grid.shape))
+
+
+def _hashes(case: Case, masks: bool) -> list[str | None]:
+    files = (case.image, case.label, case.mask if masks else None)
+    return [file_hash(path) if path is not None and path.is_file() else None for path in files]
+
+
+def _given_hashes(path: Path) -> list[str]:
+    """Of a transform, and for deeds of the matrix beside it."""
+    files = written_files(path, "deeds" if path.suffix == ".dat" else "")
+    return [file_hash(file) for file in files if file.is_file()]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anamorph.api import mask_on
+from anamorph.data import Case
+from anamorph.errors import UserError
+from anamorph.image import Image, Mask
+from anamorph.image.read import read_labels
+from anamorph.methods.base import Progress
+from anamorph.supervoxels import Layers, make_layers
+from anamorph.supervoxels.layers import COMPACTNESS
+from anamorph.supervoxels.mask import near_organs
+
+MASKS = ("body", "organs", "given")
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """How a template is cut; the defaults are those of the publication, save for the mask.
+
+    Args:
+        layers: how many.
+        supervoxels: of each.
+        spacing_mm: voxel size of the layers; twice that of the scan by default.
+        mask: where the scan is cut: ``body``, found in the scan; ``organs``, within 60 mm of a labelled one, as
+            published; ``given``, the mask of the data set.
+        seed: of the layers.
+        compactness: larger is rounder.
+
+    Raises:
+        UserError: there is no such mask.
+    """
+
+    layers: int = 16
+    supervoxels: int = 127
+    spacing_mm: float | None = None
+    mask: str = "body"
+    seed: int = 0
+    compactness: float = COMPACTNESS
+
+    def __post_init__(self) -> None:
+        if self.mask not in MASKS:
+            raise UserError(f"--mask must be one of {', '.join(MASKS)}, not '{self.mask}'")
+
+    def check(self, template: Case) -> None:
+        """See that the template has what the mask is made of.
+
+        Raises:
+            UserError: it has not.
+        """
+        if self.mask == "organs" and template.label is None:
+            raise UserError(f"the template {template.key} has no labels, which --mask organs needs; take --mask body")
+        if self.mask == "given" and template.mask is None:
+            raise UserError(f"the template {template.key} has no mask in the data set; take --mask body")
+
+    def mask_of(self, template: Case, image: Image) -> Mask | None:
+        """The mask of a template; None leaves it to the cutting to find the body.
+
+        Raises:
+            UserError: it cannot be read or is empty.
+        """
+        if self.mask == "organs" and template.label is not None:
+            return near_organs(read_labels(template.label))
+        return mask_on(image, template.mask) if self.mask == "given" else None
+
+    def cut(self, image: Image, mask: Mask | None, progress: Progress | None = None) -> Layers:
+        """Cut a scan inside a mask, or where its body is.
+
+        Raises:
+            UserError: it cannot be cut into so many supervoxels.
+        """
+        return make_layers(
+            image,
+            layers=self.layers,
+            supervoxels=self.supervoxels,
+            spacing_mm=self.spacing_mm,
+            mask=mask,
+            seed=self.seed,
+            compactness=self.compactness,
+            progress=progress,
+        )
