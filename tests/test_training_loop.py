@@ -18,8 +18,9 @@ from anamorph.training.loop import train
 from anamorph.training.run_folder import RunFolder
 from anamorph.training.settings import LoopSettings
 from anamorph.training.time_budget import TimeBudget
-from toy_task import ToyConfig, ToyTask, begin, make_cohort, one_process
+from toy_task import ToyConfig, ToyTask, begin, make_cohort, needs_fabric, one_process
 
+pytestmark = needs_fabric
 LOOP = LoopSettings(epochs=3, batch_size=2, average_decay=0.9, schedule="cosine", warmup_steps=2)
 
 
@@ -152,7 +153,6 @@ from pathlib import Path
 from toy_task import *
 from anamorph.training.loop import train
 
-pytestmark = needs_fabric
 folder = Path({str(task.cohorts[0].dataset.root.parent)!r})
 cohort = Cohort.of(read_dataset(folder / "data"), ToyTask.preprocessing(None), folder / "cache")
 def die(status):

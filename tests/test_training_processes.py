@@ -13,16 +13,15 @@ import small_dataset
 from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.run_folder import RunFolder
 from anamorph.training.start import start_training
-from toy_task import ToyTask
+from toy_task import ToyTask, needs_fabric
 
+pytestmark = needs_fabric
 SCRIPT = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from toy_task import ToyTask
 from anamorph.training.start import start_training
-
-pytestmark = needs_fabric
 
 if __name__ == "__main__":
     data, run, cache, *given = sys.argv[1:]
