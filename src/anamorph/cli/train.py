@@ -8,7 +8,7 @@ import typer
 from anamorph.cli.console import make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
-    from anamorph.training.loop import Outcome
+    from anamorph.training.outcome import Outcome
 
 START, RUN = "Where to start", "Run"
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anamorph.cli.console import say
 
 if TYPE_CHECKING:
-    from anamorph.training.loop import Status
+    from anamorph.training.outcome import Status
 
 
 @contextmanager

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.training.average import WeightAverage
+from anamorph.training.batches import full_batches, generator_at
 from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from anamorph.training.logs import TRAINING, VALIDATION, Logs
-from anamorph.training.memory_plan import plan_memory
+from anamorph.training.memory_plan import plan_passes
+from anamorph.training.outcome import Ending, Outcome, Position, Status
 from anamorph.training.run_folder import RunFolder
 from anamorph.training.schedule import BestScore, Schedule
 from anamorph.training.settings import LoopSettings
@@ -27,50 +27,6 @@ from anamorph.training.time_budget import Pace, StopRequest, TimeBudget
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-Ending = Literal["finished", "no improvement", "time budget", "SIGTERM", "SIGINT"]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a display shows after a step or a validation."""
-
-    stage: Literal["training", "validating"]
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    step: int
-    loss: float
-    learning_rate: float
-    remaining_s: float | None
-    metrics: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a session of a training ended, and the best validation so far."""
-
-    ending: Ending
-    epoch: int
-    step: int
-    best: dict[str, float]
-    best_epoch: int
-    seconds: float
-    model: Path
-
-
-@dataclass
-class Position:
-    """Where a training is: the next batch of an epoch, what the epoch has seen, and how long a validation took."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    validation_s: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -232,24 +188,12 @@ class _Loop:
         self._show("training", totals["loss"], rate)
 
     def _batch(self, items: Sequence[Item], places: Sequence[int]) -> dict[str, Any]:
-        generators = [self._generator(self.at.epoch, self.at.batch, place) for place in places]
+        generators = [generator_at(self.loop.seed, self.at.epoch, self.at.batch, place) for place in places]
         return self.task.batch([items[place] for place in places], self.fabric.device, generators)
 
     def _batches(self, epoch: int) -> list[list[Item]]:
-        """The items of an epoch in full batches; the last one is filled up from the beginning of the epoch."""
-        items = list(self.task.training_items(epoch, self._generator(epoch)))
-        if not items:
-            raise UserError("there is nothing to train on: the lists of the data sets make no item; check their splits")
-        size = self.loop.batch_size
-        count = -(-len(items) // size)
-        filled = [items[n % len(items)] for n in range(count * size)]
-        return [filled[n * size : (n + 1) * size] for n in range(count)]
-
-    def _generator(self, *place: int) -> torch.Generator:
-        """A generator that depends on the seed and on the place in the training alone."""
-        text = "/".join(map(str, (self.loop.seed, *place)))
-        digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+        items = self.task.training_items(epoch, generator_at(self.loop.seed, epoch))
+        return full_batches(items, self.loop.batch_size)
 
     def _validate_untrained(self) -> None:
         """What there is before the first step: the numbers to be better than, and how long a validation takes."""
@@ -336,31 +280,18 @@ class _Loop:
 
     def _split_batch(self) -> int:
         """Passes of this process per batch."""
-        loop, world = self.loop, self.fabric.world_size
-        share = loop.batch_size // world
-        able = hasattr(self.bare, "checkpointing")
-        if loop.checkpointing and not able:
-            raise UserError("this network cannot recompute its activations; pass --set checkpointing=false")
-        if loop.batch_size % world or share % loop.accumulate:
-            raise UserError(
-                f"batch_size={loop.batch_size} cannot be shared by {world} processes in {loop.accumulate} passes each; "
-                "choose a multiple of both"
-            )
-        if able:
-            self.bare.checkpointing = loop.checkpointing  # type: ignore[assignment]
-        if loop.max_memory_gb is None:
-            return loop.accumulate
-        first = self.task.training_items(0, self._generator(0))[:1]
+        first = self.task.training_items(0, generator_at(self.loop.seed, 0))[:1]
 
         def loss_of_one() -> torch.Tensor:
-            batch = self.task.batch(first, self.fabric.device, [self._generator(0, 0, 0)])
+            batch = self.task.batch(first, self.fabric.device, [generator_at(self.loop.seed, 0, 0, 0)])
             return self.task.loss(self.bare, batch)["loss"]
 
         with self._kept_random_states():
-            plan = plan_memory(self.bare, loss_of_one, share, loop.max_memory_gb * 1e9, loop.checkpointing)
-        recomputed = ", activations recomputed" if plan.checkpointing else ""
-        self.say(f"{plan.accumulate} passes per batch{recomputed}: about {plan.peak_bytes / 1e9:.2g} GB")
-        return max(plan.accumulate, loop.accumulate)
+            plan = plan_passes(self.bare, loss_of_one, self.loop, self.fabric.world_size)
+        if self.loop.max_memory_gb is not None:
+            recomputed = ", activations recomputed" if plan.checkpointing else ""
+            self.say(f"{plan.accumulate} passes per batch{recomputed}: about {plan.peak_bytes / 1e9:.2g} GB")
+        return plan.accumulate
 
     def _stop(self, expected_s: float) -> Ending | None:
         """Why to stop before something of this length, the same in all processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.memory import gigabytes
+from anamorph.training.settings import LoopSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,8 +30,37 @@ class MemoryPlan:
     peak_bytes: int
 
 
+def plan_passes(
+    network: nn.Module, loss_of_one: Callable[[], Tensor], loop: LoopSettings, processes: int
+) -> MemoryPlan:
+    """How a process splits its share of a batch; sets ``network.checkpointing``.
+
+    Raises:
+        UserError: the batch cannot be shared so, the network cannot recompute, or the memory is too small.
+    """
+    share = loop.batch_size // processes
+    if loop.checkpointing and not hasattr(network, "checkpointing"):
+        raise UserError("this network cannot recompute its activations; pass --set checkpointing=false")
+    if loop.batch_size % processes or share % loop.accumulate:
+        raise UserError(
+            f"batch_size={loop.batch_size} cannot be shared by {processes} processes in {loop.accumulate} passes each; "
+            "choose a multiple of both"
+        )
+    if loop.max_memory_gb is None:
+        if hasattr(network, "checkpointing"):
+            network.checkpointing = loop.checkpointing  # type: ignore[assignment]
+        return MemoryPlan(loop.accumulate, loop.checkpointing, 0)
+    least = [n for n in range(loop.accumulate, share + 1) if share % n == 0]
+    return plan_memory(network, loss_of_one, share, least, loop.max_memory_gb * 1e9, loop.checkpointing)
+
+
 def plan_memory(
-    network: nn.Module, loss_of_one: Callable[[], Tensor], share: int, limit_bytes: float, checkpointing: bool
+    network: nn.Module,
+    loss_of_one: Callable[[], Tensor],
+    share: int,
+    passes: Sequence[int],
+    limit_bytes: float,
+    checkpointing: bool,
 ) -> MemoryPlan:
     """Split a batch into as few passes as the limit allows; activations are recomputed only if that is not enough.
 
@@ -40,6 +70,7 @@ def plan_memory(
         network: with a boolean ``checkpointing`` if it can recompute.
         loss_of_one: the forward pass of one item.
         share: items of a batch that this process sees.
+        passes: into which it may be split, ascending.
         limit_bytes: of weights, optimiser and activations.
         checkpointing: recompute in any case.
 
@@ -54,7 +85,7 @@ def plan_memory(
         if able:
             network.checkpointing = recompute  # type: ignore[assignment]
         per_item = int((1 + TRANSIENT_SHARE) * kept_bytes(network, loss_of_one))
-        for accumulate in (n for n in range(1, share + 1) if share % n == 0):
+        for accumulate in passes:
             needed = fixed + per_item * share // accumulate
             if needed <= limit_bytes:
                 return MemoryPlan(accumulate, recompute, needed)

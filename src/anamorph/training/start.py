@@ -20,7 +20,7 @@ from anamorph.training.settings import LoopSettings, make_settings
 from anamorph.training.time_budget import TimeBudget
 
 if TYPE_CHECKING:
-    from anamorph.training.loop import Outcome, Status
+    from anamorph.training.outcome import Outcome, Status
 
 
 def default_cache() -> Path:
