@@ -15,8 +15,8 @@ INTERRUPTED = 130
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="What to train: symmetric or segment.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    task: Annotated[str, typer.Argument(help="What to train, such as symmetric or segment.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")] = None,
     dataset: Annotated[
         list[Path] | None,
         typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
@@ -72,11 +72,14 @@ def train(
 
     limit_threads(threads)
     from anamorph.cli.training_display import training_display
+    from anamorph.errors import UserError
     from anamorph.training.time_budget import parse_duration
 
     if list_settings:
         _list_settings(task)
         return
+    if out is None:
+        raise UserError("name the folder of the run with -o RUN")
     given = list(settings or [])
     given += [f"epochs={epochs}"] if epochs is not None else []
     given += [f"precision={precision}"] if precision is not None else []

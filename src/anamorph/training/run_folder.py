@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def describe_training(
         "device": device,
         "processes": processes,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions() | {package: version(package) for package in ("lightning-fabric", "safetensors")},
         "machine": machine(),
     }
 

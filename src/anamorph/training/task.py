@@ -54,12 +54,11 @@ class Task(ABC):
         """
         from anamorph.errors import UserError
 
-        channels = {cohort.dataset.path.name: cohort.channels for cohort in self.cohorts}
-        if len(set(channels.values())) > 1:
-            each = ", ".join(f"{name} {count}" for name, count in channels.items())
+        names = ", ".join(cohort.dataset.path.name for cohort in self.cohorts)
+        if len({cohort.channels for cohort in self.cohorts}) > 1:
+            each = ", ".join(f"{cohort.dataset.path.name} {cohort.channels}" for cohort in self.cohorts)
             raise UserError(f"the cohorts differ in their number of channels ({each}); a network takes one number")
         if not any(cohort.of_split("validation") for cohort in self.cohorts):
-            names = ", ".join(channels)
             raise UserError(f"{names}: no scans for validation; list some under registration_val or validation")
         for cohort in self.cohorts:
             cohort.require_labels(("training", "validation") if self.needs_labels else ("validation",))

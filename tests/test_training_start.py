@@ -1,0 +1,223 @@
+"""A training from the command line to its run folder, and everything that is refused before the first step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import small_dataset
+from anamorph.cli.main import app
+from anamorph.errors import UserError
+from anamorph.networks.model_folder import load_model
+from anamorph.training import TASKS, find_task
+from anamorph.training.checkpoint import load_checkpoint
+from anamorph.training.start import start_training
+from small_dataset import image_of, name_of
+from toy_task import ToyTask, needs_fabric
+
+pytestmark = needs_fabric
+
+
+@pytest.fixture
+def data(tmp_path):
+    return small_dataset.make_learn2reg(tmp_path / "data", 6, licence="CC0", reference="nobody")
+
+
+@pytest.fixture
+def anamorph(tmp_path, monkeypatch):
+    """The command, with a small task known to it."""
+    monkeypatch.setitem(TASKS, "toy", "toy_task:ToyTask")
+    monkeypatch.setenv("ANAMORPH_CACHE", str(tmp_path / "cache"))
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def start(tmp_path, data, **options):
+    given = ["epochs=1", "batch_size=2", *options.pop("given", ())]
+    options = {"device": "cpu", "cache": tmp_path / "cache", "given": given} | options
+    return start_training(ToyTask, [data], tmp_path / "run", **options)
+
+
+def test_the_command_trains_and_the_folder_tells_everything_to_repeat_it(tmp_path, data, anamorph):
+    result = anamorph("train", "toy", "--dataset", data, "-o", tmp_path / "run", "--preset", "fast", "--set", "width=2")
+    assert result.exit_code == 0, result.output + result.stderr
+    assert "before training  dice" in result.stderr
+    assert "epoch 2/2  training loss" in result.stderr
+    assert "best validation" in result.stdout
+    run = tmp_path / "run"
+    record = json.loads((run / "run.json").read_text())
+    assert record["config"] == {"rate": 0.1, "width": 2}
+    assert record["loop"]["epochs"] == 2
+    assert record["loop"]["seed"] == 0
+    assert (run / "datasets" / "1-Task_dataset.json").read_text() == data.read_text()
+    assert record["data"][0]["scans"] == {"training": 4, "validation": 2, "test": 0}
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["lightning-fabric"]
+    assert record["command"][-2:] != []
+    assert record["sessions"][0]["ending"] == "finished"
+    card, _ = load_model(run)
+    assert (card.licence, card.attribution, card.labels) == ("CC0", "nobody", {1: "liver"})
+    assert card.provenance["config"] == {"rate": 0.1, "width": 2}
+    assert str(tmp_path) not in (run / "model" / "model.json").read_text(), "a model may be given away"
+
+
+def test_a_run_goes_on_with_what_its_folder_says(tmp_path, data, anamorph):
+    run = tmp_path / "run"
+    begun = anamorph("train", "toy", "--dataset", data, "-o", run, "--set", "width=2", "--epochs", "1", "-q")
+    assert begun.exit_code == 0, begun.stderr
+    again = anamorph("train", "toy", "-o", run, "--resume", "--epochs", "2", "-q")
+    assert again.exit_code == 0, again.stderr
+    assert load_checkpoint(run / "checkpoints" / "latest.pt")["position"]["epoch"] == 2
+    record = json.loads((run / "run.json").read_text())
+    assert [one["epoch"] for one in record["sessions"]] == [1, 2]
+    other = anamorph("train", "toy", "-o", run, "--resume", "--set", "width=3")
+    assert other.exit_code == 2
+    assert "the run was begun with width=2, not 3" in other.stderr
+
+
+def test_a_run_is_not_written_over(tmp_path, data):
+    start(tmp_path, data)
+    with pytest.raises(UserError, match="go on with --resume, replace it with --overwrite"):
+        start(tmp_path, data)
+    start(tmp_path, data, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with pytest.raises(UserError, match="is not empty and holds no training"):
+        start_training(ToyTask, [data], tmp_path / "mine", device="cpu", cache=tmp_path / "cache")
+
+
+def test_data_that_changed_are_no_longer_the_same_run(tmp_path, data):
+    start(tmp_path, data)
+    small_dataset.write_scan(tmp_path / "data" / image_of(5), seed=77)
+    with pytest.raises(UserError, match="its data sets are not those the run was begun with"):
+        start(tmp_path, data, resume=True)
+
+
+def test_resume_begins_a_run_that_is_not_there(tmp_path, data):
+    said: list[str] = []
+    assert start(tmp_path, data, resume=True, say=said.append).ending == "finished"
+    assert "holds no training yet" in said[0]
+
+
+def test_a_training_starts_from_the_weights_of_another(tmp_path, data):
+    start(tmp_path, data)
+    _, weights = load_model(tmp_path / "run")
+    said: list[str] = []
+    second = start_training(
+        ToyTask,
+        [data],
+        tmp_path / "second",
+        pretrained=tmp_path / "run",
+        given=["rate=1e-12", "epochs=1"],
+        device="cpu",
+        cache=tmp_path / "cache",
+        say=said.append,
+    )
+    _, found = load_model(second.model)
+    for key, value in weights.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-8)
+    assert said == ["weights loaded"]
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert record["pretrained"]["sha256"] == load_model(tmp_path / "run")[0].sha256
+
+
+def test_weights_of_another_width_are_told_or_refused(tmp_path, data):
+    start(tmp_path, data)
+    said: list[str] = []
+    options = {"pretrained": tmp_path / "run", "device": "cpu", "cache": tmp_path / "cache", "say": said.append}
+    with_other_width = ["width=4", "epochs=1"]
+    start_training(ToyTask, [data], tmp_path / "wide", given=with_other_width, **options)
+    assert said == ["3 parameters are not in --pretrained and start fresh"], "the last bias alone fits"
+
+    class Renamed(ToyTask):
+        def network(self):
+            return torch.nn.Sequential(super().network())
+
+    with pytest.raises(UserError, match="no weight of --pretrained fits this network"):
+        start_training(Renamed, [data], tmp_path / "renamed", **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": [], "registration_val": []}, "lists no scans for training"),
+        ({"registration_val": []}, "no scans for validation"),
+        ({"training": [{"image": image_of(n), "label": f"./labelsTr/none{n}.nii.gz"} for n in (1, 2)]}, "not exist"),
+        ({"labels": {"2": "spleen"}}, "holds the labels 1, but the manifest names 2"),
+    ],
+)
+def test_bad_data_sets_are_refused_before_anything_is_written(tmp_path, data, anamorph, changes, message):
+    content = json.loads(data.read_text()) | changes
+    content["test"] = [image_of(1)] if not content["training"] else []
+    data.write_text(json.dumps(content))
+    result = anamorph("train", "toy", "--dataset", data, "-o", tmp_path / "run")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2, "one line, after the progress of the cache"
+    assert not (tmp_path / "run").exists()
+
+
+def test_scans_without_labels_are_refused_by_a_task_that_needs_them(tmp_path, data):
+    (tmp_path / "data" / "labelsTr" / f"{name_of(2)}.nii.gz").unlink()
+    content = json.loads(data.read_text())
+    content["training"] = [{"image": image_of(n)} for n in range(1, 7)]
+    data.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"1 scans have no label map \(0002_0000\)"):
+        start(tmp_path, data)
+
+
+def test_cohorts_that_differ_in_their_channels_are_refused(tmp_path, data):
+    import nibabel
+    import numpy as np
+
+    other = small_dataset.make_learn2reg(tmp_path / "other", 5)
+    for n in range(1, 6):
+        values = np.random.default_rng(n).random((*small_dataset.SHAPE, 1, 2)).astype(np.float32)
+        nibabel.Nifti1Image(values, small_dataset.AFFINE).to_filename(tmp_path / "other" / image_of(n))
+    with pytest.raises(UserError, match="the cohorts differ in their number of channels"):
+        start_training(ToyTask, [data, other], tmp_path / "run", device="cpu", cache=tmp_path / "cache")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "nothing", "-o", "run"), "there is no training 'nothing'"),
+        (("train", "toy", "-o", "run"), "name at least one --dataset"),
+        (("train", "toy"), "name the folder of the run"),
+        (("train", "toy", "-o", "run", "--time-budget", "soon"), "--time-budget wants a duration"),
+        (("train", "toy", "-o", "run", "--preset", "slow"), "there is no preset 'slow'"),
+        (("train", "toy", "-o", "run", "--set", "widht=1"), "did you mean 'width'"),
+        (("train", "toy", "-o", "run", "--pretrained", "none", "--dataset", "DATA"), "there is no model 'none'"),
+        (("train", "toy", "-o", "run", "--precision", "16-mixed", "--device", "cpu", "--dataset", "DATA"), "a GPU"),
+        (("train", "toy", "-o", "run", "--processes", "0", "--dataset", "DATA"), "at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(data, anamorph, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = anamorph(*(data if one == "DATA" else one for one in arguments))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_listed(anamorph):
+    result = anamorph("train", "toy", "--settings")
+    assert result.exit_code == 0
+    for text in ("rate", "0.01", "checkpoint_every_s", "plateau_patience", "rate=0.1, epochs=2"):
+        assert text in result.stdout
+
+
+@pytest.mark.parametrize("name", [*TASKS])
+def test_every_task_keeps_the_contract(name):
+    task = find_task(name)
+    assert task.name == name
+    assert task.summary
+    assert task.score[1] in ("max", "min")
+    from anamorph.training.settings import make_settings
+
+    for preset in ("default", *task.presets):
+        config, _ = make_settings(task, preset)
+        task.preprocessing(config)
