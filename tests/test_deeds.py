@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from anamorph.evaluation import dice
+from anamorph.evaluation import dice, inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels
@@ -60,6 +61,45 @@ class TestDeeds(MethodConformance):
         found, again = (result.trace["differing bits"] for result in (arrays, tensors))
         assert len(found) == 3
         np.testing.assert_allclose(found, again, rtol=0.01)
+
+    @pytest.mark.parametrize("compatible", [False, True])
+    def test_the_search_alone_finds_a_deformation(self, compatible):
+        pair = gentle_pair()
+        settings = {"init": "none", "compatible": compatible, "refine_iterations": (0, 0)}
+        result = Deeds(DeedsConfig(**settings))(pair.fixed, pair.moving, device="cpu")
+        assert error_mm(Affine.identity(), pair) > 8
+        assert error_mm(result.fixed_to_moving, pair) < 5.5
+        assert error_mm(result.moving_to_fixed.inverse(), pair) < 5.5
+
+    @pytest.mark.parametrize("compatible", [False, True])
+    def test_a_level_starts_from_the_one_before(self, monkeypatch, compatible):
+        pair = pair_of(
+            shape=(48, 40, 22), spacing_mm=(8, 8, 14), seed=3, translation_mm=6, rotation_deg=2, scale=0.03
+        )  # fmt: skip
+        config = DeedsConfig(**self.quick, compatible=compatible, refine_iterations=(0, 0))
+        searches, infer = [], deeds.infer_labels
+        monkeypatch.setattr(
+            deeds, "infer_labels", lambda *args: searches.append((args[3], args[4].copy())) or infer(*args)
+        )
+        fields = recorded(monkeypatch, deeds, "inverse_consistent")
+        Deeds(config)(pair.fixed, pair.moving, device="cpu")
+        levels = config.levels(pair.fixed.grid)
+        if not compatible:
+            assert levels[0].unit_vox[2] == pytest.approx(2 * 8 / 14)
+        assert not np.any([start for _, start in searches[:2]])
+        for number, level in enumerate(levels):
+            for weight, start in searches[2 * number : 2 * number + 2]:
+                np.testing.assert_allclose(weight, np.array(level.step) / level.unit_vox, rtol=1e-6)
+                assert start.shape == (3, np.prod(level.cells))
+        for number, (before, level) in enumerate(pairwise(levels)):
+            centres = level.control.voxel_to_world(np.indices(level.cells).reshape(3, -1).T)
+            places = before.control.world_to_voxel(centres).T
+            for direction in range(2):
+                known = fields[number][direction] * np.reshape(before.cell, (3, 1, 1, 1))
+                expected = [map_coordinates(u.astype(float), places, order=1, mode="nearest") for u in known]
+                assert np.abs(expected).max() > 0.5
+                start = searches[2 * (number + 1) + direction][1] * level.unit_vox[:, None]
+                np.testing.assert_allclose(start, expected, atol=2e-3)
 
 
 def corner_rule(field, shape):
@@ -133,11 +173,17 @@ class TestCompatible:
         np.testing.assert_allclose(warped, expected, atol=0.02 * original.std())
 
     @pytest.mark.parametrize("name", GRID_PAIRS)
-    def test_grids_may_differ(self, name):
+    def test_grids_may_differ_and_lie_anywhere(self, name):
         pair = pair_of(seed=3, fixed_grid=GRID_PAIRS[name][0], moving_grid=GRID_PAIRS[name][1])
-        result = Deeds(DeedsConfig(compatible=True))(pair.fixed, pair.moving, device="cpu")
+        away = Affine.translation([400.0, -250.0, 300.0])
+        moving = Image(pair.moving.data, Grid(pair.moving.grid.shape, away.matrix @ pair.moving.grid.affine))
+        result = Deeds(DeedsConfig(compatible=True))(pair.fixed, moving, device="cpu")
         assert error_mm(Affine.identity(), pair) > 20
-        assert error_mm(result.fixed_to_moving, pair) < 6
+        assert error_mm(away.inverse() @ result.fixed_to_moving, pair) < 6
+        there_and_back = inverse_consistency_mm(
+            result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, moving.grid
+        )
+        assert np.nanmean(there_and_back) < 1.5
 
     def test_what_lies_outside_the_masks_has_no_influence(self):
         pair = gentle_pair()
@@ -191,6 +237,17 @@ def test_the_linear_stage_finds_a_known_map(model, seed, scale, mr):
     if model == "rigid":
         np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-9)
         assert np.linalg.det(matrix[:3, :3]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_each_direction_of_the_linear_stage_finds_the_map_alone(silent):
+    pair = pair_of(shape=(72, 60, 66), seed=1, deformation_mm=0.0)
+    sides = published_sides(pair, mr=True)
+    sides[silent] = Side(sides[silent].scan, np.zeros_like(sides[silent].weight))
+    matrix = linear_stage(DeedsConfig(), "affine", *sides)
+    grid = pair.fixed.grid
+    found = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
+    assert error_mm(found, pair) / grid.finest_mm < 0.55
 
 
 @pytest.mark.parametrize("value", [-1024.0, 0.0, 700.0])
