@@ -20,6 +20,7 @@ from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
 from anamorph.cli.models import models
+from anamorph.cli.predict import predict
 from anamorph.cli.preprocess import preprocess
 from anamorph.cli.rank import rank
 from anamorph.cli.register import register
@@ -37,6 +38,7 @@ for command in (register, apply, convert, inspect, demo, methods, evaluate, rank
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
+app.add_typer(predict, name="predict")
 app.add_typer(slicreg, name="slicreg")
 
 

@@ -17,7 +17,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.transforms import Affine, Transform
 
 if TYPE_CHECKING:
-    from anamorph.networks.symmetric_network import SymmetricNetwork
+    from torch import nn
 
 KIND = "symmetric"
 MUCH_LARGER = 1.5
@@ -31,7 +31,7 @@ class RegistrationModel:
 
     card: ModelCard
     preprocessing: Preprocessing
-    network: SymmetricNetwork | None = None
+    network: nn.Module | None = None
 
     @classmethod
     def describe(cls, name_or_path: str) -> RegistrationModel:
@@ -52,18 +52,11 @@ class RegistrationModel:
         Raises:
             UserError: there is no such model, it is damaged, or the weights are not those of the architecture.
         """
-        from anamorph.networks.symmetric_network import SymmetricNetwork
+        from anamorph.networks.known import build_network
 
         card, state = load_model(name_or_path, KIND)
-        try:
-            network = SymmetricNetwork(**card.architecture)
-            network.load_state_dict(state)
-        except (TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{name_or_path}: its weights are not those of the network that its card describes "
-                f"({str(error).splitlines()[0][:100]}); train it again with this version"
-            ) from error
-        return cls(card, Preprocessing.from_json(card.preprocessing), network.eval().to(device))
+        network = build_network(card, state)
+        return cls(card, Preprocessing.from_json(card.preprocessing), network.to(device))
 
     @property
     def first_channels(self) -> int:
