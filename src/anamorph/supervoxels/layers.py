@@ -10,7 +10,8 @@ them registers a scan by segmenting it (SLIC-Reg, Heinrich and Hansen, MIDL 2021
 
 The published program counts and merges before it brings the segments back, and takes another of 64 candidates where its
 count is not right. Here the pieces are those of the scan itself: all layers have one background, every supervoxel is of
-one piece, and no candidate fails.
+one piece, and no candidate fails. The library's own joining of small pieces is left out: it does not see what they have
+joined already, so that a segment may grow to ten times the others.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ import numpy as np
 from anamorph.errors import UserError
 
 ITERATIONS = 5
-LEAST_SIZE = 0.85
-"""Of a segment, as a share of the mean; smaller ones join a neighbour."""
 
 
 def check_library() -> None:
@@ -38,7 +36,7 @@ def slic_segments(
         iterations: of k-means.
 
     Returns:
-        ``(I, J, K)`` integers, 0 outside the mask.
+        ``(I, J, K)`` integers, 0 outside the mask. A segment may be of several pieces.
     """
     from skimage.segmentation import slic
 
@@ -50,8 +48,7 @@ def slic_segments(
         compactness=compactness / extent,
         max_num_iter=iterations,
         convert2lab=False,
-        enforce_connectivity=True,
-        min_size_factor=LEAST_SIZE,
+        enforce_connectivity=False,
         mask=mask,
         channel_axis=-1,
         start_label=1,
