@@ -12,6 +12,7 @@ from scipy.ndimage import generate_binary_structure, label
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask
+from anamorph.image.read import read_image, read_labels
 from anamorph.phantom import make_pair
 from anamorph.supervoxels import Layers, make_layers, warp_layers
 from anamorph.supervoxels.files import load_layers, save_layers
@@ -95,6 +96,37 @@ def test_a_mask_too_small_for_the_first_try_gets_more_segments():
 def test_numbers_that_cannot_be_are_told_in_one_line(scan: Image, arguments: dict, message: str):
     with pytest.raises(UserError, match=message):
         make_layers(scan, **arguments)
+
+
+def test_slices_and_several_channels_are_cut_too():
+    grid = Grid((40, 36, 1), np.diag([1.0, 1, 5, 1]))
+    i, j, _ = np.indices(grid.shape)
+    one = (400 + 200 * np.sin(i / 9) + 100 * np.cos(j / 7)).astype(np.float32)
+    made = make_layers(Image(np.stack([one, one**2]), grid), layers=2, supervoxels=12)
+    assert made.grid.shape == (20, 18, 1)
+    assert all(np.array_equal(np.unique(labels), np.arange(13)) for labels in made.labels)
+
+
+def test_without_scikit_image_it_is_told_what_to_install(scan: Image, monkeypatch):
+    monkeypatch.setattr("anamorph.supervoxels.slic.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'anamorph\[slicreg\]'"):
+        make_layers(scan)
+
+
+@pytest.mark.parametrize(
+    ("folder", "least"),
+    [("abdomen_ct", 0.995), ("head_neck_ct", 0.999), ("hippocampus", 0.97), ("fetal_brain_mr", 0.97)],
+)
+def test_the_body_of_real_scans_holds_what_is_labelled_and_no_air(shared_data: Path, folder: str, least: float):
+    for path in sorted((shared_data / folder / "images").glob("*.nii.gz"))[:3]:
+        image = read_image(path)
+        labelled = read_labels(shared_data / folder / "labels" / path.name).data[0] > 0
+        inside = body(image).data[0] > 0
+        assert inside[labelled].mean() > least
+        assert pieces_of(inside) == 1
+        if folder == "abdomen_ct":
+            assert (image.data[0][~inside] < -300).mean() > 0.97
+            assert (inside & (image.data[0] == image.data.min())).sum() < 0.02 * inside.sum()
 
 
 def test_the_least_join_their_smallest_neighbours_and_take_along_what_joined_them():
