@@ -175,7 +175,7 @@ def test_settings_of_task_and_loop_together():
     assert (config.rate, config.width, loop.epochs, loop.max_memory_gb) == (0.5, 2, 10, None)
     with pytest.raises(UserError, match=r"no setting 'epoch' \(did you mean 'epochs'\?\)"):
         make_settings(ToyTask, "default", ["epoch=3"])
-    with pytest.raises(UserError, match="there is no preset 'fats'"):
+    with pytest.raises(UserError, match="'toy' has no preset 'fats'"):
         make_settings(ToyTask, "fats")
     with pytest.raises(UserError, match="batch_size must be at least 1"):
         make_settings(ToyTask, "default", ["batch_size=0"])

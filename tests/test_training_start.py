@@ -188,7 +188,7 @@ def test_cohorts_that_differ_in_their_channels_are_refused(tmp_path, data):
         (("train", "toy", "-o", "run"), "name at least one --dataset"),
         (("train", "toy"), "name the folder of the run"),
         (("train", "toy", "-o", "run", "--time-budget", "soon"), "--time-budget wants a duration"),
-        (("train", "toy", "-o", "run", "--preset", "slow"), "there is no preset 'slow'"),
+        (("train", "toy", "-o", "run", "--preset", "slow"), "'toy' has no preset 'slow'"),
         (("train", "toy", "-o", "run", "--set", "widht=1"), "did you mean 'width'"),
         (("train", "toy", "-o", "run", "--pretrained", "none", "--dataset", "DATA"), "there is no model 'none'"),
         (("train", "toy", "-o", "run", "--precision", "16-mixed", "--device", "cpu", "--dataset", "DATA"), "a GPU"),

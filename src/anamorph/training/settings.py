@@ -9,7 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
-from anamorph.settings import parse_settings, preset_settings
+from anamorph.settings import closest, parse_settings
 
 Schedule = Literal["constant", "cosine", "plateau"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -67,7 +67,11 @@ def make_settings(
     kinds, loop_kinds = get_type_hints(config), get_type_hints(LoopSettings)
     both = dataclasses.make_dataclass("Both", [*(kinds | loop_kinds).items()])
     name: str = task.name  # type: ignore[attr-defined]
-    base = preset_settings(task, preset) if stored is None else parse_settings(both, stored, name)
+    presets: dict[str, dict[str, Any]] = {"default": {}} | task.presets  # type: ignore[attr-defined]
+    if preset not in presets:
+        near = closest(preset, presets)
+        raise UserError(f"'{name}' has no preset '{preset}'{near}; choose one of: {', '.join(presets)}")
+    base = presets[preset] if stored is None else parse_settings(both, stored, name)
     values = dict(base) | parse_settings(both, given, name)
     try:
         return (
