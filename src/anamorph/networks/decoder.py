@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from anamorph.networks.convolutions import Activation, Block, conv3
 from anamorph.networks.encoder import CONVOLUTIONS, channels_of
+from anamorph.networks.recomputation import Staged
 
 
-class Decoder(nn.Module):
+class Decoder(Staged):
     """From features of every resolution back to the resolution of the image.
 
     Args:
@@ -54,8 +56,10 @@ class Decoder(nn.Module):
         inputs = []
         for up, block, skip in zip(self.up, self.blocks, reversed(finer), strict=True):
             inputs.append(current)
-            raised = up(current)
-            current = block(torch.cat([raised, skip], dim=1))
-            if self.residual:
-                current = current + raised
+            current = self.run(partial(self._raised, up, block), current, skip)
         return self.last(current), inputs
+
+    def _raised(self, up: nn.Module, block: nn.Module, coarser: Tensor, skip: Tensor) -> Tensor:
+        raised = up(coarser)
+        finer: Tensor = block(torch.cat([raised, skip], dim=1))
+        return finer + raised if self.residual else finer

@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from anamorph.networks.convolutions import Activation, Block, FullResolution
+from anamorph.networks.recomputation import Staged
 
 BASE_CHANNELS = 4
 CONVOLUTIONS = (1, 2, 3, 2)
@@ -19,7 +20,7 @@ def channels_of(mult: int, levels: int) -> list[int]:
     return [mult * BASE_CHANNELS * 2**level for level in range(levels + 1)]
 
 
-class Encoder(nn.Module):
+class Encoder(Staged):
     """Features of an image at every resolution.
 
     Args:
@@ -43,6 +44,6 @@ class Encoder(nn.Module):
         """``(B, C, I, J, K)`` to features of each resolution, finest first."""
         features = []
         for stage in self.stages:
-            image = stage(image)
+            image = self.run(stage, image)
             features.append(image)
         return features

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from anamorph.networks.convolutions import Activation
 from anamorph.networks.decoder import Decoder
 from anamorph.networks.encoder import CONVOLUTIONS, Encoder
 from anamorph.networks.padding import cut, pad, padding_to_multiple
+from anamorph.networks.recomputation import Checkpointing
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(Checkpointing):
     """The encoder and the decoder of the registration network on a single image.
 
     Args:

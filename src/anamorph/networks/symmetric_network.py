@@ -13,6 +13,7 @@ from anamorph.networks.convolutions import Activation, conv3
 from anamorph.networks.decoder import Decoder
 from anamorph.networks.encoder import CONVOLUTIONS, Encoder, channels_of
 from anamorph.networks.padding import cut, pad, padding_to_multiple
+from anamorph.networks.recomputation import Checkpointing
 from anamorph.transforms.gradient_integration import integrate_gradients
 
 DIRECTIONS = 3
@@ -32,7 +33,7 @@ class Flow(NamedTuple):
     coarse_disp_vox: tuple[Tensor, ...] = ()
 
 
-class SymmetricNetwork(nn.Module):
+class SymmetricNetwork(Checkpointing):
     """One encoder for both images, the difference of the features at every resolution, one decoder for both directions.
 
     Exchanging the images changes the sign of the differences, so that both directions cost one encoding of each image.
