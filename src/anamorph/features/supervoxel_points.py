@@ -11,16 +11,21 @@ def supervoxel_centres(labels: np.ndarray) -> np.ndarray:
     Args:
         labels: ``(L, I, J, K)``, 0 background.
     """
+    centres = label_centres(labels, int(labels.max(initial=0)) + 1)[:, 1:].reshape(-1, 3)
+    return centres[np.isfinite(centres).all(axis=1)]
+
+
+def label_centres(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The centre of mass of each label of each layer, voxels ``(L, classes, 3)``; NaN for labels that do not occur."""
     axes = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in labels.shape[1:]), indexing="ij", sparse=True)
-    found = []
-    for layer in labels:
+    centres = np.full((len(labels), classes, 3), np.nan)
+    for layer, out in zip(labels, centres, strict=True):
         flat = layer.reshape(-1).astype(np.intp)
-        sizes = np.bincount(flat)
-        sums = [np.bincount(flat, np.broadcast_to(axis, layer.shape).reshape(-1)) for axis in axes]
-        present = np.flatnonzero(sizes)
-        present = present[present > 0]
-        found.append(np.stack([s[present] / sizes[present] for s in sums], axis=1))
-    return np.concatenate(found) if found else np.empty((0, 3))
+        sizes = np.bincount(flat, minlength=classes)
+        sums = [np.bincount(flat, np.broadcast_to(axis, layer.shape).reshape(-1), classes) for axis in axes]
+        present = sizes > 0
+        out[present] = np.stack(sums, axis=1)[present] / sizes[present, None]
+    return centres
 
 
 def random_points(foreground: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,6 +8,8 @@ METHODS = {
     "convex": "anamorph.methods.convex:Convex",
     "deeds": "anamorph.methods.deeds:Deeds",
     "symmetric": "anamorph.methods.symmetric:Symmetric",
+    "slicreg": "anamorph.methods.slicreg:Slicreg",
+    "regression": "anamorph.methods.regression:Regression",
 }
 DEFAULT_METHOD = "convex"
 

@@ -22,6 +22,8 @@ GROUP = 32
 class _WithFeatures(nn.Module):
     """Features of a scan; ``checkpointing`` recomputes activations on the way back."""
 
+    template: Tensor
+
     def __init__(self, features: FeatureNetwork, inputs: int) -> None:
         super().__init__()
         self.features = DeepLab(inputs) if features == "deeplab" else UNetSlic(inputs)
