@@ -16,6 +16,8 @@ from anamorph.cli.main import app
 from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
 from anamorph.outputs import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
+from anamorph.training import TASKS, find_task
+from anamorph.training.settings import LoopSettings
 from anamorph.transforms.files import KINDS
 
 FOLDER = Path(__file__).parent / "reference"
@@ -104,7 +106,7 @@ def _default(parameter: Any) -> str:
 
 
 def settings_page() -> str:
-    """Settings and presets of every method."""
+    """Settings and presets of every method and training."""
     parts = [
         NOTE,
         "# Settings\n",
@@ -115,26 +117,42 @@ def settings_page() -> str:
     ]
     for name in METHODS:
         method: Any = find_method(name)
-        kinds = get_type_hints(method.Config)
-        parts += [
-            f"## `{name}`{' (default method)' if name == DEFAULT_METHOD else ''}\n",
-            f"{method.summary[0].upper()}{method.summary[1:]}.\n",
-        ]
-        rows = (
-            (
-                f"`{field.name}`",
-                f"`{as_text(field.default)}`",
-                field.metadata["unit"],
-                f"{field.metadata['meaning']} ({describe_kind(kinds[field.name])})",
-            )
-            for field in dataclasses.fields(method.Config)
-        )
-        parts.append(_table(("setting", "default", "unit", "meaning"), rows))
-        parts.append("### Presets\n")
-        parts.append(
-            _table(("preset", "what it changes"), ((f"`{p}`", _changes(v)) for p, v in method.presets.items()))
-        )
+        parts += _described(f"`{name}`{' (default method)' if name == DEFAULT_METHOD else ''}", method)
+    parts += [
+        "## Trainings\n",
+        "Settings of `anamorph train`, likewise changed with `--set key=value`: those that every training has, then "
+        "those of each task. A preset may change both. How to train: [train a model](../how-to/train-a-model.md).\n",
+        _settings(LoopSettings),
+    ]
+    for name in TASKS:
+        parts += _described(f"`train {name}`", find_task(name))
     return "\n".join(parts)
+
+
+def _described(title: str, owner: Any) -> list[str]:
+    """Settings and presets of a method or of the task of a training."""
+    presets = ((f"`{preset}`", _changes(values)) for preset, values in owner.presets.items())
+    return [
+        f"## {title}\n",
+        f"{owner.summary[0].upper()}{owner.summary[1:]}.\n",
+        _settings(owner.Config),
+        "### Presets\n",
+        _table(("preset", "what it changes"), presets),
+    ]
+
+
+def _settings(config: Any) -> str:
+    kinds = get_type_hints(config)
+    rows = (
+        (
+            f"`{field.name}`",
+            f"`{as_text(field.default)}`" if as_text(field.default) else "",
+            field.metadata["unit"],
+            f"{field.metadata['meaning']} ({describe_kind(kinds[field.name])})",
+        )
+        for field in dataclasses.fields(config)
+    )
+    return _table(("setting", "default", "unit", "meaning"), rows)
 
 
 def _changes(values: dict[str, Any]) -> str:
