@@ -7,6 +7,7 @@ import typer
 
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 from anamorph.cli.guard import guarded
+from anamorph.cli.slicreg_table import table
 
 if TYPE_CHECKING:
     from anamorph.preparation import Preparation
@@ -225,3 +226,4 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 slicreg.command()(guarded(prepare))
 slicreg.command()(guarded(layers))
+slicreg.command()(guarded(table))
