@@ -82,3 +82,7 @@ def points_inside(grid: Grid, count: int = 100, seed: int = 3) -> np.ndarray:
     """``(count, 3)`` RAS positions between the outermost voxel centres."""
     rng = np.random.default_rng(seed)
     return grid.voxel_to_world(rng.uniform(0, np.array(grid.shape) - 1, (count, 3)))
+
+
+def isotropic(shape: tuple[int, int, int], spacing_mm: float = 1.0) -> Grid:
+    return Grid(shape, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]))
