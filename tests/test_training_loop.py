@@ -229,7 +229,7 @@ def test_batches_that_cannot_be_shared_are_refused(task, tmp_path):
 
 def test_memory_is_stayed_below_by_passes_then_by_recomputing(task, tmp_path):
     said: list[str] = []
-    limits = {1e-4: "2 passes per batch:", 4e-5: "6 passes per batch:", 2e-5: "activations recomputed"}
+    limits = {1.2e-4: "2 passes per batch:", 4e-5: "6 passes per batch:", 2.8e-5: "activations recomputed"}
     for limit, text in limits.items():
         loop = LoopSettings(epochs=1, batch_size=6, max_memory_gb=limit)
         run = begin(tmp_path / str(limit), task, loop)

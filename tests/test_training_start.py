@@ -221,3 +221,12 @@ def test_every_task_keeps_the_contract(name):
     for preset in ("default", *task.presets):
         config, _ = make_settings(task, preset)
         task.preprocessing(config)
+
+
+def test_another_split_of_the_same_scans_is_another_run(tmp_path, data):
+    start(tmp_path, data)
+    content = json.loads(data.read_text())
+    content["registration_val"] = [{"fixed": image_of(3), "moving": image_of(5)}]
+    data.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="its data sets are not those the run was begun with"):
+        start(tmp_path, data, resume=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +84,7 @@ def train(
     given = list(settings or [])
     given += [f"epochs={epochs}"] if epochs is not None else []
     given += [f"precision={precision}"] if precision is not None else []
+    quiet = quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # the first of several processes talks
     budget = None if time_budget is None else parse_duration(time_budget)
     from anamorph.training.start import start_training
 

@@ -100,8 +100,10 @@ class RunFolder:
             UserError: something differs that would make it another training.
         """
         before = self.record()
-        for part in ("task", "config", "loop", "data", "pretrained"):
+        for part in ("task", "config", "loop", "data", "manifests", "pretrained"):
             old, new = before.get(part), json.loads(json.dumps(description.get(part)))
+            if part == "manifests":  # they may have been moved
+                old, new = ([one["sha256"] for one in manifests or ()] for manifests in (old, new))
             if part == "loop" and isinstance(old, dict):
                 old, new = ({k: v for k, v in one.items() if k not in CHANGEABLE} for one in (old, new))
             if old != new:
@@ -147,6 +149,6 @@ def _difference(part: str, old: Any, new: Any) -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         return f"the run was begun with {keys[0]}={old.get(keys[0])}, not {new.get(keys[0])}"
-    if part == "data":
+    if part in ("data", "manifests"):
         return "its data sets are not those the run was begun with"
     return f"the run was begun with {part} {old}, not {new}"
