@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from anamorph.networks.convolutions import Convolution
 from anamorph.networks.padding import cut, pad, padding_to_multiple
 from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.symmetric_network import SymmetricNetwork
@@ -142,3 +143,17 @@ def test_warping_pulls_along_each_axis_by_itself():
 def test_one_hot_has_a_channel_per_value():
     labels = torch.tensor([0, 2, 5, 2]).reshape(1, 1, 4, 1, 1)
     assert one_hot(labels, torch.tensor([2, 5]))[0, :, :, 0, 0].tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]]
+
+
+def test_thin_volumes_have_right_gradients_in_bfloat16():
+    torch.manual_seed(0)
+    convolution = Convolution(64, 64)
+    image = torch.randn(8, 64, 2, 2, 2)
+    gradients = []
+    for mixed in (False, True):
+        torch.full((1 << 20,), 3e38)  # what freed memory may hold
+        convolution.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            convolution(image).float().square().sum().backward()
+        gradients.append(convolution.weight.grad.clone())
+    assert (gradients[0] - gradients[1]).abs().max() < 0.02 * gradients[0].abs().max()

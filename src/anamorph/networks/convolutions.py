@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky"]
@@ -14,9 +15,18 @@ def activation_of(name: Activation) -> nn.Module:
     return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
 
 
-def conv3(inputs: int, outputs: int) -> nn.Conv3d:
+class Convolution(nn.Conv3d):
     """A 3 x 3 x 3 convolution that keeps the size."""
-    return nn.Conv3d(inputs, outputs, 3, padding=1)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # PyTorch 2.13 returns memory it never wrote as the gradient of bfloat16 weights for volumes thinner than these.
+        if image.device.type == "cpu" and min(image.shape[2:]) < 3:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(image.float())
+        return super().forward(image)
 
 
 class Block(nn.Sequential):
@@ -27,8 +37,8 @@ class Block(nn.Sequential):
 
     @classmethod
     def same(cls, inputs: int, outputs: int, activation: Activation) -> Block:
-        """At the same resolution, by :func:`conv3`."""
-        return cls(conv3(inputs, outputs), outputs, activation)
+        """At the same resolution, by a :class:`Convolution`."""
+        return cls(Convolution(inputs, outputs), outputs, activation)
 
     @classmethod
     def down(cls, inputs: int, outputs: int, activation: Activation) -> Block:
@@ -46,8 +56,8 @@ class FullResolution(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, activation: Activation) -> None:
         super().__init__()
-        self.first = nn.Sequential(conv3(inputs, outputs), activation_of(activation))
-        self.second = nn.Sequential(conv3(outputs, outputs), activation_of(activation))
+        self.first = nn.Sequential(Convolution(inputs, outputs), activation_of(activation))
+        self.second = nn.Sequential(Convolution(outputs, outputs), activation_of(activation))
 
     def forward(self, image: Tensor) -> Tensor:
         first = self.first(image)

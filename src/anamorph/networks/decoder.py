@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from anamorph.networks.convolutions import Activation, Block, conv3
+from anamorph.networks.convolutions import Activation, Block, Convolution
 from anamorph.networks.encoder import CONVOLUTIONS, channels_of
 from anamorph.networks.recomputation import Staged
 
@@ -41,7 +41,7 @@ class Decoder(Staged):
             self.up.append(Block.up(coarser, finer, activation))
             widths = [coarser] + [finer] * count
             self.blocks.append(nn.Sequential(*(Block.same(a, b, activation) for a, b in pairwise(widths))))
-        self.last = conv3(channels[-1], outputs)
+        self.last = Convolution(channels[-1], outputs)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Decode.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anamorph.networks.convolutions import Activation, conv3
+from anamorph.networks.convolutions import Activation, Convolution
 from anamorph.networks.decoder import Decoder
 from anamorph.networks.encoder import CONVOLUTIONS, Encoder, channels_of
 from anamorph.networks.padding import cut, pad, padding_to_multiple
@@ -61,7 +61,7 @@ class SymmetricNetwork(Checkpointing):
         self.encoder = Encoder(inputs, mult, convolutions, activation)
         self.decoder = Decoder(mult, DIRECTIONS, convolutions, activation, residual)
         coarse = channels_of(mult, len(convolutions))[:0:-1] if deep_supervision else []
-        self.heads = nn.ModuleList(conv3(channels, DIRECTIONS) for channels in coarse)
+        self.heads = nn.ModuleList(Convolution(channels, DIRECTIONS) for channels in coarse)
         nn.init.zeros_(self.decoder.last.weight)
         if self.decoder.last.bias is not None:
             nn.init.zeros_(self.decoder.last.bias)
