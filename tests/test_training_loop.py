@@ -143,6 +143,7 @@ def test_the_time_budget_is_kept(task, tmp_path, budget_s, steps):
     assert (run.model / "weights.safetensors").is_file(), "a model comes out, validated or not"
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_at_most_one_interval(whole, task, tmp_path):
     loop = LoopSettings(**{**LOOP.__dict__, "checkpoint_every_s": 0.0})
     run = begin(tmp_path / "run", task, loop)

@@ -29,6 +29,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 def test_two_processes_make_the_step_that_one_makes_with_the_joint_batch(tmp_path):
     """Six scans: three in each of two processes, in three passes each, or all in one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from anamorph.errors import UserError
@@ -9,6 +10,10 @@ from anamorph.methods.device import resolve_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+LONGEST_VALIDATION = timedelta(hours=12)
+"""The first process validates while the others wait."""
 
 
 def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-true") -> Fabric:
@@ -39,6 +44,13 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
     return Fabric(
         accelerator=kind,
         devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy=_shared() if processes > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
     )
+
+
+def _shared() -> DDPStrategy:
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    # A network may have heads that a setting leaves without a loss.
+    return DDPStrategy(timeout=LONGEST_VALIDATION, find_unused_parameters=True)
