@@ -1,0 +1,98 @@
+"""The dense correlation layer: how well points of the fixed image match the moving image at every displacement.
+
+Dosovitskiy et al., ICCV 2015 (inner products); Heinrich, MICCAI 2019 (squared differences). Nothing is unfolded: only
+the costs themselves and one part's samples are ever held, on the way forth and back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from anamorph.discrete.in_parts import AT_ONCE, in_parts
+from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["ssd", "sad", "ncc", "dot"]
+Padding = Literal["border", "zeros"]
+
+
+def correlate(
+    fixed: Tensor,
+    moving: Tensor,
+    centres: Tensor,
+    displacements: Tensor,
+    kind: Kind = "ssd",
+    *,
+    padding: Padding = "border",
+    at_once: int = AT_ONCE,
+) -> Tensor:
+    """Compare ``fixed(x)`` with ``moving(x + d)`` for every point x and displacement d; 0 or little is a good match.
+
+    The costs, with sums over the channels: ``ssd`` sum (F - M)^2; ``sad`` sum |F - M|; ``ncc`` 1 minus the correlation
+    coefficient of the two feature vectors, in [0, 2]; ``dot`` minus the inner product. Both images are read linearly
+    between voxels. Differentiable in all four tensors.
+
+    Args:
+        fixed: ``(C, I, J)`` or ``(C, I, J, K)`` features.
+        moving: ``(C, *S)``, on the same grid; the spatial shapes may differ.
+        centres: ``(N, dims)`` voxel coordinates, order (i, j) or (i, j, k).
+        displacements: ``(L, dims)`` in voxels.
+        kind: what is compared.
+        padding: what lies outside the moving image: its border, or zeros as in the two-dimensional tutorial, which
+            invent matches for features near 0.
+        at_once: samples held at a time.
+
+    Returns:
+        ``(N, L)`` costs.
+
+    Raises:
+        ValueError: unknown ``kind``.
+    """
+    if kind not in ("ssd", "sad", "ncc", "dot"):
+        raise ValueError(f"kind must be 'ssd', 'sad', 'ncc' or 'dot', not {kind!r}")
+
+    def costs(points: Tensor) -> Tensor:
+        here = sample_features(fixed, points, "border")[:, :, None]
+        there = sample_features(moving, points[:, None] + displacements, padding)
+        return _compare(here, there, kind)
+
+    return in_parts(costs, centres, len(fixed) * len(displacements), at_once=at_once)
+
+
+def _compare(here: Tensor, there: Tensor, kind: Kind) -> Tensor:
+    """Costs over the first axis of two arrays that broadcast."""
+    if kind == "ssd":
+        return (here - there).square().sum(dim=0)
+    if kind == "sad":
+        return (here - there).abs().sum(dim=0)
+    if kind == "ncc":
+        return 1 - (_normalised(here) * _normalised(there)).sum(dim=0)
+    return -(here * there).sum(dim=0)
+
+
+def _normalised(features: Tensor) -> Tensor:
+    """Feature vectors with mean 0 and length 1; constant ones become 0 and correlate with nothing."""
+    centred = features - features.mean(dim=0, keepdim=True)
+    return centred * (centred.square().sum(dim=0, keepdim=True) + 1e-10).rsqrt()
+
+
+def sample_features(volume: Tensor, positions_vox: Tensor, padding: Padding = "border") -> Tensor:
+    """Read a 2D or 3D volume linearly between its voxels.
+
+    Args:
+        volume: ``(C, *S)`` with two or three spatial axes.
+        positions_vox: ``(..., dims)`` voxel coordinates, order (i, j) or (i, j, k).
+        padding: what lies outside.
+
+    Returns:
+        ``(C, ...)``.
+    """
+    from torch.nn.functional import grid_sample
+
+    dims = positions_vox.shape[-1]
+    flat = to_grid_sample_order(voxel_to_normalised(positions_vox, tuple(volume.shape[1:])))
+    places = flat.reshape(*(1,) * dims, -1, dims).to(volume.dtype)
+    out = grid_sample(volume[None], places, mode="bilinear", padding_mode=padding, align_corners=True)
+    return out.reshape(volume.shape[0], *positions_vox.shape[:-1])

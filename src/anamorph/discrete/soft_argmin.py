@@ -1,0 +1,80 @@
+"""From costs of displacements to displacements: a softmax, its expectation and what it leaves uncertain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from anamorph.discrete.in_parts import AT_ONCE, in_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LabelUncertainty(NamedTuple):
+    """How sure the labels of N points are."""
+
+    entropy: Tensor
+    """``(...)`` nats, from 0 (one label) to log L (all alike)."""
+    deviation: Tensor
+    """``(..., dims)``: standard deviation of the displacement along each axis, in its unit."""
+
+
+def label_probabilities(costs: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """``softmax(-costs / temperature)`` over the last axis, ``(..., L)``."""
+    return (costs / -temperature).softmax(dim=-1)
+
+
+def expectation(probabilities: Tensor, displacements: Tensor) -> Tensor:
+    """The mean displacement ``(..., dims)`` of probabilities ``(..., L)`` over displacements ``(L, dims)``."""
+    return probabilities @ displacements
+
+
+def soft_argmin(costs: Tensor, displacements: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """The expected displacement under ``softmax(-costs / temperature)``: differentiable, finer than the labels.
+
+    Args:
+        costs: ``(..., L)``.
+        displacements: ``(L, dims)``, any unit.
+        temperature: above 0; near 0 the cheapest label takes all.
+
+    Returns:
+        ``(..., dims)``, in the unit of the displacements.
+    """
+
+    def expected(part: Tensor) -> Tensor:
+        return expectation(label_probabilities(part, temperature), displacements)
+
+    flat = costs.reshape(-1, costs.shape[-1])
+    mean = in_parts(expected, flat, costs.shape[-1], at_once=AT_ONCE)
+    return mean.reshape(*costs.shape[:-1], displacements.shape[1])
+
+
+def label_uncertainty(costs: Tensor, displacements: Tensor, temperature: Tensor | float = 1.0) -> LabelUncertainty:
+    """Entropy and spread of the labels under ``softmax(-costs / temperature)``.
+
+    Args:
+        costs: ``(..., L)``.
+        displacements: ``(L, dims)``, any unit.
+        temperature: above 0, as in :func:`soft_argmin`.
+
+    Returns:
+        Entropy ``(...)`` in nats and standard deviation ``(..., dims)`` in the unit of the displacements.
+    """
+    import torch
+
+    def measured(part: Tensor) -> Tensor:
+        logarithms = (part / -temperature).log_softmax(dim=-1)
+        probabilities = logarithms.exp()
+        # A label that cannot be has p = 0 and log p = -inf; its share of the entropy is 0.
+        entropy = -(probabilities * logarithms.clamp(min=torch.finfo(part.dtype).min)).sum(dim=-1, keepdim=True)
+        mean = expectation(probabilities, displacements)
+        # About the mean, not as a difference of squares, which would lose the digits of small spreads.
+        apart = displacements - mean[:, None]
+        variance = torch.einsum("nl,nld->nd", probabilities, apart.square())
+        # A slope of the root at 0 would be infinite.
+        return torch.cat([entropy, variance.clamp(min=torch.finfo(part.dtype).tiny).sqrt()], dim=-1)
+
+    flat = costs.reshape(-1, costs.shape[-1])
+    held = costs.shape[-1] * (1 + displacements.shape[1])
+    both = in_parts(measured, flat, held, at_once=AT_ONCE).reshape(*costs.shape[:-1], -1)
+    return LabelUncertainty(both[..., 0], both[..., 1:])
