@@ -129,7 +129,7 @@ class CoordinateNetwork(_WithFeatures):
     Args:
         features: the network before the head.
         inputs: channels of a scan.
-        template: shape of the template's layers; None leaves them out.
+        template: shape of one of the template's layers, which tells its foreground; None leaves it out.
     """
 
     def __init__(
@@ -137,7 +137,6 @@ class CoordinateNetwork(_WithFeatures):
         features: FeatureNetwork = "deeplab",
         inputs: int = 1,
         template: tuple[int, int, int] | None = None,
-        layers: int = 16,
     ) -> None:
         super().__init__(features, inputs)
         wide = 16 * GROUP
@@ -147,7 +146,7 @@ class CoordinateNetwork(_WithFeatures):
             nn.Conv3d(wide, 3, 1),
         )
         if template is not None:
-            self.register_buffer("template", torch.zeros((layers, *template), dtype=torch.uint8))
+            self.register_buffer("template", torch.zeros((1, *template), dtype=torch.uint8))
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, I / 2, J / 2, K / 2)``: displacement to the template; 1 is half the extent of the frame."""

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from anamorph.errors import UserError
+from anamorph.evaluation import inverse_consistency_mm
+from anamorph.features.layer_codes import draw_codes
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.methods import slicreg
+from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
+from anamorph.methods.regression import Regression, RegressionConfig
+from anamorph.methods.slicreg import Slicreg, SlicregConfig
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
+from anamorph.networks.template_model import TemplateModel
+from anamorph.transforms import Affine
+from conformance import SHAPE, MethodConformance, error_mm, pair_of, smooth_pair
+from template_oracle import oracle_model
+from voronoi_layers import voronoi_layers
+
+LAYERS, CLASSES = 4, 13
+FRAME = Grid(SHAPE, np.diag([8.0, 8, 8, 1]))
+
+
+def save_untrained(folder: Path, kind: str, inputs: int = 1, **changes: Any) -> str:
+    """A network of random weights, with layers of random cells as its template."""
+    torch.manual_seed(0)
+    network: dict[str, Any] = {"features": "unet", "inputs": inputs, "template": list(SHAPE)}
+    if kind == "slicreg":
+        network |= {"layers": LAYERS, "classes": CLASSES}
+        made: Any = SupervoxelNetwork(**network)
+        made.template.copy_(torch.from_numpy(voronoi_layers(FRAME, LAYERS, CLASSES - 1)))
+    else:
+        made = CoordinateNetwork(**network)
+        made.template.fill_(1)
+        torch.nn.init.zeros_(made.head[-1].weight)
+        torch.nn.init.zeros_(made.head[-1].bias)
+    architecture = {"network": network, "divisor": 500.0, "centre": "middle", "ct": True, "template": "0001_0000"}
+    preprocessing = Preprocessing(spacing_mm=8.0, shape=SHAPE, normalise="none")
+    card = ModelCard(folder.name, kind, architecture=architecture | changes, preprocessing=preprocessing.as_json())
+    save_model(folder, made.state_dict(), card)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        (kind, inputs): save_untrained(folder / f"{kind}-{inputs}", kind, inputs)
+        for kind in ("slicreg", "regression")
+        for inputs in (1, 2)
+    }
+
+
+class FramedConformance(MethodConformance):
+    """With an untrained network: what the start, the frames and the refinement do around it.
+
+    A network of random weights finds nothing, so errors are those of the linear start and the refinement.
+    """
+
+    kind: ClassVar[str]
+    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
+    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
+        ("affine", "smooth", "flipped and finer", "permuted and oblique", "both sheared", "odd", "thick", "2D",
+         "two channels", "padded", "given start"), 20.0,
+    )  # fmt: skip
+
+    @pytest.fixture(autouse=True)
+    def _models(self, models):
+        self.models = models
+
+    def run(self, fixed, moving, quick=True, **options):
+        settings = (self.quick if quick else self.settings) | {"model": self.models[self.kind, fixed.channels]}
+        return self.method(self.method.Config(**settings))(fixed, moving, device="cpu", **options)
+
+    def test_two_dimensions(self):
+        pair = pair_of(shape=(96, 80, 1), seed=6)
+        with pytest.raises(UserError, match="single slice"):
+            self.run(pair.fixed, pair.moving)
+
+    def test_memory_is_foreseen(self):
+        method = self.method(self.method.Config(model=self.models[self.kind, 1]))
+        small, large = (Grid((n, n, n), np.eye(4)) for n in (64, 256))
+        assert 0 < method.peak_memory_bytes(small, small) < method.peak_memory_bytes(large, large)
+
+
+class TestSlicreg(FramedConformance):
+    method = Slicreg
+    kind = "slicreg"
+
+
+class TestRegression(FramedConformance):
+    method = Regression
+    kind = "regression"
+
+
+@pytest.fixture
+def perfect(monkeypatch):
+    """The methods with a network that knows the truth of the smooth phantom pair."""
+
+    def register(method: type, **settings: Any) -> tuple[Any, float]:
+        pair = smooth_pair()
+        model = oracle_model(pair, method.name)
+        monkeypatch.setattr(TemplateModel, "load", classmethod(lambda *arguments: model))
+        result = method(method.Config(refine=False, **settings))(pair.fixed, pair.moving, device="cpu")
+        return result, error_mm(result.fixed_to_moving, pair)
+
+    return register
+
+
+START_MM = 18.0
+"""The error of the phantom pair before registration, at least."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit_mm"),
+    [
+        ({}, 4.6),
+        ({"points": "random"}, 4.4),
+        ({"features": "one-hot"}, 4.7),
+        ({"match": "template"}, 4.7),
+        (slicreg.PUBLISHED, 4.5),
+    ],
+    ids=["default", "random", "one-hot", "template", "published"],
+)
+def test_perfect_supervoxels_give_the_map_and_its_inverse(perfect, settings, limit_mm):
+    settings = {key: value for key, value in settings.items() if key != "refine"}
+    pair = smooth_pair()
+    result, error = perfect(Slicreg, **settings)
+    assert error_mm(Affine.identity(), pair) > START_MM
+    assert error < limit_mm
+    apart = inverse_consistency_mm(result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, pair.moving.grid)
+    assert np.nanmean(apart) < 3.0
+    assert not result.warnings
+    assert min(trace[-1] / trace[0] for trace in result.trace.values()) < 0.5
+
+
+def test_perfect_coordinates_give_the_map_and_its_inverse(perfect):
+    pair = smooth_pair()
+    result, error = perfect(Regression)
+    assert error < 4.5
+    apart = inverse_consistency_mm(result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, pair.moving.grid)
+    assert np.nanmean(apart) < 3.0
+
+
+def test_labels_at_full_resolution_lie_where_they_are_learned():
+    labels = voronoi_layers(FRAME, 1, 12)[0]
+    scores = 10 * torch.nn.functional.one_hot(torch.from_numpy(labels[1::2, 1::2, 1::2]).long(), 40)
+    full = _full_labels(scores.permute(3, 0, 1, 2).float(), FRAME).numpy()
+    np.testing.assert_array_equal(full[1::2, 1::2, 1::2], labels[1::2, 1::2, 1::2])
+    assert (full == labels).mean() > 0.9
+
+
+def test_points_keep_to_the_mask():
+    layers = PredictedLayers.given(
+        voronoi_layers(FRAME, 2, 12), FRAME, draw_codes(2, 13, np.random.default_rng(0)), "cpu"
+    )
+    mask = np.zeros(SHAPE, bool)
+    mask[:24] = True
+    for kind in ("centres", "random"):
+        inside, everywhere = (layers.points(kind, 200, m, FRAME, 0) for m in (mask, None))
+        assert 0 < len(inside) < len(everywhere)
+        assert FRAME.world_to_voxel(inside)[:, 0].max() < 24
+
+
+def test_models_that_do_not_fit_are_refused(models):
+    pair = smooth_pair()
+    with pytest.raises(UserError, match="anamorph train slicreg"):
+        Slicreg()(pair.fixed, pair.moving)
+    with pytest.raises(UserError, match="is a model of 'regression'"):
+        Slicreg(SlicregConfig(model=models["regression", 1]))(pair.fixed, pair.moving)
+    with pytest.raises(UserError, match="trained on 2"):
+        Regression(RegressionConfig(model=models["regression", 2]))(pair.fixed, pair.moving)
+
+
+def test_scans_of_another_kind_are_warned_of(models):
+    pair = smooth_pair()
+    model = TemplateModel.describe(models["slicreg", 1], "slicreg")
+    mr = pair.fixed.with_data(pair.fixed.data.astype(np.float32) + 1024)
+    assert model.concerns(pair.fixed) == []
+    assert "does not look like CT" in model.concerns(mr)[0]
+
+
+def test_a_frame_around_the_body_follows_it(tmp_path):
+    model = TemplateModel.describe(save_untrained(tmp_path / "model", "slicreg", centre="body"), "slicreg")
+    scan = smooth_pair().fixed
+    cropped = Image(scan.data[:, :, :, 8:], Grid((*SHAPE[:2], SHAPE[2] - 8), _shifted(scan.grid, 8)))
+    frames = [model.frame_in(one) for one in (scan, cropped)]
+    assert np.abs(frames[0].centre_mm - frames[1].centre_mm)[:2].max() < 4
+    assert np.abs(frames[0].centre_mm - frames[1].centre_mm)[2] < 8 * 8 / 2
+
+
+def _shifted(grid: Grid, voxels_k: int) -> np.ndarray:
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.voxel_to_world(np.array([0, 0, voxels_k]))
+    return affine
+
+
+@pytest.mark.parametrize("wrong", [{"neighbours": 0}, {"alpha": -1.0}, {"point_rate": 0.0}, {"point_count": 3}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="must"):
+        SlicregConfig(**wrong)
+
+
+def test_every_preset_makes_a_config():
+    for method in (Slicreg, Regression):
+        for values in method.presets.values():
+            method.Config(**values)
