@@ -9,6 +9,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.evaluation import inverse_consistency_mm
+from anamorph.features import layer_codes
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.image import Image
@@ -20,8 +21,9 @@ from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.template_model import TemplateModel
+from anamorph.optimise import keypoint_field
 from anamorph.transforms import Affine
-from conformance import SHAPE, MethodConformance, error_mm, pair_of, smooth_pair
+from conformance import SHAPE, MethodConformance, apart_vox, error_mm, pair_of, smooth_pair
 from template_oracle import oracle_model
 from voronoi_layers import voronoi_layers
 
@@ -149,6 +151,19 @@ def test_perfect_coordinates_give_the_map_and_its_inverse(perfect):
     assert error < 4.5
     apart = inverse_consistency_mm(result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, pair.moving.grid)
     assert np.nanmean(apart) < 3.0
+
+
+def test_tensors_take_the_same_way_as_arrays(perfect, monkeypatch):
+    """The twins of the kernels, as on a GPU."""
+    settings = {"point_iterations": 10, "points": "random", "point_count": 200}
+    arrays, _ = perfect(Slicreg, **settings)
+    monkeypatch.setattr(keypoint_field, "data_term", keypoint_field.data_term_torch)
+    monkeypatch.setattr(layer_codes, "_shares", layer_codes.shares_torch)
+    monkeypatch.setattr(layer_codes, "_blurred_on_cpu", layer_codes.blurred_torch)
+    tensors, _ = perfect(Slicreg, **settings)
+    grid = smooth_pair().fixed.grid
+    assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, grid) < 1e-2
+    assert apart_vox(arrays.fixed_to_moving, Affine.identity(), grid) > 1
 
 
 def test_labels_at_full_resolution_lie_where_they_are_learned():

@@ -61,7 +61,7 @@ class PredictedLayers:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             if features == "one-hot":
                 likeliest = [_full_labels(scores, frame) for scores in network.scores_by_layer(image)]
                 labels = torch.stack(likeliest)

@@ -51,7 +51,7 @@ class PredictedPlaces:
         """
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             moves = network(image)[0].float().cpu().numpy()
         grid = output_grid(frame)
         at = np.indices(grid.shape, np.float32) * 2 + 1
