@@ -55,6 +55,10 @@ PUBLISHED: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "mult": 2,
+    "spacing_mm": 6.0,
+    "shape": (48, 48, 64),
+    "normalise": "windows",
+    "windows": (-160.0, 240.0, -1000.0, 1000.0),
     "rotation_deg": 10.0,
     "zoom": 1.15,
     "shift": 0.05,
@@ -76,7 +80,7 @@ class SegmentTask(Task):
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
     Config = SegmentConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"abdomen": PUBLISHED, "small": SMALL}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"abdomen": PUBLISHED, "small-head-neck": SMALL}
     score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
     config: SegmentConfig
 

@@ -71,7 +71,7 @@ SMALL: dict[str, Any] = {
 SMALL_HIPPOCAMPUS: dict[str, Any] = SMALL | {"spacing_mm": 1.0, "shape": (48, 64, 48), "flip_axes": (0,)}
 SMALL_HEAD_NECK: dict[str, Any] = SMALL | {
     "spacing_mm": 6.0,
-    "shape": (64, 48, 64),
+    "shape": (48, 48, 64),
     "normalise": "windows",
     "windows": (-160.0, 240.0, -1000.0, 1000.0),
     "batch_size": 2,

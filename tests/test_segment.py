@@ -1,0 +1,180 @@
+"""The task ``segment`` and the pseudo-labels made with its model."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from anamorph.cli.main import app
+from anamorph.data import read_dataset
+from anamorph.errors import UserError
+from anamorph.evaluation import dice
+from anamorph.geometry import Grid
+from anamorph.image import Image, Labels
+from anamorph.image.read import read_labels
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.segmentation_model import SegmentationModel
+from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.training.pseudo_labels import predict_dataset
+from anamorph.training.tasks.segment import SegmentConfig, SegmentTask
+from blobs import blob_cohort, blob_scan, make_blobs
+
+CPU = torch.device("cpu")
+TINY = {"mult": 1, "convolutions": (1, 1)}
+
+
+def generators(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blobs")
+    cohorts = [
+        blob_cohort(folder, name="Shells", training=3, validation=1, annotated_labels=[1]),
+        blob_cohort(folder, name="Cores", training=2, validation=1, annotated_labels=[2], first_seed=10),
+    ]
+    return SegmentTask(SegmentConfig(**TINY), cohorts)
+
+
+@pytest.fixture(scope="module")
+def model(task, tmp_path_factory):
+    """Trained on cohorts of which none shows both labels."""
+    torch.manual_seed(0)
+    network = task.network()
+    optimiser = torch.optim.Adam(network.parameters(), 2e-2)
+    for step in range(40):
+        items = task.training_items(step, torch.Generator().manual_seed(step))[:4]
+        loss = task.loss(network, task.batch(items, CPU, generators(len(items))))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    folder = tmp_path_factory.mktemp("model")
+    card = ModelCard("seg", **task.export(network), preprocessing=task.preprocessing(task.config).as_json())
+    save_model(folder, network.state_dict(), card)
+    return SegmentationModel.load(str(folder), "cpu"), folder
+
+
+def test_cohorts_teach_each_other_their_labels(task, model):
+    with torch.no_grad():
+        measured = task.validate(model[0].network, CPU)
+    assert set(measured) == {"dice", "dice_1", "dice_2"}
+    assert measured["dice_1"] > 0.8
+    values, labels = blob_scan(99)
+    grid = Grid(values.shape, np.diag([-2.0, 2, 2, 1]))
+    found = dice(Labels(labels, grid), model[0].predict(Image(values, grid)))
+    assert found[1] > 0.7
+    assert found[2] > 0.5, "a scan like those of no cohort that shows both"
+
+
+def test_known_labels_overwrite_what_is_predicted(model):
+    values, labels = blob_scan(99)
+    grid = Grid(values.shape, np.diag([2.0, 2, 2, 1]))
+    core = Labels(np.where(labels == 2, 2, 0), grid)
+    shifted = core.with_data(np.roll(core.data, 2, axis=1))
+    predicted = model[0].predict(Image(values, grid), shifted, annotated=(2,)).data[0]
+    np.testing.assert_array_equal(predicted == 2, shifted.data[0] == 2)
+    assert (predicted == 1).sum() > 100
+    everything = model[0].predict(Image(values, grid), Labels(labels, grid), annotated=(1, 2))
+    np.testing.assert_array_equal(everything.data[0], labels)
+
+
+def test_a_batch_knows_who_annotates_what_and_nobody_else_is_heard(task):
+    batch = task.batch([(0, 0), (1, 0)], CPU, generators(2))
+    assert batch["annotated"].tolist() == [[True, False], [False, True]]
+    torch.manual_seed(0)
+    network = task.network()
+    logits = network(batch["image"]).detach().requires_grad_()
+    probabilities = logits.softmax(1)
+    probabilities.retain_grad()
+    from anamorph.training.losses.partial_dice import partial_dice
+
+    target = torch.zeros_like(probabilities[:, 1:])
+    partial_dice(probabilities[:, 1:], target, batch["annotated"]).backward()
+    touched = (probabilities.grad != 0).flatten(2).any(-1)
+    assert touched.tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_small_cohorts_are_visited_as_often_on_wish(task):
+    even = SegmentTask(SegmentConfig(**TINY, even_cohorts=True), task.cohorts)
+    counts = [
+        np.bincount([cohort for cohort, _ in one.training_items(0, torch.Generator())]).tolist() for one in (task, even)
+    ]
+    assert counts == [[3, 2], [3, 2]]
+    large = blob_cohort(task.cohorts[0].dataset.root.parent / "more", name="Large", training=5, validation=0)
+    even = SegmentTask(SegmentConfig(**TINY, even_cohorts=True), [large, task.cohorts[1]])
+    assert np.bincount([c for c, _ in even.training_items(0, torch.Generator())]).tolist() == [5, 4]
+
+
+def test_a_data_set_of_pseudo_labels_is_complete(tmp_path, model):
+    path = make_blobs(tmp_path / "data", training=2, validation=1, name="Partial", annotated_labels=[2])
+    content = json.loads(path.read_text())
+    del content["training"][0]["label"]
+    (tmp_path / "data" / "labelsTr" / "Partial_0001_0000.nii.gz").unlink()
+    path.write_text(json.dumps(content))
+    arguments = [
+        "predict",
+        "segment",
+        "--dataset",
+        path,
+        "--model",
+        model[1],
+        "-o",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    made = read_dataset(tmp_path / "out" / "Partial")
+    source = read_dataset(path)
+    assert [case.image for case in made.cases] == [case.image for case in source.cases]
+    assert [case.split for case in made.cases] == [case.split for case in source.cases]
+    assert made.labels == {1: "shell", 2: "core"}
+    assert made.extra["pseudo_labels"]["known"] == [2]
+    assert "annotated_labels" not in made.extra
+    for n, case in enumerate(made.cases):
+        labels = read_labels(case.label).data[0]
+        truth = blob_scan(n)[1]
+        assert (labels == 1).sum() > 100
+        if n > 0:
+            np.testing.assert_array_equal(labels == 2, truth == 2)
+        np.testing.assert_allclose(nibabel.load(case.label).affine, nibabel.load(case.image).affine)
+
+
+def test_what_cannot_be_predicted_is_refused(tmp_path, model):
+    path = make_blobs(tmp_path / "data", name="Other", labels={"1": "shell", "2": "core", "7": "more"})
+    with pytest.raises(UserError, match="annotates 7"):
+        predict_dataset(model[0], read_dataset(path), tmp_path / "out")
+    grid = Grid((8, 8, 8), np.eye(4))
+    two = Image(np.random.default_rng(0).random((2, 8, 8, 8)), grid)
+    with pytest.raises(UserError, match="2 channels"):
+        model[0].predict(two)
+    with pytest.raises(UserError, match="annotates any label"):
+        SegmentTask(SegmentConfig(**TINY), [blob_cohort(tmp_path, name="None", annotated_labels=[])]).check()
+
+
+def test_what_the_network_has_not_seen_is_background(tmp_path):
+    torch.manual_seed(0)
+    network = SegmentationNetwork(1, 3, 1, (1, 1))
+    with torch.no_grad():
+        network.decoder.last.bias.copy_(torch.tensor([0.0, 50.0, 0.0]))
+    architecture = {"inputs": 1, "classes": 3, "mult": 1, "convolutions": [1, 1]}
+    card = ModelCard("one", "segment", architecture=architecture, labels={4: "a", 6: "b"},
+                     preprocessing=Preprocessing(multiple=4).as_json())  # fmt: skip
+    save_model(tmp_path / "m", network.state_dict(), card)
+    values, _ = blob_scan(0)
+    found = SegmentationModel.load(str(tmp_path / "m"), "cpu").predict(Image(values, Grid(values.shape, np.eye(4))))
+    assert set(np.unique(found.data)) == {4}
+
+
+def test_every_preset_makes_a_training():
+    for values in SegmentTask.presets.values():
+        names = set(SegmentConfig.__dataclass_fields__)
+        assert SegmentConfig(**{k: v for k, v in values.items() if k in names}).activation == "leaky"
