@@ -2,6 +2,7 @@
 
 Dosovitskiy et al., ICCV 2015 (inner products); Heinrich, MICCAI 2019 (squared differences). Nothing is unfolded: only
 the costs themselves and one part's samples are ever held, on the way forth and back.
+Without gradients, squared differences on the CPU go through a fused kernel.
 """
 
 from __future__ import annotations
@@ -53,12 +54,53 @@ def correlate(
     if kind not in ("ssd", "sad", "ncc", "dot"):
         raise ValueError(f"kind must be 'ssd', 'sad', 'ncc' or 'dot', not {kind!r}")
 
+    if kind == "ssd" and padding == "border" and _suits_the_kernel(fixed, moving, centres, displacements):
+        return _squared_differences(fixed, moving, centres, displacements)
+    return correlate_torch(fixed, moving, centres, displacements, kind, padding=padding, at_once=at_once)
+
+
+def correlate_torch(
+    fixed: Tensor,
+    moving: Tensor,
+    centres: Tensor,
+    displacements: Tensor,
+    kind: Kind = "ssd",
+    *,
+    padding: Padding = "border",
+    at_once: int = AT_ONCE,
+) -> Tensor:
+    """The readable twin of :func:`correlate`, differentiable, on any device."""
+
     def costs(points: Tensor) -> Tensor:
         here = sample_features(fixed, points, "border")[:, :, None]
         there = sample_features(moving, points[:, None] + displacements, padding)
         return _compare(here, there, kind)
 
     return in_parts(costs, centres, len(fixed) * len(displacements), at_once=at_once)
+
+
+def _suits_the_kernel(*tensors: Tensor) -> bool:
+    """Whether the CPU kernel can do it: float32 in main memory, no gradient wanted."""
+    import torch
+
+    tracked = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return not tracked and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
+
+def _squared_differences(fixed: Tensor, moving: Tensor, centres: Tensor, displacements: Tensor) -> Tensor:
+    import torch
+    from torch.nn.functional import pad
+
+    from anamorph.discrete import _correlation_numba
+
+    # A 2D image is one plane of a volume.
+    volume = moving.reshape(len(moving), *(1,) * (4 - moving.ndim), *moving.shape[1:])
+    points, labels = (pad(t, (3 - t.shape[1], 0)) for t in (centres, displacements))
+    here = sample_features(fixed, centres, "border").T
+    out = torch.empty(len(centres), len(displacements))
+    arrays = [t.detach().contiguous().numpy() for t in (here, volume.permute(1, 2, 3, 0), points, labels)]
+    _correlation_numba.squared_differences(arrays[0], arrays[1], arrays[2], arrays[3], out.numpy())
+    return out
 
 
 def _compare(here: Tensor, there: Tensor, kind: Kind) -> Tensor:
@@ -73,9 +115,9 @@ def _compare(here: Tensor, there: Tensor, kind: Kind) -> Tensor:
 
 
 def _normalised(features: Tensor) -> Tensor:
-    """Feature vectors with mean 0 and length 1; constant ones become 0 and correlate with nothing."""
+    """Feature vectors with mean 0 and length 1; those all but constant become 0 and correlate with nothing."""
     centred = features - features.mean(dim=0, keepdim=True)
-    return centred * (centred.square().sum(dim=0, keepdim=True) + 1e-10).rsqrt()
+    return centred * (centred.square().sum(dim=0, keepdim=True) + 1e-8).rsqrt()
 
 
 def sample_features(volume: Tensor, positions_vox: Tensor, padding: Padding = "border") -> Tensor:

@@ -44,7 +44,9 @@ def in_parts(
         # Whether parameters that the function closes over want a gradient cannot be seen from here.
         if len(parts) == 1:
             return function(parts[0])
-        return torch.cat([checkpoint(function, part, use_reentrant=False) for part in parts], dim)
+        return torch.cat(
+            [checkpoint(function, part, use_reentrant=False, preserve_rng_state=False) for part in parts], dim
+        )
     first = 0
     for part in parts:
         result = function(part)

@@ -58,7 +58,7 @@ def mean_field(
     """
     smooth: Tensor | None = None
     for _ in range(iterations):
-        energy = costs if smooth is None else weights[0] * costs + weights[1] * smooth
+        energy = costs if smooth is None else _weighted_sum(costs, smooth, weights)
         relaxed = relax_labels(
             energy.flatten(0, -2),
             window,
@@ -70,6 +70,15 @@ def mean_field(
         )
         smooth = average_points(relaxed.reshape(costs.shape), average=average, repeats=repeats, in_place=True)
     return costs if smooth is None else smooth
+
+
+def _weighted_sum(costs: Tensor, smooth: Tensor, weights: Tensor | Sequence[float]) -> Tensor:
+    """``weights[0] * costs + weights[1] * smooth``; without gradients in the memory of ``smooth``."""
+    import torch
+
+    if torch.is_grad_enabled():
+        return weights[0] * costs + weights[1] * smooth
+    return smooth.mul_(weights[1]).addcmul_(costs, torch.as_tensor(weights[0]).to(costs))
 
 
 def relax_labels(
