@@ -50,7 +50,9 @@ class Regression(Method):
     name = "regression"
     summary = "the baseline of slicreg: a trained network tells template coordinates; then the refinement of convex"
     Config = RegressionConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({}) | {"published": {"refine": False}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
+        "published": {"refine": False}
+    }
     config: RegressionConfig
 
     def __call__(

@@ -74,7 +74,9 @@ class Slicreg(Method):
     name = "slicreg"
     summary = "a trained network names the supervoxels of both scans, which are matched; then the refinement of convex"
     Config = SlicregConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({}) | {"published": PUBLISHED}
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
+        "published": PUBLISHED
+    }
     config: SlicregConfig
 
     def __call__(
