@@ -8,6 +8,7 @@ METHODS = {
     "convex": "anamorph.methods.convex:Convex",
     "deeds": "anamorph.methods.deeds:Deeds",
     "symmetric": "anamorph.methods.symmetric:Symmetric",
+    "pdd": "anamorph.methods.pdd:Pdd",
     "slicreg": "anamorph.methods.slicreg:Slicreg",
     "regression": "anamorph.methods.regression:Regression",
 }

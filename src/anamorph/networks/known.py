@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "symmetric": "anamorph.networks.symmetric_network:SymmetricNetwork",
+    "pdd": "anamorph.networks.pdd_network:PddNetwork",
     "segment": "anamorph.networks.segmentation_network:SegmentationNetwork",
 }
 

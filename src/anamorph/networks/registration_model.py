@@ -17,7 +17,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.transforms import Affine, Transform
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 KIND = "symmetric"
 MUCH_LARGER = 1.5
@@ -34,19 +34,21 @@ class RegistrationModel:
     network: nn.Module | None = None
 
     @classmethod
-    def describe(cls, name_or_path: str) -> RegistrationModel:
+    def describe(cls, name_or_path: str, kind: str = KIND) -> RegistrationModel:
         """Read the card alone.
 
         Raises:
-            UserError: there is no such model, or it is no registration network.
+            UserError: there is no such model, or it is of another kind.
         """
+        if not name_or_path:
+            raise UserError(f"'{kind}' needs a model; train one with `anamorph train {kind}`, then --set model=RUN")
         card = read_card(find_model(name_or_path))
-        if card.kind != KIND:
-            raise UserError(f"{name_or_path} is a model of '{card.kind}', not of '{KIND}'; choose another")
+        if card.kind != kind:
+            raise UserError(f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; choose another")
         return cls(card, Preprocessing.from_json(card.preprocessing))
 
     @classmethod
-    def load(cls, name_or_path: str, device: str) -> RegistrationModel:
+    def load(cls, name_or_path: str, device: str, kind: str = KIND) -> RegistrationModel:
         """Read the card and the weights.
 
         Raises:
@@ -54,7 +56,8 @@ class RegistrationModel:
         """
         from anamorph.networks.known import build_network
 
-        card, state = load_model(name_or_path, KIND)
+        cls.describe(name_or_path, kind)
+        card, state = load_model(name_or_path, kind)
         network = build_network(card, state)
         return cls(card, Preprocessing.from_json(card.preprocessing), network.to(device))
 
@@ -107,8 +110,8 @@ class RegistrationModel:
                 )
         return found
 
-    def fields(self, fixed: Image, moving: Image, frame: Grid, start: Transform) -> tuple[np.ndarray, np.ndarray]:
-        """Both directions, ``(3, I, J, K)`` voxels of the frame each.
+    def inputs(self, fixed: Image, moving: Image, frame: Grid, start: Transform) -> tuple[Tensor, Tensor]:
+        """What the network sees of a pair: ``(1, C, I, J, K)`` each, on its device.
 
         Args:
             fixed: the fixed scan.
@@ -128,9 +131,16 @@ class RegistrationModel:
             there = self.preprocessing.channels(start.warp_image(moving, frame), frame)
         assert self.network is not None
         device = next(self.network.parameters()).device
-        scans = [torch.from_numpy(np.ascontiguousarray(channels))[None].to(device) for channels in (here, there)]
+        one, other = (torch.from_numpy(np.ascontiguousarray(channels))[None].to(device) for channels in (here, there))
+        return one, other
+
+    def fields(self, fixed: Image, moving: Image, frame: Grid, start: Transform) -> tuple[np.ndarray, np.ndarray]:
+        """Both directions, ``(3, I, J, K)`` voxels of the frame each; arguments and errors as of :meth:`inputs`."""
+        import torch
+
+        assert self.network is not None
         with torch.inference_mode():
-            flows = self.network(*scans)
+            flows = self.network(*self.inputs(fixed, moving, frame, start))
         fields = [flow.disp_vox[0].cpu().numpy() for flow in flows]
         flat = _single_voxel_axes(fixed.grid, frame)
         for field in fields:

@@ -7,6 +7,7 @@ from anamorph.errors import UserError
 TASKS = {
     "symmetric": "anamorph.training.tasks.symmetric:SymmetricTask",
     "segment": "anamorph.training.tasks.segment:SegmentTask",
+    "pdd": "anamorph.training.tasks.pdd:PddTask",
     "slicreg": "anamorph.training.tasks.slicreg:SlicregTask",
     "regression": "anamorph.training.tasks.regression:RegressionTask",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from anamorph.transforms.fields import compose
 if TYPE_CHECKING:
     from torch import nn
 
+    from anamorph.training.tasks.pdd import PddTask
     from anamorph.training.tasks.symmetric import SymmetricTask
 
+    RegistrationTask: TypeAlias = SymmetricTask | PddTask
 
-def measure_pairs(task: SymmetricTask, network: nn.Module, device: torch.device) -> Mapping[str, float]:
+
+def measure_pairs(task: RegistrationTask, network: nn.Module, device: torch.device) -> Mapping[str, float]:
     """The means over the validation pairs.
 
     Returns:
@@ -37,7 +40,7 @@ def measure_pairs(task: SymmetricTask, network: nn.Module, device: torch.device)
             "moving_labels": maps[1:],
             "annotated": task.annotated[[cohort]].to(device),
         }
-        there, back = network(images[:1], images[1:], True, False)
+        there, back = network(images[:1], images[1:])
         fields = [flow.disp_vox[0].cpu().numpy() for flow in (there, back)]
         numbers = _of_field(*fields) | {"loss": float(task.loss(network, batch)["loss"])}
         if task.cohorts[cohort].annotated:
@@ -58,7 +61,7 @@ def _of_field(forward: np.ndarray, backward: np.ndarray) -> dict[str, float]:
     }
 
 
-def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, task: SymmetricTask, cohort: int) -> float:
+def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, task: RegistrationTask, cohort: int) -> float:
     grid = _grid(forward)
     here, there = Labels(fixed, grid), Labels(moving, grid)
     overlaps = dice(here, Displacement(forward, grid).warp_labels(there, grid))

@@ -1,0 +1,152 @@
+"""``pdd``: a trained network makes features, all displacements of a window are tried, the mean one is taken.
+
+Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
+
+1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
+2. Features, costs of all displacements at the control points, mean-field smoothing, probabilities; in both directions.
+3. A smooth field is fitted to the probabilities (instance optimisation).
+4. With more than one warp, 2 and 3 again between each scan and the other one as warped so far.
+5. On wish the field is refined on this pair, as that of ``convex`` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image, Mask
+from anamorph.methods.base import Device, Method, Progress, Result, setting
+from anamorph.methods.device import resolve_device
+from anamorph.methods.network_run import NetworkConfig, NetworkRun, refinement_memory
+from anamorph.methods.presets import with_own
+from anamorph.networks.pdd_search import Search
+from anamorph.transforms import Transform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anamorph.networks.pdd_network import Found, PddNetwork
+    from anamorph.networks.registration_model import RegistrationModel
+
+TWO_WARPS: dict[str, Any] = {"controls": (29, 39), "widths": (11, 11), "reaches": (0.25, 0.15)}
+"""Of the published program for the abdomen."""
+
+
+@dataclass(frozen=True)
+class PddConfig(NetworkConfig):
+    """Settings of ``pdd``: the model, the searches, the fit to their probabilities, and the refinement."""
+
+    controls: tuple[int, ...] = setting((), "control points along each axis, one number per warp; empty: as trained")
+    widths: tuple[int, ...] = setting((), "displacements along each axis, one odd number per warp; empty: as trained")
+    reaches: tuple[float, ...] = setting((), "largest displacement per warp; empty: as trained", "half extents")
+    fit_iterations: int = setting(50, "iterations of the fit to the probabilities; 0 takes the mean displacements")
+    fit_diffusion: float = setting(1.5, "weight of the smoothness in this fit")
+    fit_rate: float = setting(0.02, "step of this fit", "half extents")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({len(self.controls), len(self.widths), len(self.reaches)}) > 1:
+            raise ValueError("controls, widths and reaches need one value per warp each")
+        if min(self.fit_iterations, self.fit_diffusion) < 0 or self.fit_rate <= 0:
+            raise ValueError("fit_iterations and fit_diffusion must not be negative, fit_rate must be above 0")
+        self.searches()
+
+    def searches(self) -> list[Search]:
+        """One per warp; none if as trained."""
+        warps = zip(self.controls, self.widths, self.reaches, strict=True)
+        return [Search((control,) * 3, width, reach) for control, width, reach in warps]
+
+
+class Pdd(Method):
+    """A trained network, a search over all displacements, and the refinement that all methods share."""
+
+    name = "pdd"
+    summary = "a trained network's features, a dense search with mean field, a fit to its probabilities (PDD-Net)"
+    Config = PddConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
+        "two-warps": TWO_WARPS | {"refine": False}
+    }
+    config: PddConfig
+
+    def __call__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        fixed_mask: Mask | None = None,
+        moving_mask: Mask | None = None,
+        init: Transform | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Result:
+        for image in (fixed, moving):
+            if image.grid.is_2d:
+                raise UserError(f"{image.name} has a single slice, and pdd registers volumes; take convex")
+        return _Run(self.config, resolve_device(device), progress).register(
+            fixed, moving, fixed_mask, moving_mask, init
+        )
+
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        from anamorph.networks.registration_model import RegistrationModel
+
+        model = RegistrationModel.describe(self.config.model, "pdd")
+        network = model.card.architecture
+        trained = Search(tuple(network["control"]), network["width"], network["reach"])
+        voxels = int(np.prod(model.shape_for(fixed, moving)))
+        features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]
+        costs = max(4 * int(np.prod(one.control)) * one.width**3 for one in self.config.searches() or [trained])
+        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        # Costs, messages and probabilities; beside them a few fields of the frame.
+        held = features + 3 * costs + 4 * 16 * voxels
+        return scans + max(held, refinement_memory(self.config, fixed))
+
+
+class _Run(NetworkRun):
+    kind = "pdd"
+    config: PddConfig
+
+    def fields(
+        self, model: RegistrationModel, fixed: Image, moving: Image, frame: Grid, start: Transform
+    ) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        network: PddNetwork = model.network  # type: ignore[assignment]
+        here, there = model.inputs(fixed, moving, frame, start)
+        # Not inference_mode: the fit to the probabilities needs gradients.
+        with torch.no_grad():
+            forward = self._direction(network, here, there, "fixed to moving")
+            backward = self._direction(network, there, here, "moving to fixed")
+        return forward.cpu().numpy(), backward.cpu().numpy()
+
+    def _direction(self, network: PddNetwork, here: Tensor, there: Tensor, title: str) -> Tensor:
+        """``(3, I, J, K)`` voxels of the frame."""
+        from anamorph.networks.warp import warp
+        from anamorph.transforms.fields import compose
+
+        features = network.describe(here)
+        field = None
+        for number, search in enumerate(self.config.searches() or [network.search], 1):
+            warped = there if field is None else warp(there, field[None])
+            found = network.find(features, network.describe(warped), here.shape[2:], search)
+            update = self._fitted(found, search, f"fit {number}, {title}")
+            field = update if field is None else compose(update, field)
+        assert field is not None
+        return field
+
+    def _fitted(self, found: Found, search: Search, title: str) -> Tensor:
+        from anamorph.optimise.probability_fit import fit_to_probabilities
+
+        if self.config.fit_iterations == 0:
+            return found.disp_vox[0]
+        unit = found.half.mean()
+        volumes = found.probabilities[0].reshape(*search.control, *[search.width] * 3)
+        disp, self.trace[title] = fit_to_probabilities(
+            volumes, found.control_disp_vox[0] / unit, found.labels.amax(dim=0) / unit,
+            self.config.fit_iterations, self.config.fit_diffusion, self.config.fit_rate,
+        )  # fmt: skip
+        return found.between(disp[None] * unit)[0]

@@ -1,0 +1,200 @@
+"""Training of the method ``pdd`` (Heinrich, MICCAI 2019), with labels or without."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from anamorph.errors import UserError
+from anamorph.features.mind_ssc import ENTRIES, mind_ssc_torch
+from anamorph.methods.base import setting
+from anamorph.networks.pdd_network import Found, PddNetwork
+from anamorph.networks.pdd_search import Search
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.sampling_convention import Convention
+from anamorph.networks.warp import one_hot, warp
+from anamorph.training.losses.diffusion import diffusion
+from anamorph.training.losses.nonlocal_error import nonlocal_error
+from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
+from anamorph.training.tasks.pdd_presets import PRESETS
+from anamorph.training.tasks.reading_config import ReadingConfig
+from anamorph.training.tasks.registered import measure_pairs
+from anamorph.training.tasks.varied import read_varied
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from anamorph.training.cache import Cohort
+
+
+@dataclass(frozen=True)
+class PddConfig(ReadingConfig):
+    """Settings of the training of ``pdd``; the published ones where nothing else is said."""
+
+    rate: float = setting(0.01, "learning rate of Adam")
+    channels: int = setting(16, "features of a place: 16 (120,780 parameters) or 24 (270,772)")
+    feature_spacing: int = setting(3, "of the places at which features are computed", "voxels")
+    pooled: bool = setting(True, "halve the resolution before the first convolution")
+    control: tuple[int, ...] = setting((32, 32, 32), "control points along each axis")
+    width: int = setting(15, "displacements along each axis, odd")
+    reach: float = setting(0.4, "largest displacement", "half extents")
+    mean_field: bool = setting(True, "let neighbouring control points agree")
+    sampling: Convention = setting("voxel", "where points lie: exactly, or as in one of the published programs")
+    loss: Literal["labels", "mind"] = setting("labels", "compare labels, or MIND-SSC, which needs none")
+    nonlocal_loss: bool = setting(True, "compare at every displacement by its probability, not at the mean one alone")
+    background: float = setting(0.15, "weight of the background among the labels")
+    diffusion: float = setting(1.5, "weight of the smoothness of the field")
+    mind_radius: int = setting(1, "patch radius of MIND-SSC (loss=mind)", "voxels")
+    mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares (loss=mind)", "voxels")
+    symmetric: bool = setting(False, "train both directions of a pair at once; about twice the time")
+    augment_apart: bool = setting(True, "move each scan of a pair by itself rather than both alike")
+    pairs_per_scan: int = setting(1, "pairs of an epoch in which each scan is the moving one")
+    merge_validation: bool = setting(False, "train on the validation scans too, for a submission on test scans")
+    measured_pairs: int = setting(40, "most validation pairs that are measured")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.search()
+        if self.crop:
+            raise ValueError("the search is a share of the whole scan; pdd does without crop")
+        if min(self.background, self.diffusion) < 0:
+            raise ValueError("the weights must not be negative")
+        if min(self.channels, self.feature_spacing, self.pairs_per_scan, self.measured_pairs, self.mind_dilation) < 1:
+            raise ValueError("channels, feature_spacing, pairs and mind_dilation must be at least 1")
+
+    def search(self) -> Search:
+        """Where displacements are looked for."""
+        return Search(tuple(self.control), self.width, self.reach)  # type: ignore[arg-type]
+
+
+class PddTask(Task):
+    """Pairs within each cohort; labels or descriptors at the displacements that are probable, and smoothness."""
+
+    name = "pdd"
+    summary = "registration: OBELISK features, dense displacement search, mean field, non-local loss (PDD-Net)"
+    Config = PddConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
+    config: PddConfig
+
+    def __init__(self, config: PddConfig, cohorts: Sequence[Cohort]) -> None:
+        super().__init__(config, cohorts)
+        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
+        self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
+        self.measured = validation_pairs(self.cohorts, config.measured_pairs)
+        self.weights = self._label_weights()
+        if not any(self.cohorts[c].annotated for c, _, _ in self.measured):
+            self.score = ("loss", "min")  # type: ignore[misc]
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.config.loss == "labels"
+
+    def check(self) -> None:
+        super().check()
+        self.config.check(self.cohorts)
+        if self.needs_labels and not self.labels:
+            raise UserError("no cohort annotates any label; name them under labels, or train with --set loss=mind")
+
+    @classmethod
+    def preprocessing(cls, config: PddConfig) -> Preprocessing:
+        return config.preprocessing()
+
+    def network(self) -> PddNetwork:
+        return PddNetwork(**self._architecture())
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        return self.config.optimiser(network)
+
+    def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
+        return draw_pairs(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
+
+    def batch(self, items: Sequence[Pair], device: torch.device, generators: Sequence[Generator]) -> Batch:
+        scans = [(cohort, (fixed, moving)) for cohort, fixed, moving in items]
+        (fixed, fixed_labels), (moving, moving_labels) = read_varied(
+            self.cohorts, scans, self.config.augmentation(), self.config.crop, self.config.augment_apart, device,
+            generators,
+        )  # fmt: skip
+        return {
+            "fixed": fixed,
+            "moving": moving,
+            "fixed_labels": fixed_labels,
+            "moving_labels": moving_labels,
+            "annotated": self.annotated[[cohort for cohort, _, _ in items]].to(device),
+        }
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        config = self.config
+        directions: list[Found] = network(batch["fixed"], batch["moving"], config.symmetric)
+        sides = [self._compared(batch, side) for side in ("fixed", "moving")]
+        weights = self._weights_of(batch) if self.needs_labels else None
+        errors, roughness = [], []
+        for found, here, there in zip(directions, sides, reversed(sides), strict=False):
+            if config.nonlocal_loss:
+                errors.append(nonlocal_error(found, here, there, weights))
+            else:
+                errors.append(_local_error(found, here, there, weights))
+            # As published a sum over the axes, of fields in shares of half the extent; one share here, so that a
+            # millimetre along each axis counts the same.
+            roughness.append(3 * diffusion(found.control_disp_vox / found.half.mean()))
+        parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(roughness).mean()}
+        return {"loss": parts[config.loss] + config.diffusion * parts["diffusion"], **parts}
+
+    def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
+        return measure_pairs(self, network, device)
+
+    def export(self, network: nn.Module) -> dict[str, Any]:
+        names = {value: name for cohort in self.cohorts for value, name in cohort.dataset.labels.items()}
+        return {
+            "kind": self.name,
+            "summary": f"dense displacement registration of {', '.join(c.dataset.name for c in self.cohorts)}",
+            "architecture": self._architecture(),
+            # The search is a share of this shape, whatever the scans that are registered later.
+            "preprocessing": dataclasses.replace(self.config.preprocessing(), shape=self.cohorts[0].shape).as_json(),
+            "labels": {label: names.get(label, str(label)) for label in self.labels},
+        }
+
+    def _architecture(self) -> dict[str, Any]:
+        names = ("channels", "width", "reach", "mean_field", "feature_spacing", "pooled", "sampling")
+        own = {name: getattr(self.config, name) for name in names}
+        return own | {"inputs": self.cohorts[0].channels, "control": list(self.config.control)}
+
+    def _compared(self, batch: Batch, side: str) -> Tensor:
+        """``(B, C, I, J, K)``: the background and each label, or descriptors."""
+        if self.needs_labels:
+            return one_hot(batch[f"{side}_labels"][:, None], batch[side].new_tensor([0, *self.labels]))
+        radius, dilation = (self.config.mind_radius,) * 3, (self.config.mind_dilation,) * 3
+        described = [
+            torch.cat([mind_ssc_torch(channel, radius, dilation, (1, 1, 1))[..., :ENTRIES] for channel in image], -1)
+            for image in batch[side]
+        ]
+        return torch.stack(described).movedim(-1, 1)
+
+    def _label_weights(self) -> Tensor:
+        """``(C,)``: one over the root of a label's voxels, over the mean of all; rare labels count for more."""
+        counts = np.zeros(256)
+        for cohort in self.cohorts:
+            for row in cohort.of_split("training", labelled=True):
+                counts += np.bincount(cohort.label_maps[row].ravel(), minlength=256)
+        weights = 1 / np.sqrt(np.maximum(counts[[0, *self.labels]], 1))
+        weights /= weights.mean()
+        weights[0] = self.config.background
+        return torch.from_numpy(weights).float()
+
+    def _weights_of(self, batch: Batch) -> Tensor:
+        """``(B, C)``: nothing is learned from labels that a cohort does not annotate, nor from what may hide them."""
+        annotated = batch["annotated"]
+        known = torch.cat([annotated.all(dim=1, keepdim=True), annotated], dim=1)
+        return known * self.weights.to(annotated.device)
+
+
+def _local_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None) -> Tensor:
+    """The same comparison through the mean displacement, at every voxel."""
+    squared = (warp(moving, found.disp_vox) - fixed).square()
+    return squared.mean() if weights is None else (squared * weights[..., None, None, None]).mean()
