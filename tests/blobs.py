@@ -24,8 +24,8 @@ def blob_scan(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarra
     radii = np.array(shape) * rng.uniform(0.24, 0.34, 3)
     labels = np.zeros(shape, np.uint8)
     labels[(((places - centre) / radii) ** 2).sum(-1) < 1] = 1
-    inner = centre + radii * rng.uniform(-0.25, 0.25, 3)
-    labels[(((places - inner) / (radii * rng.uniform(0.4, 0.55, 3))) ** 2).sum(-1) < 1] = 2
+    inner = centre + radii * rng.uniform(-0.2, 0.2, 3)
+    labels[(((places - inner) / (radii * rng.uniform(0.6, 0.75, 3))) ** 2).sum(-1) < 1] = 2
     values = np.array([100.0, 300.0, 600.0])[labels] + rng.normal(0, 15, shape)
     return values.astype(np.float32), labels
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from anamorph.networks.convolutions import Activation
 from anamorph.networks.decoder import Decoder
 from anamorph.networks.encoder import CONVOLUTIONS, Encoder
 from anamorph.networks.padding import cut, pad, padding_to_multiple
 from anamorph.networks.recomputation import Checkpointing
+
+BACKGROUND_BIAS = 4.0
 
 
 class SegmentationNetwork(Checkpointing):
@@ -37,6 +39,11 @@ class SegmentationNetwork(Checkpointing):
         super().__init__()
         self.encoder = Encoder(inputs, mult, convolutions, activation)
         self.decoder = Decoder(mult, classes, convolutions, activation, residual)
+        # Labels begin rare: spread over the whole scan, a small organ hardly changes its Dice and is learned late.
+        bias = self.decoder.last.bias
+        assert bias is not None
+        nn.init.zeros_(bias)
+        nn.init.constant_(bias[:1], BACKGROUND_BIAS)
         self.cell = 2 ** len(convolutions)
 
     def forward(self, image: Tensor) -> Tensor:

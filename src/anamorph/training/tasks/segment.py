@@ -20,6 +20,7 @@ from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.warp import one_hot
 from anamorph.training.losses.partial_dice import partial_dice
 from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.described import describe_model
 from anamorph.training.tasks.scan_config import ScanConfig
 from anamorph.training.tasks.varied import read_varied
 
@@ -149,13 +150,8 @@ class SegmentTask(Task):
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 
     def export(self, network: nn.Module) -> dict[str, Any]:
-        names = {value: name for cohort in self.cohorts for value, name in cohort.dataset.labels.items()}
-        return {
-            "kind": self.name,
-            "summary": f"segmentation of {', '.join(c.dataset.name for c in self.cohorts)}",
-            "architecture": self._architecture(),
-            "labels": {label: names.get(label, str(label)) for label in self.labels},
-        }
+        preprocessing = self.config.preprocessing()
+        return describe_model(self.name, "segmentation", self._architecture(), preprocessing, self.cohorts, self.labels)
 
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])

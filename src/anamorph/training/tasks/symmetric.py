@@ -19,6 +19,7 @@ from anamorph.training.losses.local_cross_correlation import local_cross_correla
 from anamorph.training.losses.mean_squared_error import mean_squared_error
 from anamorph.training.losses.soft_dice import soft_dice
 from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.described import describe_model
 from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
 from anamorph.training.tasks.registered import measure_pairs
 from anamorph.training.tasks.scan_config import ScanConfig
@@ -133,13 +134,10 @@ class SymmetricTask(Task):
         return measure_pairs(self, network, device)
 
     def export(self, network: nn.Module) -> dict[str, Any]:
-        names = {value: name for cohort in self.cohorts for value, name in cohort.dataset.labels.items()}
-        return {
-            "kind": self.name,
-            "summary": f"symmetric registration of {', '.join(c.dataset.name for c in self.cohorts)}",
-            "architecture": self._architecture(),
-            "labels": {label: names.get(label, str(label)) for label in self.labels},
-        }
+        preprocessing = self.config.preprocessing()
+        return describe_model(
+            self.name, "symmetric registration", self._architecture(), preprocessing, self.cohorts, self.labels
+        )
 
     def _architecture(self) -> dict[str, Any]:
         own = self.config.architecture(self.cohorts[0].channels)
