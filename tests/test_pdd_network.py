@@ -152,8 +152,7 @@ def test_the_nonlocal_loss_prefers_two_good_displacements_to_the_bad_one_between
     ends[:, [12, 14]] = 0.5
     middle[:, 13] = 1
     for share, error in ((ends, 0.0), (middle, 1.0)):
-        guess = type(found)(share[None], *(getattr(found, n) for n in (
-            "control_disp_vox", "points", "labels", "half", "shape", "sampling")))  # fmt: skip
+        guess = found._replace(probabilities=share[None])
         assert float(nonlocal_error(guess, fixed, moving)) == pytest.approx(error, abs=1e-6)
         assert float(nonlocal_error(guess, fixed, moving, torch.tensor([0.25]))) == pytest.approx(
             0.25 * error, abs=1e-6

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -25,8 +24,7 @@ FIRST_ALPHAS = (1.0, 0.1, 1.0, 1.0, 0.1, 1.0)
 The two offsets, the second and the fifth, cancel in the softmax and are never learned."""
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
+class Found(NamedTuple):
     """What a search of one direction finds; B scans of ``(I, J, K)`` voxels, N control points, L displacements.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,6 +20,7 @@ from anamorph.networks.warp import one_hot, warp
 from anamorph.training.losses.diffusion import diffusion
 from anamorph.training.losses.nonlocal_error import nonlocal_error
 from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.described import describe_model
 from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
 from anamorph.training.tasks.pdd_presets import PRESETS
 from anamorph.training.tasks.reading_config import ReadingConfig
@@ -150,15 +150,11 @@ class PddTask(Task):
         return measure_pairs(self, network, device)
 
     def export(self, network: nn.Module) -> dict[str, Any]:
-        names = {value: name for cohort in self.cohorts for value, name in cohort.dataset.labels.items()}
-        return {
-            "kind": self.name,
-            "summary": f"dense displacement registration of {', '.join(c.dataset.name for c in self.cohorts)}",
-            "architecture": self._architecture(),
-            # The search is a share of this shape, whatever the scans that are registered later.
-            "preprocessing": dataclasses.replace(self.config.preprocessing(), shape=self.cohorts[0].shape).as_json(),
-            "labels": {label: names.get(label, str(label)) for label in self.labels},
-        }
+        # The search is a share of the extent: the card keeps the shape of the training.
+        preprocessing = self.config.preprocessing()
+        return describe_model(
+            self.name, "dense displacement registration", self._architecture(), preprocessing, self.cohorts, self.labels
+        )
 
     def _architecture(self) -> dict[str, Any]:
         names = ("channels", "width", "reach", "mean_field", "feature_spacing", "pooled", "sampling")
