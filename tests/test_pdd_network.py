@@ -16,6 +16,7 @@ from anamorph.networks.pdd_search import Search
 from anamorph.networks.published_pdd import TWO_WARPS_ALPHAS, import_published
 from anamorph.networks.sampling_convention import displacements, in_map, points
 from anamorph.optimise.probability_fit import fit_to_probabilities
+from anamorph.regularisation.roughness import roughness
 from anamorph.training.losses.nonlocal_error import expected_values, nonlocal_error
 from published_pdd_oracle import PublishedFeatures, published_field
 
@@ -184,13 +185,22 @@ def test_a_fit_finds_the_probable_displacements_up_to_the_border():
     assert trace[-1] < trace[0]
 
 
+def test_roughness_is_that_of_the_slope_however_many_points_show_it():
+    fields = []
+    for count in (8, 32):
+        ramp = torch.linspace(0, 1, count)[:, None, None].expand(count, count, count)
+        fields.append(torch.stack([ramp, torch.zeros_like(ramp), ramp.transpose(0, 1)]))
+    assert float(roughness(fields[0])) == pytest.approx(float(roughness(fields[1])), rel=1e-4)
+    assert float(roughness(fields[1])) == pytest.approx(2 / 3 / 31**2, rel=1e-4)
+
+
 def test_a_stiffer_fit_is_smoother():
     torch.manual_seed(0)
     volume = (3 * torch.randn(4, 4, 4, 125)).softmax(-1).reshape(4, 4, 4, 5, 5, 5)
     start = 0.2 * torch.randn(3, 4, 4, 4)
     rough = [
         float(fit_to_probabilities(volume, start, torch.full((3,), 0.4), 50, weight)[0].diff(dim=1).square().mean())
-        for weight in (0.0, 20.0)
+        for weight in (0.0, 2000.0)
     ]
     assert rough[1] < 0.5 * rough[0]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anamorph.geometry.frames import to_grid_sample_order
+from anamorph.regularisation.roughness import roughness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ def fit_to_probabilities(
     diffusion: float = 1.5,
     rate: float = 0.02,
 ) -> tuple[Tensor, list[float]]:
-    """Maximise the mean probability of a field's displacements, less ``diffusion`` times its squared differences.
+    """Maximise the mean probability of a field's displacements, less ``diffusion`` times its roughness.
 
     The field is smoothed by two averages over 3 x 3 x 3 control points; of those beyond the border none is counted (the
     published program counts them as zeros, which halves the field there).
@@ -31,7 +32,7 @@ def fit_to_probabilities(
         disp: ``(3, I, J, K)``: the field to start from, in shares of half the mean extent of the scan.
         reach: ``(3,)``: the largest displacements of the window, in that unit.
         iterations: of Adam.
-        diffusion: weight of the sum over the axes of the mean squared difference of neighbours.
+        diffusion: weight of the roughness.
         rate: of Adam.
 
     Returns:
@@ -55,8 +56,7 @@ def fit_to_probabilities(
             # Beyond the window its border is read: the other axes keep a slope there.
             places = to_grid_sample_order((field / reach[:, None, None, None]).movedim(0, -1)).reshape(-1, 1, 1, 1, 3)
             probability = grid_sample(volumes, places, padding_mode="border", align_corners=True).mean()
-            rough = torch.stack([field.diff(dim=axis).square().mean() for axis in (1, 2, 3)]).sum()
-            objective = diffusion * rough - probability
+            objective = diffusion * roughness(field) - probability
             optimiser.zero_grad()
             objective.backward()
             optimiser.step()

@@ -17,7 +17,7 @@ from anamorph.networks.pdd_search import Search
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.sampling_convention import Convention
 from anamorph.networks.warp import one_hot, warp
-from anamorph.training.losses.diffusion import diffusion
+from anamorph.regularisation.roughness import roughness
 from anamorph.training.losses.nonlocal_error import nonlocal_error
 from anamorph.training.task import Batch, Task
 from anamorph.training.tasks.described import describe_model
@@ -134,16 +134,15 @@ class PddTask(Task):
         directions: list[Found] = network(batch["fixed"], batch["moving"], config.symmetric)
         sides = [self._compared(batch, side) for side in ("fixed", "moving")]
         weights = self._weights_of(batch) if self.needs_labels else None
-        errors, roughness = [], []
+        errors, rough = [], []
         for found, here, there in zip(directions, sides, reversed(sides), strict=False):
             if config.nonlocal_loss:
                 errors.append(nonlocal_error(found, here, there, weights))
             else:
                 errors.append(_local_error(found, here, there, weights))
-            # As published a sum over the axes, of fields in shares of half the extent; one share here, so that a
-            # millimetre along each axis counts the same.
-            roughness.append(3 * diffusion(found.control_disp_vox / found.half.mean()))
-        parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(roughness).mean()}
+            # One unit for all axes, so that a millimetre along each counts the same.
+            rough.append(roughness(found.control_disp_vox / found.half.mean()))
+        parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(rough).mean()}
         return {"loss": parts[config.loss] + config.diffusion * parts["diffusion"], **parts}
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
