@@ -30,7 +30,6 @@ def cohort(source: Dataset, name: str, training: slice, held_out: slice, annotat
     made = dataclasses.replace(
         source,
         name=name,
-        labels={label: source.labels[label] for label in EVERY_CASE_HAS},
         cases=(*split, *kept),
         listed_pairs={"val": pairs} if pairs else {},
         extra={**source.extra, "annotated_labels": list(annotated)},
