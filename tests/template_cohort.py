@@ -51,5 +51,8 @@ def write_template_cohort(
         cases.append(Case(f"{number:04d}", "0000", **files, split=split))
     path = root / "Phantom_dataset.json"
     told = {KEY: {"template": TEMPLATE, "scans": [case.key for case in cases]}}
-    write_dataset(Dataset(path, root, "Phantom", {"0000": "CT"}, {n: str(n) for n in labels.present()}, tuple(cases), extra=told), path)
+    write_dataset(
+        Dataset(path, root, "Phantom", {"0000": "CT"}, {n: str(n) for n in labels.present()}, tuple(cases), extra=told),
+        path,
+    )
     return read_dataset(path)

@@ -167,7 +167,7 @@ def test_the_result_names_the_model_that_made_it(models):
     card = RegistrationModel.describe(models[1]).card
     assert result.provenance["model"] == {"name": "tiny-1", "sha256": card.sha256}
     assert result.provenance["method"] == "symmetric"
-    assert set(result.timings) == {"load", "initialise", "network"}
+    assert set(result.timings) == {"load", "initialise", "network", "finish"}
 
 
 def test_every_preset_is_a_config():

@@ -99,19 +99,14 @@ class Convex(Method):
         )
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        pyramid = Pyramid.plan(fixed, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
-        held = _held_bytes(pyramid)
+        pyramid = self.config.pyramid(fixed)
+        held = pyramid.held_bytes
         costs = 0
         for level, cells, radius in _search_levels(self.config, pyramid):
             count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
             costs = max(costs, int(count * np.prod([2 * r + 1 for r in radius]) * 4))
         scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         return scans + held + min(costs, _cost_budget(self.config, held))
-
-
-def _held_bytes(pyramid: Pyramid) -> int:
-    """Memory beside the costs: volumes at the working spacing; two descriptors, one warped, two planar; fields."""
-    return 16 * int(np.prod(pyramid.working.shape)) + 4 * int(np.prod(pyramid.base.shape)) * (5 * 16 + 8 * 3)
 
 
 def _cost_budget(config: ConvexConfig, held: int) -> int:
@@ -147,7 +142,7 @@ class _Run:
             fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
             start, kind = self._start(fixed_scan, moving_scan, init)
         with self.stages.stage("describe", 0.2):
-            pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
+            pyramid = self.config.pyramid(fixed.grid)
             pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
         with self.stages.stage("search", 0.35):
             forward, grid = self._search(pair, pyramid)
@@ -180,7 +175,7 @@ class _Run:
         forward: Array = None
         backward: Array = None
         levels = _search_levels(self.config, pyramid)
-        budget = _cost_budget(self.config, _held_bytes(pyramid))
+        budget = _cost_budget(self.config, pyramid.held_bytes)
         previous = levels[0][0]
         for level, cells, radius in levels:
             at = pair.pooled(level.cell)

@@ -8,34 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anamorph.features.intensity import comparable_intensities
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.methods.base import setting
-from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import to_device
-from anamorph.methods.linear_start import comparable_after, linear_start
-from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.refinement import RefinementConfig, both_directions, refine
-from anamorph.methods.working_frame import Scan, Side, within
+from anamorph.methods.linear_start import linear_start
+from anamorph.methods.refined_pair import NetworkConfig, RefinedPair, refined_pair
+from anamorph.methods.working_frame import Scan, within
 from anamorph.networks.template_model import TemplateModel
-from anamorph.transforms import Affine, Composite, Displacement, Transform
-from anamorph.transforms.fields import compose, inverse_consistent
+from anamorph.transforms import Affine, Transform
+from anamorph.transforms.fields import compose
 
-FramedStart = Literal["centre", "none", "translation", "rigid", "affine"]
 LATTICE_VOXELS = 2.5
 """Spacing of the lattice on which splines are evaluated, voxels of the frame; five of the scans, as published."""
-
-
-@dataclass(frozen=True)
-class FramedConfig(RefinementConfig):
-    """Settings of the methods whose networks know a template."""
-
-    model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
-    init: FramedStart = setting(  # type: ignore[assignment]
-        "centre", "start: centre brings the frames of the network together, as in training; none trusts the files"
-    )
-    refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
 
 def lattice(frame: Grid) -> Grid:
@@ -70,7 +53,7 @@ class FramedPair:
     @classmethod
     def of(
         cls,
-        config: FramedConfig,
+        config: NetworkConfig,
         model: TemplateModel,
         fixed: Image,
         moving: Image,
@@ -99,12 +82,12 @@ class FramedPair:
 
     def finish(
         self,
-        config: FramedConfig,
+        config: NetworkConfig,
         forward: np.ndarray,
         backward: np.ndarray,
         device: Literal["cpu", "cuda"],
         progress: Callable[[float], None],
-    ) -> tuple[Transform, Transform, dict[str, list[float]]]:
+    ) -> RefinedPair:
         """Both directions in the world.
 
         Args:
@@ -113,24 +96,10 @@ class FramedPair:
             backward: the other direction.
             device: for the refinement.
             progress: of it.
-
-        Returns:
-            from fixed to moving, from moving to fixed, and the objective per iteration.
         """
         in_frame = lattice(self.frame)
         grid = Grid(in_frame.shape, self.placed.affine @ np.linalg.inv(self.frame.affine) @ in_frame.affine)
-        if not config.refine:
-            there, back = Displacement(forward, grid), Displacement(backward, grid)
-            return Composite.of(there, self.start), Composite.of(self.start.inverse(), back), {}
-        forward, _ = inverse_consistent(forward, backward)
-        pyramid = Pyramid.plan(self.fixed.grid, config.working_spacing_mm, config.descriptor_spacing_mm)
-        kind = comparable_intensities(self.fixed.image, self.moving.image)
-        kind = comparable_after(self.fixed, self.moving, self.start, kind)
-        scans = self.fixed.onto(pyramid.working), self.moving.onto(pyramid.working, self.start)
-        here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
-        pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
-        deformation, trace = refine(pair, pyramid, config, to_device(forward, device), grid, progress)
-        return *both_directions(deformation, self.start, pyramid.base), trace
+        return refined_pair(config, self.fixed, self.moving, self.start, forward, backward, grid, device, progress)
 
 
 def through_template(to_template: np.ndarray, from_template: np.ndarray) -> np.ndarray:
@@ -138,12 +107,10 @@ def through_template(to_template: np.ndarray, from_template: np.ndarray) -> np.n
     return compose(np.ascontiguousarray(to_template), np.ascontiguousarray(from_template))
 
 
-def framed_memory(config: FramedConfig, model: TemplateModel, fixed: Grid, moving: Grid) -> int:
+def framed_memory(config: NetworkConfig, model: TemplateModel, fixed: Grid, moving: Grid) -> int:
     """Peak memory of the network with its features, or of the refinement after it."""
     outputs = int(np.prod(model.shape)) // 8
     # The hidden channels of the head twice, the coded features of two scans and one of a layer's scores.
     network = 4 * outputs * (2 * 512 + 3 * 256 + 2 * 128)
     scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-    pyramid = Pyramid.plan(fixed, config.working_spacing_mm, config.descriptor_spacing_mm)
-    held = 16 * int(np.prod(pyramid.working.shape)) + 4 * int(np.prod(pyramid.base.shape)) * (5 * 16 + 8 * 3)
-    return scans + max(network, held if config.refine else 0)
+    return scans + max(network, config.refinement_memory(fixed))

@@ -1,50 +1,23 @@
-"""A registration by a trained network, whichever it is: frames and start before it, refinement and files after it."""
+"""A registration by a network that sees pairs, whichever it is: frames and start before it, refinement after it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.methods.base import Progress, Result, setting
-from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import to_device
-from anamorph.methods.linear_start import comparable_after, linear_start
-from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.refinement import RefinementConfig, both_directions, refine
+from anamorph.methods.base import Progress, Result
+from anamorph.methods.linear_start import linear_start
+from anamorph.methods.refined_pair import NetworkConfig, refined_pair
 from anamorph.methods.stages import Stages
-from anamorph.methods.working_frame import Scan, Side, within
-from anamorph.transforms import Affine, Composite, Displacement, Transform
-from anamorph.transforms.fields import inverse_consistent
+from anamorph.methods.working_frame import Scan, within
+from anamorph.transforms import Affine, Transform
 
 if TYPE_CHECKING:
     from anamorph.networks.registration_model import RegistrationModel
-
-NetworkStart = Literal["centre", "none", "translation", "rigid", "affine"]
-
-
-@dataclass(frozen=True)
-class NetworkConfig(RefinementConfig):
-    """Settings of the methods whose networks see a pair of scans."""
-
-    model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
-    init: NetworkStart = setting(  # type: ignore[assignment]
-        "centre", "linear start: centre brings the middles of the scans together, as in training; none trusts the files"
-    )
-    refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
-
-
-def refinement_memory(config: NetworkConfig, fixed: Grid) -> int:
-    """Peak memory of the refinement; 0 without."""
-    if not config.refine:
-        return 0
-    pyramid = Pyramid.plan(fixed, config.working_spacing_mm, config.descriptor_spacing_mm)
-    return 16 * int(np.prod(pyramid.working.shape)) + 4 * int(np.prod(pyramid.base.shape)) * (5 * 16 + 8 * 3)
 
 
 class NetworkRun(ABC):
@@ -74,32 +47,26 @@ class NetworkRun(ABC):
         with self.stages.stage("network", 0.3):
             scans_seen = within(fixed, fixed_mask), within(moving, moving_mask)
             forward, backward = self.fields(model, *scans_seen, frame, start)
-        if not self.config.refine:
-            there = Composite.of(Displacement(forward, frame), start)
-            back = Composite.of(start.inverse(), Displacement(backward, frame))
-            return self._result(there, back, model.concerns(fixed, moving))
-        with self.stages.stage("describe", 0.5):
+        with self.stages.stage("refine" if self.config.refine else "finish", 0.6):
             scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            pyramid = Pyramid.plan(fixed.grid, self.config.working_spacing_mm, self.config.descriptor_spacing_mm)
-            pair = self._describe(*scans, start, pyramid)
-        with self.stages.stage("refine", 0.6):
-            consistent, _ = inverse_consistent(forward, backward)
-            deformation, trace = refine(
-                pair, pyramid, self.config, to_device(consistent, self.device), frame, self._tell_refined
-            )
-            self.trace |= trace
-        with self.stages.stage("finish", 0.98):
-            there, back = both_directions(deformation, start, pyramid.base)
-        return self._result(there, back, model.concerns(fixed, moving))
+            found = refined_pair(self.config, *scans, start, forward, backward, frame, self.device, self._tell_refined)
+        self.trace |= found.trace
+        if found.kind is not None:
+            self.provenance["intensities"] = found.kind
+        return Result(
+            found.fixed_to_moving,
+            found.moving_to_fixed,
+            self.stages.seconds,
+            self.trace,
+            model.concerns(fixed, moving),
+            self.provenance,
+        )
 
     @abstractmethod
     def fields(
         self, model: RegistrationModel, fixed: Image, moving: Image, frame: Grid, start: Transform
     ) -> tuple[np.ndarray, np.ndarray]:
         """Both directions, ``(3, I, J, K)`` voxels of the frame each; the moving scan is read through the start."""
-
-    def _result(self, there: Transform, back: Transform, warnings: list[str]) -> Result:
-        return Result(there, back, self.stages.seconds, self.trace, warnings, self.provenance)
 
     def _start(
         self,
@@ -122,13 +89,5 @@ class NetworkRun(ABC):
         self.provenance["start"] = found.steps
         return found.transform
 
-    def _describe(self, fixed: Scan, moving: Scan, start: Transform, pyramid: Pyramid) -> DescribedPair:
-        kind: IntensityKind = comparable_intensities(fixed.image, moving.image)
-        kind = comparable_after(fixed, moving, start, kind)
-        self.provenance["intensities"] = kind
-        scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
-        here, there = (Side.of(scan, kind == "ct", self.config.air_weight) for scan in scans)
-        return DescribedPair.of(here, there, self.config.descriptor(), kind, pyramid, self.device)
-
     def _tell_refined(self, fraction: float) -> None:
-        self.stages.progress("refine", 0.6 + 0.38 * fraction)
+        self.stages.progress("refine", 0.6 + 0.4 * fraction)

@@ -21,8 +21,9 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.device import resolve_device
-from anamorph.methods.network_run import NetworkConfig, NetworkRun, refinement_memory
+from anamorph.methods.network_run import NetworkRun
 from anamorph.methods.presets import with_own
+from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.networks.pdd_search import Search
 from anamorph.transforms import Transform
 
@@ -103,7 +104,7 @@ class Pdd(Method):
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         # Costs, messages and probabilities; beside them a few fields of the frame.
         held = features + 3 * costs + 4 * 16 * voxels
-        return scans + max(held, refinement_memory(self.config, fixed))
+        return scans + max(held, self.config.refinement_memory(fixed))
 
 
 class _Run(NetworkRun):

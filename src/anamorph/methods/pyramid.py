@@ -86,6 +86,11 @@ class Pyramid:
         base = working if max(pool) == 1 else working.pooled(pool)  # type: ignore[arg-type]
         return cls(working, base, pool)  # type: ignore[arg-type]
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of volumes at the working spacing; of two descriptors, one warped, two planar; of fields."""
+        return 16 * int(np.prod(self.working.shape)) + 4 * int(np.prod(self.base.shape)) * (5 * 16 + 8 * 3)
+
     def level(self, scale: int) -> Level:
         """The grid ``scale`` (a power of two) times coarser along the fine axes, less along thick ones."""
         spacing = self.base.spacing_mm

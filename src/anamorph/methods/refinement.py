@@ -57,6 +57,10 @@ class RefinementConfig:
         if min(self.intensity_weight, self.diffusion, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
+    def pyramid(self, fixed: Grid) -> Pyramid:
+        """The grids on which the scans are compared."""
+        return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm)
+
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""
         return DescriptorSettings(self.mind_radius, self.mind_dilation, self.intensity_weight)

@@ -20,17 +20,18 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.device import resolve_device
-from anamorph.methods.framed_pair import FramedConfig, FramedPair, framed_memory, through_template
+from anamorph.methods.framed_pair import FramedPair, framed_memory, through_template
 from anamorph.methods.predicted_layers import FEWEST_POINTS
 from anamorph.methods.predicted_places import PredictedPlaces
 from anamorph.methods.presets import with_own
+from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
 from anamorph.transforms import Transform
 
 
 @dataclass(frozen=True)
-class RegressionConfig(FramedConfig):
+class RegressionConfig(NetworkConfig):
     """Settings of ``regression``."""
 
     point_count: int = setting(1024, "places whose displacements are taken")
@@ -87,12 +88,12 @@ class Regression(Method):
             forward = through_template(to_template, to_moving)
             backward = through_template(other_to_template, back_to_fixed)
         with stages.stage("refine", 0.6):
-            there, back, trace = pair.finish(config, forward, backward, where, partial(_tell, stages))
+            found = pair.finish(config, forward, backward, where, partial(_tell, stages))
         provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes}
         warnings = model.concerns(fixed, moving)
         if min(len(side.here) for side in sides) < FEWEST_POINTS:
             warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")
-        return Result(there, back, stages.seconds, trace, warnings, provenance)
+        return Result(found.fixed_to_moving, found.moving_to_fixed, stages.seconds, found.trace, warnings, provenance)
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         model = TemplateModel.describe(self.config.model, "regression")

@@ -20,9 +20,10 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.device import resolve_device
-from anamorph.methods.framed_pair import FramedConfig, FramedPair, framed_memory, lattice, through_template
+from anamorph.methods.framed_pair import FramedPair, framed_memory, lattice, through_template
 from anamorph.methods.predicted_layers import LayerFeatures, LayerPoints, PredictedLayers, keypoint_field
 from anamorph.methods.presets import with_own
+from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
 from anamorph.optimise.keypoint_field import KeypointSettings
@@ -40,7 +41,7 @@ PUBLISHED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class SlicregConfig(FramedConfig):
+class SlicregConfig(NetworkConfig):
     """Settings of ``slicreg``; those of the fit are the published ones."""
 
     match: Literal["direct", "template"] = setting(
@@ -102,12 +103,14 @@ class Slicreg(Method):
         with stages.stage("match", 0.4):
             forward, backward, trace = match.both_directions()
         with stages.stage("refine", 0.6):
-            there, back, objectives = pair.finish(config, forward, backward, where, partial(_tell, stages))
+            found = pair.finish(config, forward, backward, where, partial(_tell, stages))
         provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes}
         warnings = model.concerns(fixed, moving)
         if not all(trace.values()):
             warnings.append(f"{model.card.name} finds too few supervoxels in these scans to match them")
-        return Result(there, back, stages.seconds, trace | objectives, warnings, provenance)
+        return Result(
+            found.fixed_to_moving, found.moving_to_fixed, stages.seconds, trace | found.trace, warnings, provenance
+        )
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         model = TemplateModel.describe(self.config.model, "slicreg")

@@ -15,7 +15,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
-from anamorph.methods.network_run import NetworkRun, refinement_memory
+from anamorph.methods.network_run import NetworkRun
 from anamorph.methods.presets import with_own
 from anamorph.methods.symmetric_config import SymmetricConfig
 from anamorph.transforms import Transform
@@ -59,7 +59,7 @@ class Symmetric(Method):
         voxels = int(np.prod(model.shape_for(fixed, moving)))
         network = 4 * voxels * (CHANNELS_HELD * model.first_channels + 24)
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        return scans + max(network, refinement_memory(self.config, fixed))
+        return scans + max(network, self.config.refinement_memory(fixed))
 
 
 class _Run(NetworkRun):

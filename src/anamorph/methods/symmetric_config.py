@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anamorph.methods.base import setting
-from anamorph.methods.network_run import NetworkConfig
+from anamorph.methods.refined_pair import NetworkConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""The end of a registration by a trained network: its fields as they are, or refined on this pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from anamorph.features.intensity import IntensityKind, comparable_intensities
+from anamorph.geometry import Grid
+from anamorph.methods.base import setting
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.device import to_device
+from anamorph.methods.linear_start import comparable_after
+from anamorph.methods.refinement import RefinementConfig, both_directions, refine
+from anamorph.methods.working_frame import Scan, Side
+from anamorph.transforms import Composite, Displacement, Transform
+from anamorph.transforms.fields import inverse_consistent
+
+NetworkStart = Literal["centre", "none", "translation", "rigid", "affine"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig(RefinementConfig):
+    """Settings of the methods that ask a trained network."""
+
+    model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
+    init: NetworkStart = setting(  # type: ignore[assignment]
+        "centre", "linear start: centre brings the middles of the scans together, as in training; none trusts the files"
+    )
+    refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
+
+    def refinement_memory(self, fixed: Grid) -> int:
+        """Peak memory of the refinement in bytes; 0 without."""
+        return self.pyramid(fixed).held_bytes if self.refine else 0
+
+
+@dataclass(frozen=True)
+class RefinedPair:
+    """Both directions in the world, the objective per iteration, and how intensities were compared, if they were."""
+
+    fixed_to_moving: Transform
+    moving_to_fixed: Transform
+    trace: dict[str, list[float]]
+    kind: IntensityKind | None
+
+
+def refined_pair(
+    config: NetworkConfig,
+    fixed: Scan,
+    moving: Scan,
+    start: Transform,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    grid: Grid,
+    device: Literal["cpu", "cuda"],
+    progress: Callable[[float], None],
+) -> RefinedPair:
+    """Finish a registration.
+
+    Args:
+        config: whether to refine, and how.
+        fixed: prepared fixed scan.
+        moving: prepared moving scan.
+        start: from fixed to moving points, before the network.
+        forward: ``(3, I, J, K)`` from fixed to moving, voxels of ``grid``.
+        backward: the other direction.
+        grid: where both sit, in the world of the fixed scan.
+        device: where to compute.
+        progress: called with the fraction done.
+    """
+    if not config.refine:
+        there, back = Displacement(forward, grid), Displacement(backward, grid)
+        return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, None)
+    consistent, _ = inverse_consistent(forward, backward)
+    pyramid = config.pyramid(fixed.grid)
+    kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
+    scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
+    here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
+    pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
+    deformation, trace = refine(pair, pyramid, config, to_device(consistent, device), grid, progress)
+    return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, kind)
