@@ -108,8 +108,8 @@ def _warped(scan: Scan, matrix: np.ndarray) -> np.ndarray:
 def _matches(level: DeedsLevel, side: Side, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres of all cells, where they match best, and at what cost: infinite where a cell takes no part.
 
-    Those are cells of background, at the border, and (a departure: the first match wins there, so that empty scans run
-    away) those that match equally well in several places.
+    Those are cells of background, at the border, and (a departure: the first place wins there, so that empty scans run
+    away) those that match equally well everywhere.
     """
     codes, there = (
         np.stack([quantised_mind_ssc(channel, level.mind_step) for channel in channels])
@@ -126,10 +126,10 @@ def _matches(level: DeedsLevel, side: Side, other: np.ndarray) -> tuple[np.ndarr
     centres = cells * size + (size - 1) // 2
     matched = centres + label * np.array(level.step)[:, None, None, None]
     worth = np.take_along_axis(costs, best[..., None], -1)[..., 0]
-    unclear = (costs == worth[..., None]).sum(axis=-1) > 1
+    anywhere = worth == costs.max(axis=-1)
     several = np.array(level.cells)[:, None, None, None] > 2 * MARGIN
     inside = (cells >= MARGIN) & (cells <= np.array(level.cells)[:, None, None, None] - MARGIN)
-    worth[unclear | ~(inside | ~several).all(axis=0) | (_cell_means(level, side.scan) < EMPTY_HU)] = np.inf
+    worth[anywhere | ~(inside | ~several).all(axis=0) | (_cell_means(level, side.scan) < EMPTY_HU)] = np.inf
     return centres.reshape(3, -1).T, matched.reshape(3, -1).T, worth.ravel()
 
 
