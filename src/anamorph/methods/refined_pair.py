@@ -17,7 +17,6 @@ from anamorph.methods.linear_start import comparable_after
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Composite, Displacement, Transform
-from anamorph.transforms.fields import inverse_consistent
 
 NetworkStart = Literal["centre", "none", "translation", "rigid", "affine"]
 
@@ -60,13 +59,16 @@ def refined_pair(
 ) -> RefinedPair:
     """Finish a registration.
 
+    The refinement starts from the forward field alone: a network that is right in each direction need not be
+    consistent, and the average of two fields that disagree fits neither scan.
+
     Args:
         config: whether to refine, and how.
         fixed: prepared fixed scan.
         moving: prepared moving scan.
         start: from fixed to moving points, before the network.
         forward: ``(3, I, J, K)`` from fixed to moving, voxels of ``grid``.
-        backward: the other direction.
+        backward: the other direction; not used when the field is refined.
         grid: where both sit, in the world of the fixed scan.
         device: where to compute.
         progress: called with the fraction done.
@@ -74,11 +76,10 @@ def refined_pair(
     if not config.refine:
         there, back = Displacement(forward, grid), Displacement(backward, grid)
         return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, None)
-    consistent, _ = inverse_consistent(forward, backward)
     pyramid = config.pyramid(fixed.grid)
     kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
     scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
     here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
     pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
-    deformation, trace = refine(pair, pyramid, config, to_device(consistent, device), grid, progress)
+    deformation, trace = refine(pair, pyramid, config, to_device(forward, device), grid, progress)
     return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, kind)

@@ -27,13 +27,20 @@ CHANNELS_HELD = 16
 """Volumes at full resolution that a pass of the network holds, in widths of its first stage."""
 
 
+OWN: dict[str, dict[str, Any]] = {
+    "head-neck-ct": {"init": "centre"},
+    "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (10,)},
+}
+"""A trained network leaves less to refine, and more detail to keep, than a search."""
+
+
 class Symmetric(Method):
     """A trained network, then the refinement that all methods share."""
 
     name = "symmetric"
     summary = "a trained network: shared encoder, subtraction, gradient integration; then the refinement of convex"
     Config = SymmetricConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}})
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(OWN)
     config: SymmetricConfig
 
     def __call__(
