@@ -16,7 +16,7 @@ from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms import Affine, Transform
-from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares
+from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""
@@ -94,7 +94,8 @@ def linear_stage(config: DeedsConfig, model: LinearModel, fixed: Side, moving: S
         # Matches found backwards are taken as if found in the frame of the fixed scan: true near the identity.
         source = np.concatenate([centres, matched_back])[chosen]
         target = np.concatenate([matched, centres_back])[chosen]
-        matrix = matrix @ fit_least_trimmed_squares(source, target, model)
+        update = matrix @ fit_least_trimmed_squares(source, target, model)
+        matrix = update if is_plausible(update) else matrix
     return matrix
 
 

@@ -19,7 +19,7 @@ from anamorph.geometry import Grid
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid
 from anamorph.similarity.translation_search import TranslationSearch, overlap_cost, search_translation
 from anamorph.transforms import Affine
-from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares
+from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
 
 InitModel = Literal["none", "translation", "rigid", "affine"]
 
@@ -55,8 +55,6 @@ KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""
 STRETCH_PRICE = 0.5
 """Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
-SINGULAR_VALUES = (0.5, 2.0)
-"""A map that stretches beyond this is a failed fit, not anatomy."""
 
 
 @dataclass
@@ -150,7 +148,7 @@ def _accepted(
     """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
     for fraction in (1.0, 0.5):
         matrix = current.matrix @ _power(update, fraction)
-        if not _possible(matrix):
+        if not is_plausible(matrix):
             continue
         candidate = Affine(matrix)
         warped = _Level.at(moving, level.grid, kind, settings, candidate)
@@ -158,14 +156,6 @@ def _accepted(
         if cost < (1 - LEAST_GAIN) * best:
             return cost, warped, candidate
     return None
-
-
-def _possible(matrix: np.ndarray) -> bool:
-    """Whether a fit is a map at all, mirrors nothing and stretches no direction too much."""
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
-        return False
-    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    return bool(stretch.min() >= SINGULAR_VALUES[0] and stretch.max() <= SINGULAR_VALUES[1])
 
 
 def _correspondences(level: _Level, warped: _Level, stage: Stage) -> tuple[np.ndarray, np.ndarray]:

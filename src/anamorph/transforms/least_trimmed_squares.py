@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 
 LinearModel = Literal["translation", "rigid", "affine"]
+SINGULAR_VALUES = (0.5, 2.0)
+"""A map that stretches beyond this is a failed fit, not anatomy."""
 
 
 def fit_least_trimmed_squares(
@@ -33,6 +35,14 @@ def fit_least_trimmed_squares(
         residual = np.linalg.norm(source @ matrix[:3, :3].T + matrix[:3, 3] - target, axis=1)
         kept = residual <= np.quantile(residual, trim)
     return matrix
+
+
+def is_plausible(matrix: np.ndarray) -> bool:
+    """Whether a 4x4 fit is a map at all, mirrors nothing and stretches no direction too much."""
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
+        return False
+    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return bool(stretch.min() >= SINGULAR_VALUES[0] and stretch.max() <= SINGULAR_VALUES[1])
 
 
 def _fit(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarray:
