@@ -29,7 +29,7 @@ CHANNELS_HELD = 16
 
 OWN: dict[str, dict[str, Any]] = {
     "head-neck-ct": {"init": "centre"},
-    "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (10,)},
+    "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (5,), "rate": 0.1},
 }
 """A trained network leaves less to refine, and more detail to keep, than a search."""
 

@@ -149,7 +149,10 @@ def _card(
     licences = [one.get("licence") or one.get("license") for one in data]
     sources = [one.get("attribution") or one.get("reference") for one in data]
     labels = {int(value): text for one in data for value, text in one["labels"].items()}
-    kept = ("task", "preset", "config", "loop", "pretrained", "device", "processes", "date", "versions")
+    kept = ("task", "preset", "config", "loop", "device", "processes", "date", "versions")
+    # A card travels with the model: it names what the training began with, not where that lay.
+    pretrained = described["pretrained"]
+    begun = None if pretrained is None else {**pretrained, "model": Path(pretrained["model"]).name}
     return ModelCard(
         name,
         kind,
@@ -157,7 +160,7 @@ def _card(
         training_data=data,
         licence=licence or "; ".join(dict.fromkeys(filter(None, licences))) or "not stated",
         attribution=attribution or "; ".join(dict.fromkeys(filter(None, sources))) or "not stated",
-        provenance={key: described[key] for key in kept},
+        provenance={key: described[key] for key in kept} | {"pretrained": begun},
     )
 
 
