@@ -15,7 +15,7 @@ from anamorph.data import Case, Dataset, Pair
 from anamorph.data.dataset import Split, all_pairs
 from anamorph.data.findings import some
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry import SAME_GRID_MM, Grid
 from anamorph.image.atomic import atomic_directory
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the files of a cache; a change makes every older one be built again."""
 HIGHEST_LABEL = 255
-SAME_GRID_MM = 0.1
 
 
 @dataclass(frozen=True, eq=False)
