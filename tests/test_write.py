@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from anamorph.errors import RegistrationFailure, UserError
+from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
@@ -37,6 +38,15 @@ def test_what_is_written_is_read_again(tmp_path: Path, name: str, suffix: str) -
 def test_every_dtype_is_kept(tmp_path: Path, dtype: type) -> None:
     write_image(textured_image(GRID, dtype), tmp_path / "scan.nii.gz")
     assert nibabel.load(tmp_path / "scan.nii.gz").get_data_dtype() == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_equal_images_make_equal_files(tmp_path: Path, dtype: type) -> None:
+    image = Image(np.arange(60).reshape(3, 4, 5).astype(dtype), Grid((3, 4, 5), np.eye(4)))
+    for folder in ("here", "there"):
+        write_image(image, tmp_path / folder / f"{folder}.nii.gz")
+    here, there = (tmp_path / name / f"{name}.nii.gz" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
 
 
 def test_booleans_are_written_as_bytes(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,15 @@ def save_nifti(nifti: Any, path: str | os.PathLike[str]) -> None:
             nifti.to_filename(temporary)
 
 
-def _gzip_for_floats(path: Path) -> gzip.GzipFile:
-    """A gzip file without the search for repeated strings: mantissas hold none, so 4 times faster, as small."""
-    stream = gzip.GzipFile(path, "wb", compresslevel=1, mtime=0)
-    stream.compress = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    return stream
+@contextmanager
+def _gzip_for_floats(path: Path) -> Iterator[gzip.GzipFile]:
+    """A gzip file without the search for repeated strings: mantissas hold none, so 4 times faster, as small.
+
+    It holds neither a time nor its (temporary) name, so equal images make equal files.
+    """
+    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
+        stream.compress = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+        yield stream
 
 
 def _world_code(header_like: str | os.PathLike[str] | None) -> int:
