@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
-from anamorph.errors import UserError
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc_torch
 from anamorph.methods.base import setting
 from anamorph.networks.pdd_network import Found, PddNetwork
 from anamorph.networks.pdd_search import Search
-from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.sampling_convention import Convention
 from anamorph.networks.warp import one_hot, warp
 from anamorph.regularisation.roughness import roughness
 from anamorph.training.losses.nonlocal_error import nonlocal_error
-from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.described import describe_model
-from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
+from anamorph.training.task import Batch
+from anamorph.training.tasks.pair_task import PairConfig, PairTask
 from anamorph.training.tasks.pdd_presets import PRESETS
-from anamorph.training.tasks.reading_config import ReadingConfig
-from anamorph.training.tasks.registered import measure_pairs
-from anamorph.training.tasks.varied import read_varied
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from anamorph.training.cache import Cohort
 
 
 @dataclass(frozen=True)
-class PddConfig(ReadingConfig):
+class PddConfig(PairConfig):
     """Settings of the training of ``pdd``; the published ones where nothing else is said."""
 
     rate: float = setting(0.01, "learning rate of Adam")
@@ -54,9 +48,6 @@ class PddConfig(ReadingConfig):
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares (loss=mind)", "voxels")
     symmetric: bool = setting(False, "train both directions of a pair at once; about twice the time")
     augment_apart: bool = setting(True, "move each scan of a pair by itself rather than both alike")
-    pairs_per_scan: int = setting(1, "pairs of an epoch in which each scan is the moving one")
-    merge_validation: bool = setting(False, "train on the validation scans too, for a submission on test scans")
-    measured_pairs: int = setting(40, "most validation pairs that are measured")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,69 +56,35 @@ class PddConfig(ReadingConfig):
             raise ValueError("the search is a share of the whole scan; pdd does without crop")
         if min(self.background, self.diffusion) < 0:
             raise ValueError("the weights must not be negative")
-        if min(self.channels, self.feature_spacing, self.pairs_per_scan, self.measured_pairs, self.mind_dilation) < 1:
-            raise ValueError("channels, feature_spacing, pairs and mind_dilation must be at least 1")
+        if min(self.channels, self.feature_spacing, self.mind_dilation) < 1:
+            raise ValueError("channels, feature_spacing and mind_dilation must be at least 1")
 
     def search(self) -> Search:
         """Where displacements are looked for."""
         return Search(tuple(self.control), self.width, self.reach)  # type: ignore[arg-type]
 
 
-class PddTask(Task):
+class PddTask(PairTask):
     """Pairs within each cohort; labels or descriptors at the displacements that are probable, and smoothness."""
 
     name = "pdd"
     summary = "registration: OBELISK features, dense displacement search, mean field, non-local loss (PDD-Net)"
     Config = PddConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
+    registration = "dense displacement registration"
+    without_labels = "loss=mind"
     config: PddConfig
 
     def __init__(self, config: PddConfig, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
-        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
-        self.measured = validation_pairs(self.cohorts, config.measured_pairs)
         self.weights = self._label_weights()
-        if not any(self.cohorts[c].annotated for c, _, _ in self.measured):
-            self.score = ("loss", "min")  # type: ignore[misc]
 
     @property
     def needs_labels(self) -> bool:
         return self.config.loss == "labels"
 
-    def check(self) -> None:
-        super().check()
-        self.config.check(self.cohorts)
-        if self.needs_labels and not self.labels:
-            raise UserError("no cohort annotates any label; name them under labels, or train with --set loss=mind")
-
-    @classmethod
-    def preprocessing(cls, config: PddConfig) -> Preprocessing:
-        return config.preprocessing()
-
     def network(self) -> PddNetwork:
         return PddNetwork(**self._architecture())
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return self.config.optimiser(network)
-
-    def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
-        return draw_pairs(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
-
-    def batch(self, items: Sequence[Pair], device: torch.device, generators: Sequence[Generator]) -> Batch:
-        scans = [(cohort, (fixed, moving)) for cohort, fixed, moving in items]
-        (fixed, fixed_labels), (moving, moving_labels) = read_varied(
-            self.cohorts, scans, self.config.augmentation(), self.config.crop, self.config.augment_apart, device,
-            generators,
-        )  # fmt: skip
-        return {
-            "fixed": fixed,
-            "moving": moving,
-            "fixed_labels": fixed_labels,
-            "moving_labels": moving_labels,
-            "annotated": self.annotated[[cohort for cohort, _, _ in items]].to(device),
-        }
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         config = self.config
@@ -144,16 +101,6 @@ class PddTask(Task):
             rough.append(roughness(found.control_disp_vox / found.half.mean()))
         parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(rough).mean()}
         return {"loss": parts[config.loss] + config.diffusion * parts["diffusion"], **parts}
-
-    def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
-        return measure_pairs(self, network, device)
-
-    def export(self, network: nn.Module) -> dict[str, Any]:
-        # The search is a share of the extent: the card keeps the shape of the training.
-        preprocessing = self.config.preprocessing()
-        return describe_model(
-            self.name, "dense displacement registration", self._architecture(), preprocessing, self.cohorts, self.labels
-        )
 
     def _architecture(self) -> dict[str, Any]:
         names = ("channels", "width", "reach", "mean_field", "feature_spacing", "pooled", "sampling")

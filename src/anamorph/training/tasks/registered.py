@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +17,10 @@ from anamorph.transforms.fields import compose
 if TYPE_CHECKING:
     from torch import nn
 
-    from anamorph.training.tasks.pdd import PddTask
-    from anamorph.training.tasks.symmetric import SymmetricTask
-
-    RegistrationTask: TypeAlias = SymmetricTask | PddTask
+    from anamorph.training.tasks.pair_task import PairTask
 
 
-def measure_pairs(task: RegistrationTask, network: nn.Module, device: torch.device) -> Mapping[str, float]:
+def measure_pairs(task: PairTask, network: nn.Module, device: torch.device) -> Mapping[str, float]:
     """The means over the validation pairs.
 
     Returns:
@@ -61,7 +58,7 @@ def _of_field(forward: np.ndarray, backward: np.ndarray) -> dict[str, float]:
     }
 
 
-def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, task: RegistrationTask, cohort: int) -> float:
+def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, task: PairTask, cohort: int) -> float:
     grid = _grid(forward)
     here, there = Labels(fixed, grid), Labels(moving, grid)
     overlaps = dice(here, Displacement(forward, grid).warp_labels(there, grid))
