@@ -17,11 +17,16 @@ INTERPRETER_BYTES = 300_000_000
 
 def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
     """Peak of the whole command: the method, or the dense fields and maps while they are measured and written."""
-    voxels = _voxels(fixed.grid), _voxels(moving.grid)
-    scans = fixed.data.nbytes + moving.data.nbytes
+    scans = fixed.data.nbytes, moving.data.nbytes
+    return peak_bytes_on(method, fixed.grid, moving.grid, scans)
+
+
+def peak_bytes_on(method: Method, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
+    """The same of scans that need not be read: their grids, and the bytes that each of them takes."""
+    voxels = _voxels(fixed), _voxels(moving)
     # Both fields, a copy of each on its way to the file, and three more maps of the fixed scan.
-    writing = 24 * sum(voxels) + 16 * voxels[0] + fixed.data.nbytes
-    return INTERPRETER_BYTES + scans + max(method.peak_memory_bytes(fixed.grid, moving.grid), writing)
+    writing = 24 * sum(voxels) + 16 * voxels[0] + scan_bytes[0]
+    return INTERPRETER_BYTES + sum(scan_bytes) + max(method.peak_memory_bytes(fixed, moving), writing)
 
 
 def output_bytes(fixed: Image, moving: Image) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -72,6 +72,11 @@ def default_config(dataset: Dataset, split: PairSplit, labels: Iterable[int]) ->
         UserError: the data set lists no pairs for the split.
     """
     pairs = dataset.pairs(split)
+    return EvaluationConfig(dataset.name, default_measures(pairs, labels), pairs)
+
+
+def default_measures(pairs: Sequence[Pair], labels: Iterable[int]) -> tuple[Measure, ...]:
+    """What can be measured of all these pairs: the labels and points that every one of them has."""
     labels = tuple(sorted(labels))
     measures = [Measure("LogJacDetStd", "sdlogj")]
     if labels and all(pair.fixed.label and pair.moving.label for pair in pairs):
@@ -79,7 +84,7 @@ def default_config(dataset: Dataset, split: PairSplit, labels: Iterable[int]) ->
     for dest, name in (("landmarks", "TRE_lm"), ("keypoints", "TRE_kp")):
         if all(None not in pair.points(dest) for pair in pairs):
             measures.append(Measure(name, "tre", dest=dest))
-    return EvaluationConfig(dataset.name, tuple(measures), pairs)
+    return tuple(measures)
 
 
 def read_config(path: Path, dataset: Dataset) -> EvaluationConfig:
