@@ -221,6 +221,7 @@ def test_unknown_setting(refused, fixed, moving):
         ("rounds=1.5", "rounds must be a whole number, not '1.5'"),
         ("init=magic", "init must be one of none|translation, not 'magic'"),
         ("levels=4,x", "levels must be a list such as 4,2,1, each a whole number, not '4,x'"),
+        ("rounds=", "rounds must be a whole number, not ''"),
         ("gain", "--set wants key=value, not 'gain'"),
         ("gain=1.5", "gain must lie in [0, 1], not 1.5"),
     ],

@@ -125,12 +125,17 @@ def _coerce_union(value: Any, options: tuple[Any, ...]) -> Any:
 
 
 def _coerce_tuple(value: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
-    parts = [part.strip() for part in value.strip("()[] ").split(",")] if isinstance(value, str) else list(value)
+    parts = _listed(value.strip("()[] ")) if isinstance(value, str) else list(value)
     if len(options) == 2 and options[1] is Ellipsis:
         return tuple(coerce(part, options[0]) for part in parts)
     if len(parts) != len(options):
         raise ValueError(value)
     return tuple(coerce(part, option) for part, option in zip(parts, options, strict=True))
+
+
+def _listed(text: str) -> list[str]:
+    """The parts of a list as text; an empty text is an empty list."""
+    return [part.strip() for part in text.split(",")] if text else []
 
 
 def describe_kind(kind: Any) -> str:
@@ -160,6 +165,6 @@ def closest(word: str, words: Iterable[str]) -> str:
 
 def _split(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip() or not value.strip():
+    if not equals or not key.strip():
         raise UserError(f"--set wants key=value, not '{text}'")
     return key.strip(), value.strip()

@@ -23,6 +23,7 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
+from anamorph.methods.guide import Guide, guide_model
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Level, Pyramid
@@ -100,7 +101,7 @@ class Convex(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
-        held = pyramid.held_bytes
+        held = pyramid.guided_bytes(guide_model(self.config.guide) is not None)
         costs = 0
         for level, cells, radius in _search_levels(self.config, pyramid):
             count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
@@ -144,6 +145,8 @@ class _Run:
         with self.stages.stage("describe", 0.2):
             pyramid = self.config.pyramid(fixed.grid)
             pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
+            guide = Guide.of(self.config.guide, fixed, moving, self.device)
+            pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
         with self.stages.stage("search", 0.35):
             forward, grid = self._search(pair, pyramid)
         with self.stages.stage("refine", 0.6):
@@ -152,6 +155,8 @@ class _Run:
         with self.stages.stage("finish", 0.98):
             fixed_to_moving, moving_to_fixed = both_directions(deformation, start, pyramid.base)
         self.provenance["intensities"] = kind
+        if guide is not None:
+            self.provenance["guide"] = guide.model
         return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, provenance=self.provenance)
 
     def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind]:

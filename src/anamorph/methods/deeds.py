@@ -30,6 +30,7 @@ from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
+from anamorph.methods.guide import Guide
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
@@ -70,6 +71,7 @@ class Deeds(Method):
             frame = prepare(self.config, fixed, moving, fixed_mask, moving_mask, init)
         forward, backward, control, agreement = _search(self.config, frame, where, stages)
         trace = {"initialise": frame.costs, "differing bits": agreement}
+        provenance: dict[str, Any] = {"start": frame.steps}
         if self.config.compatible:
             fixed_to_moving, moving_to_fixed = _as_found(frame, forward, backward, control)
         else:
@@ -77,11 +79,15 @@ class Deeds(Method):
                 start = to_device(frame.displacement(forward, control).disp_vox, where)
                 pyramid = self.config.pyramid(fixed.grid)
                 pair = DescribedPair.of(frame.fixed, frame.moving, self.config.descriptor(), frame.kind, pyramid, where)
+                guide = Guide.of(self.config.guide, fixed, moving, where)
+                pair = pair.guided(guide, self.config.guide_weight, pyramid, frame.start)
+                if guide is not None:
+                    provenance["guide"] = guide.model
                 deformation, objectives = refine(pair, pyramid, self.config, start, control, partial(_tell, stages))
             with stages.stage("finish", 0.98):
                 fixed_to_moving, moving_to_fixed = both_directions(deformation, frame.start, pyramid.base)
             trace |= objectives
-        return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, provenance={"start": frame.steps})
+        return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, provenance=provenance)
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)

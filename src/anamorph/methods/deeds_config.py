@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.deeds_levels import DeedsLevel
+from anamorph.methods.guide import NONE
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig
 
@@ -36,6 +37,8 @@ class DeedsConfig(RefinementConfig):
                 raise ValueError(f"{names} need one value per level each")
             if min(min(values) for values in lists) < 1:
                 raise ValueError("grid spacings, search radii and quantisations must be at least 1")
+        if self.compatible and self.guide != NONE:
+            raise ValueError("compatible follows the published program, which knows no guide; leave one of them out")
         if self.alpha <= 0:
             raise ValueError("alpha must be positive")
 

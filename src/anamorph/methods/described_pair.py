@@ -9,10 +9,13 @@ import numpy as np
 
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
+from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
 from anamorph.methods.device import to_device
+from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Side
+from anamorph.transforms import Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
@@ -53,6 +56,33 @@ class DescribedPair:
             descriptor = describe(side.scan.channels, settings, kind, pyramid.pool)
             sides += [_without_missing(descriptor, inside), pool_volume(side.weight[None], pyramid.pool)[0]]
         return cls(*(to_device(array, device) for array in sides))
+
+    def guided(self, guide: Guide | None, weight: float, pyramid: Pyramid, start: Transform) -> DescribedPair:
+        """The same with what a segmentation network sees in both scans, if there is one."""
+        return self if guide is None else self.with_lanes(*guide.onto(pyramid.working, start), weight, pyramid.pool)
+
+    def with_lanes(self, fixed: np.ndarray, moving: np.ndarray, weight: float, pool: Cell) -> DescribedPair:
+        """The same with more to compare.
+
+        Args:
+            fixed: ``(L, I, J, K)`` on the working grid.
+            moving: likewise, under the linear start.
+            weight: of their squared differences beside those of MIND-SSC.
+            pool: of the pyramid.
+        """
+        scale = np.float32(np.sqrt(weight))
+        sides: list[Array] = []
+        for described, lanes in ((self.fixed, fixed), (self.moving, moving)):
+            added = scale * np.moveaxis(pool_volume(lanes, pool), 0, -1)
+            padding = [(0, 0)] * 3 + [(0, -len(lanes) % LANES)]
+            added = np.ascontiguousarray(np.pad(added, padding))
+            if isinstance(described, np.ndarray):
+                sides.append(np.concatenate([described, added], axis=-1))
+            else:
+                import torch
+
+                sides.append(torch.cat([described, to_device(added, described.device.type)], dim=-1))
+        return DescribedPair(sides[0], self.fixed_weight, sides[1], self.moving_weight)
 
     def pooled(self, cell: Cell) -> DescribedPair:
         """The same on a coarser grid."""

@@ -33,6 +33,7 @@ class FramedPair:
     Args:
         fixed: prepared for the refinement.
         moving: likewise.
+        seen: both without what is masked.
         inputs: of the network, fixed and moving, ``(C, I, J, K)`` each.
         masks: weights in the frame, or None.
         placed: the frame in the world of the fixed scan.
@@ -43,6 +44,7 @@ class FramedPair:
 
     fixed: Scan
     moving: Scan
+    seen: tuple[Image, Image]
     inputs: tuple[np.ndarray, np.ndarray]
     masks: tuple[np.ndarray | None, np.ndarray | None]
     placed: Grid
@@ -78,7 +80,7 @@ class FramedPair:
             None if fixed_mask is None else scans[0].onto(placed, Affine.identity()).weight > 0,
             None if moving_mask is None else scans[1].onto(placed, start).weight > 0,
         )
-        return cls(*scans, inputs, masks, placed, start, model.frame, notes)
+        return cls(*scans, seen, inputs, masks, placed, start, model.frame, notes)
 
     def finish(
         self,
@@ -99,7 +101,9 @@ class FramedPair:
         """
         in_frame = lattice(self.frame)
         grid = Grid(in_frame.shape, self.placed.affine @ np.linalg.inv(self.frame.affine) @ in_frame.affine)
-        return refined_pair(config, self.fixed, self.moving, self.start, forward, backward, grid, device, progress)
+        return refined_pair(
+            config, self.fixed, self.moving, self.seen, self.start, forward, backward, grid, device, progress
+        )
 
 
 def through_template(to_template: np.ndarray, from_template: np.ndarray) -> np.ndarray:

@@ -49,10 +49,11 @@ class NetworkRun(ABC):
             forward, backward = self.fields(model, *scans_seen, frame, start)
         with self.stages.stage("refine" if self.config.refine else "finish", 0.6):
             scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            found = refined_pair(self.config, *scans, start, forward, backward, frame, self.device, self._tell_refined)
+            found = refined_pair(
+                self.config, *scans, scans_seen, start, forward, backward, frame, self.device, self._tell_refined
+            )  # fmt: skip
         self.trace |= found.trace
-        if found.kind is not None:
-            self.provenance["intensities"] = found.kind
+        self.provenance |= found.notes
         return Result(
             found.fixed_to_moving,
             found.moving_to_fixed,

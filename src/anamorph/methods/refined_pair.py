@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from anamorph.features.intensity import IntensityKind, comparable_intensities
+from anamorph.features.intensity import comparable_intensities
 from anamorph.geometry import Grid
+from anamorph.image import Image
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device
+from anamorph.methods.guide import Guide, guide_model
 from anamorph.methods.linear_start import comparable_after
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.working_frame import Scan, Side
@@ -29,27 +31,31 @@ class NetworkConfig(RefinementConfig):
     init: NetworkStart = setting(  # type: ignore[assignment]
         "centre", "linear start: centre brings the middles of the scans together, as in training; none trusts the files"
     )
+    guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
     def refinement_memory(self, fixed: Grid) -> int:
         """Peak memory of the refinement in bytes; 0 without."""
-        return self.pyramid(fixed).held_bytes if self.refine else 0
+        if not self.refine:
+            return 0
+        return self.pyramid(fixed).guided_bytes(guide_model(self.guide, self.model) is not None)
 
 
 @dataclass(frozen=True)
 class RefinedPair:
-    """Both directions in the world, the objective per iteration, and how intensities were compared, if they were."""
+    """Both directions in the world, the objective per iteration, and notes on how the scans were compared."""
 
     fixed_to_moving: Transform
     moving_to_fixed: Transform
     trace: dict[str, list[float]]
-    kind: IntensityKind | None
+    notes: dict[str, Any]
 
 
 def refined_pair(
     config: NetworkConfig,
     fixed: Scan,
     moving: Scan,
+    images: tuple[Image, Image],
     start: Transform,
     forward: np.ndarray,
     backward: np.ndarray,
@@ -66,6 +72,7 @@ def refined_pair(
         config: whether to refine, and how.
         fixed: prepared fixed scan.
         moving: prepared moving scan.
+        images: both as the networks see them, for the guide.
         start: from fixed to moving points, before the network.
         forward: ``(3, I, J, K)`` from fixed to moving, voxels of ``grid``.
         backward: the other direction; not used when the field is refined.
@@ -75,11 +82,14 @@ def refined_pair(
     """
     if not config.refine:
         there, back = Displacement(forward, grid), Displacement(backward, grid)
-        return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, None)
+        return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, {})
     pyramid = config.pyramid(fixed.grid)
     kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
     scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
     here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
     pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
+    guide = Guide.of(config.guide, *images, device, beside=config.model)
+    pair = pair.guided(guide, config.guide_weight, pyramid, start)
     deformation, trace = refine(pair, pyramid, config, to_device(forward, device), grid, progress)
-    return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, kind)
+    notes = {"intensities": kind} | ({} if guide is None else {"guide": guide.model})
+    return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, notes)

@@ -43,6 +43,8 @@ class RefinementConfig:
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
     air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
+    guide: str = setting("none", "a model of `anamorph train segment` whose labels are compared too, or none")
+    guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
 
     def __post_init__(self) -> None:
         if len(self.refine_scales) != len(self.refine_iterations):
@@ -54,7 +56,7 @@ class RefinementConfig:
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        if min(self.intensity_weight, self.diffusion, *self.refine_iterations) < 0:
+        if min(self.intensity_weight, self.guide_weight, self.diffusion, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
     def pyramid(self, fixed: Grid) -> Pyramid:

@@ -89,7 +89,7 @@ class Regression(Method):
             backward = through_template(other_to_template, back_to_fixed)
         with stages.stage("refine", 0.6):
             found = pair.finish(config, forward, backward, where, partial(_tell, stages))
-        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes}
+        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes, **found.notes}
         warnings = model.concerns(fixed, moving)
         if min(len(side.here) for side in sides) < FEWEST_POINTS:
             warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")

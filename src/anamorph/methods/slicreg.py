@@ -104,7 +104,7 @@ class Slicreg(Method):
             forward, backward, trace = match.both_directions()
         with stages.stage("refine", 0.6):
             found = pair.finish(config, forward, backward, where, partial(_tell, stages))
-        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes}
+        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes, **found.notes}
         warnings = model.concerns(fixed, moving)
         if not all(trace.values()):
             warnings.append(f"{model.card.name} finds too few supervoxels in these scans to match them")

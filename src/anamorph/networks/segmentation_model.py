@@ -60,7 +60,7 @@ class SegmentationModel:
         """
         if known is not None and known.grid.shape != image.grid.shape:
             raise UserError(f"{known.name} is not on the grid of {image.name}; resample it first")
-        probabilities = self._probabilities(image)
+        probabilities = self.probabilities(image)
         for channel, label in enumerate(self.labels, start=1):
             if label in annotated:
                 probabilities[channel] = 0
@@ -70,8 +70,12 @@ class SegmentationModel:
             values = np.where(truth > 0, truth, values).astype(np.uint8)
         return Labels(values, image.grid, image.name)
 
-    def _probabilities(self, image: Image) -> np.ndarray:
-        """``(1 + labels, I, J, K)`` on the grid of the scan; all 0 where the network saw nothing."""
+    def probabilities(self, image: Image) -> np.ndarray:
+        """``(1 + labels, I, J, K)`` on the grid of the scan; all 0 where the network saw nothing.
+
+        Raises:
+            UserError: other channels than in the training, or no contrast.
+        """
         frame = self._frame(image.grid)
         channels = self.preprocessing.channels(image, frame)
         expected = int(self.card.architecture["inputs"])

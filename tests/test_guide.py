@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from anamorph.api import register
+from anamorph.errors import UserError
+from anamorph.evaluation import dice
+from anamorph.geometry import Grid
+from anamorph.image import Image, Labels
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.guide import guide_model
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.segmentation_model import SegmentationModel
+from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.transforms import Affine
+from tiny_models import save_tiny
+
+GRID = Grid((24, 26, 22), np.diag([1.5, 1.0, 2.0, 1.0]))
+
+
+def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def ball(centre: tuple[float, float, float], radius: float = 6.0) -> np.ndarray:
+    squared = sum((axis - c) ** 2 for axis, c in zip(np.indices(GRID.shape), centre, strict=True))
+    return (squared < radius**2).astype(np.float32)
+
+
+HERE, THERE = ball((11, 13, 11)), ball((14, 11, 10))
+
+
+def scans() -> tuple[Image, Image]:
+    """Noise that has nothing in common; what a network knows of it is all there is to register."""
+    return tuple(Image(noise(n, GRID.shape), GRID, name) for n, name in enumerate(("fixed", "moving")))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+    """A segmentation network that knows where the balls are."""
+
+    def probabilities(image: Image) -> np.ndarray:
+        inside = HERE if image.name == "fixed" else THERE
+        return np.stack([1 - inside, inside])
+
+    card = SimpleNamespace(name="oracle", sha256="0")
+    model = SimpleNamespace(card=card, labels=[1], probabilities=probabilities)
+    monkeypatch.setattr(SegmentationModel, "load", lambda name, device: model)
+
+
+def overlap(result) -> float:
+    warped = result.fixed_to_moving.warp_labels(Labels(THERE.astype(np.uint8), GRID), GRID)
+    return dice(Labels(HERE.astype(np.uint8), GRID), warped)[1]
+
+
+@pytest.mark.parametrize("method", ["convex", "deeds"])
+def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
+    alone = register(*scans(), method=method, settings={"init": "none"}, device="cpu")
+    settings = {"init": "none", "guide": "oracle", "guide_weight": 20.0}
+    led = register(*scans(), method=method, settings=settings, device="cpu")
+    assert overlap(alone) < 0.72
+    assert overlap(led) > 0.85
+    assert led.provenance["guide"] == {"name": "oracle", "sha256": "0"}
+    assert "guide" not in alone.provenance
+
+
+def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
+    """What is predicted on the moving scan's own grid is read under the start."""
+    fixed, moving = scans()
+    shift = np.eye(4)
+    shift[:3, 3] = np.array([3, -2, -1]) * GRID.spacing_mm
+    settings = {"guide": "oracle", "guide_weight": 20.0}
+    led = register(fixed, moving, method="convex", settings=settings, init=Affine(shift), device="cpu")
+    assert overlap(led) > 0.95
+
+
+def test_added_lanes_are_weighted_and_padded():
+    pair = DescribedPair(*(noise(n, (4, 6, 4, 16)[: 4 - n % 2]) for n in range(4)))
+    fixed, moving = noise(5, (3, 8, 6, 8)), noise(6, (3, 8, 6, 8))
+    joined = pair.with_lanes(fixed, moving, 4.0, (2, 1, 2))
+    assert joined.fixed.shape == (4, 6, 4, 32)
+    assert np.array_equal(joined.fixed[..., :16], pair.fixed)
+    pooled = fixed.reshape(3, 4, 2, 6, 4, 2).mean(axis=(2, 5))
+    np.testing.assert_allclose(joined.fixed[..., 16:19], 2 * np.moveaxis(pooled, 0, -1), rtol=1e-5, atol=1e-6)
+    assert not joined.moving[..., 19:].any()
+
+
+def save_segmenter(folder: Path) -> None:
+    torch.manual_seed(0)
+    architecture = {"inputs": 1, "classes": 2, "mult": 1, "convolutions": [1, 1], "activation": "leaky"}
+    card = ModelCard(
+        "segmenter", "segment", architecture=architecture, preprocessing=Preprocessing().as_json(), labels={1: "ball"}
+    )
+    save_model(folder, SegmentationNetwork(**architecture).state_dict(), card)
+
+
+def test_a_network_brings_its_own_guide(tmp_path):
+    model = save_tiny(tmp_path / "tiny")
+    fixed, moving = scans()
+    settings = {"model": model, "refine_scales": (1,), "refine_iterations": (2,)}
+    assert "guide" not in register(fixed, moving, method="symmetric", settings=settings, device="cpu").provenance
+    save_segmenter(tmp_path / "tiny" / "guide")
+    assert guide_model("auto", model) == str(tmp_path / "tiny" / "guide")
+    found = register(fixed, moving, method="symmetric", settings=settings, device="cpu").provenance["guide"]
+    assert found["name"] == "segmenter"
+    off = settings | {"guide": "none"}
+    assert "guide" not in register(fixed, moving, method="symmetric", settings=off, device="cpu").provenance
+
+
+def test_a_model_of_another_kind_cannot_guide(tmp_path):
+    with pytest.raises(UserError, match="is a model of 'symmetric', not of 'segment'"):
+        register(*scans(), settings={"guide": save_tiny(tmp_path / "tiny")}, device="cpu")
+
+
+def test_compatible_deeds_has_no_guide():
+    with pytest.raises(UserError, match="knows no guide"):
+        register(*scans(), method="deeds", settings={"compatible": True, "guide": "oracle"}, device="cpu")
