@@ -33,7 +33,7 @@ LAYERS = (
     ("maps",),
     ("record", "reporting", "outputs", "cohort_reporting"),
     ("pipeline", "submission"),
-    ("preparation",),
+    ("preparation", "groupwise"),
     ("cli",),
     ("__main__",),
 )

@@ -26,6 +26,7 @@ from anamorph.cli.rank import rank
 from anamorph.cli.register import register
 from anamorph.cli.slicreg import slicreg
 from anamorph.cli.submit import submit
+from anamorph.cli.template import template
 from anamorph.cli.train import train
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
 app.add_typer(predict, name="predict")
 app.add_typer(slicreg, name="slicreg")
+app.add_typer(template, name="template")
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,8 +24,7 @@ def body_centre_mm(image: Image, is_ct: bool) -> np.ndarray:
     """
     from scipy.ndimage import minimum_filter
 
-    weight = tissue_weight(image.data[0]) if is_ct else np.minimum(prepared_channels(image)[0], 1)
-    weight = minimum_filter(weight, 3, mode="nearest")
+    weight = minimum_filter(body_share(image, is_ct), 3, mode="nearest")
     total = 1e-4 + weight.sum(dtype=np.float64)
     middle = (np.array(weight.shape) - 1) / 2
     offset = [
@@ -34,6 +33,11 @@ def body_centre_mm(image: Image, is_ct: bool) -> np.ndarray:
         for axis, n in enumerate(weight.shape)
     ]
     return image.grid.voxel_to_world(middle + offset)
+
+
+def body_share(image: Image, is_ct: bool) -> np.ndarray:
+    """``(I, J, K)`` float32 in [0, 1]: soft tissue of a CT, else the intensity between its percentiles."""
+    return tissue_weight(image.data[0]) if is_ct else np.minimum(prepared_channels(image)[0], 1)
 
 
 def tissue_weight(hounsfield: np.ndarray) -> np.ndarray:

@@ -15,12 +15,10 @@ from anamorph.data import Case
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
 from anamorph.memory import INTERPRETER_BYTES
-from anamorph.methods import find_method
 from anamorph.methods.base import Progress
 from anamorph.preparation.registration import RegistrationJob, finished, register_scan
 from anamorph.processes import Failed, fitting_workers, outcomes
 from anamorph.provenance import file_hash
-from anamorph.settings import make_config
 from anamorph.submission import RunSettings
 from anamorph.transforms.files import written_files
 
@@ -90,14 +88,8 @@ def _workers(jobs: list[RegistrationJob], asked: int) -> int:
     template = read_grid(jobs[0].template.image)
     peak = INTERPRETER_BYTES + BYTES_PER_VOXEL * (_voxels(largest) + _voxels(template))
     if jobs[0].given is None:
-        peak += _method_bytes(jobs[0].wanted, largest, template)
+        peak += jobs[0].wanted.peak_memory_bytes(largest, template)
     return fitting_workers(asked, len(jobs), peak)
-
-
-def _method_bytes(wanted: RunSettings, fixed: Grid, moving: Grid) -> int:
-    method: Any = find_method(wanted.method)
-    preset = "default" if wanted.preset == "auto" else wanted.preset
-    return int(method(make_config(method, preset, wanted.settings)).peak_memory_bytes(fixed, moving))
 
 
 def _voxels(grid: Grid) -> int:

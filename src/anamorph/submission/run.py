@@ -14,6 +14,7 @@ import anamorph
 from anamorph.api import failure_line, make_plan, mask_on, run_plan
 from anamorph.data import Case, Pair
 from anamorph.errors import UserError
+from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.memory import check_memory, predicted_peak_bytes
@@ -57,6 +58,12 @@ class RunSettings:
         }
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
+
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
+        method: Any = find_method(self.method)
+        preset = "default" if self.preset == "auto" else self.preset
+        return int(method(make_config(method, preset, self.settings)).peak_memory_bytes(fixed, moving))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from anamorph.data import Case
+    from anamorph.groupwise import Template
+
+SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
+
+template = typer.Typer(
+    no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
+)
+
+
+def build(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; kept on interruption.")],
+    scans: Annotated[
+        list[Path] | None, typer.Argument(metavar="[SCAN...]", help="Image files of one kind; or --dataset.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="A *_dataset.json, or the folder that holds it; labels vote.", rich_help_panel=SCANS),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Scans of the data set to take, repeatable; all otherwise.", rich_help_panel=SCANS),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(metavar="SCAN|mean", help="A scan, or the mean with aligned centres.", rich_help_panel=TEMPLATE),
+    ] = "mean",
+    iterations: Annotated[int, typer.Option(help="At most so many.", rich_help_panel=TEMPLATE)] = 4,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            help="Stop at a mean field this small; a tenth of a voxel otherwise.",
+            rich_help_panel=TEMPLATE,
+        ),
+    ] = None,
+    sharpen: Annotated[
+        float, typer.Option(help="Add so much of what smoothing by a voxel removes.", rich_help_panel=TEMPLATE)
+    ] = 0.0,
+    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=REGISTRATION)] = "convex",
+    preset: Annotated[
+        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)
+    ] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
+        ),
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION)
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
+    ] = None,
+    leave_out_failed: Annotated[
+        bool,
+        typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in OUT with what an earlier run finished.", rich_help_panel=RUN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+) -> None:
+    """Build an unbiased template of a cohort: mean intensities on the mean shape, by iteration.
+
+    Writes the template, with labels the map they vote for, the transforms of every scan in both directions, and a page
+    with the template round by round.
+    """
+    from anamorph.compilation import watch_compilation
+    from anamorph.errors import UserError
+    from anamorph.groupwise import TemplateSettings, build_template
+    from anamorph.provenance import usable_cores
+    from anamorph.submission import RunSettings
+
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}")
+    cases = _cases(scans or [], dataset, split or [])
+    try:
+        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+            result = build_template(
+                cases,
+                out,
+                settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
+                registration=RunSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
+                workers=workers or usable_cores(),
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; what is finished is kept in {out}, the same command with --resume goes on from there"
+        ) from None
+    if not quiet:
+        _show(result)
+
+
+def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[Case, ...]:
+    from anamorph.data import read_dataset
+    from anamorph.errors import UserError
+    from anamorph.groupwise.scans import cases_of
+
+    if bool(scans) == (dataset is not None):
+        raise UserError("name the scans, or a data set with --dataset")
+    for name in splits:
+        if name not in ("training", "validation", "test"):
+            raise UserError(f"--split must be training, validation or test, not '{name}'")
+    if dataset is None:
+        if splits:
+            raise UserError("--split is for --dataset; name only the scans that are wanted")
+        return cases_of(scans)
+    return tuple(case for case in read_dataset(dataset).cases if not splits or case.split in splits)
+
+
+def _show(result: Template) -> None:
+    table = make_table("iteration", ">mean field, mm", ">change, %", title="Convergence")
+    for told in result.iterations[1:]:
+        table.add_row(str(told.number), f"{told.mean_field_rms_mm:.4f}", f"{100 * (told.change or 0):.2f}")
+    show(table)
+    overlaps = [told["dice"] for told in result.scans.values() if told["dice"] is not None]
+    if overlaps:
+        show(f"Dice of the scans with the template's labels: {sum(overlaps) / len(overlaps):.3f}")
+    show(f"mean field of the scans registered to the final template: {result.residual_rms_mm:.4f} mm")
+    if not result.converged:
+        show("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
+    for key, reason in result.failed.items():
+        say(f"left out: {key}: {reason}")
+    say(f"{result.image}: pictures in {result.page}")
+
+
+template.command()(guarded(build))

@@ -1,0 +1,233 @@
+"""From scans to an unbiased template with the transforms of all, in one resumable run.
+
+1. Start: one scan, or the mean of all with aligned centres.
+2. Rounds of :mod:`anamorph.groupwise.iteration`, until the mean field is small.
+3. Every scan is registered to the last template, as ``anamorph register`` does; labels vote.
+
+Sources: Guimond, Meunier, Thirion, CVIU 77 (2000), the mean of intensities moved by the inverse of the mean field;
+Avants et al., NeuroImage 49 (2010), the shape update of SyGN; Gower, Psychometrika 40 (1975), poses taken out before
+averaging.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.data import Case
+from anamorph.errors import UserError
+from anamorph.evaluation.dice import dice
+from anamorph.features.body_centre import body_share
+from anamorph.groupwise.iteration import NAME, Iteration, field_on, iterate, scan_jobs, start_template
+from anamorph.groupwise.jobs import ScanJob, deliver, is_delivered, run_jobs
+from anamorph.groupwise.kept import hashes, read_record, sums, write_record
+from anamorph.groupwise.mean_shape import mean_field, rms_mm
+from anamorph.groupwise.page import write_page
+from anamorph.groupwise.scans import check_cases, find_start
+from anamorph.groupwise.settings import TemplateSettings
+from anamorph.groupwise.vote import MajorityVote
+from anamorph.image.atomic import atomic_path
+from anamorph.image.background import looks_like_ct
+from anamorph.image.read import read_image, read_labels
+from anamorph.image.write import write_image
+from anamorph.methods.base import Progress
+from anamorph.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
+from anamorph.submission import RunSettings
+
+LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
+    "template_labels.nii.gz",
+    "label_agreement.nii.gz",
+    "template.json",
+    "scans",
+    "iterations",
+)
+TOLERANCE = 0.1
+"""Of the smallest voxel side."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """What came out.
+
+    Args:
+        folder: with ``template.nii.gz``, ``scans/KEY`` as ``anamorph register`` writes them, the page and the record.
+        iterations: the start and every round.
+        converged: whether the mean field of the last round was within the tolerance.
+        residual_rms_mm: mean field of the scans registered to the final template, poses taken out.
+        scans: what is told of each delivered scan: ``status``, ``seconds``, and ``dice`` with the template's labels.
+        failed: why scans were left out.
+    """
+
+    folder: Path
+    iterations: tuple[Iteration, ...]
+    converged: bool
+    residual_rms_mm: float
+    scans: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+    @property
+    def image(self) -> Path:
+        """The template."""
+        return self.folder / NAME
+
+    @property
+    def page(self) -> Path:
+        """The page a person looks at."""
+        return self.folder / REPORT
+
+
+def build_template(
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    settings: TemplateSettings | None = None,
+    registration: RunSettings | None = None,
+    workers: int = 1,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Template:
+    """Build a template.
+
+    Args:
+        cases: the scans, of one kind; label maps vote for a label map of the template.
+        out: folder to write.
+        settings: see :class:`TemplateSettings`.
+        registration: method and settings of every registration; the template is the fixed scan.
+        workers: scans at a time, as far as memory goes.
+        resume: go on in ``out``. Whatever was made of the same files with the same settings, and is undamaged, is used
+            again; the result is that of an undisturbed run.
+        progress: called with the stage and the fraction done.
+
+    Raises:
+        UserError: settings or files that cannot work, or ``out`` holds something and ``resume`` is off.
+        RegistrationFailure: scans failed; the others are kept.
+    """
+    settings, wanted = settings or TemplateSettings(), registration or RunSettings()
+    described = wanted.described()
+    check_cases(cases)
+    chosen = find_start(cases, settings.start)
+    _check_out(out, resume)
+    tell = _Stages(settings.iterations + 1, progress)
+    files = {case.key: hashes(case, wanted.masks) for case in cases}
+    start = {"start": "mean" if chosen is None else chosen.key, "sharpening": settings.sharpening, "scans": files}
+    write_record(out / RECORD, {"status": "unfinished"})
+    rounds = [start_template(cases, chosen, out / ROUNDS / "00", start, settings.sharpening)]
+    failed: dict[str, str] = {}
+    left, converged = list(cases), False
+    tolerance_mm = settings.tolerance_mm
+    if tolerance_mm is None:
+        tolerance_mm = TOLERANCE * read_image(rounds[0].template).grid.finest_mm
+    while len(rounds) <= settings.iterations and not converged:
+        number = len(rounds)
+        rounds.append(
+            iterate(
+                *(rounds[-1], left, {case.key: files[case.key] for case in left}, out / ROUNDS / f"{number:02d}"),
+                *(wanted, settings, workers, tell.stage(number - 1, f"iteration {number}")),
+            )
+        )
+        failed |= rounds[-1].failed
+        left = [case for case in left if case.key not in failed]
+        converged = _length(rounds[-1]) <= tolerance_mm
+    jobs = _delivery(rounds[-1].template, left, files, wanted, out)
+    failed |= run_jobs(deliver, is_delivered, jobs, workers, tell.stage(-1, "final"), settings.leave_out_failed)
+    jobs = [job for job in jobs if job.case.key not in failed]
+    residual = _residual_mm(out / NAME, jobs)
+    scans = _vote(out, jobs)
+    result = Template(out, tuple(rounds), converged, residual, scans, failed)
+    write_page(result.page, result, tolerance_mm)
+    write_record(out / RECORD, _record(result, described, settings, tolerance_mm, files))
+    return result
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder for the output")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / RECORD).is_file():
+        raise UserError(f"{out} holds files but no {RECORD}; choose another output folder")
+    if not resume:
+        raise UserError(f"{out} holds a template already; pass --resume to go on there, or choose another folder")
+
+
+def _length(told: Iteration) -> float:
+    return np.inf if told.mean_field_rms_mm is None else told.mean_field_rms_mm
+
+
+def _delivery(
+    template: Path, cases: Sequence[Case], files: dict[str, Any], wanted: RunSettings, out: Path
+) -> list[ScanJob]:
+    """Put the final template in its place, with a job for each scan."""
+    with atomic_path(out / NAME) as temporary:
+        shutil.copyfile(template, temporary)
+    return scan_jobs(out / NAME, cases, files, out / SCANS, wanted)
+
+
+def _residual_mm(template: Path, jobs: Sequence[ScanJob]) -> float:
+    image = read_image(template)
+    weight = body_share(image, looks_like_ct(image))
+    return rms_mm(mean_field((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight), weight)
+
+
+def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
+    """Write the label map that the scans vote for, and tell how each agrees with it."""
+    scans: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        told = read_record(job.result / RESULT)
+        seconds = told.get("timings_s", {}).get("registration")
+        scans[job.case.key] = {"status": told.get("status"), "seconds": seconds, "dice": None}
+    labelled = [job for job in jobs if job.case.label is not None]
+    if not labelled:
+        return scans
+    vote = MajorityVote(read_image(out / NAME).grid)
+    for job in labelled:
+        vote.add(read_labels(job.result / WARPED_LABELS))
+    labels, agreement = vote.result(LABELS)
+    write_image(labels, out / LABELS)
+    write_image(agreement, out / AGREEMENT)
+    for job in labelled:
+        overlaps = dice(labels, read_labels(job.result / WARPED_LABELS))
+        scans[job.case.key]["dice"] = float(np.mean([*overlaps.values()])) if overlaps else None
+    return scans
+
+
+def _record(
+    result: Template, described: dict[str, Any], settings: TemplateSettings, tolerance_mm: float, files: dict[str, Any]
+) -> dict[str, Any]:
+    made = [path for name in (NAME, LABELS, AGREEMENT) if (path := result.folder / name).is_file()]
+    return {
+        "status": "finished",
+        "converged": result.converged,
+        "tolerance_mm": tolerance_mm,
+        "iterations": [
+            {"mean_field_rms_mm": told.mean_field_rms_mm, "change": told.change} for told in result.iterations
+        ],
+        "residual_rms_mm": result.residual_rms_mm,
+        "scans": result.scans,
+        "failed": result.failed,
+        "settings": asdict(settings),
+        "registration": described,
+        "inputs": files,
+        "files": sums(made),
+    }
+
+
+class _Stages:
+    """Progress within one of several equal stages, told as progress of the whole; the last one is -1."""
+
+    def __init__(self, count: int, progress: Progress | None) -> None:
+        self.count, self.progress = count, progress
+
+    def stage(self, number: int, name: str) -> Progress:
+        first = (number % self.count) / self.count
+
+        def tell(text: str, fraction: float) -> None:
+            if self.progress is not None:
+                self.progress(f"{name}, {text}", first + fraction / self.count)
+
+        return tell

@@ -1,0 +1,171 @@
+"""One round: register, average shapes and intensities, move the template to the mean shape."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anamorph.data import Case
+from anamorph.features.body_centre import body_centre_mm, body_share
+from anamorph.geometry import Grid
+from anamorph.groupwise.jobs import ScanJob, has_field, keep_field, run_jobs
+from anamorph.groupwise.kept import intact, read_record, sums, write_record
+from anamorph.groupwise.mean_image import MeanImage
+from anamorph.groupwise.mean_shape import mean_field, rms_mm, to_template
+from anamorph.groupwise.settings import TemplateSettings
+from anamorph.groupwise.space import template_grid
+from anamorph.image import Image
+from anamorph.image.background import looks_like_ct
+from anamorph.image.read import read_grid, read_image
+from anamorph.image.write import write_image
+from anamorph.methods.base import Progress
+from anamorph.provenance import file_hash
+from anamorph.submission import RunSettings
+from anamorph.transforms import Affine, Composite, Displacement
+from anamorph.transforms.files import read_transform
+
+NAME = "template.nii.gz"
+RECORD = "iteration.json"
+FIELDS = "fields"
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A template on disk and how far it was from the one before.
+
+    Args:
+        number: 0 is the start.
+        template: the file.
+        mean_field_rms_mm: length of the mean of the maps of the template before to the scans, their poses taken out;
+            None for the start.
+        change: root mean square change of the intensities, as a share of their standard deviation; None for the start.
+        failed: why scans had to be left out.
+    """
+
+    number: int
+    template: Path
+    mean_field_rms_mm: float | None
+    change: float | None
+    failed: dict[str, str]
+
+
+def start_template(
+    cases: Sequence[Case], chosen: Case | None, folder: Path, origin: dict[str, Any], sharpening: float
+) -> Iteration:
+    """The start: one scan, or the mean of all scans with aligned centres.
+
+    Raises:
+        UserError: a scan cannot be read, or is of another kind than the others.
+    """
+    kept = _kept(0, folder, origin)
+    if kept is not None:
+        return kept
+    grid = template_grid([read_grid(case.image) for case in cases], None if chosen is None else read_grid(chosen.image))
+    mean = MeanImage(grid)
+    for case in cases if chosen is None else (chosen,):
+        image = read_image(case.image)
+        centred = Affine.identity()
+        if chosen is None:
+            centred = Affine.translation(body_centre_mm(image, looks_like_ct(image)) - grid.centre_mm)
+        mean.add(image, centred)
+    path = folder / NAME
+    write_image(mean.image(path.name, sharpening if chosen is None else 0.0), path)
+    return _keep(Iteration(0, path, None, None, {}), origin)
+
+
+def iterate(
+    before: Iteration,
+    cases: Sequence[Case],
+    hashes: dict[str, Any],
+    folder: Path,
+    wanted: RunSettings,
+    settings: TemplateSettings,
+    workers: int,
+    progress: Progress,
+) -> Iteration:
+    """The next template.
+
+    With maps ``f_i`` of the template before to the scans and their mean ``m`` (poses taken out), the new template is
+    the mean of the scans pulled through ``f_i o m^-1``: each is read once from its own voxels, and the mean of the maps
+    of the new template is the identity (Guimond et al. 2000; Avants et al., NeuroImage 2010, shape update of SyGN).
+
+    Raises:
+        UserError: a file cannot be read.
+        RegistrationFailure: scans failed; the fields of the others are kept.
+    """
+    number, described = before.number + 1, wanted.described()
+    origin = {
+        "before": file_hash(before.template),
+        "how": described,
+        "sharpening": settings.sharpening,
+        "scans": hashes,
+    }
+    kept = _kept(number, folder, origin)
+    if kept is not None and (settings.leave_out_failed or not kept.failed):
+        return kept
+    jobs = scan_jobs(before.template, cases, hashes, folder / FIELDS, wanted)
+    failed = run_jobs(keep_field, has_field, jobs, workers, progress, settings.leave_out_failed)
+    used = [job for job in jobs if job.case.key not in failed]
+    progress("averaging", 1.0)
+    old = read_image(before.template)
+    grid, weight = old.grid, body_share(old, looks_like_ct(old))
+    mean = mean_field(_fields(used, grid), weight)
+    update, image = to_template(mean), MeanImage(grid)
+    for job, field in zip(used, _fields(used, grid), strict=True):
+        image.add(read_image(job.case.image), Composite.of(update, field))
+    new = image.image(NAME, settings.sharpening)
+    write_image(new, folder / NAME)
+    told = Iteration(number, folder / NAME, rms_mm(mean, weight), _change(old, new), failed)
+    _keep(told, origin)
+    shutil.rmtree(folder / FIELDS)  # they are large, and what they were needed for is done
+    return told
+
+
+def scan_jobs(
+    template: Path, cases: Sequence[Case], hashes: dict[str, Any], folder: Path, wanted: RunSettings
+) -> list[ScanJob]:
+    """A job for each scan, with all that its result depends on."""
+    origin = {"template": file_hash(template), "how": wanted.described()}
+    return [ScanJob(case, template, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
+
+
+def field_on(path: Path, grid: Grid) -> Displacement:
+    """A field that was sampled on a grid: headers of files round it, and it is not to be interpolated for that."""
+    read = read_transform(path)
+    if isinstance(read, Displacement) and read.grid.matches(grid):
+        return Displacement(read.disp_vox, grid)
+    return read.displacement_on(grid)
+
+
+def _fields(jobs: Sequence[ScanJob], grid: Grid) -> Iterator[Displacement]:
+    return (field_on(job.field, grid) for job in jobs)
+
+
+def _change(old: Image, new: Image) -> float:
+    difference = new.data.astype(np.float64) - old.data
+    return float(np.sqrt((difference**2).mean()) / max(float(new.data.std(dtype=np.float64)), 1e-12))
+
+
+def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
+    record = {
+        "iteration": told.number,
+        "origin": origin,
+        "files": sums([told.template]),
+        "mean_field_rms_mm": told.mean_field_rms_mm,
+        "change": told.change,
+        "failed": told.failed,
+    }
+    write_record(told.template.with_name(RECORD), record)
+    return told
+
+
+def _kept(number: int, folder: Path, origin: dict[str, Any]) -> Iteration | None:
+    told = read_record(folder / RECORD)
+    if told.get("origin") != origin or not intact(folder, told.get("files")):
+        return None
+    return Iteration(number, folder / NAME, told["mean_field_rms_mm"], told["change"], told["failed"])

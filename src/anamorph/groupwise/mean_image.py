@@ -1,0 +1,63 @@
+"""The mean of scans that lie on one grid, whatever their intensities and fields of view."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.features.intensity import prepared_channels
+from anamorph.geometry import Grid
+from anamorph.geometry.sampling import sample
+from anamorph.geometry.smoothing import box_smooth
+from anamorph.image import Image
+from anamorph.image.background import CT_AIR_HU, looks_like_ct
+from anamorph.transforms import Transform
+
+
+class MeanImage:
+    """Adds up scans, each read once from its original voxels; a voxel is the mean of the scans that reach it.
+
+    CT stays in HU; other scans count with their 1st percentile as 0 and their 99th as 1, cut off at 1.2, so that no
+    single scan or bright voxel rules the mean.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.total: np.ndarray | None = None
+        self.reached = np.zeros(grid.shape, np.int32)
+        self.is_ct = False
+
+    def add(self, image: Image, to_scan: Transform) -> None:
+        """Add a scan by the map of the template's points to its own.
+
+        Raises:
+            UserError: it is a CT among other scans, or the reverse.
+        """
+        if self.total is None:
+            self.total = np.zeros((image.channels, *self.grid.shape), np.float64)
+            self.is_ct = looks_like_ct(image)
+        if looks_like_ct(image) != self.is_ct or image.channels != len(self.total):
+            raise UserError(
+                f"{image.name} does not look like the scans before it (CT with air around it or not, or channels); "
+                "a template needs scans of one kind"
+            )
+        positions = to_scan.moving_positions(self.grid, image.grid)
+        ends = np.array(image.grid.shape, np.float32).reshape(3, 1, 1, 1) - 0.5
+        inside = ((positions >= -0.5) & (positions <= ends)).all(axis=0)
+        self.total += np.where(inside, sample(prepared_channels(image), positions), 0)
+        self.reached += inside
+
+    def image(self, name: str, sharpening: float = 0.0) -> Image:
+        """The mean so far, float32, of at least one scan.
+
+        Args:
+            name: of the image.
+            sharpening: how much of what smoothing by one voxel removes is added.
+        """
+        assert self.total is not None
+        empty = CT_AIR_HU if self.is_ct else 0.0
+        mean = np.where(self.reached > 0, self.total / np.maximum(self.reached, 1), empty)
+        mean = mean.astype(np.float32)
+        if sharpening > 0:
+            mean += sharpening * (mean - box_smooth(mean))
+        return Image(mean, self.grid, name)
