@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,19 @@ def test_what_cannot_be_used_is_refused():
         Preprocessing().channels(two, two.grid)
     with pytest.raises(UserError, match="2 channels; windows are for scans of one"):
         Preprocessing(normalise="windows", windows=((0, 1),)).channels(two, two.grid)
+
+
+def test_axes_may_differ_in_spacing():
+    stack = Grid((60, 50, 7), np.diag([1.4, 1.4, 8.0, 1.0]))
+    preprocessing = Preprocessing((2.0, 2.0, 8.0), (24, 24, 8))
+    frame = preprocessing.frame(stack)
+    assert frame.shape == (24, 24, 8)
+    np.testing.assert_allclose(frame.spacing_mm, (2, 2, 8))
+    np.testing.assert_allclose(frame.centre_mm, stack.centre_mm)
+    assert Preprocessing.from_json(json.loads(json.dumps(preprocessing.as_json()))) == preprocessing
+
+
+def test_a_card_says_that_scans_are_cropped_only_if_they_are():
+    assert "crop_in_use" not in Preprocessing().as_json()
+    cropped = Preprocessing(crop_in_use=True)
+    assert Preprocessing.from_json(cropped.as_json()) == cropped

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anamorph.networks.lindef_network import LindefNetwork
 from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.symmetric_network import SymmetricNetwork
 from anamorph.training.memory_plan import kept_bytes
@@ -12,14 +13,22 @@ def registered(network, images):
     return sum(flow.disp_vox.square().mean() for flow in network(*images, coarse=True))
 
 
+def registered_linearly(network, images):
+    return sum(flow.disp_vox.square().mean() for flow in network(*images))
+
+
 def segmented(network, images):
     return network(images[0]).square().mean()
 
 
 @pytest.mark.parametrize(
     ("network", "loss"),
-    [(SymmetricNetwork(mult=1, residual=True), registered), (SegmentationNetwork(mult=1), segmented)],
-    ids=["symmetric", "segmentation"],
+    [
+        (SymmetricNetwork(mult=1, residual=True), registered),
+        (SegmentationNetwork(mult=1), segmented),
+        (LindefNetwork(width=2), registered_linearly),
+    ],
+    ids=["symmetric", "segmentation", "lindef"],
 )
 def test_recomputed_activations_give_the_same_gradient_for_less_memory(network, loss):
     torch.manual_seed(0)

@@ -119,7 +119,7 @@ def _coerce_union(value: Any, options: tuple[Any, ...]) -> Any:
         if option is not types.NoneType:
             try:
                 return coerce(value, option)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
     raise ValueError(value)
 

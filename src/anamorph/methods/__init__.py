@@ -9,6 +9,7 @@ METHODS = {
     "deeds": "anamorph.methods.deeds:Deeds",
     "symmetric": "anamorph.methods.symmetric:Symmetric",
     "pdd": "anamorph.methods.pdd:Pdd",
+    "lindef": "anamorph.methods.lindef:Lindef",
     "slicreg": "anamorph.methods.slicreg:Slicreg",
     "regression": "anamorph.methods.regression:Regression",
 }

@@ -14,6 +14,11 @@ SHARED: dict[str, dict[str, Any]] = {
     "generic-ct": {},
     "generic-mr": {},
 }
+AFTER_A_NETWORK: dict[str, dict[str, Any]] = {
+    "head-neck-ct": {"init": "centre"},
+    "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (5,), "rate": 0.1},
+}
+"""A trained network leaves less to refine, and more detail to keep, than a search."""
 
 
 def with_own(own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
 from anamorph.methods.network_run import NetworkRun
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import AFTER_A_NETWORK, with_own
 from anamorph.methods.symmetric_config import SymmetricConfig
 from anamorph.transforms import Transform
 
@@ -27,20 +27,13 @@ CHANNELS_HELD = 16
 """Volumes at full resolution that a pass of the network holds, in widths of its first stage."""
 
 
-OWN: dict[str, dict[str, Any]] = {
-    "head-neck-ct": {"init": "centre"},
-    "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (5,), "rate": 0.1},
-}
-"""A trained network leaves less to refine, and more detail to keep, than a search."""
-
-
 class Symmetric(Method):
     """A trained network, then the refinement that all methods share."""
 
     name = "symmetric"
     summary = "a trained network: shared encoder, subtraction, gradient integration; then the refinement of convex"
     Config = SymmetricConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(OWN)
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK)
     config: SymmetricConfig
 
     def __call__(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Activation = Literal["relu", "leaky"]
 
@@ -18,27 +19,37 @@ def activation_of(name: Activation) -> nn.Module:
 class Convolution(nn.Conv3d):
     """A 3 x 3 x 3 convolution that keeps the size."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1)
+    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, padding=dilation, dilation=dilation)
 
     def forward(self, image: Tensor) -> Tensor:
-        # PyTorch 2.13 returns memory it never wrote as the gradient of bfloat16 weights for volumes thinner than these.
-        if image.device.type == "cpu" and min(image.shape[2:]) < 3:
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(image.float())
-        return super().forward(image)
+        return convolve(image, self.weight, self.bias, self.dilation[0])
+
+
+def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
+    """What a :class:`Convolution` of these weights does."""
+    # PyTorch 2.13 returns memory it never wrote as the gradient of bfloat16 weights for volumes thinner than these.
+    if image.device.type == "cpu" and min(image.shape[2:]) <= 2 * dilation:
+        with torch.autocast("cpu", enabled=False):
+            return F.conv3d(image.float(), weight.float(), bias, padding=dilation, dilation=dilation)
+    return F.conv3d(image, weight, bias, padding=dilation, dilation=dilation)
 
 
 class Block(nn.Sequential):
     """A change of resolution, or none, followed by a norm without parameters and an activation."""
 
     def __init__(self, convolution: nn.Module, outputs: int, activation: Activation) -> None:
-        super().__init__(convolution, nn.InstanceNorm3d(outputs), activation_of(activation))
+        super().__init__(convolution, *Block.after(outputs, activation))
+
+    @staticmethod
+    def after(outputs: int, activation: Activation) -> nn.Sequential:
+        """The norm and the activation."""
+        return nn.Sequential(nn.InstanceNorm3d(outputs), activation_of(activation))
 
     @classmethod
-    def same(cls, inputs: int, outputs: int, activation: Activation) -> Block:
+    def same(cls, inputs: int, outputs: int, activation: Activation, dilation: int = 1) -> Block:
         """At the same resolution, by a :class:`Convolution`."""
-        return cls(Convolution(inputs, outputs), outputs, activation)
+        return cls(Convolution(inputs, outputs, dilation), outputs, activation)
 
     @classmethod
     def down(cls, inputs: int, outputs: int, activation: Activation) -> Block:

@@ -22,7 +22,7 @@ class Preprocessing:
     """The same steps in training and in use; a model card keeps them.
 
     Args:
-        spacing_mm: isotropic voxel size; None keeps the voxels of the scan.
+        spacing_mm: voxel size, one for all axes or one for each; None keeps the voxels of the scan.
         shape: voxels along each axis, cropped or padded around the middle of the field of view; None takes what covers
             the largest scan of a cohort, rounded up to ``multiple``.
         normalise: ``percentile`` maps the 1st and 99th of the voxels above the background to 0 and 1, clipped;
@@ -30,16 +30,18 @@ class Preprocessing:
             one channel in [0, 1] of each window.
         windows: ``(low, high)`` in HU.
         multiple: to which ``shape`` is rounded up when it is not given.
+        crop_in_use: crop scans to ``shape`` in use too; else a network that is used sees all of larger ones.
 
     Raises:
         UserError: windows without the step that uses them, or the reverse.
     """
 
-    spacing_mm: float | None = None
+    spacing_mm: float | tuple[float, float, float] | None = None
     shape: tuple[int, int, int] | None = None
     normalise: Normalise = "percentile"
     windows: tuple[tuple[float, float], ...] = ()
     multiple: int = 16
+    crop_in_use: bool = False
 
     def __post_init__(self) -> None:
         if (self.normalise == "windows") != bool(self.windows):
@@ -48,8 +50,9 @@ class Preprocessing:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Preprocessing:
         """The preprocessing that a model card describes."""
-        shape, windows = content.get("shape"), content.get("windows", ())
+        shape, windows, spacing = content.get("shape"), content.get("windows", ()), content.get("spacing_mm")
         given = content | {
+            "spacing_mm": tuple(spacing) if isinstance(spacing, list) else spacing,
             "shape": None if shape is None else tuple(shape),
             "windows": tuple((float(low), float(high)) for low, high in windows),
         }
@@ -57,7 +60,9 @@ class Preprocessing:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a model card."""
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        # Caches and cards made without it stay what they are.
+        return content if self.crop_in_use else {key: content[key] for key in content if key != "crop_in_use"}
 
     def covering_shape(self, grid: Grid) -> tuple[int, int, int]:
         """The shape for one scan: as given, else its own in the frame of the network, rounded up to ``multiple``."""
@@ -100,7 +105,7 @@ class Preprocessing:
 
     def _base(self, grid: Grid) -> Grid:
         turned = canonical(grid)
-        return turned if self.spacing_mm is None else turned.resampled(self.spacing_mm)
+        return turned if self.spacing_mm is None else turned.resampled(np.array(self.spacing_mm))
 
     def _normalised(self, image: Image) -> np.ndarray:
         data = image.data.astype(np.float32)

@@ -67,7 +67,9 @@ class RegistrationModel:
         return 4 * int(self.card.architecture["mult"])
 
     def shape_for(self, fixed: Grid, moving: Grid) -> Shape:
-        """Voxels that cover both scans: those of the training, and more where a scan is larger."""
+        """Voxels that cover both scans: those of the training, and more where a scan is larger and not cropped."""
+        if self.preprocessing.crop_in_use and self.preprocessing.shape is not None:
+            return self.preprocessing.shape
         free = dataclasses.replace(self.preprocessing, shape=None)
         shapes = [free.covering_shape(fixed), free.covering_shape(moving), self.preprocessing.shape or (1, 1, 1)]
         return tuple(int(n) for n in np.max(shapes, axis=0))  # type: ignore[return-value]
@@ -100,13 +102,14 @@ class RegistrationModel:
             if self.preprocessing.normalise == "windows" and not looks_like_ct(image):
                 found.append(f"{image.name} does not look like CT, which {self.card.name} was trained on")
             spacing, shape = self.preprocessing.spacing_mm, self.preprocessing.shape
-            if spacing is None or shape is None:
+            if spacing is None or shape is None or self.preprocessing.crop_in_use:
                 continue
             longest_mm = float((np.array(image.grid.shape) * image.grid.spacing_mm).max())
-            if longest_mm > MUCH_LARGER * spacing * max(shape):
+            trained_mm = float((np.array(shape) * spacing).max())
+            if longest_mm > MUCH_LARGER * trained_mm:
                 found.append(
                     f"{image.name} is {longest_mm:.0f} mm long, but {self.card.name} was trained on scans of up to "
-                    f"{spacing * max(shape):.0f} mm; is it the model for this part of the body?"
+                    f"{trained_mm:.0f} mm; is it the model for this part of the body?"
                 )
         return found
 

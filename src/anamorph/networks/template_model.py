@@ -77,8 +77,8 @@ class TemplateModel:
     @property
     def frame(self) -> Grid:
         """The grid of the network's input in mm of its own, shared by all scans; the template lies in it too."""
-        spacing = float(self.preprocessing.spacing_mm or 1.0)
-        return Grid(self.shape, np.diag([spacing, spacing, spacing, 1.0]))
+        spacing = np.broadcast_to(self.preprocessing.spacing_mm or 1.0, 3)
+        return Grid(self.shape, np.diag([*spacing, 1.0]))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.networks.preprocessing import Normalise, Preprocessing
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
 class ReadingConfig:
     """How scans are read and varied, and the optimiser."""
 
-    spacing_mm: float = setting(0.0, "isotropic voxel size scans are read at; 0: their own", "mm")
+    spacing_mm: float | tuple[float, float, float] = setting(
+        0.0, "voxel size scans are read at, one for all axes or one for each; 0: their own", "mm"
+    )
     shape: tuple[int, ...] = setting((), "common shape, cropped or padded; empty: what covers the largest", "voxels")
     normalise: Normalise = setting("percentile", "how intensities are brought to [0, 1]")
     windows: tuple[float, ...] = setting((), "low,high of each channel in turn, for normalise=windows", "HU")
+    crop_in_use: bool = setting(False, "crop scans to shape in use too; else the network then sees all of larger ones")
     crop: tuple[int, ...] = setting((), "train on random crops of this shape; empty: on whole scans", "voxels")
     flip_axes: tuple[int, ...] = setting((), "axes along which scans may be mirrored")
     quarter_turns: bool = setting(False, "turn cubes by multiples of 90 degrees")
@@ -47,6 +52,8 @@ class ReadingConfig:
             raise ValueError("windows needs a low and a high value for each channel")
         if self.zoom < 1 or self.rate <= 0:
             raise ValueError("zoom must be at least 1 and rate above 0")
+        if self.spacing_mm != 0 and np.min(self.spacing_mm) <= 0:
+            raise ValueError("spacing_mm must be above 0, or 0 for the voxels of the scans")
 
     @property
     def multiple(self) -> int:
@@ -57,7 +64,9 @@ class ReadingConfig:
         """How scans are read."""
         windows = tuple(zip(self.windows[::2], self.windows[1::2], strict=True))
         shape = tuple(self.shape) or None
-        return Preprocessing(self.spacing_mm or None, shape, self.normalise, windows, self.multiple)  # type: ignore[arg-type]
+        return Preprocessing(
+            self.spacing_mm or None, shape, self.normalise, windows, self.multiple, self.crop_in_use,  # type: ignore[arg-type]
+        )  # fmt: skip
 
     def augmentation(self) -> Augmentation:
         """How scans are varied."""
