@@ -24,6 +24,7 @@ LAYERS = (
     ("networks",),
     ("methods", "phantom"),
     ("evaluation",),
+    ("classification",),
     ("report",),
     ("memory", "preflight", "provenance", "settings"),
     ("api",),

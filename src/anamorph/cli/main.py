@@ -11,6 +11,7 @@ import typer
 
 import anamorph
 from anamorph.cli.apply import apply
+from anamorph.cli.classify import classify
 from anamorph.cli.convert import convert
 from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
@@ -35,7 +36,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (register, apply, convert, inspect, demo, methods, evaluate, rank, preprocess, map_back, submit, train):
+for command in (
+    register,
+    apply,
+    convert,
+    inspect,
+    demo,
+    methods,
+    evaluate,
+    rank,
+    classify,
+    preprocess,
+    map_back,
+    submit,
+    train,
+):
     app.command()(guarded(command))
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")

@@ -1,0 +1,160 @@
+"""What a classifier sees of registrations: residual fields on a common grid, and a few numbers of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.classification.common_grid import CommonGrid, common_grid
+from anamorph.classification.feature_settings import FeatureSettings
+from anamorph.classification.registrations import Registration
+from anamorph.classification.residual import Residual, affine_apart, affine_fitted, choose_affine
+from anamorph.classification.summaries import summarise
+from anamorph.geometry import Grid
+from anamorph.methods.base import Progress
+from anamorph.transforms import Affine, Transform
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One row per registration.
+
+    Args:
+        fields: ``(N, 3, I, J, K)`` float32 residual displacement, RAS mm, on the common grid.
+        summaries: ``(N, M)`` float64 numbers of the residual deformation.
+    """
+
+    fields: np.ndarray
+    summaries: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Some of the rows, as indices or as a mask."""
+        return Features(self.fields[rows], self.summaries[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Registrations with the labels of their patients: all that fitting may see.
+
+    Args:
+        features: one row per registration.
+        patients: ``(N,)`` names; the rows of one patient are never on both sides of a split.
+        positive: ``(N,)`` the patient's label.
+    """
+
+    features: Features
+    patients: np.ndarray
+    positive: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows, as indices or as a mask."""
+        return Rows(self.features.take(rows), self.patients[rows], self.positive[rows])
+
+    def weights(self) -> np.ndarray:
+        """``(N,)`` so that patients of one label count alike, however many rows they have, and both labels alike.
+
+        The mean is 1.
+        """
+        _, place, counts = np.unique(self.patients, return_inverse=True, return_counts=True)
+        weights = 1.0 / counts[place]
+        for label in (False, True):
+            weights[self.positive == label] /= weights[self.positive == label].sum()
+        return weights * len(weights) / weights.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All that is classified, and how its features were made.
+
+    Args:
+        rows: one per registration.
+        names: of the registrations.
+        summary_names: of the columns of the summaries.
+        grid: common to all.
+        affine: what was taken away: ``apart``, ``fitted`` or ``keep``.
+        notes: what a reader ought to know of it.
+    """
+
+    rows: Rows
+    names: tuple[str, ...]
+    summary_names: tuple[str, ...]
+    grid: CommonGrid
+    affine: str
+    notes: tuple[str, ...] = ()
+
+
+def read_cohort(
+    registrations: Sequence[Registration], settings: FeatureSettings | None = None, progress: Progress | None = None
+) -> Cohort:
+    """Read registrations and make their features.
+
+    Nothing here is fitted to labels of patients, and nothing but the box and the choice of the affine part depends on
+    more than one registration.
+
+    Args:
+        registrations: of all patients.
+        settings: what is looked at.
+        progress: called as ``progress(stage, fraction)``.
+
+    Raises:
+        UserError: a file is missing or damaged, or there is no affine part to take away.
+    """
+    settings = settings or FeatureSettings()
+
+    def tell(n: int, part: int) -> None:
+        if progress is not None:
+            progress("reading registrations", (n / len(registrations) + part) / 2)
+
+    facts = []
+    for n, registration in enumerate(registrations):
+        tell(n, 0)
+        facts.append(_facts(registration))
+    way = choose_affine(settings.affine, [fact.apart for fact in facts])
+    labelled = [fact.labels for fact in facts]
+    shared = sorted(set.intersection(*labelled))
+    grid = common_grid([fact.grid for fact in facts], settings.cells, settings.box_mm, by_labels=all(labelled))
+    fields, summaries = [], []
+    for n, (registration, fact) in enumerate(zip(registrations, facts, strict=True)):
+        tell(n, 1)
+        transform, fixed, labels = registration.read()
+        removed = {"apart": fact.apart, "keep": Affine.identity()}.get(way) or affine_fitted(transform, fixed)
+        residual = Residual(transform, removed)
+        vectors = residual.at(grid.points_on(fixed, labels)).T.reshape(3, *grid.shape)
+        fields.append(vectors.astype(np.float32))
+        summaries.append(summarise(residual.on(fixed), labels, shared))
+    features = Features(np.stack(fields), np.array([list(numbers.values()) for numbers in summaries]))
+    patients = np.array([registration.patient for registration in registrations])
+    positive = np.array([registration.positive for registration in registrations])
+    names = tuple(registration.name for registration in registrations)
+    notes = tuple(_notes(labelled, shared))
+    return Cohort(Rows(features, patients, positive), names, tuple(summaries[0]), grid, way, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Facts:
+    grid: Grid
+    apart: Affine | None
+    labels: set[int]
+
+
+def _facts(registration: Registration) -> _Facts:
+    transform: Transform
+    transform, grid, labels = registration.read()
+    return _Facts(grid, affine_apart(transform), set(labels.present()) if labels is not None else set())
+
+
+def _notes(labelled: Sequence[set[int]], shared: Sequence[int]) -> list[str]:
+    if not any(labelled):
+        return ["No labels of the fixed scans were given: the box is centred on the field of view of each."]
+    if not all(labelled):
+        without = sum(not labels for labels in labelled)
+        return [f"{without} of {len(labelled)} fixed scans have no labels, so that labels were not used."]
+    partial = sorted(set.union(*labelled) - set(shared))
+    if partial:
+        return [f"Labels that some fixed scan lacks were left out: {', '.join(map(str, partial))}."]
+    return []

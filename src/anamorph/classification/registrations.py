@@ -1,0 +1,150 @@
+"""The registrations of labelled patients: where they are, and what is read of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anamorph.classification.label_table import LabelTable
+from anamorph.data import Dataset, Pair
+from anamorph.data.dataset import PairSplit
+from anamorph.errors import UserError
+from anamorph.evaluation.predictions import Predictions
+from anamorph.geometry import Grid
+from anamorph.image import Labels
+from anamorph.image.read import read_grid, read_labels
+from anamorph.transforms import Transform
+from anamorph.transforms.files import read_transform
+
+IN_PARTS, DENSE, ON_FIXED_GRID = "fixed_to_moving.h5", "fixed_to_moving.nii.gz", "warped.nii.gz"
+"""Of an output folder of ``anamorph register``: the transform in its parts, the same as one field, the fixed grid."""
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A transform of one patient's scans.
+
+    Args:
+        name: what the results call it.
+        patient: the subject that the table of labels lists.
+        positive: the patient's label.
+        transform: file of the fixed-to-moving map.
+        fixed: a file on the grid of the fixed scan.
+        moving: the moving scan, where the file counts in its voxels.
+        fixed_labels: label map of the fixed scan.
+    """
+
+    name: str
+    patient: str
+    positive: bool
+    transform: Path
+    fixed: Path
+    moving: Path | None = None
+    fixed_labels: Path | None = None
+
+    def read(self) -> tuple[Transform, Grid, Labels | None]:
+        """The map, the fixed grid, and the labels on it.
+
+        Raises:
+            UserError: a file is missing, damaged, has values that are not finite, or is on another grid.
+        """
+        grid = read_grid(self.fixed)
+        moving_grid = None if self.moving is None else read_grid(self.moving)
+        transform = read_transform(self.transform, grid=grid, moving_grid=moving_grid)
+        labels = None if self.fixed_labels is None else read_labels(self.fixed_labels)
+        if labels is not None and labels.grid.shape != grid.shape:
+            raise UserError(
+                f"{self.fixed_labels}: {labels.grid.shape} voxels, but the fixed scan of {self.name} has {grid.shape}; "
+                "name the labels of the fixed scan"
+            )
+        return transform, grid, labels
+
+
+def find_results(folder: Path, table: LabelTable) -> tuple[Registration, ...]:
+    """The output folders of ``anamorph register``, one per line of the table.
+
+    Args:
+        folder: holds one folder per registration, named after the subject unless the table says otherwise.
+        table: who is classified.
+
+    Raises:
+        UserError: no such folder, a registration that is missing, or one that is listed twice.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name the one that holds the registrations")
+    named = {row.registration or row.subject: row for row in table.rows}
+    if len(named) < len(table.rows):
+        name = Counter(row.registration or row.subject for row in table.rows).most_common(1)[0][0]
+        raise UserError(f"{table.path}: {name} is listed twice; tell registrations apart in a column `registration`")
+    places = {name: _transform_in(folder / name) for name in named}
+    absent = [name for name, place in places.items() if place is None]
+    if absent:
+        raise UserError(
+            f"{folder}: no registration of {_some(absent)}; each is a folder made by `anamorph register`. Register "
+            f"them, or take them out of {table.path.name}"
+        )
+    return tuple(
+        Registration(
+            name, row.subject, row.positive, place, place.with_name(ON_FIXED_GRID), fixed_labels=row.fixed_labels
+        )
+        for name, row in named.items()
+        if (place := places[name]) is not None
+    )
+
+
+def find_fields(folder: Path, table: LabelTable, dataset: Dataset, split: PairSplit) -> tuple[Registration, ...]:
+    """The predicted fields of the pairs of a data set, as ``anamorph evaluate`` finds them.
+
+    A pair belongs to the one of its subjects that the table lists: to the patient who is registered to a template, or
+    whose scans the two are. Pairs of subjects that the table does not list are left out.
+
+    Args:
+        folder: of the fields; see :class:`~anamorph.evaluation.predictions.Predictions`.
+        table: who is classified.
+        dataset: scans, pairs and labels.
+        split: which pairs.
+
+    Raises:
+        UserError: a pair of two labelled patients, a field or a patient that is missing.
+    """
+    pairs = dataset.pairs(split)
+    known = table.by_subject
+    predictions = Predictions(folder, pairs)
+    owners = {pair: owner for pair in pairs if (owner := _owner(pair, known, table.path)) is not None}
+    absent = sorted(set(known) - set(owners.values()))
+    if absent:
+        raise UserError(
+            f"{dataset.path.name} has no pair of {_some(absent)} in its split {split}; choose another --split, or take "
+            f"them out of {table.path.name}"
+        )
+    return tuple(_of_pair(pair, owner, known[owner], predictions) for pair, owner in owners.items())
+
+
+def _owner(pair: Pair, known: Iterable[str], table: Path) -> str | None:
+    owners = {pair.fixed.subject, pair.moving.subject} & set(known)
+    if len(owners) > 1:
+        raise UserError(
+            f"the pair {pair.key} is of two patients of {table.name}, so it says nothing about one of them; use pairs "
+            "of one patient, or pairs with a template"
+        )
+    return next(iter(owners), None)
+
+
+def _of_pair(pair: Pair, owner: str, positive: bool, predictions: Predictions) -> Registration:
+    found = predictions.find(pair)
+    place = _transform_in(found.parent) if found.name in (IN_PARTS, DENSE) else found
+    labels = pair.fixed.label
+    return Registration(pair.key, owner, positive, place or found, pair.fixed.image, pair.moving.image, labels)
+
+
+def _transform_in(folder: Path) -> Path | None:
+    """The file that keeps affine and field apart, else the dense one."""
+    return next((path for path in (folder / IN_PARTS, folder / DENSE) if path.is_file()), None)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
