@@ -34,7 +34,7 @@ LAYERS = (
     ("maps",),
     ("record", "reporting", "outputs", "cohort_reporting"),
     ("pipeline", "submission"),
-    ("preparation", "groupwise"),
+    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )

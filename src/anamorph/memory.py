@@ -18,15 +18,15 @@ INTERPRETER_BYTES = 300_000_000
 def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
     """Peak of the whole command: the method, or the dense fields and maps while they are measured and written."""
     scans = fixed.data.nbytes, moving.data.nbytes
-    return peak_bytes_on(method, fixed.grid, moving.grid, scans)
+    return peak_bytes_on(method.peak_memory_bytes(fixed.grid, moving.grid), fixed.grid, moving.grid, scans)
 
 
-def peak_bytes_on(method: Method, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
-    """The same of scans that need not be read: their grids, and the bytes that each of them takes."""
+def peak_bytes_on(method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
+    """The same of scans that need not be read: what the method needs, their grids, and the bytes that each takes."""
     voxels = _voxels(fixed), _voxels(moving)
     # Both fields, a copy of each on its way to the file, and three more maps of the fixed scan.
     writing = 24 * sum(voxels) + 16 * voxels[0] + scan_bytes[0]
-    return INTERPRETER_BYTES + sum(scan_bytes) + max(method.peak_memory_bytes(fixed, moving), writing)
+    return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, writing)
 
 
 def output_bytes(fixed: Image, moving: Image) -> int:

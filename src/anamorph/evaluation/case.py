@@ -34,8 +34,8 @@ LABEL_MAPS_KEPT = 16
 class LabelMaps:
     """Reads label maps, and keeps the latest: each scan is in several pairs."""
 
-    def __init__(self) -> None:
-        self.read = lru_cache(LABEL_MAPS_KEPT)(_read_narrow)
+    def __init__(self, kept: int = LABEL_MAPS_KEPT) -> None:
+        self.read = lru_cache(kept)(_read_narrow)
 
     def present(self, path: Path) -> set[int]:
         """The labels that occur in a map."""

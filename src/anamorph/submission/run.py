@@ -118,6 +118,29 @@ def register_pairs(
     return runs
 
 
+def register_scans(
+    fixed: Image, moving: Image, pair: Pair, wanted: RunSettings, progress: Progress | None = None
+) -> Result:
+    """Register the scans of a pair, which have been read.
+
+    Raises:
+        UserError: the pair or its masks cannot be used.
+        RegistrationFailure: memory does not suffice, or the run failed.
+    """
+    plan = make_plan(fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
+    check_memory(predicted_peak_bytes(plan.method, fixed, moving))
+    return run_plan(
+        plan,
+        fixed,
+        moving,
+        fixed_mask=mask_on(fixed, pair.fixed.mask) if wanted.masks else None,
+        moving_mask=mask_on(moving, pair.moving.mask) if wanted.masks else None,
+        device=wanted.device,
+        seed=wanted.seed,
+        progress=progress,
+    )
+
+
 def _run_pair(
     pair: Pair, wanted: RunSettings, described: dict[str, Any], store: FieldStore, progress: Progress
 ) -> PairRun:
@@ -132,26 +155,11 @@ def _run_pair(
             "bring them to one with `anamorph preprocess --shape`"
         )
     start = time.perf_counter()
-    result = _register(fixed, moving, pair, wanted, progress)
+    result = register_scans(fixed, moving, pair, wanted, progress)
     seconds = time.perf_counter() - start
     told = {"seconds": round(seconds, 3), "warnings": result.warnings}
     store.keep(pair, origin, told, result.fixed_to_moving, fixed.grid, moving.grid)
     return PairRun(pair, seconds, tuple(result.warnings))
-
-
-def _register(fixed: Image, moving: Image, pair: Pair, wanted: RunSettings, progress: Progress) -> Result:
-    plan = make_plan(fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
-    check_memory(predicted_peak_bytes(plan.method, fixed, moving))
-    return run_plan(
-        plan,
-        fixed,
-        moving,
-        fixed_mask=mask_on(fixed, pair.fixed.mask) if wanted.masks else None,
-        moving_mask=mask_on(moving, pair.moving.mask) if wanted.masks else None,
-        device=wanted.device,
-        seed=wanted.seed,
-        progress=progress,
-    )
 
 
 def _input_hashes(pair: Pair, masks: bool) -> dict[str, str | None]:

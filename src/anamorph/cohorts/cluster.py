@@ -1,0 +1,172 @@
+"""Workers to do the work: of this machine, of a scheduler that runs already, or of a batch system."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from anamorph.errors import RegistrationFailure, UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+LOOPBACK = "127.0.0.1"
+CONNECT_TIMEOUT_S = 20
+GPU = "GPU"
+"""The resource that a worker with a GPU offers, 1 per device."""
+_ENGINE = {
+    # The first death of a worker is told at once, and counted by us; nothing is tried behind our back.
+    "distributed.scheduler.allowed-failures": 0,
+    # A process that needs too much is ended; moving data to disk or waiting would help nobody, as we hold no data.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where the work is done.
+
+    Args:
+        scheduler: address of one that runs, such as ``tls://node1:8786``; a cluster of this machine by default.
+        batch_system: submit jobs that bring workers.
+        workers: processes of the local cluster, or workers that the batch system is asked for.
+        threads: of every process of the local cluster.
+        gpus: devices of the local cluster, each with a worker of its own.
+        memory_bytes: that a process of the local cluster may take; the system's for None.
+        host: address that the scheduler listens at.
+        tls: let the local cluster speak TLS with certificates made for this run.
+        dashboard: serve the engine's dashboard, at the host.
+        jobqueue: settings of the batch system, a TOML file with the arguments of dask-jobqueue.
+    """
+
+    scheduler: str | None = None
+    batch_system: Literal["slurm", "pbs"] | None = None
+    workers: int = 1
+    threads: int = 1
+    gpus: tuple[int, ...] = field(default=())
+    memory_bytes: int | None = None
+    host: str = LOOPBACK
+    tls: bool = False
+    dashboard: bool = False
+    jobqueue: Path | None = None
+
+    def check(self) -> None:
+        """See that the choices fit each other.
+
+        Raises:
+            UserError: they do not.
+        """
+        if self.scheduler is not None and (self.batch_system or self.tls or self.dashboard or self.host != LOOPBACK):
+            raise UserError("--scheduler names a cluster that runs; drop --slurm, --pbs, --host, --tls and --dashboard")
+        if self.jobqueue is not None and self.batch_system is None:
+            raise UserError("--jobqueue-config is for --slurm or --pbs; add one of them")
+        if self.batch_system is not None and self.host == LOOPBACK:
+            raise UserError("jobs on other machines cannot reach a scheduler on the loopback; pass --host of this one")
+
+
+@contextmanager
+def connected(machines: Machines) -> Iterator[Client]:
+    """A client of a cluster that is ready, or will be once the batch system starts a job.
+
+    Raises:
+        UserError: the choices do not fit each other, or the engine is not installed.
+        RegistrationFailure: no connection.
+    """
+    machines.check()
+    try:
+        import dask.config
+        from distributed import Client
+    except ImportError as error:
+        raise UserError('cohorts need dask.distributed; install it: pip install "anamorph[cohort]"') from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told in our own words
+    with dask.config.set(_ENGINE):
+        if machines.scheduler is not None:
+            try:
+                client = Client(machines.scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+            except (OSError, TimeoutError, ValueError, TypeError) as error:
+                raise RegistrationFailure(
+                    f"no connection to the scheduler {machines.scheduler} ({_short(error)}); does it run, and may this "
+                    "machine reach it?"
+                ) from error
+            with client:
+                yield client
+            return
+        try:
+            cluster = _batch_cluster(machines) if machines.batch_system else _local_cluster(machines)
+        except OSError as error:
+            raise RegistrationFailure(f"the scheduler cannot listen at {machines.host} ({_short(error)})") from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+def _local_cluster(machines: Machines) -> Any:
+    """A scheduler and processes of this machine, restarted if they die."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    security = _temporary_security() if machines.tls else None
+    same: dict[str, Any] = {"host": machines.host, "protocol": "tls://" if machines.tls else "tcp://"}
+    same |= {"security": security, "dashboard_address": f"{machines.host}:0"}
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {name: str(machines.threads) for name in names} | {"OMP_WAIT_POLICY": "passive"}
+    worker = same | {"nthreads": 1, "memory_limit": machines.memory_bytes or 0, "silence_logs": logging.CRITICAL}
+    specs: dict[Any, dict[str, Any]] = {
+        number: {"cls": Nanny, "options": worker | {"env": environment}} for number in range(machines.workers)
+    }
+    for device in machines.gpus:
+        own = {"env": environment | {"CUDA_VISIBLE_DEVICES": str(device)}, "resources": {GPU: 1}, "memory_limit": 0}
+        specs[f"gpu-{device}"] = {"cls": Nanny, "options": worker | own}
+    scheduler = {"cls": Scheduler, "options": same | {"dashboard": machines.dashboard}}
+    return SpecCluster(specs, scheduler, security=security, silence_logs=logging.CRITICAL)
+
+
+def _batch_cluster(machines: Machines) -> Any:
+    """A scheduler of this machine, and jobs of a batch system that start workers which find it."""
+    try:
+        from dask_jobqueue.pbs import PBSCluster
+        from dask_jobqueue.slurm import SLURMCluster
+    except ImportError as error:
+        raise UserError('batch systems need dask-jobqueue; install it: pip install "anamorph[cluster]"') from error
+    kind = {"slurm": SLURMCluster, "pbs": PBSCluster}[machines.batch_system or "slurm"]
+    options = {"host": machines.host, "dashboard": machines.dashboard, "dashboard_address": f"{machines.host}:0"}
+    given: dict[str, Any] = {"cores": 1, "processes": 1, "memory": "4GB"} | _jobqueue_settings(machines.jobqueue)
+    if machines.tls:
+        given |= {"protocol": "tls://", "security": _temporary_security()}
+    try:
+        cluster = kind(scheduler_options=options, silence_logs="critical", **given)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{machines.jobqueue or 'dask-jobqueue'}: {_short(error)}; see the manual of dask-jobqueue"
+        ) from error
+    cluster.scale(machines.workers)
+    return cluster
+
+
+def _jobqueue_settings(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: cannot be read as TOML ({_short(error)}); write queue = "..." and so on') from error
+
+
+def _temporary_security() -> Security:
+    from distributed import Security
+
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise UserError("--tls needs the package cryptography; install it: pip install cryptography") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,264 @@
+"""Hands batches of pairs to workers, a few at a time, and tries again what fails, elsewhere and not for ever."""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from anamorph.cohorts.cluster import GPU
+from anamorph.cohorts.job import Job
+from anamorph.cohorts.store import Failure, Store
+from anamorph.cohorts.work import Batch, Outcome, describe_failure, run_batch
+from anamorph.errors import AnamorphError, RegistrationFailure, UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+BATCH_SECONDS = 5.0
+"""That a batch takes, about: sending one costs nothing beside it, and little is lost with a worker."""
+MOST_IN_BATCH = 256
+LOOK_EVERY_S = 2.0
+"""How often the workers are counted."""
+_TICK_S = 0.5
+
+
+@dataclass(frozen=True)
+class News:
+    """How far a run is.
+
+    Args:
+        total: jobs of this run.
+        complete: done.
+        failed: given up.
+        running: with a worker.
+        workers: threads that work.
+        seconds: since the run began.
+    """
+
+    total: int
+    complete: int = 0
+    failed: int = 0
+    running: int = 0
+    workers: int = 0
+    seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Pairs."""
+        return (self.complete + self.failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """As it goes; None before the first is done."""
+        left = self.total - self.complete - self.failed
+        return left / self.per_second if self.per_second > 0 else None
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    store: Store,
+    client: Client,
+    attempts: int,
+    *,
+    earlier: Mapping[str, list[Failure]] | None = None,
+    tell: Callable[[News], None] | None = None,
+) -> News:
+    """Do jobs on the workers of a cluster; a job that fails stops no other.
+
+    Args:
+        jobs: to do.
+        store: where results and failures go; the workers reach it at the same path.
+        client: of the cluster.
+        attempts: at a job, those of ``earlier`` included.
+        earlier: attempts that failed in earlier runs, by key.
+        tell: called now and then.
+
+    Returns:
+        how it ended.
+
+    Raises:
+        RegistrationFailure: the disk is full, or the scheduler went away; what is done is kept.
+        UserError: no worker offers a GPU, or one has another version of anamorph.
+    """
+    run = _Run(store, client, attempts, earlier or {}, tell)
+    run.add(jobs)
+    return run.finish()
+
+
+@dataclass
+class _Queue:
+    """Jobs of one kind of worker: those that were not tried yet, and those that go alone."""
+
+    resources: dict[str, float] | None
+    fresh: deque[Job] = field(default_factory=deque)
+    alone: deque[Job] = field(default_factory=deque)
+    slots: int = 1
+    sent: int = 0
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.alone)
+
+
+class _Run:
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        attempts: int,
+        earlier: Mapping[str, list[Failure]],
+        tell: Callable[[News], None] | None,
+    ) -> None:
+        self.store, self.client, self.attempts, self.tell = store, client, attempts, tell
+        self.tried: dict[str, list[str]] = defaultdict(list)
+        self.tried |= {key: [failure.worker for failure in failures] for key, failures in earlier.items()}
+        self.queues = {"cpu": _Queue(None), "cuda": _Queue({GPU: 1})}
+        self.seconds_per_job: dict[str, float] = {}
+        self.in_flight: dict[Future, tuple[tuple[Job, ...], _Queue]] = {}
+        self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.workers: dict[str, Any] = {}
+        self.total = self.complete = self.failed = 0
+        self.begin, self.looked = time.perf_counter(), -math.inf
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self.queues[job.settings.device].fresh.append(job)
+            self.total += 1
+
+    def finish(self) -> News:
+        try:
+            while self.in_flight or any(self.queues.values()):
+                self._look_at_workers()
+                self._send()
+                with suppress(queue.Empty):
+                    self._take(self.finished.get(timeout=_TICK_S))
+                self._tell()
+        except BaseException:
+            with suppress(Exception):  # what went wrong is to be told, not that the scheduler is gone too
+                self.client.cancel(list(self.in_flight))
+            raise
+        return self._news()
+
+    def _look_at_workers(self) -> None:
+        if time.perf_counter() - self.looked < LOOK_EVERY_S:
+            return
+        self.looked = time.perf_counter()
+        if self.client.status != "running":
+            raise _scheduler_gone()
+        try:
+            self.workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        except OSError as error:
+            raise _scheduler_gone() from error
+        devices = sum(int(worker["resources"].get(GPU, 0)) for worker in self.workers.values())
+        if self.workers and not devices and len(self.queues["cuda"]):
+            raise UserError(
+                f'no worker offers a GPU; start one with `dask worker ... --resources "{GPU}=1" --nthreads 1`'
+            )
+        self.queues["cuda"].slots = max(devices, 1)
+        self.queues["cpu"].slots = max(sum(worker["nthreads"] for worker in self.workers.values()), 1)
+
+    def _send(self) -> None:
+        """One batch for every thread: then a worker that dies was at nothing else."""
+        for waiting in self.queues.values():
+            while waiting and waiting.sent < waiting.slots:
+                jobs = self._next_batch(waiting)
+                numbers = {job.key: len(self.tried[job.key]) + 1 for job in jobs}
+                batch = Batch(jobs, self.store.folder.absolute(), numbers)
+                others = self._others(jobs)
+                future = self.client.submit(
+                    *(_on_worker, batch),
+                    pure=False,
+                    resources=waiting.resources,
+                    workers=others,
+                    allow_other_workers=others is not None,
+                )
+                self.in_flight[future] = jobs, waiting
+                waiting.sent += 1
+                future.add_done_callback(self.finished.put)
+
+    def _next_batch(self, waiting: _Queue) -> tuple[Job, ...]:
+        if waiting.alone:
+            return (waiting.alone.popleft(),)
+        method = waiting.fresh[0].method
+        expected = self.seconds_per_job.get(method)
+        most = 1 if expected is None else int(BATCH_SECONDS / max(expected, 1e-6))
+        fair = math.ceil(len(waiting.fresh) / (2 * waiting.slots))  # so that all workers end at about the same time
+        jobs = [waiting.fresh.popleft()]
+        while len(jobs) < min(most, fair, MOST_IN_BATCH) and waiting.fresh and waiting.fresh[0].method == method:
+            jobs.append(waiting.fresh.popleft())
+        return tuple(jobs)
+
+    def _others(self, jobs: tuple[Job, ...]) -> list[str] | None:
+        """Workers that did not fail at these jobs yet; any if there is none, or nothing failed."""
+        tried = {worker for job in jobs for worker in self.tried[job.key]}
+        return (sorted(self.workers.keys() - tried) or None) if tried else None
+
+    def _take(self, future: Future) -> None:
+        jobs, waiting = self.in_flight.pop(future)
+        waiting.sent -= 1
+        if future.status == "finished":
+            self._count(jobs, waiting, future.result())
+        elif future.status == "error":
+            self._lost(jobs, waiting, future.exception())
+        else:
+            raise _scheduler_gone()
+
+    def _count(self, jobs: tuple[Job, ...], waiting: _Queue, outcomes: list[Outcome]) -> None:
+        by_key = {job.key: job for job in jobs}
+        for outcome in outcomes:
+            if outcome.state == "full":
+                raise RegistrationFailure(f"{outcome.reason}; what is done is kept, then run again")
+            if outcome.state == "complete":
+                self.complete += 1
+            else:
+                self._failed(by_key[outcome.key], waiting, outcome.worker)
+        seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
+        earlier = self.seconds_per_job.get(jobs[0].method, seconds)
+        self.seconds_per_job[jobs[0].method] = (earlier + seconds) / 2
+
+    def _lost(self, jobs: tuple[Job, ...], waiting: _Queue, error: BaseException | None) -> None:
+        """A worker died. Of several jobs each goes alone from now on, so that the one that kills is found."""
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, AnamorphError):
+            raise error
+        if not isinstance(error, KilledWorker):
+            raise RegistrationFailure(f"a worker cannot work: {type(error).__name__}: {error}") from error
+        if len(jobs) > 1:
+            waiting.alone.extend(jobs)
+            return
+        address = error.last_worker.address
+        reason = "the worker died at this pair: stopped from outside, out of memory, or cut off from the network"
+        self.store.note(describe_failure(jobs[0], reason, worker=address))
+        self._failed(jobs[0], waiting, address)
+
+    def _failed(self, job: Job, waiting: _Queue, worker: str) -> None:
+        self.tried[job.key].append(worker)
+        if len(self.tried[job.key]) < self.attempts:
+            waiting.alone.append(job)
+        else:
+            self.failed += 1
+
+    def _news(self) -> News:
+        running = sum(len(jobs) for jobs, _ in self.in_flight.values())
+        threads = sum(worker["nthreads"] for worker in self.workers.values())
+        return News(self.total, self.complete, self.failed, running, threads, time.perf_counter() - self.begin)
+
+    def _tell(self) -> None:
+        if self.tell is not None:
+            self.tell(self._news())
+
+
+def _on_worker(batch: Batch) -> list[Outcome]:
+    from distributed import get_worker
+
+    return run_batch(batch, get_worker().address)
+
+
+def _scheduler_gone() -> RegistrationFailure:
+    return RegistrationFailure("the scheduler went away; what is done is kept: start it, then run again")

@@ -1,0 +1,237 @@
+"""The folder of a run: files of results, records with their checksums, and failures.
+
+```text
+RUN/cohort.json, plan.toml      what was asked for last
+RUN/inputs.json                 hashes of the inputs
+RUN/results/ab/ab12.../         files of one pair by one method
+RUN/records/ab/ab34....jsonl    one line per finished pair of a batch, each with its own checksum
+RUN/failures/ab/ab12...-*.json  one file per failed attempt
+```
+
+A result counts once its line in ``records`` is there and its files are what the line says. Files of records are never
+changed: a batch adds one, under a name that follows from what is in it. Nothing is locked. Processes that do the same
+pair write the same bytes to the same names, and every file takes its place by one rename within its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_path
+from anamorph.provenance import file_hash
+
+MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"
+RESULTS, RECORDS, FAILURES = "results", "records", "failures"
+FAN_OUT = 2
+"""Hexadecimal digits of the folder between, so that no folder holds more than a 256th of all files."""
+ABANDONED_S = 3600.0
+"""Temporary files are written within seconds; those as old as this belong to a process that was killed."""
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed attempt at a pair.
+
+    Args:
+        key: of the result that there would have been.
+        id: of the pair.
+        method: label of the method.
+        reason: one line.
+        log: more lines: the traceback.
+        worker: address of the worker.
+        host: its machine.
+        when: in UTC.
+    """
+
+    key: str
+    id: str
+    method: str
+    reason: str
+    log: str = ""
+    worker: str = ""
+    host: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a finished pair.
+
+    Args:
+        key: of the result.
+        result: pair, method, metrics, warnings, and size and hash of every file: the same whenever it is computed.
+        run: seconds, worker, attempt: of this time.
+    """
+
+    key: str
+    result: dict[str, Any]
+    run: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Of the pair."""
+        return str(self.result["pair"])
+
+    @property
+    def method(self) -> str:
+        """Label of the method."""
+        return str(self.result["method"])
+
+
+class Store:
+    """The folder of one run; see the module for what is in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[tuple[str, int, int], list[Record]] = {}
+
+    def result_folder(self, key: str) -> Path:
+        """Where the files of a result are."""
+        return self.folder / RESULTS / key[:FAN_OUT] / key
+
+    def begin(self, plan: Path, base: Path) -> None:
+        """Make the folder, or go on in it, and keep the plan.
+
+        Raises:
+            UserError: the folder holds something else.
+        """
+        other = self.folder.exists() and not (self.folder / MARKER).is_file()
+        if other and not (self.folder.is_dir() and next(self.folder.iterdir(), None) is None):
+            raise UserError(f"{self.folder} is no folder of a cohort run and not empty; choose another")
+        content = {"what": "a run of anamorph cohort", "plan_folder": str(base.absolute())}
+        _write(self.folder / MARKER, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        if plan.absolute() != (self.folder / PLAN).absolute():
+            _write(self.folder / PLAN, plan.read_text(encoding="utf-8-sig"))
+        self._sweep()
+
+    def plan(self) -> tuple[Path, Path]:
+        """The plan of the run, and the folder that its paths start from.
+
+        Raises:
+            UserError: this is no folder of a run.
+        """
+        try:
+            content = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
+            return self.folder / PLAN, Path(content["plan_folder"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.folder} is no folder of a cohort run; name what -o of `cohort run` named"
+            ) from error
+
+    def keep(self, records: Iterable[Record]) -> None:
+        """Write the records of a batch into one file.
+
+        Raises:
+            RegistrationFailure: the disk is full.
+        """
+        records = sorted(records, key=lambda record: record.key)
+        if records:
+            name = _digest("".join(record.key for record in records))[:32]
+            lines = (_line(asdict(record)) for record in records)
+            _write(self.folder / RECORDS / name[:FAN_OUT] / f"{name}.jsonl", "".join(lines))
+
+    def records(self) -> dict[str, list[Record]]:
+        """All records by key; a line that is damaged is none. Files that were read before are not read again."""
+        for path in sorted((self.folder / RECORDS).glob("*/*.jsonl")):
+            status = path.stat()
+            version = path.name, status.st_mtime_ns, status.st_size
+            if version not in self._read:
+                self._read[version] = list(_records_in(path))
+        found: dict[str, list[Record]] = {}
+        for record in (record for records in self._read.values() for record in records):
+            found.setdefault(record.key, []).append(record)
+        return found
+
+    def damage(self, record: Record, quick: bool = False) -> str | None:
+        """What is wrong with the files of a record; with ``quick`` only their sizes are looked at."""
+        for name, told in record.result["files"].items():
+            path = self.result_folder(record.key) / name
+            try:
+                if path.stat().st_size != told["bytes"]:
+                    return f"{name} has another size than recorded"
+                if not quick and file_hash(path) != told["sha256"]:
+                    return f"{name} is not what was written"
+            except OSError as error:
+                return f"{name}: {(error.strerror or str(error)).lower()}"
+        return None
+
+    def note(self, failure: Failure) -> None:
+        """Keep a failed attempt.
+
+        Raises:
+            RegistrationFailure: the disk is full.
+        """
+        name = f"{failure.key}-{secrets.token_hex(4)}.json"
+        _write(self.folder / FAILURES / failure.key[:FAN_OUT] / name, json.dumps(asdict(failure), indent=2) + "\n")
+
+    def failures(self) -> dict[str, list[Failure]]:
+        """All failed attempts by key, the earliest first."""
+        found: dict[str, list[Failure]] = {}
+        for path in (self.folder / FAILURES).glob("*/*.json"):
+            key = path.name.partition("-")[0]
+            found.setdefault(key, []).append(_failure_in(path, key))
+        return {key: sorted(attempts, key=lambda one: one.when) for key, attempts in found.items()}
+
+    def forgive(self, keys: Iterable[str]) -> None:
+        """Remove the failed attempts at some results, so that they are tried again."""
+        for key in keys:
+            for path in (self.folder / FAILURES / key[:FAN_OUT]).glob(f"{key}-*.json"):
+                path.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what processes left that were killed while they wrote."""
+        oldest = time.time() - ABANDONED_S
+        for part in (RESULTS, RECORDS, FAILURES):
+            for path in (self.folder / part).rglob(".tmp-*"):
+                try:
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
+                except OSError:  # its writer was not dead
+                    continue
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _line(content: dict[str, Any]) -> str:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return f"{_digest(text)} {text}\n"
+
+
+def _records_in(path: Path) -> Iterator[Record]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return
+    for line in lines:
+        digest, _, text = line.partition(" ")
+        if digest and digest == _digest(text):
+            record = Record(**json.loads(text))
+            if _KEY.fullmatch(record.key) and all(
+                "/" not in name and name[:1] != "." for name in record.result["files"]
+            ):
+                yield record
+
+
+def _failure_in(path: Path, key: str) -> Failure:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Failure(**{name: str(content[name]) for name in Failure.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return Failure(key, "", "", "the record of the failure is damaged")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,207 @@
+"""What a worker does: a batch of pairs, one after the other; what one stumbles over is its failure alone."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import anamorph
+from anamorph.api import failure_line
+from anamorph.cohorts.inputs_kept import KeptInputs
+from anamorph.cohorts.job import Job
+from anamorph.cohorts.store import Failure, Record, Store
+from anamorph.errors import UserError
+from anamorph.evaluation.case import PairTruth, measure
+from anamorph.evaluation.inverse_consistency import inverse_consistency_mm, summary
+from anamorph.evaluation.learn2reg.config import EvaluationConfig
+from anamorph.evaluation.predictions import identity_field, in_voxels
+from anamorph.evaluation.verdict import verdict
+from anamorph.image import Image
+from anamorph.image.write import write_image
+from anamorph.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.provenance import file_hash
+from anamorph.submission.run import register_scans
+from anamorph.transforms import Displacement
+from anamorph.transforms.files import write_transform
+
+MOST_LOG_LINES = 40
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs for one worker.
+
+    Args:
+        jobs: in this order.
+        folder: of the run, at the same path on every machine.
+        attempts: which attempt this is at a job, by key.
+        version: of anamorph, which the keys speak of.
+    """
+
+    jobs: tuple[Job, ...]
+    folder: Path
+    attempts: Mapping[str, int]
+    version: str = anamorph.__version__
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        key: of the job.
+        state: ``full`` says that the disk is: nobody's fault, and no attempt.
+        seconds: of everything.
+        reason: why it failed.
+        worker: who did it.
+    """
+
+    key: str
+    state: Literal["complete", "failed", "full"]
+    seconds: float = 0.0
+    reason: str = ""
+    worker: str = ""
+
+
+def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
+    """Do every job of a batch, and write results, then the records of those that are done, and failures.
+
+    Args:
+        batch: what to do.
+        worker: the address of this worker, for the records.
+
+    Returns:
+        one outcome per job; a job after a full disk has none.
+
+    Raises:
+        UserError: this worker has another version of anamorph than the run.
+    """
+    if batch.version != anamorph.__version__:
+        raise UserError(
+            f"worker {worker} on {platform.node()} has anamorph {anamorph.__version__}, the run {batch.version}; "
+            "install one version everywhere"
+        )
+    store = Store(batch.folder)
+    records, outcomes = [], []
+    try:
+        for job in batch.jobs:
+            start = time.perf_counter()
+            try:
+                record = _do(job, store, batch.attempts.get(job.key, 1), worker)
+            except Exception as error:  # whatever a pair holds, the others go on
+                if disk_full(error):
+                    raise
+                failure = describe_failure(job, failure_line(error), traceback.format_exc(), worker)
+                store.note(failure)
+                outcomes.append(Outcome(job.key, "failed", time.perf_counter() - start, failure.reason, worker))
+            else:
+                records.append(record)
+                outcomes.append(Outcome(job.key, "complete", record.run["seconds"], worker=worker))
+        store.keep(records)
+    except Exception as error:
+        if not disk_full(error):
+            raise
+        return [*(one for one in outcomes if one.state == "failed"), Outcome("", "full", reason=failure_line(error))]
+    return outcomes
+
+
+def describe_failure(job: Job, reason: str, log: str = "", worker: str = "") -> Failure:
+    """An attempt that failed here and now."""
+    last_lines = "\n".join(log.splitlines()[-MOST_LOG_LINES:])
+    return Failure(job.key, job.id, job.method, reason, last_lines, worker, platform.node(), _now())
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, says that there is no space."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@cache
+def _kept_inputs() -> KeptInputs:
+    """One for every process."""
+    return KeptInputs()
+
+
+def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
+    start = time.perf_counter()
+    kept = _kept_inputs()
+    kept.check(job.hashes)
+    fixed, moving = kept.image(job.pair.fixed.image), kept.image(job.pair.moving.image)
+    begin = time.perf_counter()
+    result = register_scans(fixed, moving, job.pair, job.settings)
+    registration_seconds = time.perf_counter() - begin
+    forward = result.fixed_to_moving.displacement_on(fixed.grid)
+    backward = result.moving_to_fixed.displacement_on(moving.grid)
+    told: dict[str, Any] = {
+        "pair": job.id,
+        "fixed": job.pair.fixed.key,
+        "moving": job.pair.moving.key,
+        "method": job.method,
+        "inputs": sorted(job.hashes.values()),
+        "warnings": result.warnings,
+        "files": _write(job, store.result_folder(job.key), fixed, moving, forward, backward),
+    }
+    if job.evaluation is not None:
+        told["metrics"] = _measure(job, job.evaluation, kept, forward, backward)
+    run = {
+        "seconds": round(time.perf_counter() - start, 4),
+        "registration_seconds": round(registration_seconds, 4),
+        "attempt": attempt,
+        "worker": worker,
+        "host": platform.node(),
+        "finished": _now(),
+    }
+    return Record(job.key, told, run)
+
+
+def _write(
+    job: Job, folder: Path, fixed: Image, moving: Image, forward: Displacement, backward: Displacement
+) -> dict[str, dict[str, Any]]:
+    """Write what is wanted; size and hash of every file."""
+    names = []
+    if job.transforms:
+        write_transform(forward, folder / FIXED_TO_MOVING, "itk", fixed.grid)
+        write_transform(backward, folder / MOVING_TO_FIXED, "itk", moving.grid)
+        names += [FIXED_TO_MOVING, MOVING_TO_FIXED]
+    if job.warped:
+        warped = forward.warp_image(moving, fixed.grid)
+        write_image(warped, folder / WARPED, header_like=job.pair.fixed.image)
+        names.append(WARPED)
+    paths = [folder / name for name in names]
+    return {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in paths}
+
+
+def _measure(
+    job: Job, config: EvaluationConfig, kept: KeptInputs, forward: Displacement, backward: Displacement
+) -> dict[str, Any]:
+    """The numbers of a pair, and those of the identity, as plain values."""
+    truth = PairTruth.read(job.pair, config, kept.label_maps)
+    grids = truth.fixed_grid, truth.moving_grid
+    baseline, before = measure(truth, identity_field(*grids), config)
+    scores, metrics = measure(truth, in_voxels(forward, *grids), config, before=before.after)
+    consistency = summary(inverse_consistency_mm(forward, backward, *grids))
+    judged = verdict(replace(metrics, inverse_consistency_mm=consistency))
+    return {
+        "measures": [asdict(one) for one in config.measures],
+        "scores": asdict(scores),
+        "baseline": asdict(baseline),
+        "inverse_consistency_mm": consistency,
+        "verdict": judged.status,
+        "reasons": judged.reasons,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
