@@ -15,9 +15,10 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.symmetric_config import SymmetricConfig as MethodConfig
 from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.training.losses.field_of_view import field_of_view
 from anamorph.training.settings import make_settings
 from anamorph.training.tasks.pairs import draw_pairs, validation_pairs
-from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask, field_of_view
+from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask
 from anamorph.training.tasks.varied import draw_crop, read_varied
 from blobs import SHAPE, blob_cohort
 
