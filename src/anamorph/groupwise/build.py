@@ -22,8 +22,16 @@ import numpy as np
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.dice import dice
-from anamorph.features.body_centre import body_share
-from anamorph.groupwise.iteration import NAME, Iteration, field_on, iterate, scan_jobs, start_template
+from anamorph.groupwise.iteration import (
+    NAME,
+    SUPPORT,
+    Iteration,
+    field_on,
+    iterate,
+    scan_jobs,
+    start_template,
+    weight_of,
+)
 from anamorph.groupwise.jobs import ScanJob, deliver, is_delivered, run_jobs
 from anamorph.groupwise.kept import hashes, read_record, sums, write_record
 from anamorph.groupwise.mean_shape import mean_field, rms_mm
@@ -32,7 +40,6 @@ from anamorph.groupwise.scans import check_cases, find_start
 from anamorph.groupwise.settings import TemplateSettings
 from anamorph.groupwise.vote import MajorityVote
 from anamorph.image.atomic import atomic_path
-from anamorph.image.background import looks_like_ct
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
@@ -114,7 +121,11 @@ def build_template(
     _check_out(out, resume)
     tell = _Stages(settings.iterations + 1, progress)
     files = {case.key: hashes(case, wanted.masks) for case in cases}
-    start = {"start": "mean" if chosen is None else chosen.key, "sharpening": settings.sharpening, "scans": files}
+    start = {
+        "start": "mean" if chosen is None else chosen.key,
+        "sharpening": settings.sharpening,
+        "scans": files,
+    }
     write_record(out / RECORD, {"status": "unfinished"})
     rounds = [start_template(cases, chosen, out / ROUNDS / "00", start, settings.sharpening)]
     failed: dict[str, str] = {}
@@ -126,15 +137,32 @@ def build_template(
         number = len(rounds)
         rounds.append(
             iterate(
-                *(rounds[-1], left, {case.key: files[case.key] for case in left}, out / ROUNDS / f"{number:02d}"),
-                *(wanted, settings, workers, tell.stage(number - 1, f"iteration {number}")),
+                *(
+                    rounds[-1],
+                    left,
+                    {case.key: files[case.key] for case in left},
+                    out / ROUNDS / f"{number:02d}",
+                ),
+                *(
+                    wanted,
+                    settings,
+                    workers,
+                    tell.stage(number - 1, f"iteration {number}"),
+                ),
             )
         )
         failed |= rounds[-1].failed
         left = [case for case in left if case.key not in failed]
         converged = _length(rounds[-1]) <= tolerance_mm
     jobs = _delivery(rounds[-1].template, left, files, wanted, out)
-    failed |= run_jobs(deliver, is_delivered, jobs, workers, tell.stage(-1, "final"), settings.leave_out_failed)
+    failed |= run_jobs(
+        deliver,
+        is_delivered,
+        jobs,
+        workers,
+        tell.stage(-1, "final"),
+        settings.leave_out_failed,
+    )
     jobs = [job for job in jobs if job.case.key not in failed]
     residual = _residual_mm(out / NAME, jobs)
     scans = _vote(out, jobs)
@@ -160,18 +188,26 @@ def _length(told: Iteration) -> float:
 
 
 def _delivery(
-    template: Path, cases: Sequence[Case], files: dict[str, Any], wanted: RunSettings, out: Path
+    template: Path,
+    cases: Sequence[Case],
+    files: dict[str, Any],
+    wanted: RunSettings,
+    out: Path,
 ) -> list[ScanJob]:
     """Put the final template in its place, with a job for each scan."""
-    with atomic_path(out / NAME) as temporary:
-        shutil.copyfile(template, temporary)
+    for name in (NAME, SUPPORT):
+        with atomic_path(out / name) as temporary:
+            shutil.copyfile(template.with_name(name), temporary)
     return scan_jobs(out / NAME, cases, files, out / SCANS, wanted)
 
 
 def _residual_mm(template: Path, jobs: Sequence[ScanJob]) -> float:
     image = read_image(template)
-    weight = body_share(image, looks_like_ct(image))
-    return rms_mm(mean_field((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight), weight)
+    weight = weight_of(image, template)
+    return rms_mm(
+        mean_field((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight),
+        weight,
+    )
 
 
 def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
@@ -180,7 +216,11 @@ def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
     for job in jobs:
         told = read_record(job.result / RESULT)
         seconds = told.get("timings_s", {}).get("registration")
-        scans[job.case.key] = {"status": told.get("status"), "seconds": seconds, "dice": None}
+        scans[job.case.key] = {
+            "status": told.get("status"),
+            "seconds": seconds,
+            "dice": None,
+        }
     labelled = [job for job in jobs if job.case.label is not None]
     if not labelled:
         return scans
@@ -197,9 +237,13 @@ def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
 
 
 def _record(
-    result: Template, described: dict[str, Any], settings: TemplateSettings, tolerance_mm: float, files: dict[str, Any]
+    result: Template,
+    described: dict[str, Any],
+    settings: TemplateSettings,
+    tolerance_mm: float,
+    files: dict[str, Any],
 ) -> dict[str, Any]:
-    made = [path for name in (NAME, LABELS, AGREEMENT) if (path := result.folder / name).is_file()]
+    made = [path for name in (NAME, SUPPORT, LABELS, AGREEMENT) if (path := result.folder / name).is_file()]
     return {
         "status": "finished",
         "converged": result.converged,

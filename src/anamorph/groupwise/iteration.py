@@ -21,15 +21,14 @@ from anamorph.groupwise.settings import TemplateSettings
 from anamorph.groupwise.space import template_grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
-from anamorph.image.read import read_grid, read_image
+from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
-from anamorph.provenance import file_hash
 from anamorph.submission import RunSettings
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform
 
-NAME = "template.nii.gz"
+NAME, SUPPORT = "template.nii.gz", "template_support.nii.gz"
 RECORD = "iteration.json"
 FIELDS = "fields"
 
@@ -40,7 +39,7 @@ class Iteration:
 
     Args:
         number: 0 is the start.
-        template: the file.
+        template: the file; its support, the share of the scans that reach a voxel, is beside it.
         mean_field_rms_mm: length of the mean of the maps of the template before to the scans, their poses taken out;
             None for the start.
         change: root mean square change of the intensities, as a share of their standard deviation; None for the start.
@@ -55,7 +54,11 @@ class Iteration:
 
 
 def start_template(
-    cases: Sequence[Case], chosen: Case | None, folder: Path, origin: dict[str, Any], sharpening: float
+    cases: Sequence[Case],
+    chosen: Case | None,
+    folder: Path,
+    origin: dict[str, Any],
+    sharpening: float,
 ) -> Iteration:
     """The start: one scan, or the mean of all scans with aligned centres.
 
@@ -65,7 +68,10 @@ def start_template(
     kept = _kept(0, folder, origin)
     if kept is not None:
         return kept
-    grid = template_grid([read_grid(case.image) for case in cases], None if chosen is None else read_grid(chosen.image))
+    grid = template_grid(
+        [read_grid(case.image) for case in cases],
+        None if chosen is None else read_grid(chosen.image),
+    )
     mean = MeanImage(grid)
     for case in cases if chosen is None else (chosen,):
         image = read_image(case.image)
@@ -73,9 +79,8 @@ def start_template(
         if chosen is None:
             centred = Affine.translation(body_centre_mm(image, looks_like_ct(image)) - grid.centre_mm)
         mean.add(image, centred)
-    path = folder / NAME
-    write_image(mean.image(path.name, sharpening if chosen is None else 0.0), path)
-    return _keep(Iteration(0, path, None, None, {}), origin)
+    _write(folder, mean, sharpening if chosen is None else 0.0)
+    return _keep(Iteration(0, folder / NAME, None, None, {}), origin)
 
 
 def iterate(
@@ -100,7 +105,7 @@ def iterate(
     """
     number, described = before.number + 1, wanted.described()
     origin = {
-        "before": file_hash(before.template),
+        "before": template_hashes(before.template),
         "how": described,
         "sharpening": settings.sharpening,
         "scans": hashes,
@@ -113,13 +118,12 @@ def iterate(
     used = [job for job in jobs if job.case.key not in failed]
     progress("averaging", 1.0)
     old = read_image(before.template)
-    grid, weight = old.grid, body_share(old, looks_like_ct(old))
+    grid, weight = old.grid, weight_of(old, before.template)
     mean = mean_field(_fields(used, grid), weight)
     update, image = to_template(mean), MeanImage(grid)
     for job, field in zip(used, _fields(used, grid), strict=True):
         image.add(read_image(job.case.image), Composite.of(update, field))
-    new = image.image(NAME, settings.sharpening)
-    write_image(new, folder / NAME)
+    new = _write(folder, image, settings.sharpening)
     told = Iteration(number, folder / NAME, rms_mm(mean, weight), _change(old, new), failed)
     _keep(told, origin)
     shutil.rmtree(folder / FIELDS)  # they are large, and what they were needed for is done
@@ -127,11 +131,28 @@ def iterate(
 
 
 def scan_jobs(
-    template: Path, cases: Sequence[Case], hashes: dict[str, Any], folder: Path, wanted: RunSettings
+    template: Path,
+    cases: Sequence[Case],
+    hashes: dict[str, Any],
+    folder: Path,
+    wanted: RunSettings,
 ) -> list[ScanJob]:
     """A job for each scan, with all that its result depends on."""
-    origin = {"template": file_hash(template), "how": wanted.described()}
-    return [ScanJob(case, template, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
+    origin = {"template": template_hashes(template), "how": wanted.described()}
+    support: Path | None = template.with_name(SUPPORT)
+    if read_mask(support).data.min() == 1:
+        support = None  # every scan reaches every voxel: nothing to mask
+    return [ScanJob(case, template, support, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
+
+
+def template_hashes(template: Path) -> dict[str, str]:
+    """Of a template and its support."""
+    return sums([template, template.with_name(SUPPORT)])
+
+
+def weight_of(template: Image, path: Path) -> np.ndarray:
+    """``(I, J, K)`` how much a voxel of the template counts for poses and lengths: anatomy that the scans reach."""
+    return body_share(template, looks_like_ct(template)) * read_mask(path.with_name(SUPPORT)).data[0]
 
 
 def field_on(path: Path, grid: Grid) -> Displacement:
@@ -146,6 +167,13 @@ def _fields(jobs: Sequence[ScanJob], grid: Grid) -> Iterator[Displacement]:
     return (field_on(job.field, grid) for job in jobs)
 
 
+def _write(folder: Path, mean: MeanImage, sharpening: float) -> Image:
+    image = mean.image(NAME, sharpening)
+    write_image(image, folder / NAME)
+    write_image(mean.support(SUPPORT), folder / SUPPORT)
+    return image
+
+
 def _change(old: Image, new: Image) -> float:
     difference = new.data.astype(np.float64) - old.data
     return float(np.sqrt((difference**2).mean()) / max(float(new.data.std(dtype=np.float64)), 1e-12))
@@ -155,7 +183,7 @@ def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
     record = {
         "iteration": told.number,
         "origin": origin,
-        "files": sums([told.template]),
+        "files": template_hashes(told.template),
         "mean_field_rms_mm": told.mean_field_rms_mm,
         "change": told.change,
         "failed": told.failed,

@@ -37,6 +37,7 @@ class ScanJob:
     Args:
         case: the moving scan.
         template: the fixed one.
+        support: its weights; None where all are 1.
         wanted: how.
         folder: of the results of all scans.
         origin: all that the result depends on.
@@ -44,6 +45,7 @@ class ScanJob:
 
     case: Case
     template: Path
+    support: Path | None
     wanted: RunSettings
     folder: Path
     origin: dict[str, Any]
@@ -98,13 +100,32 @@ def keep_field(job: ScanJob) -> None:
     template, scan = read_image(job.template), read_image(job.case.image)
     wanted = job.wanted
     start = time.perf_counter()
-    plan = make_plan(template, scan, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
+    plan = make_plan(
+        template,
+        scan,
+        method=wanted.method,
+        preset=wanted.preset,
+        settings=wanted.settings,
+    )
     check_memory(predicted_peak_bytes(plan.method, template, scan))
     mask = mask_on(scan, job.case.mask) if wanted.masks else None
-    result = run_plan(plan, template, scan, moving_mask=mask, device=wanted.device, seed=wanted.seed)
+    support = mask_on(template, job.support)
+    result = run_plan(
+        plan,
+        template,
+        scan,
+        fixed_mask=support,
+        moving_mask=mask,
+        device=wanted.device,
+        seed=wanted.seed,
+    )
     field = result.fixed_to_moving.displacement_on(template.grid)
     write_transform(field, job.field, "itk-h5", template.grid)
-    told = {"origin": job.origin, "files": sums([job.field]), "seconds": round(time.perf_counter() - start, 2)}
+    told = {
+        "origin": job.origin,
+        "files": sums([job.field]),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
     write_record(job.field.with_suffix(".json"), told)
 
 
@@ -125,6 +146,7 @@ def deliver(job: ScanJob) -> None:
     request = PairRequest(
         fixed=str(job.template),
         moving=str(case.image),
+        fixed_mask=None if job.support is None else str(job.support),
         moving_labels=None if case.label is None else str(case.label),
         moving_mask=str(case.mask) if wanted.masks and case.mask is not None else None,
         method=wanted.method,
@@ -145,7 +167,10 @@ def is_delivered(job: ScanJob) -> bool:
 def _workers(jobs: Sequence[ScanJob], asked: int) -> int:
     if asked <= 1 or len(jobs) <= 1:
         return 1
-    largest = max((read_grid(job.case.image) for job in jobs), key=lambda grid: int(np.prod(grid.shape)))
+    largest = max(
+        (read_grid(job.case.image) for job in jobs),
+        key=lambda grid: int(np.prod(grid.shape)),
+    )
     template = read_grid(jobs[0].template)
     voxels = int(np.prod(largest.shape)) + int(np.prod(template.shape))
     peak = INTERPRETER_BYTES + BYTES_PER_VOXEL * voxels + jobs[0].wanted.peak_memory_bytes(template, largest)

@@ -9,8 +9,8 @@ from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.geometry.smoothing import box_smooth
-from anamorph.image import Image
-from anamorph.image.background import CT_AIR_HU, looks_like_ct
+from anamorph.image import Image, Mask
+from anamorph.image.background import looks_like_ct
 from anamorph.transforms import Transform
 
 
@@ -25,6 +25,7 @@ class MeanImage:
         self.grid = grid
         self.total: np.ndarray | None = None
         self.reached = np.zeros(grid.shape, np.int32)
+        self.count = 0
         self.is_ct = False
 
     def add(self, image: Image, to_scan: Transform) -> None:
@@ -35,6 +36,7 @@ class MeanImage:
         """
         if self.total is None:
             self.total = np.zeros((image.channels, *self.grid.shape), np.float64)
+            self.beyond = np.zeros_like(self.total)
             self.is_ct = looks_like_ct(image)
         if looks_like_ct(image) != self.is_ct or image.channels != len(self.total):
             raise UserError(
@@ -44,8 +46,11 @@ class MeanImage:
         positions = to_scan.moving_positions(self.grid, image.grid)
         ends = np.array(image.grid.shape, np.float32).reshape(3, 1, 1, 1) - 0.5
         inside = ((positions >= -0.5) & (positions <= ends)).all(axis=0)
-        self.total += np.where(inside, sample(prepared_channels(image), positions), 0)
+        values = sample(prepared_channels(image), positions)
+        self.total += np.where(inside, values, 0)
+        self.beyond += values
         self.reached += inside
+        self.count += 1
 
     def image(self, name: str, sharpening: float = 0.0) -> Image:
         """The mean so far, float32, of at least one scan.
@@ -55,9 +60,16 @@ class MeanImage:
             sharpening: how much of what smoothing by one voxel removes is added.
         """
         assert self.total is not None
-        empty = CT_AIR_HU if self.is_ct else 0.0
-        mean = np.where(self.reached > 0, self.total / np.maximum(self.reached, 1), empty)
+        mean = np.where(
+            self.reached > 0,
+            self.total / np.maximum(self.reached, 1),
+            self.beyond / self.count,
+        )
         mean = mean.astype(np.float32)
         if sharpening > 0:
             mean += sharpening * (mean - box_smooth(mean))
         return Image(mean, self.grid, name)
+
+    def support(self, name: str) -> Mask:
+        """``(I, J, K)`` float32: the share of the scans that reach a voxel, its weight in registrations."""
+        return Mask((self.reached / self.count).astype(np.float32), self.grid, name)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from anamorph.image.read import read_image
 from anamorph.outputs import REPORT
-from anamorph.report.template_page import ScanLine, Stage, TemplateReport, write_template_page
+from anamorph.report.template_page import (
+    ScanLine,
+    Stage,
+    TemplateReport,
+    write_template_page,
+)
 
 if TYPE_CHECKING:
     from anamorph.groupwise.build import Template
@@ -25,7 +30,13 @@ def write_page(path: Path, template: Template, tolerance_mm: float) -> None:
         for told in template.iterations
     ]
     lines = [
-        ScanLine(key, told["status"] or "", told["dice"], told["seconds"], ("scans", key, REPORT))
+        ScanLine(
+            key,
+            told["status"] or "",
+            told["dice"],
+            told["seconds"],
+            ("scans", key, REPORT),
+        )
         for key, told in template.scans.items()
     ]
     report = TemplateReport(
