@@ -56,22 +56,38 @@ PUBLISHED: dict[str, Any] = {
 }
 SMALL: dict[str, Any] = {
     "mult": 2,
-    "spacing_mm": 6.0,
-    "shape": (48, 48, 64),
-    "normalise": "windows",
-    "windows": (-160.0, 240.0, -1000.0, 1000.0),
     "rotation_deg": 10.0,
     "zoom": 1.15,
     "shift": 0.05,
     "gamma": 0.3,
     "rate": 3e-3,
-    "epochs": 60,
-    "batch_size": 3,
     "precision": "bf16-mixed",
     "schedule": "cosine",
     "warmup_steps": 20,
+}
+"""For small scans on a few cores."""
+SMALL_HEAD_NECK: dict[str, Any] = SMALL | {
+    "spacing_mm": 6.0,
+    "shape": (48, 48, 64),
+    "normalise": "windows",
+    "windows": (-160.0, 240.0, -1000.0, 1000.0),
+    "epochs": 60,
+    "batch_size": 3,
     "validate_every": 5,
     "even_cohorts": True,
+}
+SMALL_HIPPOCAMPUS: dict[str, Any] = SMALL | {
+    "spacing_mm": 1.0,
+    "shape": (48, 64, 48),
+    "flip_axes": (0,),
+    "epochs": 16,
+    "batch_size": 4,
+    "validate_every": 4,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "abdomen": PUBLISHED,
+    "small-head-neck": SMALL_HEAD_NECK,
+    "small-hippocampus": SMALL_HIPPOCAMPUS,
 }
 
 
@@ -81,7 +97,7 @@ class SegmentTask(Task):
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
     Config = SegmentConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"abdomen": PUBLISHED, "small-head-neck": SMALL}
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
     config: SegmentConfig
 
