@@ -12,6 +12,7 @@ import typer
 import anamorph
 from anamorph.cli.apply import apply
 from anamorph.cli.classify import classify
+from anamorph.cli.cohort import cohort
 from anamorph.cli.convert import convert
 from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
@@ -52,6 +53,7 @@ for command in (
     train,
 ):
     app.command()(guarded(command))
+app.add_typer(cohort, name="cohort")
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
 app.add_typer(predict, name="predict")

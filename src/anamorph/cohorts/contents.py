@@ -40,12 +40,12 @@ class Contents:
         """
         wanted = sorted({*paths} - self._hashes.keys())
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for done, (path, entry) in enumerate(zip(wanted, pool.map(self._entry, wanted), strict=True), 1):
+            for done, (path, entry) in enumerate(zip(wanted, pool.map(self._entry, wanted), strict=True)):
+                if progress is not None:
+                    progress(done / len(wanted))
                 self._hashes[path] = MISSING if entry is None else entry[2]
                 if entry is not None:
                     self._known[str(path)] = entry
-                if progress is not None:
-                    progress(done / len(wanted))
         self._keep()
 
     def _entry(self, path: Path) -> list[Any] | None:

@@ -39,6 +39,7 @@ class News:
         running: with a worker.
         workers: threads that work.
         seconds: since the run began.
+        failed_before: given up in earlier runs, and not of this one.
     """
 
     total: int
@@ -47,6 +48,7 @@ class News:
     running: int = 0
     workers: int = 0
     seconds: float = 0.0
+    failed_before: int = 0
 
     @property
     def per_second(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,9 @@ def run_cohort(
     machines.check()
     listeners.begin(standing, machines)
     if not jobs:
-        return News(0)
+        return News(0, failed_before=len(standing.failed()))
     with connected(machines) as client:
-        if client.dashboard_link and machines.dashboard:
+        if client.dashboard_link and (machines.dashboard or machines.scheduler):
             listeners.dashboard(client.dashboard_link)
-        return run_jobs(jobs, store, client, wanted.wanted.attempts, earlier=standing.failures, tell=listeners.news)
+        news = run_jobs(jobs, store, client, wanted.wanted.attempts, earlier=standing.failures, tell=listeners.news)
+    return replace(news, failed_before=len(standing.failed()))

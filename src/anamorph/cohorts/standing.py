@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from anamorph.cohorts.contents import Contents
 from anamorph.cohorts.job import Job, jobs_of
@@ -64,6 +64,15 @@ class Standing:
         """Jobs by state, of one method or of all."""
         return Counter(self.state(job) for job in self.jobs if method in (None, job.method))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Counts by method and state, and the reasons of failures, for JSON."""
+        return {
+            "methods": {method.label: dict(self.counts(method.label)) for method in self.plan.methods},
+            "superseded": self.superseded,
+            "damaged": self.damaged,
+            "failed": [asdict(failure) | {"attempts": len(self.failures[job.key])} for job, failure in self.failed()],
+        }
+
     def failed(self) -> list[tuple[Job, Failure]]:
         """Jobs that failed for good, each with its last attempt."""
         return [(job, self.failures[job.key][-1]) for job in self.jobs if self.state(job) == "failed"]
@@ -89,7 +98,8 @@ def find_standing(
     """
     plan = plan or read_plan(*store.plan())
     contents = Contents(store.folder / INPUTS)
-    contents.look(plan.files(), lambda fraction: progress("reading the scans", fraction) if progress else None)
+    tell = progress or (lambda stage, fraction: None)
+    contents.look(plan.files(), lambda fraction: tell("reading the scans", fraction))
     jobs = jobs_of(plan, contents)
     found = store.records()
     wanted = {job.key for job in jobs}
@@ -98,13 +108,12 @@ def find_standing(
     to_check = [key for key in found if key in wanted]
     with ThreadPoolExecutor(usable_cores()) as pool:
         checked = pool.map(lambda key: _first_sound(store, found[key], quick), to_check)
-        for done, (key, outcome) in enumerate(zip(to_check, checked, strict=True), 1):
+        for done, (key, outcome) in enumerate(zip(to_check, checked, strict=True)):
+            tell("checking the results", done / len(to_check))
             if isinstance(outcome, Record):
                 records[key] = outcome
             else:
                 damaged[key] = outcome
-            if progress is not None:
-                progress("checking the results", done / len(to_check))
     elsewhere = {(own[0].method, own[0].id) for key, own in found.items() if key not in wanted}
     stale = {job.key for job in jobs if job.key not in found and (job.method, job.id) in elsewhere}
     return Standing(plan, jobs, records, damaged, frozenset(stale), store.failures(), len(found.keys() - wanted))

@@ -97,7 +97,7 @@ class Store:
 
     def result_folder(self, key: str) -> Path:
         """Where the files of a result are."""
-        return self.folder / RESULTS / key[:FAN_OUT] / key
+        return self.folder / result_folder(key)
 
     def begin(self, plan: Path, base: Path) -> None:
         """Make the folder, or go on in it, and keep the plan.
@@ -198,6 +198,11 @@ class Store:
                         path.unlink()
                 except OSError:  # its writer was not dead
                     continue
+
+
+def result_folder(key: str) -> str:
+    """Where the files of a result are, below the folder of the run."""
+    return f"{RESULTS}/{key[:FAN_OUT]}/{key}"
 
 
 def _write(path: Path, text: str) -> None:

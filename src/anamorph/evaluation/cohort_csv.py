@@ -31,7 +31,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
 def _rows(case: CaseResult, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """The means of a pair with an empty label, then its labels."""
     whole = {"pair": case.key, "fixed": case.fixed, "moving": case.moving}
-    numbers = _means(case.scores, "") | _means(case.baseline, INITIAL)
+    numbers = means(case.scores, "") | means(case.baseline, INITIAL)
     yield whole | {"label": "", "verdict": case.verdict, "error": case.error} | numbers
     labels = sorted({label for measure in evaluation.measures for label in measure.labels})
     for label in labels if case.baseline else ():
@@ -40,7 +40,8 @@ def _rows(case: CaseResult, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         yield whole | named | numbers
 
 
-def _means(scores: Scores | None, prefix: str) -> dict[str, float]:
+def means(scores: Scores | None, prefix: str) -> dict[str, float]:
+    """The mean of every number by its column; the prefix comes before all of them."""
     if scores is None:
         return {}
     compatible = {f"{prefix}{COMPATIBLE}{name}": score["mean"] for name, score in scores.compatible.items()}

@@ -94,7 +94,7 @@ def _from_json(content: dict[str, Any], path: Path) -> Evaluation:
     method = path.parent.resolve().name if path.name == RESULTS else path.stem
     cases = []
     for key, pair in own.get("pairs", {key: {} for key in rows}).items():
-        fixed, moving = key.split("<--")
+        fixed, _, moving = key.partition("<--")
         judged = own.get("verdicts", {}).get(key, {})
         cases.append(
             CaseResult(

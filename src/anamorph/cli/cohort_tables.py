@@ -1,0 +1,66 @@
+"""A run of a cohort on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anamorph.cli.console import make_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from anamorph.cohorts.standing import Standing
+    from anamorph.evaluation.cohort import Evaluation
+
+_MOST_FAILURES = 20
+
+
+def states_table(standing: Standing) -> Table:
+    """Pairs by method and state."""
+    from anamorph.cohorts.standing import STATES
+
+    table = make_table("method", *(f">{state}" for state in STATES), ">all")
+    for method in standing.plan.methods:
+        counts = standing.counts(method.label)
+        table.add_row(method.label, *(str(counts[state]) for state in STATES), str(counts.total()))
+    return table
+
+
+def failures_table(standing: Standing) -> Table:
+    """The first pairs that failed for good, with the reason and the worker of the last attempt."""
+    from rich.markup import escape
+
+    failed = standing.failed()
+    more = f", the first {_MOST_FAILURES}" if len(failed) > _MOST_FAILURES else ""
+    table = make_table("pair", "method", ">attempts", "worker", "reason", title=f"{len(failed)} failed{more}")
+    for job, failure in failed[:_MOST_FAILURES]:
+        attempts = str(len(standing.failures[job.key]))
+        words = job.id, job.method, attempts, f"{failure.worker} {failure.host}", failure.reason
+        table.add_row(*(escape(_printable(word)) for word in words))
+    return table
+
+
+def numbers_tables(standing: Standing) -> list[Table]:
+    """Means of every method, one table per data set; none if nothing was measured."""
+    from rich.markup import escape
+
+    from anamorph.cohorts.evaluations import evaluations_of
+
+    by_task: dict[str, list[Evaluation]] = {}
+    for one in evaluations_of(standing):
+        if any(case.scores for case in one.cases):
+            by_task.setdefault(one.task, []).append(one)
+    tables = []
+    for task, own in by_task.items():
+        columns = [own[0].correct_aggregates(baseline=True), *(one.correct_aggregates() for one in own)]
+        heads = ("identity", *(one.method for one in own))
+        table = make_table("", *(f">{head}" for head in heads), title=escape(_printable(task)) + ", means")
+        for name in dict.fromkeys(name for column in columns for name in column):
+            table.add_row(name, *(f"{column[name]['mean']:.4f}" if name in column else "" for column in columns))
+        tables.append(table)
+    return tables
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
