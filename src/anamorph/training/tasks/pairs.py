@@ -38,7 +38,30 @@ def draw_pairs(cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool,
         if not found:
             raise UserError(f"{cohort.dataset.path.name}: training needs scans of two patients; add some to training")
         items += found
-    return [items[n] for n in torch.randperm(len(items), generator=generator).tolist()]
+    return _shuffled(items, generator)
+
+
+def draw_combinations(
+    cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool, generator: Generator
+) -> list[Pair]:
+    """The same with any other scan of the cohort as the fixed one, of the same patient or of another.
+
+    Raises:
+        UserError: a cohort holds a single scan.
+    """
+    items: list[Pair] = []
+    for number, cohort in enumerate(cohorts):
+        rows = _training_rows(cohort, merge_validation)
+        if len(rows) < 2:
+            raise UserError(f"{cohort.dataset.path.name}: training needs two scans; add some to training")
+        for _ in range(per_scan):
+            drawn = torch.randint(len(rows) - 1, (len(rows),), generator=generator).tolist()
+            # The scan itself is left out of those it may meet.
+            items += [
+                (number, rows[other + (other >= n)], moving)
+                for n, (moving, other) in enumerate(zip(rows, drawn, strict=True))
+            ]
+    return _shuffled(items, generator)
 
 
 def validation_pairs(cohorts: Sequence[Cohort], most: int) -> list[Pair]:
@@ -65,7 +88,7 @@ def _given(number: int, cohort: Cohort, merge_validation: bool, generator: Gener
 
 
 def _drawn(number: int, cohort: Cohort, merge_validation: bool, generator: Generator) -> list[Pair]:
-    rows = cohort.of_split("training") + (cohort.of_split("validation") if merge_validation else [])
+    rows = _training_rows(cohort, merge_validation)
     subject = [case.subject for case in cohort.dataset.cases]
     pairs = []
     for moving in rows:
@@ -73,3 +96,11 @@ def _drawn(number: int, cohort: Cohort, merge_validation: bool, generator: Gener
         if others:
             pairs.append((number, others[int(torch.randint(len(others), (1,), generator=generator))], moving))
     return pairs
+
+
+def _training_rows(cohort: Cohort, merge_validation: bool) -> list[int]:
+    return cohort.of_split("training") + (cohort.of_split("validation") if merge_validation else [])
+
+
+def _shuffled(items: list[Pair], generator: Generator) -> list[Pair]:
+    return [items[n] for n in torch.randperm(len(items), generator=generator).tolist()]

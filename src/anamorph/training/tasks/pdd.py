@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from anamorph.features.mind_ssc import ENTRIES, mind_ssc_torch
 from anamorph.methods.base import setting
 from anamorph.networks.pdd_network import Found, PddNetwork
 from anamorph.networks.pdd_search import Search
 from anamorph.networks.sampling_convention import Convention
 from anamorph.networks.warp import one_hot, warp
 from anamorph.regularisation.roughness import roughness
+from anamorph.training.losses.mind_difference import mind_of
 from anamorph.training.losses.nonlocal_error import nonlocal_error
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import PairConfig, PairTask
@@ -111,12 +111,7 @@ class PddTask(PairTask):
         """``(B, C, I, J, K)``: the background and each label, or descriptors."""
         if self.needs_labels:
             return one_hot(batch[f"{side}_labels"][:, None], batch[side].new_tensor([0, *self.labels]))
-        radius, dilation = (self.config.mind_radius,) * 3, (self.config.mind_dilation,) * 3
-        described = [
-            torch.cat([mind_ssc_torch(channel, radius, dilation, (1, 1, 1))[..., :ENTRIES] for channel in image], -1)
-            for image in batch[side]
-        ]
-        return torch.stack(described).movedim(-1, 1)
+        return mind_of(batch[side], self.config.mind_radius, self.config.mind_dilation)
 
     def _label_weights(self) -> Tensor:
         """``(C,)``: one over the root of a label's voxels, over the mean of all; rare labels count for more."""
