@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from anamorph.methods.base import Progress
 
 
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "?")
+
+
+def plain(text: str) -> str:
+    """Text without control characters: names in files must not steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
 def say(text: str, quiet: bool = False) -> None:
     """A line of news on stderr, above a running progress bar."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
 
 class CompilationNews:
@@ -34,9 +42,12 @@ def show(*things: Any) -> None:
     """Results on stdout."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    # Without markup and emoji codes: brackets and colons in names are what they are.
+    console = Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
+    )
     for thing in things:
-        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+        console.print(plain(thing) if isinstance(thing, str) else thing)
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:
@@ -70,7 +81,7 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description:<32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description:<32}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)

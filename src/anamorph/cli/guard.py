@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from anamorph.cli.console import plain
 from anamorph.errors import AnamorphError
 
 INTERRUPTED = 130
@@ -45,5 +46,5 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def _stop(line: str, exit_code: int, error: Exception | None = None) -> None:
     if error is not None and os.environ.get("ANAMORPH_DEBUG", "0") not in ("", "0"):
         raise error
-    print(" ".join(line.split("\n")), *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+    print(*map(plain, (" ".join(line.split("\n")), *getattr(error, "__notes__", ()))), sep="\n", file=sys.stderr)
     raise typer.Exit(exit_code)

@@ -29,6 +29,8 @@ _INTERPRETED = {
 }
 _FOLDERS = {"label": "labels", "mask": "masks", "keypoints": "keypoints", "landmarks": "landmarks"}
 _NAME = re.compile(r"^(?:.*_)?(?P<subject>\d{4})_(?P<modality>\d{4})$")
+_NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _POINT_KEY = re.compile(rf"^(?:{'|'.join(POINT_KINDS)})\d\d$")
 
 
@@ -115,7 +117,7 @@ class _Reader:
         return Dataset(
             path=self.path,
             root=self.path.parent,
-            name=str(self.content.get("name") or re.sub("_?dataset$", "", self.path.stem) or "dataset"),
+            name=self._name(),
             modalities=modalities,
             labels=self._labels(),
             cases=tuple(cases.values()),
@@ -126,6 +128,11 @@ class _Reader:
             missing=tuple(self.missing),
             remarks=tuple(self._remarks()),
         )
+
+    def _name(self) -> str:
+        """What the file says, fit to be part of a file name."""
+        given = str(self.content.get("name") or re.sub("_?dataset$", "", self.path.stem))
+        return _NO_FILE_NAME.sub("-", given).strip(". ") or "dataset"
 
     def _get(self, key: str, kind: Any, default: Any) -> Any:
         value = self.content.get(key)
@@ -154,6 +161,8 @@ class _Reader:
             raise UserError(f"{self.path}: {entry['image']} is listed twice; list every scan once")
         subject, modality = parse_name(image.name)
         subject, modality = str(entry.get("subject", subject)), _four_digits(entry.get("modality", modality))
+        if _NO_FILE_NAME.search(subject):  # files are named after it
+            raise UserError(f"{self.path}: the subject {subject!r} holds a / or a control character; rename it")
         key = f"{subject}_{modality}"
         if not image.is_file():
             self.missing.append((key, "image", image))
@@ -204,7 +213,12 @@ class _Reader:
         content = self._get("labels", dict, {})
         tables = [one for one in content.values() if isinstance(one, dict)] or [content]
         try:
-            return {int(value): str(name) for table in tables for value, name in table.items() if int(value) != 0}
+            return {
+                int(value): _CONTROL.sub(" ", str(name))
+                for table in tables
+                for value, name in table.items()
+                if int(value) != 0
+            }
         except ValueError as error:
             raise UserError(f'{self.path}: labels must be like {{"1": "liver"}} ({error})') from error
 

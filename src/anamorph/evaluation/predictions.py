@@ -17,6 +17,7 @@ from anamorph.data import Pair
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions
+from anamorph.image.bounds import check_archive
 from anamorph.transforms import Affine, Displacement, Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
@@ -91,7 +92,8 @@ def opened(source: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 with zipfile.ZipFile(source) as archive:
-                    archive.extractall(folder)
+                    check_archive(archive, source)
+                    archive.extractall(folder)  # drops "..", roots and links
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
                 raise UserError(f"{source}: damaged archive ({error}); pack it again") from error
             yield Path(folder)

@@ -42,6 +42,7 @@ def read_dicom(folder: Path, series: str | None = None, name: str | None = None)
 def _read_dicom(folder: Path, series: str | None, name: str | None) -> Image:
     import SimpleITK as sitk
 
+    _refuse_links(folder)
     found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not found:
         raise UserError(f"{folder}: no DICOM files in this folder; name the folder that holds the slices, or a file")
@@ -64,6 +65,20 @@ def _read_dicom(folder: Path, series: str | None, name: str | None) -> Image:
         if reader.HasMetaDataKey(n, _POSITION)
     ]
     return _on_measured_slices(image, np.array(positions)) if len(positions) == len(files) else image
+
+
+def _refuse_links(folder: Path) -> None:
+    """Every entry must be a file of this folder before any is opened: a copied folder may hold links to anything.
+
+    Raises:
+        UserError: a link leads out of the folder, or an entry is a pipe or device, which would be waited for.
+    """
+    root = folder.resolve()
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            raise UserError(f"{entry}: a link out of the folder is not followed; copy the slices into one folder")
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise UserError(f"{entry}: neither file nor folder; leave only the slices in the folder")
 
 
 def _described(folder: Path, series: str) -> str:

@@ -134,16 +134,21 @@ def _read_path(source: str, name: str | None) -> Image:
 def _read_nibabel(path: Path, name: str) -> Image:
     import nibabel
 
+    from anamorph.image.bounds import check_volume
     from anamorph.image.convert import from_nibabel
 
-    return from_nibabel(nibabel.load(path), name)
+    image = nibabel.load(path)
+    check_volume(image)
+    return from_nibabel(image, name)
 
 
 def _read_simpleitk(path: Path, name: str) -> Image:
     import SimpleITK as sitk
 
     from anamorph.image.convert import from_simpleitk, quiet_itk
+    from anamorph.image.detached import refuse_data_elsewhere
 
+    refuse_data_elsewhere(path)
     with quiet_itk():
         return from_simpleitk(sitk.ReadImage(str(path)), name)
 

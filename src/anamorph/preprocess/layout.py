@@ -40,7 +40,8 @@ def targets(case: Case, root: Path) -> list[Target]:
         if source is None:
             continue
         folder = FOLDERS.get(kind, kind) + part
-        place = source.relative_to(root) if source.is_relative_to(root) else Path(folder, source.name)
+        below = source.is_relative_to(root) and ".." not in source.relative_to(root).parts
+        place = source.relative_to(root) if below else Path(folder, source.name)
         points = kind.startswith(POINT_KINDS)
         name = _POINTS.sub("", place.name) + ".csv" if points else _NIFTI.sub("", place.name) + ".nii.gz"
         found.append(Target(kind, source, place.with_name(name)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ def fill(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(content, version=__version__)
+
+
+def inline_script(name: str) -> dict[str, Any]:
+    """A script of this package and the hash by which the page's policy allows it, and no other, to run."""
+    from markupsafe import Markup
+
+    script = (TEMPLATES / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return {"script": Markup(script), "script_hash": digest}
 
 
 def save(path: str | os.PathLike[str], page: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from anamorph.report.page import fill, save
+from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pair_report import PairReport
 
 
@@ -19,7 +19,7 @@ def write_report(path: str | os.PathLike[str], report: PairReport) -> None:
 
 def render(report: PairReport) -> str:
     """The page as text."""
-    return fill("report.html.j2", **_content(report))
+    return fill("report.html.j2", **_content(report), **inline_script("report.js"))
 
 
 def _content(report: PairReport) -> dict[str, Any]:

@@ -12,10 +12,13 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
+from anamorph.image.bounds import check_arrays
 from anamorph.supervoxels.layers import Layers
 
 FORMAT = 1
 SUFFIX = ".npz"
+MOST_BYTES = 16 << 30
+"""Of 128 layers of 512 x 512 x 512 voxels."""
 
 
 def save_layers(layers: Layers, path: str | os.PathLike[str]) -> None:
@@ -42,6 +45,7 @@ def load_layers(path: str | os.PathLike[str]) -> Layers:
     if not path.is_file():
         raise UserError(f"{path}: no such file; layers are made by `anamorph slicreg prepare` and `slicreg layers`")
     try:
+        check_arrays(path, MOST_BYTES)
         with np.load(path, allow_pickle=False) as content:
             labels, affine = content["labels"], content["affine"]
             about: dict[str, Any] = json.loads(str(content["about"]))

@@ -35,7 +35,10 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
         entries = [
             entry if isinstance(entry, dict) else {"image": entry} for entry in content["training"] + content["test"]
         ]
-        pairs = [(_path(folder, entry["image"]), entry.get("label")) for entry in entries]
+        pairs = [
+            (_path(folder, entry["image"]), None if (label := entry.get("label")) is None else _path(folder, label))
+            for entry in entries
+        ]
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name the folder of one task of the Decathlon"
@@ -46,7 +49,7 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
     taken = first if number is None else names[number]
     scans = []
     for image, label in pairs:
-        files = {} if label is None else {"label": _path(folder, label)}
+        files = {} if label is None else {"label": label}
         subject = re.sub(r"\.nii(\.gz)?$", "", image.name)
         source = image if number is None else partial(_write_channel, image, number)
         scans.append(Scan(subject, taken, source, files, image.name))
@@ -60,7 +63,14 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
 
 
 def _path(folder: Path, text: str) -> Path:
-    return Path(folder.absolute(), text)
+    """A file of the download; its list may not reach beyond it.
+
+    Raises:
+        UserError: it does.
+    """
+    if Path(text).is_absolute() or ".." in Path(text).parts:
+        raise UserError(f"{folder / 'dataset.json'}: {text!r} lies outside of the download; is the file genuine?")
+    return folder.absolute() / text
 
 
 def _channel(names: dict[int, str], wanted: str | None, path: Path) -> int | None:

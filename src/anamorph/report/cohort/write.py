@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from anamorph.report.cohort.order import NO_RESULT, worst_first
 from anamorph.report.cohort.summary import summaries
 from anamorph.report.cohort.table import entries
 from anamorph.report.encode import file_uri
-from anamorph.report.page import TEMPLATES, fill, save
+from anamorph.report.page import fill, inline_script, save
 from anamorph.report.palette import label_colour
 
 _BASELINE_COLOUR = "#9aa0a6"
@@ -38,11 +36,7 @@ def write_cohort_report(path: str | os.PathLike[str], report: CohortReport) -> N
 
 def render(report: CohortReport) -> str:
     """The page as text."""
-    from markupsafe import Markup
-
-    script = (TEMPLATES / "cohort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return fill("cohort.html.j2", **_content(report), script=Markup(script), script_hash=digest)
+    return fill("cohort.html.j2", **_content(report), **inline_script("cohort.js"))
 
 
 def _content(report: CohortReport) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
+from anamorph.image.detached import refuse_data_elsewhere
 from anamorph.image.write import save_nifti
 from anamorph.transforms.base import Transform
 from anamorph.transforms.displacement import Displacement
@@ -60,6 +61,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     """Read a field that SimpleITK reads as an image of vectors."""
     import SimpleITK as sitk
 
+    refuse_data_elsewhere(path)
     image = sitk.ReadImage(str(path))
     if image.GetNumberOfComponentsPerPixel() != 3 or image.GetDimension() != 3:
         raise UserError("an image without three components per voxel is no displacement field")

@@ -52,7 +52,8 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
     with h5py.File(path, "r") as file:
         if "TransformGroup" not in file:
             raise UserError("an HDF5 file without an ITK TransformGroup")
-        groups = [file["TransformGroup"][str(n)] for n in range(len(file["TransformGroup"]))]
+        listed_in = _own(file, "TransformGroup")
+        groups = [_own(listed_in, str(n)) for n in range(len(listed_in))]
         composite = bool(groups) and _type_name(groups[0]).startswith("CompositeTransform")
         listed = groups[1:] if composite else groups
         if not listed or (len(listed) > 1 and not composite):
@@ -124,12 +125,25 @@ def _read_group(group: Any) -> Transform:
 
 
 def _type_name(group: Any) -> str:
-    name = np.ravel(group["TransformType"][()])[0]
+    name = np.ravel(_own(group, "TransformType")[()])[0]
     return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _own(group: Any, name: str) -> Any:
+    """A member of a group whose content is in this file: HDF5 can name others, and any bytes of the machine."""
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise UserError("an HDF5 file with links; save the transform anew, in one file")
+    member = group[name]
+    if isinstance(member, h5py.Dataset) and (member.external or member.is_virtual):
+        raise UserError("an HDF5 file whose values are in other files; save the transform anew, in one file")
+    return member
 
 
 def _dataset(group: Any, spellings: tuple[str, str]) -> np.ndarray:
     for name in spellings:
         if name in group:
-            return group[name][()]
+            return _own(group, name)[()]
     raise UserError(f"a {_type_name(group)} without {spellings[0]}")

@@ -9,10 +9,13 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
+from anamorph.image.bounds import check_arrays
 from anamorph.transforms.base import Transform
 from anamorph.transforms.displacement import Displacement
 from anamorph.transforms.files.learn2reg import from_voxels, to_voxels
 from anamorph.transforms.files.learn2reg_2020 import enlarged
+
+HEADER_BYTES = 1 << 16
 
 
 def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
@@ -26,6 +29,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     """Read either form, told apart by where the three components are."""
     if grid is None:
         raise UserError("an .npz field says nothing about the world; give the fixed image")
+    check_arrays(path, 8 * 3 * int(np.prod(grid.shape)) + HEADER_BYTES)
     with np.load(path, allow_pickle=False) as content:
         arrays = list(content.values())
     if len(arrays) != 1 or arrays[0].ndim != 4:

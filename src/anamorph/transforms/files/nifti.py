@@ -7,6 +7,7 @@ from typing import Any
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.image.bounds import check_volume
 from anamorph.transforms.base import Transform
 
 
@@ -17,6 +18,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
     from anamorph.transforms.files import itk_field, learn2reg
 
     image: Any = nibabel.load(path)
+    check_volume(image)
     shape = image.shape
     if len(shape) == 5 and shape[3:] == (1, 3):
         return itk_field.from_nifti(image)
