@@ -48,6 +48,7 @@ def main() -> None:
     print(f"template: {time.perf_counter() - begun:.0f} s, voxels {read_grid(template.image).shape}")
     print("mean field, mm:", *(f"{told.mean_field_rms_mm:.3f}" for told in template.iterations[1:]), end=" ")
     print(f"-> {template.residual_rms_mm:.3f} (final)")
+    print("single fields, mm:", *(f"{told.spread_mm:.2f}" for told in template.iterations[1:]))
     print("change, %:", *(f"{100 * told.change:.1f}" for told in template.iterations[1:]))
     print(f"Dice with the template's labels: {np.mean([told['dice'] for told in template.scans.values()]):.4f}")
     by_template = pairwise_dice(cases, template.folder / "scans")

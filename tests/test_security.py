@@ -85,7 +85,7 @@ def layers() -> str:
 
 
 def template() -> str:
-    stages = [Stage(EVIL, image(), None, None), Stage(EVIL, image(), 0.1, 0.2)]
+    stages = [Stage(EVIL, image(), None, None, None), Stage(EVIL, image(), 0.1, 1.0, 0.2)]
     line = ScanLine(EVIL, EVIL, 0.9, 1.0, ("scans", EVIL, "report.html"))
     return template_page(TemplateReport(EVIL, stages, 0.1, True, 0.1, [line], {EVIL: EVIL}))
 

@@ -41,7 +41,7 @@ def build(
         float | None,
         typer.Option(
             metavar="MM",
-            help="Stop at a mean field this small; a tenth of a voxel otherwise.",
+            help="Stop at a mean field this small; a tenth of the scans' spread otherwise.",
             rich_help_panel=TEMPLATE,
         ),
     ] = None,
@@ -127,9 +127,10 @@ def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[
 
 
 def _show(result: Template) -> None:
-    table = make_table("iteration", ">mean field, mm", ">change, %", title="Convergence")
+    table = make_table("iteration", ">mean field, mm", ">single fields, mm", ">change, %", title="Convergence")
     for told in result.iterations[1:]:
-        table.add_row(str(told.number), f"{told.mean_field_rms_mm:.4f}", f"{100 * (told.change or 0):.2f}")
+        numbers = f"{told.mean_field_rms_mm:.4f}", f"{told.spread_mm:.3f}", f"{100 * (told.change or 0):.2f}"
+        table.add_row(str(told.number), *numbers)
     show(table)
     overlaps = [told["dice"] for told in result.scans.values() if told["dice"] is not None]
     if overlaps:

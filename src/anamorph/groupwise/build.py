@@ -34,7 +34,7 @@ from anamorph.groupwise.iteration import (
 )
 from anamorph.groupwise.jobs import ScanJob, deliver, is_delivered, run_jobs
 from anamorph.groupwise.kept import hashes, read_record, sums, write_record
-from anamorph.groupwise.mean_shape import mean_field, rms_mm
+from anamorph.groupwise.mean_shape import mean_shape
 from anamorph.groupwise.page import write_page
 from anamorph.groupwise.scans import check_cases, find_start
 from anamorph.groupwise.settings import TemplateSettings
@@ -54,7 +54,7 @@ LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
     "iterations",
 )
 TOLERANCE = 0.1
-"""Of the smallest voxel side."""
+"""Of the spread of the scans: what is left is small beside how they differ."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Template:
     Args:
         folder: with ``template.nii.gz``, ``scans/KEY`` as ``anamorph register`` writes them, the page and the record.
         iterations: the start and every round.
+        tolerance_mm: at which the mean field counts as zero.
         converged: whether the mean field of the last round was within the tolerance.
         residual_rms_mm: mean field of the scans registered to the final template, poses taken out.
         scans: what is told of each delivered scan: ``status``, ``seconds``, and ``dice`` with the template's labels.
@@ -72,6 +73,7 @@ class Template:
 
     folder: Path
     iterations: tuple[Iteration, ...]
+    tolerance_mm: float
     converged: bool
     residual_rms_mm: float
     scans: dict[str, dict[str, Any]]
@@ -130,9 +132,6 @@ def build_template(
     rounds = [start_template(cases, chosen, out / ROUNDS / "00", start, settings.sharpening)]
     failed: dict[str, str] = {}
     left, converged = list(cases), False
-    tolerance_mm = settings.tolerance_mm
-    if tolerance_mm is None:
-        tolerance_mm = TOLERANCE * read_image(rounds[0].template).grid.finest_mm
     while len(rounds) <= settings.iterations and not converged:
         number = len(rounds)
         rounds.append(
@@ -153,7 +152,7 @@ def build_template(
         )
         failed |= rounds[-1].failed
         left = [case for case in left if case.key not in failed]
-        converged = _length(rounds[-1]) <= tolerance_mm
+        converged = (rounds[-1].mean_field_rms_mm or 0.0) <= _tolerance_mm(settings, rounds[-1])
     jobs = _delivery(rounds[-1].template, left, files, wanted, out)
     failed |= run_jobs(
         deliver,
@@ -166,9 +165,9 @@ def build_template(
     jobs = [job for job in jobs if job.case.key not in failed]
     residual = _residual_mm(out / NAME, jobs)
     scans = _vote(out, jobs)
-    result = Template(out, tuple(rounds), converged, residual, scans, failed)
-    write_page(result.page, result, tolerance_mm)
-    write_record(out / RECORD, _record(result, described, settings, tolerance_mm, files))
+    result = Template(out, tuple(rounds), _tolerance_mm(settings, rounds[-1]), converged, residual, scans, failed)
+    write_page(result)
+    write_record(out / RECORD, _record(result, described, settings, files))
     return result
 
 
@@ -183,8 +182,8 @@ def _check_out(out: Path, resume: bool) -> None:
         raise UserError(f"{out} holds a template already; pass --resume to go on there, or choose another folder")
 
 
-def _length(told: Iteration) -> float:
-    return np.inf if told.mean_field_rms_mm is None else told.mean_field_rms_mm
+def _tolerance_mm(settings: TemplateSettings, told: Iteration) -> float:
+    return TOLERANCE * (told.spread_mm or 0.0) if settings.tolerance_mm is None else settings.tolerance_mm
 
 
 def _delivery(
@@ -204,10 +203,7 @@ def _delivery(
 def _residual_mm(template: Path, jobs: Sequence[ScanJob]) -> float:
     image = read_image(template)
     weight = weight_of(image, template)
-    return rms_mm(
-        mean_field((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight),
-        weight,
-    )
+    return mean_shape((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight).rms_mm
 
 
 def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
@@ -240,16 +236,16 @@ def _record(
     result: Template,
     described: dict[str, Any],
     settings: TemplateSettings,
-    tolerance_mm: float,
     files: dict[str, Any],
 ) -> dict[str, Any]:
     made = [path for name in (NAME, SUPPORT, LABELS, AGREEMENT) if (path := result.folder / name).is_file()]
     return {
         "status": "finished",
         "converged": result.converged,
-        "tolerance_mm": tolerance_mm,
+        "tolerance_mm": result.tolerance_mm,
         "iterations": [
-            {"mean_field_rms_mm": told.mean_field_rms_mm, "change": told.change} for told in result.iterations
+            {"mean_field_rms_mm": told.mean_field_rms_mm, "spread_mm": told.spread_mm, "change": told.change}
+            for told in result.iterations
         ],
         "residual_rms_mm": result.residual_rms_mm,
         "scans": result.scans,

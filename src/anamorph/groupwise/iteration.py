@@ -16,7 +16,7 @@ from anamorph.geometry import Grid
 from anamorph.groupwise.jobs import ScanJob, has_field, keep_field, run_jobs
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.groupwise.mean_image import MeanImage
-from anamorph.groupwise.mean_shape import mean_field, rms_mm, to_template
+from anamorph.groupwise.mean_shape import mean_shape
 from anamorph.groupwise.settings import TemplateSettings
 from anamorph.groupwise.space import template_grid
 from anamorph.image import Image
@@ -42,6 +42,7 @@ class Iteration:
         template: the file; its support, the share of the scans that reach a voxel, is beside it.
         mean_field_rms_mm: length of the mean of the maps of the template before to the scans, their poses taken out;
             None for the start.
+        spread_mm: length of the maps themselves, the scans' distance from the template before; None for the start.
         change: root mean square change of the intensities, as a share of their standard deviation; None for the start.
         failed: why scans had to be left out.
     """
@@ -49,6 +50,7 @@ class Iteration:
     number: int
     template: Path
     mean_field_rms_mm: float | None
+    spread_mm: float | None
     change: float | None
     failed: dict[str, str]
 
@@ -80,7 +82,7 @@ def start_template(
             centred = Affine.translation(body_centre_mm(image, looks_like_ct(image)) - grid.centre_mm)
         mean.add(image, centred)
     _write(folder, mean, sharpening if chosen is None else 0.0)
-    return _keep(Iteration(0, folder / NAME, None, None, {}), origin)
+    return _keep(Iteration(0, folder / NAME, None, None, None, {}), origin)
 
 
 def iterate(
@@ -119,12 +121,12 @@ def iterate(
     progress("averaging", 1.0)
     old = read_image(before.template)
     grid, weight = old.grid, weight_of(old, before.template)
-    mean = mean_field(_fields(used, grid), weight)
-    update, image = to_template(mean), MeanImage(grid)
+    mean = mean_shape(_fields(used, grid), weight)
+    update, image = mean.to_template(), MeanImage(grid)
     for job, field in zip(used, _fields(used, grid), strict=True):
         image.add(read_image(job.case.image), Composite.of(update, field))
     new = _write(folder, image, settings.sharpening)
-    told = Iteration(number, folder / NAME, rms_mm(mean, weight), _change(old, new), failed)
+    told = Iteration(number, folder / NAME, mean.rms_mm, mean.spread_mm, _change(old, new), failed)
     _keep(told, origin)
     shutil.rmtree(folder / FIELDS)  # they are large, and what they were needed for is done
     return told
@@ -185,6 +187,7 @@ def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
         "origin": origin,
         "files": template_hashes(told.template),
         "mean_field_rms_mm": told.mean_field_rms_mm,
+        "spread_mm": told.spread_mm,
         "change": told.change,
         "failed": told.failed,
     }
@@ -196,4 +199,6 @@ def _kept(number: int, folder: Path, origin: dict[str, Any]) -> Iteration | None
     told = read_record(folder / RECORD)
     if told.get("origin") != origin or not intact(folder, told.get("files")):
         return None
-    return Iteration(number, folder / NAME, told["mean_field_rms_mm"], told["change"], told["failed"])
+    return Iteration(
+        number, folder / NAME, told["mean_field_rms_mm"], told["spread_mm"], told["change"], told["failed"]
+    )

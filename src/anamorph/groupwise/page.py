@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anamorph.image.read import read_image
@@ -18,13 +17,14 @@ if TYPE_CHECKING:
     from anamorph.groupwise.build import Template
 
 
-def write_page(path: Path, template: Template, tolerance_mm: float) -> None:
+def write_page(template: Template) -> None:
     """Write the page: the template round by round, convergence, and a line for each scan."""
     stages = [
         Stage(
             "start" if told.number == 0 else f"iteration {told.number}",
             read_image(told.template),
             told.mean_field_rms_mm,
+            told.spread_mm,
             told.change,
         )
         for told in template.iterations
@@ -42,10 +42,10 @@ def write_page(path: Path, template: Template, tolerance_mm: float) -> None:
     report = TemplateReport(
         f"Template of {len(lines)} scans",
         stages,
-        tolerance_mm,
+        template.tolerance_mm,
         template.converged,
         template.residual_rms_mm,
         lines,
         template.failed,
     )
-    write_template_page(path, report)
+    write_template_page(template.page, report)

@@ -15,8 +15,8 @@ class TemplateSettings:
     Args:
         start: ``mean`` for the mean of the scans with aligned centres, or the key, subject or file name of a scan.
         iterations: at most so many rounds of registering, averaging and moving to the mean shape.
-        tolerance_mm: no further round once the mean field is smaller (root mean square); None is a tenth of the
-            template's smallest voxel side.
+        tolerance_mm: no further round once the mean field is smaller (root mean square); None is a tenth of the spread
+            of the scans, the length of their own maps.
         sharpening: how much of what a smoothing by one voxel removes is added to the mean; 0 leaves the mean as it is.
         leave_out_failed: go on without scans that cannot be registered.
 

@@ -27,6 +27,7 @@ class Stage:
     name: str
     image: Image
     mean_field_rms_mm: float | None
+    spread_mm: float | None
     change: float | None
 
 
