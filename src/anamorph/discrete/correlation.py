@@ -110,14 +110,19 @@ def _compare(here: Tensor, there: Tensor, kind: Kind) -> Tensor:
     if kind == "sad":
         return (here - there).abs().sum(dim=0)
     if kind == "ncc":
-        return 1 - (_normalised(here) * _normalised(there)).sum(dim=0)
+        return 1 - (normalised_features(here) * normalised_features(there)).sum(dim=0)
     return -(here * there).sum(dim=0)
 
 
-def _normalised(features: Tensor) -> Tensor:
-    """Feature vectors with mean 0 and length 1; those all but constant become 0 and correlate with nothing."""
-    centred = features - features.mean(dim=0, keepdim=True)
-    return centred * (centred.square().sum(dim=0, keepdim=True) + 1e-8).rsqrt()
+def normalised_features(features: Tensor, channels: int = 0) -> Tensor:
+    """Feature vectors with mean 0 and length 1; those all but constant become 0 and correlate with nothing.
+
+    Args:
+        features: any shape.
+        channels: the axis along which a vector lies.
+    """
+    centred = features - features.mean(dim=channels, keepdim=True)
+    return centred * (centred.square().sum(dim=channels, keepdim=True) + 1e-8).rsqrt()
 
 
 def sample_features(volume: Tensor, positions_vox: Tensor, padding: Padding = "border") -> Tensor:

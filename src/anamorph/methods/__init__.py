@@ -10,6 +10,7 @@ METHODS = {
     "symmetric": "anamorph.methods.symmetric:Symmetric",
     "pdd": "anamorph.methods.pdd:Pdd",
     "lindef": "anamorph.methods.lindef:Lindef",
+    "pwc": "anamorph.methods.pwc:Pwc",
     "slicreg": "anamorph.methods.slicreg:Slicreg",
     "regression": "anamorph.methods.regression:Regression",
 }

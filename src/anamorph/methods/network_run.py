@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class NetworkRun(ABC):
     """One registration: its settings, where it computes, and what it has measured so far."""
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(self, config: NetworkConfig, device: Literal["cpu", "cuda"], progress: Progress | None) -> None:
         self.config = config

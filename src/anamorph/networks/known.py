@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NETWORKS = {
     "symmetric": "anamorph.networks.symmetric_network:SymmetricNetwork",
     "pdd": "anamorph.networks.pdd_network:PddNetwork",
+    "pwc": "anamorph.networks.pwc_network:PwcNetwork",
     "lindef": "anamorph.networks.lindef_network:LindefNetwork",
     "segment": "anamorph.networks.segmentation_network:SegmentationNetwork",
 }

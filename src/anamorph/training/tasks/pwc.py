@@ -1,0 +1,65 @@
+"""Training of the method ``pwc`` (after PWC-Net: Sun et al., CVPR 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from anamorph.methods.base import setting
+from anamorph.networks.pwc_network import PwcFlow, PwcNetwork
+from anamorph.training.task import Batch
+from anamorph.training.tasks.pwc_presets import PRESETS
+from anamorph.training.tasks.warped_pair_task import WarpedPairConfig, WarpedPairTask
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class PwcConfig(WarpedPairConfig):
+    """Settings of the training of ``pwc``."""
+
+    mult: int = setting(2, "width of the features: channels are 4, 8, 16, ... times this")
+    convolutions: tuple[int, ...] = setting((1, 1, 1), "3x3x3 convolutions after each halving of the resolution")
+    finest: int = setting(1, "halvings of the resolution at which the search ends")
+    radius: int = setting(2, "how far each step looks", "voxels of its resolution")
+    width: int = setting(32, "channels of the convolutions that correct the field")
+    deep_supervision: bool = setting(False, "compare the images also through the fields of the coarser steps")
+    rate: float = setting(1e-3, "learning rate of Adam")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.mult, self.radius, self.width) < 1 or not self.convolutions or min(self.convolutions) < 0:
+            raise ValueError("mult, radius and width must be at least 1; convolutions needs a number per resolution")
+        if not 0 <= self.finest <= len(self.convolutions):
+            raise ValueError("finest must be between 0 and the number of resolutions")
+
+    @property
+    def multiple(self) -> int:
+        return 2 ** len(self.convolutions)
+
+
+class PwcTask(WarpedPairTask):
+    """Pairs within each cohort; images, labels and smoothness, averaged over both directions."""
+
+    name = "pwc"
+    summary = "registration: feature pyramid, warps and small cost volumes from coarse to fine (PWC-Net in 3D)"
+    registration = "coarse-to-fine registration"
+    Config = PwcConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    config: PwcConfig
+
+    def network(self) -> PwcNetwork:
+        network = PwcNetwork(**self._architecture())
+        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def _predict(self, network: nn.Module, batch: Batch) -> list[PwcFlow]:
+        coarse = self.config.deep_supervision and network.training
+        flows: list[PwcFlow] = network(batch["fixed"], batch["moving"], self.config.symmetric, coarse)
+        return flows
+
+    def _architecture(self) -> dict[str, Any]:
+        own = {name: getattr(self.config, name) for name in ("mult", "finest", "radius", "width")}
+        return own | {"inputs": self.cohorts[0].channels, "convolutions": list(self.config.convolutions)}

@@ -1,0 +1,106 @@
+"""The task ``pwc``: whether it learns, and whether the method uses what was learned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anamorph.evaluation import dice
+from anamorph.image.read import read_image, read_labels
+from anamorph.methods.pwc import Pwc
+from anamorph.methods.pwc import PwcConfig as MethodConfig
+from anamorph.networks.known import build_network
+from anamorph.networks.model_folder import ModelCard, load_model, save_model
+from anamorph.training.settings import make_settings
+from anamorph.training.start import start_training
+from anamorph.training.tasks.pwc import PwcConfig, PwcTask
+from blobs import blob_cohort, make_blobs
+
+CPU = torch.device("cpu")
+TINY = {"mult": 1, "width": 16, "radius": 1}
+
+
+def generators(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
+
+
+def task_of(cohort, **settings) -> PwcTask:
+    return PwcTask(PwcConfig(**(TINY | settings)), [cohort])
+
+
+def trained(task: PwcTask, steps: int, rate: float, items: list) -> nn.Module:
+    torch.manual_seed(0)
+    network = task.network()
+    optimiser = torch.optim.Adam(network.parameters(), rate)
+    for n in range(steps):
+        optimiser.param_groups[0]["lr"] = rate * (1 + np.cos(np.pi * n / steps)) / 2
+        loss = task.loss(network, task.batch(items, CPU, generators(len(items), n)))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval()
+
+
+def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp_path):
+    cohort = blob_cohort(tmp_path, training=2, validation=2)
+    task = task_of(cohort, mse=0.0)
+    network = trained(task, 120, 4e-3, [(0, 0, 1)])
+    task.measured = [(0, 0, 1), (0, 1, 0)]
+    with torch.no_grad():
+        before, after = (task.validate(one, CPU) for one in (task.network().eval(), network))
+    assert before["dice"] < 0.8
+    assert after["dice"] > 0.95
+
+    save_model(tmp_path / "model", network.state_dict(), ModelCard("blobs", **task.export(network)))
+    case = [*cohort.dataset.cases[:2]]
+    fixed, moving = (read_image(one.image) for one in case)
+    here, there = (read_labels(one.label) for one in case)
+    found = Pwc(MethodConfig(model=str(tmp_path / "model"), refine=False))(fixed, moving, device="cpu")
+    overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
+    assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.02)
+    back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))
+    assert np.mean([*back.values()]) > 0.9
+
+
+def test_a_recipe_trains_and_its_card_rebuilds_the_network(tmp_path):
+    manifest = make_blobs(tmp_path, training=3, validation=2)
+    given = ["mult=1", "width=8", "shape=32,32,24", "spacing_mm=2", "measured_pairs=1", "epochs=1"]
+    outcome = start_training(
+        "pwc", [manifest], tmp_path / "run", preset="small-hippocampus", given=given, device="cpu",
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert outcome.ending == "finished"
+    card, state = load_model(tmp_path / "run", "pwc")
+    assert card.labels == {1: "shell", 2: "core"}
+    assert len(build_network(card, state).steps) == 3
+
+
+def test_every_coarser_field_is_supervised_on_wish(tmp_path):
+    cohort = blob_cohort(tmp_path, training=2, validation=2)
+    deep, shallow = (task_of(cohort, deep_supervision=flag, lcc=1.0) for flag in (True, False))
+    torch.manual_seed(0)
+    network = deep.network()
+    for step in network.steps:
+        nn.init.normal_(step.last.weight, std=0.1)
+    batch = deep.batch([(0, 0, 1)], CPU, generators(1))
+    with torch.no_grad():
+        one, other = (task.loss(network, batch) for task in (deep, shallow))
+    assert float(one["lcc"]) != float(other["lcc"])
+    assert float(one["dice"]) == float(other["dice"])
+
+
+@pytest.mark.parametrize("wrong", [{"radius": 0}, {"finest": 4}, {"convolutions": ()}, {"diffusion": -1.0}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=r".+"):
+        PwcConfig(**wrong)
+
+
+def test_every_preset_makes_a_training():
+    for name, values in PwcTask.presets.items():
+        config, loop = make_settings(PwcTask, name)
+        found = dataclasses.asdict(config) | dataclasses.asdict(loop)
+        assert {key: found[key] for key in values} == values
