@@ -92,7 +92,7 @@ class Template:
 
 def build_template(
     cases: Sequence[Case],
-    out: Path,
+    out: Path | str,
     *,
     settings: TemplateSettings | None = None,
     registration: RunSettings | None = None,
@@ -116,7 +116,7 @@ def build_template(
         UserError: settings or files that cannot work, or ``out`` holds something and ``resume`` is off.
         RegistrationFailure: scans failed; the others are kept.
     """
-    settings, wanted = settings or TemplateSettings(), registration or RunSettings()
+    settings, wanted, out = settings or TemplateSettings(), registration or RunSettings(), Path(out)
     described = wanted.described()
     check_cases(cases)
     chosen = find_start(cases, settings.start)

@@ -197,8 +197,7 @@ def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
 
 def _kept(number: int, folder: Path, origin: dict[str, Any]) -> Iteration | None:
     told = read_record(folder / RECORD)
-    if told.get("origin") != origin or not intact(folder, told.get("files")):
+    numbers = "mean_field_rms_mm", "spread_mm", "change", "failed"
+    if told.get("origin") != origin or not intact(folder, told.get("files")) or not told.keys() >= {*numbers}:
         return None
-    return Iteration(
-        number, folder / NAME, told["mean_field_rms_mm"], told["spread_mm"], told["change"], told["failed"]
-    )
+    return Iteration(number, folder / NAME, *(told[name] for name in numbers))
