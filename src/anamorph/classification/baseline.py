@@ -36,9 +36,13 @@ class LogisticBaseline:
 
     def fit(self, rows: Rows, seed: int) -> Predictor:
         """Scale, decompose, choose the penalty and fit, all on these rows."""
-        strength = self._choose(rows, seed)
-        model = self._fit(rows, strength)
-        return lambda features: model.predict_proba(self._matrix(features))[:, 1]
+        from sklearn import config_context
+
+        with config_context(assume_finite=True, skip_parameter_validation=True):  # half the time of so small models
+            strength = self._choose(rows, seed)
+            components = _Components(self._matrix(rows.features))
+            model = components.regression(rows, strength)
+        return lambda features: model.predict_proba(components.of(self._matrix(features)))[:, 1]
 
     def _choose(self, rows: Rows, seed: int) -> float:
         """The penalty with the least log loss over patients left out; the middle one if there are too few for that."""
@@ -48,29 +52,44 @@ class LogisticBaseline:
         losses = np.zeros(len(STRENGTHS))
         for fold in patient_folds(rows.patients, rows.positive, folds, seed):
             fitted, held = rows.take(fold.training), rows.take(fold.test)
-            matrix, weights = self._matrix(held.features), held.weights()
+            components = _Components(self._matrix(fitted.features))
+            projected, weights = components.of(self._matrix(held.features)), held.weights()
             for n, strength in enumerate(STRENGTHS):
-                chances = self._fit(fitted, strength).predict_proba(matrix)[:, 1]
+                chances = components.regression(fitted, strength).predict_proba(projected)[:, 1]
                 likelihood = np.where(held.positive, chances, 1 - chances)
                 losses[n] -= weights @ np.log(np.maximum(likelihood, 1e-12))
         return STRENGTHS[int(losses.argmin())]
-
-    def _fit(self, rows: Rows, strength: float) -> Any:
-        from sklearn.decomposition import KernelPCA
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        matrix = self._matrix(rows.features)
-        model = make_pipeline(
-            StandardScaler(),
-            # By the Gram matrix: there are far more numbers in a field than patients. No component is thrown away.
-            KernelPCA(kernel="linear", remove_zero_eig=True),
-            LogisticRegression(C=strength / matrix.shape[1], solver="newton-cholesky"),
-        )
-        return model.fit(matrix, rows.positive, logisticregression__sample_weight=rows.weights())
 
     def _matrix(self, features: Features) -> np.ndarray:
         if self.name == "summaries":
             return features.summaries
         return features.fields.reshape(len(features), -1).astype(np.float64)
+
+
+class _Components:
+    """All principal components of standardised features; there are no more of them than rows.
+
+    Args:
+        matrix: ``(N, F)`` features that scale and components are fitted to.
+    """
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        from sklearn.decomposition import KernelPCA
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        # By the Gram matrix, as there are far more numbers in a field than patients.
+        self._pipeline = make_pipeline(StandardScaler(), KernelPCA(kernel="linear", remove_zero_eig=True))
+        self._projected = self._pipeline.fit_transform(matrix)
+        self._count = matrix.shape[1]
+
+    def of(self, matrix: np.ndarray) -> np.ndarray:
+        """Other rows in these components."""
+        return self._pipeline.transform(matrix)
+
+    def regression(self, rows: Rows, strength: float) -> Any:
+        """A model of the rows that the components were fitted to."""
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=strength / self._count, solver="newton-cholesky")
+        return model.fit(self._projected, rows.positive, sample_weight=rows.weights())

@@ -30,7 +30,7 @@ class FieldClassifier:
         device: ``cpu`` or ``cuda``.
     """
 
-    epochs: int = 100
+    epochs: int = 50
     learning_rate: float = 1e-3
     batch_size: int = 8
     device: str = "cpu"

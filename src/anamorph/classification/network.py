@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from anamorph.networks.convolutions import activation_of
@@ -13,8 +12,8 @@ CHANNELS = (8, 16, 32, 64)
 class FieldNetwork(nn.Module):
     """Four convolutions of stride 2 and a linear head; own design, as Christodoulidis et al. (2018) tell no layers.
 
-    Instance normalisation forgets how far anything moves: it follows the first three convolutions only, and the head is
-    given the root mean square of each component of the field beside the pooled features.
+    Instance normalisation follows the first three: it sharpens the pattern, but forgets how far all of it moves, which
+    is left to the simple models. The last one is pooled as it is, as the mean of normalised features says little.
 
     Args:
         dropout: share of the features that a training step leaves out.
@@ -31,10 +30,8 @@ class FieldNetwork(nn.Module):
             layers.append(activation_of("leaky"))
             inputs = channels
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(CHANNELS[-1] + 3, 1))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(CHANNELS[-1], 1))
 
     def forward(self, field: Tensor) -> Tensor:
-        """``(N,)`` log odds of ``(N, 3, I, J, K)`` fields of unit size."""
-        pooled = self.features(field).mean(dim=(2, 3, 4))
-        reach = field.square().mean(dim=(2, 3, 4)).sqrt()
-        return self.head(torch.cat([pooled, reach], dim=1))[:, 0]
+        """``(N,)`` log odds of ``(N, 3, I, J, K)`` fields of about unit size."""
+        return self.head(self.features(field).mean(dim=(2, 3, 4)))[:, 0]

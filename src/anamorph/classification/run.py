@@ -44,7 +44,7 @@ class Plan:
     repeats: int = 3
     permutations: int = 200
     seed: int = 0
-    epochs: int = 100
+    epochs: int = 50
     device: str = "auto"
 
     def classifiers(self) -> list[Classifier]:

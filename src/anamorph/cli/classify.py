@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anamorph.classification import Classification
 
 DATA, FEATURES, MODELS = "Which registrations", "What is looked at", "Models"
+READ = 0.2  # share of the whole that is done once the registrations are read
 
 
 def classify(
@@ -64,7 +65,7 @@ def classify(
     permutations: Annotated[
         int, typer.Option(help="Of the labels, for the simple models; 0: none.", rich_help_panel=MODELS)
     ] = 200,
-    epochs: Annotated[int, typer.Option(help="Of the network.", rich_help_panel=MODELS)] = 100,
+    epochs: Annotated[int, typer.Option(help="Of the network.", rich_help_panel=MODELS)] = 50,
     device: Annotated[str, typer.Option(help="Of the network: auto, cpu or cuda.", rich_help_panel=MODELS)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
@@ -100,8 +101,13 @@ def classify(
         else:
             found = find_fields(place, table, read_dataset(dataset), split)  # type: ignore[arg-type]
         plan.check(found)
-        cohort = read_cohort(found, settings, progress)
-        outcome = run(cohort, (table.negative, table.positive), plan, progress)
+        cohort = read_cohort(found, settings, lambda stage, share: progress(stage, READ * share))
+        outcome = run(
+            cohort,
+            (table.negative, table.positive),
+            plan,
+            lambda stage, share: progress(stage, READ + (1 - READ) * share),
+        )
         write_files(folder, outcome)
         write_classification_page(folder / REPORT, outcome)
     _print(outcome)
