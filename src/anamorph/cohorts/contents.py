@@ -26,6 +26,7 @@ class Contents:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._known = _read(cache)
+        self._looked: dict[str, list[Any]] = {}
         self._hashes: dict[Path, str] = {}
 
     def __getitem__(self, path: Path) -> str:
@@ -45,7 +46,7 @@ class Contents:
                     progress(done / len(wanted))
                 self._hashes[path] = MISSING if entry is None else entry[2]
                 if entry is not None:
-                    self._known[str(path)] = entry
+                    self._looked[str(path)] = entry
         self._keep()
 
     def _entry(self, path: Path) -> list[Any] | None:
@@ -62,7 +63,7 @@ class Contents:
             raise UserError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); check it") from error
 
     def _keep(self) -> None:
-        text = json.dumps(self._known)
+        text = json.dumps(self._looked)
         try:
             if self._cache.read_text(encoding="utf-8") == text:
                 return

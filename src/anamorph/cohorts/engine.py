@@ -107,6 +107,15 @@ class _Queue:
         return len(self.fresh) + len(self.alone)
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A batch that is with a worker, or waits for one of some."""
+
+    jobs: tuple[Job, ...]
+    waiting: _Queue
+    workers: frozenset[str]
+
+
 class _Run:
     def __init__(
         self,
@@ -121,7 +130,7 @@ class _Run:
         self.tried |= {key: [failure.worker for failure in failures] for key, failures in earlier.items()}
         self.queues = {"cpu": _Queue(None), "cuda": _Queue({GPU: 1})}
         self.seconds_per_job: dict[str, float] = {}
-        self.in_flight: dict[Future, tuple[tuple[Job, ...], _Queue]] = {}
+        self.in_flight: dict[Future, _Sent] = {}
         self.finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.workers: dict[str, Any] = {}
         self.total = self.complete = self.failed = 0
@@ -161,6 +170,9 @@ class _Run:
             raise UserError(
                 f'no worker offers a GPU; start one with `dask worker ... --resources "{GPU}=1" --nthreads 1`'
             )
+        for future, sent in list(self.in_flight.items()):
+            if sent.workers and not sent.workers & self.workers.keys():  # the engine would wait for them for ever
+                self._withdraw(future)
         self.queues["cuda"].slots = max(devices, 1)
         self.queues["cpu"].slots = max(sum(worker["nthreads"] for worker in self.workers.values()), 1)
 
@@ -176,10 +188,9 @@ class _Run:
                     *(_on_worker, batch),
                     pure=False,
                     resources=waiting.resources,
-                    workers=others,
-                    allow_other_workers=others is not None,
+                    workers=sorted(others) or None,
                 )
-                self.in_flight[future] = jobs, waiting
+                self.in_flight[future] = _Sent(jobs, waiting, others)
                 waiting.sent += 1
                 future.add_done_callback(self.finished.put)
 
@@ -195,13 +206,22 @@ class _Run:
             jobs.append(waiting.fresh.popleft())
         return tuple(jobs)
 
-    def _others(self, jobs: tuple[Job, ...]) -> list[str] | None:
-        """Workers that did not fail at these jobs yet; any if there is none, or nothing failed."""
+    def _others(self, jobs: tuple[Job, ...]) -> frozenset[str]:
+        """Workers that did not fail at these jobs yet; none, which means any, if all did or nothing failed."""
         tried = {worker for job in jobs for worker in self.tried[job.key]}
-        return (sorted(self.workers.keys() - tried) or None) if tried else None
+        return frozenset(self.workers.keys() - tried if tried else ())
+
+    def _withdraw(self, future: Future) -> None:
+        sent = self.in_flight.pop(future)
+        self.client.cancel([future])
+        sent.waiting.sent -= 1
+        sent.waiting.alone.extend(sent.jobs)
 
     def _take(self, future: Future) -> None:
-        jobs, waiting = self.in_flight.pop(future)
+        sent = self.in_flight.pop(future, None)
+        if sent is None:  # withdrawn
+            return
+        jobs, waiting = sent.jobs, sent.waiting
         waiting.sent -= 1
         if future.status == "finished":
             self._count(jobs, waiting, future.result())
@@ -214,7 +234,7 @@ class _Run:
         by_key = {job.key: job for job in jobs}
         for outcome in outcomes:
             if outcome.state == "full":
-                raise RegistrationFailure(f"{outcome.reason}; what is done is kept, then run again")
+                raise RegistrationFailure(f"{outcome.reason}; free some space and run again, what is done is kept")
             if outcome.state == "complete":
                 self.complete += 1
             else:
@@ -247,7 +267,7 @@ class _Run:
             self.failed += 1
 
     def _news(self) -> News:
-        running = sum(len(jobs) for jobs, _ in self.in_flight.values())
+        running = sum(len(sent.jobs) for sent in self.in_flight.values())
         threads = sum(worker["nthreads"] for worker in self.workers.values())
         return News(self.total, self.complete, self.failed, running, threads, time.perf_counter() - self.begin)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,10 +66,16 @@ class Standing:
         """Jobs by state, of one method or of all."""
         return Counter(self.state(job) for job in self.jobs if method in (None, job.method))
 
+    def fingerprint(self) -> str:
+        """SHA-256 of all complete results, with the hashes of their files: runs of equal fingerprint are equal."""
+        results = {key: record.result for key, record in self.records.items()}
+        return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
+
     def as_dict(self) -> dict[str, Any]:
-        """Counts by method and state, and the reasons of failures, for JSON."""
+        """Counts by method and state, the fingerprint, and the reasons of failures, for JSON."""
         return {
             "methods": {method.label: dict(self.counts(method.label)) for method in self.plan.methods},
+            "fingerprint": self.fingerprint(),
             "superseded": self.superseded,
             "damaged": self.damaged,
             "failed": [asdict(failure) | {"attempts": len(self.failures[job.key])} for job, failure in self.failed()],

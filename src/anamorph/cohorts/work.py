@@ -109,7 +109,10 @@ def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
     except Exception as error:
         if not disk_full(error):
             raise
-        return [*(one for one in outcomes if one.state == "failed"), Outcome("", "full", reason=failure_line(error))]
+        return [
+            *(one for one in outcomes if one.state == "failed"),
+            Outcome("", "full", reason=f"the disk is full: cannot write {batch.folder}"),
+        ]
     return outcomes
 
 
