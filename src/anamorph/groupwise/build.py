@@ -123,45 +123,19 @@ def build_template(
     _check_out(out, resume)
     tell = _Stages(settings.iterations + 1, progress)
     files = {case.key: hashes(case, wanted.masks) for case in cases}
-    start = {
-        "start": "mean" if chosen is None else chosen.key,
-        "sharpening": settings.sharpening,
-        "scans": files,
-    }
     write_record(out / RECORD, {"status": "unfinished"})
-    rounds = [start_template(cases, chosen, out / ROUNDS / "00", start, settings.sharpening)]
-    failed: dict[str, str] = {}
-    left, converged = list(cases), False
+    rounds = [start_template(cases, chosen, out / ROUNDS / "00", files, settings)]
+    failed, converged = dict(rounds[0].failed), False
     while len(rounds) <= settings.iterations and not converged:
         number = len(rounds)
-        rounds.append(
-            iterate(
-                *(
-                    rounds[-1],
-                    left,
-                    {case.key: files[case.key] for case in left},
-                    out / ROUNDS / f"{number:02d}",
-                ),
-                *(
-                    wanted,
-                    settings,
-                    workers,
-                    tell.stage(number - 1, f"iteration {number}"),
-                ),
-            )
-        )
+        left = {case.key: case for case in cases if case.key not in failed}
+        told = tell.stage(number - 1, f"iteration {number}")
+        folder, inputs = out / ROUNDS / f"{number:02d}", {key: files[key] for key in left}
+        rounds.append(iterate(rounds[-1], [*left.values()], inputs, folder, wanted, settings, workers, told))
         failed |= rounds[-1].failed
-        left = [case for case in left if case.key not in failed]
         converged = (rounds[-1].mean_field_rms_mm or 0.0) <= _tolerance_mm(settings, rounds[-1])
-    jobs = _delivery(rounds[-1].template, left, files, wanted, out)
-    failed |= run_jobs(
-        deliver,
-        is_delivered,
-        jobs,
-        workers,
-        tell.stage(-1, "final"),
-        settings.leave_out_failed,
-    )
+    jobs = _delivery(rounds[-1].template, [case for case in cases if case.key not in failed], files, wanted, out)
+    failed |= run_jobs(deliver, is_delivered, jobs, workers, tell.stage(-1, "final"), settings.leave_out_failed)
     jobs = [job for job in jobs if job.case.key not in failed]
     residual = _residual_mm(out / NAME, jobs)
     scans = _vote(out, jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from anamorph.data import Case
+from anamorph.errors import UserError
 from anamorph.features.body_centre import body_centre_mm, body_share
 from anamorph.geometry import Grid
 from anamorph.groupwise.jobs import ScanJob, has_field, keep_field, run_jobs
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.groupwise.mean_image import MeanImage
 from anamorph.groupwise.mean_shape import mean_shape
+from anamorph.groupwise.scans import FEWEST
 from anamorph.groupwise.settings import TemplateSettings
 from anamorph.groupwise.space import template_grid
 from anamorph.image import Image
@@ -56,33 +59,33 @@ class Iteration:
 
 
 def start_template(
-    cases: Sequence[Case],
-    chosen: Case | None,
-    folder: Path,
-    origin: dict[str, Any],
-    sharpening: float,
+    cases: Sequence[Case], chosen: Case | None, folder: Path, hashes: dict[str, Any], settings: TemplateSettings
 ) -> Iteration:
     """The start: one scan, or the mean of all scans with aligned centres.
 
     Raises:
-        UserError: a scan cannot be read, or is of another kind than the others.
+        UserError: a scan cannot be read, or is of another kind than the others, and must not be left out.
     """
-    kept = _kept(0, folder, origin)
+    origin = {"start": chosen and chosen.key, "sharpening": settings.sharpening, "scans": hashes}
+    kept = _kept(0, folder, origin, settings)
     if kept is not None:
         return kept
-    grid = template_grid(
-        [read_grid(case.image) for case in cases],
-        None if chosen is None else read_grid(chosen.image),
-    )
-    mean = MeanImage(grid)
+    failed: dict[str, str] = {}
+    grids = {}
+    for case in cases:
+        with _left_out(case, failed, settings.leave_out_failed and case != chosen):
+            grids[case.key] = read_grid(case.image)
+    mean = MeanImage(template_grid([*grids.values()], None if chosen is None else grids[chosen.key]))
     for case in cases if chosen is None else (chosen,):
-        image = read_image(case.image)
-        centred = Affine.identity()
-        if chosen is None:
-            centred = Affine.translation(body_centre_mm(image, looks_like_ct(image)) - grid.centre_mm)
-        mean.add(image, centred)
-    _write(folder, mean, sharpening if chosen is None else 0.0)
-    return _keep(Iteration(0, folder / NAME, None, None, None, {}), origin)
+        if case.key in grids:
+            with _left_out(case, failed, settings.leave_out_failed and case != chosen):
+                image = read_image(case.image)
+                mean.add(image, _centred(image, mean.grid) if chosen is None else Affine.identity())
+    if len(cases) - len(failed) < FEWEST:
+        key, reason = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} of {len(cases)} scans cannot be used, the first ({key}): {reason}")
+    _write(folder, mean, settings.sharpening if chosen is None else 0.0)
+    return _keep(Iteration(0, folder / NAME, None, None, None, failed), origin)
 
 
 def iterate(
@@ -112,8 +115,8 @@ def iterate(
         "sharpening": settings.sharpening,
         "scans": hashes,
     }
-    kept = _kept(number, folder, origin)
-    if kept is not None and (settings.leave_out_failed or not kept.failed):
+    kept = _kept(number, folder, origin, settings)
+    if kept is not None:
         return kept
     jobs = scan_jobs(before.template, cases, hashes, folder / FIELDS, wanted)
     failed = run_jobs(keep_field, has_field, jobs, workers, progress, settings.leave_out_failed)
@@ -195,9 +198,27 @@ def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
     return told
 
 
-def _kept(number: int, folder: Path, origin: dict[str, Any]) -> Iteration | None:
+def _kept(number: int, folder: Path, origin: dict[str, Any], settings: TemplateSettings) -> Iteration | None:
     told = read_record(folder / RECORD)
     numbers = "mean_field_rms_mm", "spread_mm", "change", "failed"
     if told.get("origin") != origin or not intact(folder, told.get("files")) or not told.keys() >= {*numbers}:
         return None
+    if told["failed"] and not settings.leave_out_failed:
+        return None
     return Iteration(number, folder / NAME, *(told[name] for name in numbers))
+
+
+def _centred(image: Image, grid: Grid) -> Affine:
+    """The translation of the middle of a grid to the middle of the body in a scan."""
+    return Affine.translation(body_centre_mm(image, looks_like_ct(image)) - grid.centre_mm)
+
+
+@contextmanager
+def _left_out(case: Case, failed: dict[str, str], allowed: bool) -> Iterator[None]:
+    """Note why a scan cannot be used, if it may be left out."""
+    try:
+        yield
+    except UserError as error:
+        if not allowed:
+            raise
+        failed[case.key] = str(error)
