@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from anamorph.cli.main import app
+from anamorph.evaluation.cohort_json import read_evaluation
+from cohort_runs import results_of, standing_of, write_plan
+from html_page import Page
+from small_cohort import write_cohort
+
+EVIL = "<img src=x onerror=alert(1)>[red]"
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, ["cohort", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A run of a data set whose makers mean harm; one scan is no scan."""
+    folder = tmp_path_factory.mktemp("hostile")
+    manifest = write_cohort(folder / "raw", count=3, shift_mm=4.0)
+    content = json.loads(manifest.read_text())
+    content |= {"name": "../../evil</script><script>alert(2)</script>", "labels": {"1": EVIL, "2": "two", "3": "three"}}
+    for entry in content["training"]:
+        entry["subject"] = f"{EVIL}{entry['image'][-13]}"
+    manifest.write_text(json.dumps(content))
+    bad = folder / "raw" / "imagesTr" / "AbdomenCTCT_0003_0000.nii.gz"
+    bad.write_bytes(b"<script>alert(3)</script>")
+    plan = write_plan(folder, rest="[run]\nattempts = 1")
+    result = call("run", plan, "-o", folder / "run", "--workers", 2, "--tls")
+    return folder / "run", result
+
+
+def test_a_run_says_what_failed_and_what_to_do(hostile):
+    run, result = hostile
+    assert result.exit_code == 1, result.output
+    assert "3 pairs, 0 complete, 3 to do; 2 processes of" in result.stderr
+    assert "[100 %] 1 of 3 done, 2 failed" in result.stderr
+    assert f"error: 2 pairs failed; `anamorph cohort status {run}` says why" in result.stderr
+    assert not list(run.parent.parent.glob("*evil*"))
+
+
+def test_status_counts_and_shows_names_as_they_are(hostile):
+    run, _ = hostile
+    shown = call("status", run)
+    assert shown.exit_code == 0
+    assert "2 failed" in shown.stdout
+    assert "[red]" in shown.stdout  # is text, and no colour
+    told = json.loads(call("status", run, "--json").stdout)
+    assert told["methods"] == {"fast": {"complete": 1, "failed": 2}}
+    assert told["failed"][0]["attempts"] == 1
+    assert told["failed"][0]["worker"].startswith("tls://127.0.0.1:")
+    assert "cannot be read as an image" in told["failed"][0]["reason"]
+    assert told["fingerprint"] == standing_of(run).fingerprint()
+
+
+def test_the_report_escapes_all_names(hostile):
+    run, _ = hostile
+    result = call("report", run)
+    assert result.exit_code == 0, result.output
+    text = (run / "report" / "report.html").read_text()
+    for harm in ("<img src=x", "<script>alert"):
+        assert harm not in text
+    assert "onerror" not in {name for name, _ in Page(text).attributes}
+    assert "1 complete, 2 failed." in text
+
+
+def test_the_report_has_tables_and_what_rank_takes(hostile):
+    import pyarrow.parquet
+
+    run, _ = hostile
+    assert call("report", run, "-q").exit_code == 0
+    with (run / "report" / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    table = pyarrow.parquet.read_table(run / "report" / "results.parquet").to_pylist()
+    assert [row["pair"] for row in table] == [row["pair"] for row in rows]
+    (done,) = [row for row in table if row["state"] == "complete"]
+    assert done["dice"] > done["initial_dice"]
+    assert (run / done["folder"] / "fixed_to_moving.nii.gz").is_file()
+    assert all("AbdomenCTCT_0003_0000.nii.gz" in row["reason"] for row in table if row["state"] == "failed")
+    evaluation = read_evaluation(run / "report" / "fast")
+    assert evaluation.correct_aggregates()["dice"]["mean"] == pytest.approx(done["dice"])
+    assert len(evaluation.errors) == 2
+
+
+def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
+    folder = shutil.copytree(hostile[0].parent, tmp_path / "copy")
+    run = folder / "run"
+    scans = folder / "raw" / "imagesTr"
+    shutil.copy(scans / "AbdomenCTCT_0002_0000.nii.gz", scans / "AbdomenCTCT_0003_0000.nii.gz")
+    refused = call("retry", run, "--pair", "nobody")
+    assert refused.exit_code == 2
+    assert "no pair 'nobody' failed" in refused.stderr
+    in_vain = call("retry", run, "--workers", 1, "-q")
+    assert (in_vain.exit_code, in_vain.stderr.count("2 pairs failed")) == (1, 1)
+    assert [len(attempts) for attempts in standing_of(run).failures.values()] == [1, 1]
+    result = call("run", folder / "plan.toml", "-o", run, "--workers", 1, "-q")
+    assert result.exit_code == 0, result.stderr
+    assert standing_of(run).counts() == {"complete": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--workers", 0), "--workers must be at least 1"),
+        (("--slurm", "--pbs"), "choose --slurm or --pbs"),
+        (("--slurm",), "cannot reach a scheduler on the loopback; pass --host"),
+        (("--scheduler", "tcp://x:1", "--tls"), "drop --slurm, --pbs, --host, --tls"),
+        (("--jobqueue-config", "x.toml"), "is for --slurm or --pbs"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, options, words):
+    write_cohort(tmp_path / "raw", count=2)
+    result = call("run", write_plan(tmp_path), "-o", tmp_path / "run", *options, "-q")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "anamorph", "cohort", "run", folder / "plan.toml", "-o", folder / "run", *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(what, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "sigkill"])
+def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
+    write_cohort(tmp_path / "raw", count=7, shift_mm=2.0)
+    write_plan(tmp_path)
+    process = start(tmp_path, "--workers", "2")
+    wait_for(lambda: list((tmp_path / "run" / "records").glob("*/*.jsonl")))
+    family = psutil.Process(process.pid).children(recursive=True)
+    if how == "ctrl-c":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal({"sigterm": signal.SIGTERM, "sigkill": signal.SIGKILL}[how])
+    _, told = process.communicate(timeout=60)
+    if how != "sigkill":
+        assert process.returncode == 130
+        assert f"interrupted; what is done is kept in {tmp_path / 'run'}, the same command goes on from there" in told
+    wait_for(lambda: not psutil.wait_procs(family, timeout=0)[1])
+    before = {path: path.read_bytes() for path in (tmp_path / "run" / "records").glob("*/*.jsonl")}
+    assert 0 < standing_of(tmp_path / "run").counts()["complete"] < 21
+    assert call("run", tmp_path / "plan.toml", "-o", tmp_path / "run", "--workers", 2, "-q").exit_code == 0
+    assert standing_of(tmp_path / "run").counts() == {"complete": 21}
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert len(results_of(tmp_path / "run")) == 3 * 21
+
+
+def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
+    """An ``sbatch`` that starts its job at once stands for SLURM."""
+    write_cohort(tmp_path / "raw", count=3, shift_mm=4.0)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    script = '#!/bin/sh\ncp "$1" "$0.job"\nsh "$1" > "$0.log" 2>&1 &\necho "Submitted batch job $!"\n'
+    for name, text in (("sbatch", script), ("scancel", '#!/bin/sh\nkill "$1"\n')):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    (tmp_path / "queue.toml").write_text('queue = "short"\nmemory = "2GB"\nwalltime = "00:10:00"\n')
+    options = ("--slurm", "--host", "127.0.0.2", "--jobqueue-config", tmp_path / "queue.toml", "--workers", 1)
+    result = call("run", write_plan(tmp_path), "-o", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    assert "3 to do; 1 workers of SLURM" in result.stderr
+    job = (commands / "sbatch.job").read_text()
+    assert "#SBATCH -p short" in job
+    assert "tcp://127.0.0.2:" in job
+    assert standing_of(tmp_path / "run").counts() == {"complete": 3}
