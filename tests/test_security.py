@@ -189,6 +189,24 @@ def test_the_list_of_a_download_does_not_reach_beyond_it(tmp_path):
             find_download("decathlon", tmp_path)
 
 
+def test_links_of_a_download_do_not_lead_out_of_it(tmp_path):
+    write_scan(tmp_path / "elsewhere" / "imaging.nii.gz")
+    write_scan(tmp_path / "kits" / "store" / "imaging.nii.gz")
+    case = tmp_path / "kits" / "case_00000"
+    case.mkdir()
+    (case / "imaging.nii.gz").symlink_to(tmp_path / "kits" / "store" / "imaging.nii.gz")
+    assert len(find_download("kits19", tmp_path / "kits").scans) == 1
+    (case / "segmentation.nii.gz").symlink_to(tmp_path / "elsewhere" / "imaging.nii.gz")
+    with pytest.raises(UserError, match="outside of the download"):
+        find_download("kits19", tmp_path / "kits")
+    patient = tmp_path / "pancreas" / "PANCREAS_0001"
+    patient.mkdir(parents=True)
+    write_slices(tmp_path / "elsewhere" / "series")
+    (patient / "series").symlink_to(tmp_path / "elsewhere" / "series")
+    with pytest.raises(UserError, match=r"outside of the download|0 folders with DICOM"):  # by version of Python
+        find_download("pancreas-ct", tmp_path / "pancreas")
+
+
 def test_records_cannot_vouch_for_files_elsewhere(tmp_path):
     (tmp_path / "run").mkdir()
     secret = tmp_path / "secret"

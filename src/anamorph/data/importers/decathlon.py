@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anamorph.data.importers.inside import inside
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 
@@ -36,7 +37,7 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
             entry if isinstance(entry, dict) else {"image": entry} for entry in content["training"] + content["test"]
         ]
         pairs = [
-            (_path(folder, entry["image"]), None if (label := entry.get("label")) is None else _path(folder, label))
+            (inside(folder, entry["image"]), None if (label := entry.get("label")) is None else inside(folder, label))
             for entry in entries
         ]
     except OSError as error:
@@ -60,17 +61,6 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
         extra={key: content[key] for key in ("description", "reference", "licence", "release") if key in content},
         name=re.sub(r"[^A-Za-z0-9.\-]+", "-", str(content.get("name", ""))).strip("-."),
     )
-
-
-def _path(folder: Path, text: str) -> Path:
-    """A file of the download; its list may not reach beyond it.
-
-    Raises:
-        UserError: it does.
-    """
-    if Path(text).is_absolute() or ".." in Path(text).parts:
-        raise UserError(f"{folder / 'dataset.json'}: {text!r} lies outside of the download; is the file genuine?")
-    return folder.absolute() / text
 
 
 def _channel(names: dict[int, str], wanted: str | None, path: Path) -> int | None:

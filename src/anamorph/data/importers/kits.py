@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anamorph.data.importers.inside import inside
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 
@@ -28,8 +29,10 @@ def find_kits(folder: Path) -> ScanFolder:
     scans = []
     for image in images:
         label = image.with_name("segmentation.nii.gz")
-        files = {"label": label.absolute()} if label.is_file() else {}
-        scans.append(Scan(image.parent.name, "CT", image.absolute(), files, f"{image.parent.name}/{image.name}"))
+        files = {"label": inside(folder, label.absolute())} if label.is_file() else {}
+        scans.append(
+            Scan(image.parent.name, "CT", inside(folder, image.absolute()), files, f"{image.parent.name}/{image.name}")
+        )
     notes = (
         [f"{len(cases) - len(images)} cases have no imaging.nii.gz and are left out"]
         if len(cases) > len(images)

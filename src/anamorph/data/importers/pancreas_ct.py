@@ -6,6 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from anamorph.data.importers.inside import inside
 from anamorph.data.importers.orientation import matching_flip
 from anamorph.data.scans import Scan, ScanFolder, Source
 from anamorph.errors import UserError
@@ -40,10 +41,10 @@ def find_pancreas_ct(folder: Path) -> ScanFolder:
             )
         files: dict[str, Source] = {}
         if number in labels:
-            files["label"] = partial(_write_label, labels[number].absolute())
+            files["label"] = partial(_write_label, inside(folder, labels[number].absolute()))
         else:
             notes.append(number)
-        scans.append(Scan(patient.name, "CT", series[0].absolute(), files, patient.name))
+        scans.append(Scan(patient.name, "CT", inside(folder, series[0].absolute()), files, patient.name))
     told = [f"{len(notes)} scans have no label map: {', '.join(notes[:5])}"] if notes else []
     return ScanFolder(
         tuple(scans),
