@@ -1,0 +1,98 @@
+"""The method ``pwc``: the conformance suite, both directions of one pass, and what is foreseen and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.methods.pwc import Pwc, PwcConfig
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.pwc_network import PwcNetwork
+from anamorph.networks.registration_model import RegistrationModel
+from anamorph.transforms import Affine
+from conformance import MethodConformance, apart_vox, gentle_pair
+
+
+def save_tiny(folder: Path, bend: float = 0.0, **options: Any) -> str:
+    """An untrained model, which is the identity, unless the last convolutions are random with a deviation ``bend``."""
+    torch.manual_seed(0)
+    architecture = {"inputs": 1, "mult": 1, "convolutions": [1, 1, 1], "finest": 1, "radius": 1, "width": 8} | options
+    network = PwcNetwork(**architecture)
+    if bend:
+        for step in network.steps:
+            torch.nn.init.normal_(step.last.weight, std=bend)
+    card = ModelCard(folder.name, "pwc", architecture=architecture, preprocessing=Preprocessing().as_json())
+    save_model(folder, network.state_dict(), card)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {inputs: save_tiny(folder / f"tiny-{inputs}", inputs=inputs) for inputs in (1, 2)}
+
+
+class TestPwc(MethodConformance):
+    """With an untrained network: what the start, the frames and the refinement do around it."""
+
+    method = Pwc
+    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
+    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    limits_mm: ClassVar[dict[str, float]] = {
+        "affine": 2.6, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.1, "both sheared": 3.8,
+        "odd": 3.5, "thick": 2.1, "2D": 2.4, "two channels": 4.1, "padded": 4.1, "given start": 4.1,
+    }  # fmt: skip
+
+    @pytest.fixture(autouse=True)
+    def _models(self, models):
+        self.models = models
+        self.settings = type(self).settings | {"model": models[1]}
+
+    def run(self, fixed, moving, quick=True, **options):
+        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
+        return Pwc(PwcConfig(**settings))(fixed, moving, device="cpu", **options)
+
+    def test_empty_scans_give_a_finite_map(self):
+        flat = Image(np.zeros((20, 20, 20), np.float32), Grid((20, 20, 20), np.eye(4)))
+        with pytest.raises(UserError, match="nothing to compare"):
+            self.run(flat, flat)
+
+
+def test_both_directions_come_from_one_pass(tmp_path):
+    pair = gentle_pair()
+    method = Pwc(PwcConfig(model=save_tiny(tmp_path / "bent", bend=0.1), refine=False))
+    forward, swapped = method(pair.fixed, pair.moving, device="cpu"), method(pair.moving, pair.fixed, device="cpu")
+    grid = pair.fixed.grid
+    assert apart_vox(forward.fixed_to_moving, Affine.identity(), grid) > 0.1, "the network does something"
+    assert apart_vox(forward.fixed_to_moving, swapped.moving_to_fixed, grid) < 1e-3
+    assert apart_vox(forward.moving_to_fixed, swapped.fixed_to_moving, grid) < 1e-3
+
+
+def test_a_wider_search_needs_more_memory(tmp_path):
+    grid = Grid((64, 64, 64), np.eye(4))
+    narrow, wide, fine = (
+        Pwc(PwcConfig(model=save_tiny(tmp_path / name, **options), refine=False)).peak_memory_bytes(grid, grid)
+        for name, options in (("narrow", {}), ("wide", {"radius": 4}), ("fine", {"finest": 0}))
+    )
+    costs = 4 * 2 * 32**3 * 9**3
+    assert wide - narrow > costs
+    assert fine > narrow
+
+
+def test_a_method_without_its_model_says_so(tmp_path):
+    pair = gentle_pair()
+    with pytest.raises(UserError, match="'pwc' needs a model; train one"):
+        Pwc()(pair.fixed, pair.moving)
+    assert RegistrationModel.describe(save_tiny(tmp_path / "own"), "pwc").first_channels == 4
+
+
+def test_scans_of_other_patients_start_from_their_middles():
+    assert Pwc.presets["head-neck-ct"]["init"] == "centre"
