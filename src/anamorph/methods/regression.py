@@ -11,23 +11,19 @@ The publication (Heinrich and Hansen, MIDL 2021) describes the baseline in a sen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
-from anamorph.methods.base import Device, Method, Progress, Result, setting
-from anamorph.methods.device import resolve_device
-from anamorph.methods.framed_pair import FramedPair, framed_memory, through_template
+from anamorph.methods.base import setting
+from anamorph.methods.framed_method import FramedMethod, Matched
+from anamorph.methods.framed_pair import FramedPair, through_template
 from anamorph.methods.predicted_layers import FEWEST_POINTS
 from anamorph.methods.predicted_places import PredictedPlaces
 from anamorph.methods.presets import with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
-from anamorph.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class RegressionConfig(NetworkConfig):
             raise ValueError("neighbours must be at least 1, point_count at least 8, beta and smoothing not negative")
 
 
-class Regression(Method):
+class Regression(FramedMethod):
     """Coordinates of a template, predicted."""
 
     name = "regression"
@@ -56,49 +52,24 @@ class Regression(Method):
     }
     config: RegressionConfig
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
+    def match(
+        self, model: TemplateModel, pair: FramedPair, device: Literal["cpu", "cuda"], seed: int, stages: Stages
+    ) -> Matched:
         import torch
 
-        config, where, stages = self.config, resolve_device(device), Stages(progress)
-        with stages.stage("load", 0.0):
-            model = TemplateModel.load(config.model, "regression", where)
-            model.check(fixed, moving)
-            network: Any = model.network
-        with stages.stage("initialise", 0.05):
-            pair = FramedPair.of(config, model, fixed, moving, fixed_mask, moving_mask, init)
+        config = self.config
+        network: Any = model.network
         with stages.stage("network", 0.1):
             sides = []
             for channels, mask in zip(pair.inputs, pair.masks, strict=True):
-                image = torch.from_numpy(np.ascontiguousarray(channels))[None].to(where)
+                image = torch.from_numpy(np.ascontiguousarray(channels))[None].to(device)
                 sides.append(PredictedPlaces.predict(network, image, model.frame, config.point_count, mask, seed))
         with stages.stage("match", 0.4):
             settings = config.neighbours, config.beta, config.smoothing
             (to_template, back_to_fixed), (other_to_template, to_moving) = (side.fields(*settings) for side in sides)
             forward = through_template(to_template, to_moving)
             backward = through_template(other_to_template, back_to_fixed)
-        with stages.stage("refine", 0.6):
-            found = pair.finish(config, forward, backward, where, partial(_tell, stages))
-        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes, **found.notes}
-        warnings = model.concerns(fixed, moving)
+        concerns = []
         if min(len(side.here) for side in sides) < FEWEST_POINTS:
-            warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")
-        return Result(found.fixed_to_moving, found.moving_to_fixed, stages.seconds, found.trace, warnings, provenance)
-
-    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        model = TemplateModel.describe(self.config.model, "regression")
-        return framed_memory(self.config, model, fixed, moving)
-
-
-def _tell(stages: Stages, fraction: float) -> None:
-    stages.progress("refine", 0.6 + 0.38 * fraction)
+            concerns.append(f"{model.card.name} finds too little of the template in these scans to register them")
+        return Matched(forward, backward, concerns=concerns)

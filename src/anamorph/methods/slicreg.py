@@ -9,25 +9,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.layer_codes import draw_codes
-from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
-from anamorph.methods.base import Device, Method, Progress, Result, setting
-from anamorph.methods.device import resolve_device
-from anamorph.methods.framed_pair import FramedPair, framed_memory, lattice, through_template
+from anamorph.methods.base import setting
+from anamorph.methods.framed_method import FramedMethod, Matched
+from anamorph.methods.framed_pair import FramedPair, lattice, through_template
 from anamorph.methods.predicted_layers import LayerFeatures, LayerPoints, PredictedLayers, keypoint_field
 from anamorph.methods.presets import with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
 from anamorph.optimise.keypoint_field import KeypointSettings
-from anamorph.transforms import Transform
 from anamorph.transforms.thin_plate import Kernel
 
 PUBLISHED: dict[str, Any] = {
@@ -69,7 +65,7 @@ class SlicregConfig(NetworkConfig):
         return KeypointSettings(self.alpha, self.point_rate, self.point_iterations)
 
 
-class Slicreg(Method):
+class Slicreg(FramedMethod):
     """Supervoxels of a template, predicted and matched."""
 
     name = "slicreg"
@@ -80,41 +76,17 @@ class Slicreg(Method):
     }
     config: SlicregConfig
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
-        config, where, stages = self.config, resolve_device(device), Stages(progress)
-        with stages.stage("load", 0.0):
-            model = TemplateModel.load(config.model, "slicreg", where)
-            model.check(fixed, moving)
-        with stages.stage("initialise", 0.05):
-            pair = FramedPair.of(config, model, fixed, moving, fixed_mask, moving_mask, init)
+    def match(
+        self, model: TemplateModel, pair: FramedPair, device: Literal["cpu", "cuda"], seed: int, stages: Stages
+    ) -> Matched:
         with stages.stage("network", 0.1):
-            match = _Matching(config, model, pair, where, seed)
+            matching = _Matching(self.config, model, pair, device, seed)
         with stages.stage("match", 0.4):
-            forward, backward, trace = match.both_directions()
-        with stages.stage("refine", 0.6):
-            found = pair.finish(config, forward, backward, where, partial(_tell, stages))
-        provenance = {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes, **found.notes}
-        warnings = model.concerns(fixed, moving)
+            forward, backward, trace = matching.both_directions()
+        concerns = []
         if not all(trace.values()):
-            warnings.append(f"{model.card.name} finds too few supervoxels in these scans to match them")
-        return Result(
-            found.fixed_to_moving, found.moving_to_fixed, stages.seconds, trace | found.trace, warnings, provenance
-        )
-
-    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        model = TemplateModel.describe(self.config.model, "slicreg")
-        return framed_memory(self.config, model, fixed, moving)
+            concerns.append(f"{model.card.name} finds too few supervoxels in these scans to match them")
+        return Matched(forward, backward, trace, concerns)
 
 
 class _Matching:
@@ -170,7 +142,3 @@ class _Matching:
         places = here.points(config.points, config.point_count, mask, self.frame, self.seed)
         spline = config.kernel, config.smoothing
         return keypoint_field(here, there, places, config.fit(), config.neighbours, spline, lattice(self.frame))
-
-
-def _tell(stages: Stages, fraction: float) -> None:
-    stages.progress("refine", 0.6 + 0.38 * fraction)
