@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, two_numbers, worker_count
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
     from anamorph.preprocess import Preprocessed
 
-GEOMETRY, VALUES, RUN = "Geometry", "Values", "Run"
+GEOMETRY, VALUES = "Geometry", "Values"
 
 
 def preprocess(
-    dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
+    dataset: DataSet,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new data set; appears when it is complete.")],
     spacing: Annotated[
         float | None, typer.Option(metavar="MM", help="Isotropic voxel size.", rich_help_panel=GEOMETRY)
@@ -47,10 +48,7 @@ def preprocess(
         str,
         typer.Option(help="Other scans, and CT without windows: none, percentile or zscore.", rich_help_panel=VALUES),
     ] = "none",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
-    ] = None,
+    workers: Workers = None,
     leave_out_failed: Annotated[
         bool,
         typer.Option("--leave-out-failed", help="Go on without scans that fail, and their pairs.", rich_help_panel=RUN),
@@ -58,7 +56,7 @@ def preprocess(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier data set.", rich_help_panel=RUN)
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bring all scans of a data set to one spacing, shape, place and range of values; labels and points go along.
 
@@ -67,17 +65,14 @@ def preprocess(
     """
     from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
-    from anamorph.errors import UserError
     from anamorph.preprocess import PreprocessSettings, preprocess_dataset
-    from anamorph.provenance import usable_cores
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    at_once = worker_count(workers)
     settings = PreprocessSettings(
         spacing_mm=spacing,
-        shape=None if shape is None else _numbers("--shape", shape, int, 3),  # type: ignore[arg-type]
+        shape=None if shape is None else three_whole_numbers("--shape", shape),
         crop=crop,  # type: ignore[arg-type]  # checked with the rest of the settings
-        windows=tuple(_numbers("--window", one, float, 2) for one in window or ()),  # type: ignore[misc]
+        windows=tuple(two_numbers("--window", one) for one in window or ()),
         normalise=normalise,  # type: ignore[arg-type]
         align=align,  # type: ignore[arg-type]
         reference=reference,
@@ -89,7 +84,7 @@ def preprocess(
                 source,
                 settings,
                 out,
-                workers=workers or usable_cores(),
+                workers=at_once,
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,
@@ -121,16 +116,3 @@ def _show(result: Preprocessed, windows: bool) -> None:
         say("warning: no scan is a CT, so no window was applied; name the modality CT in the manifest if it is")
     if len(result.shapes) > 1:
         say(f"warning: {len(result.shapes)} different shapes; Learn2Reg fields need one: add --shape or --align")
-
-
-def _numbers(option: str, text: str, kind: type[int] | type[float], count: int) -> tuple[float, ...]:
-    from anamorph.errors import UserError
-
-    try:
-        numbers = tuple(kind(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        what = "three whole numbers such as 192,160,256" if kind is int else "two numbers such as -160,240"
-        raise UserError(f"{option} wants {what}, not '{text}'")
-    return numbers

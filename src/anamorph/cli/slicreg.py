@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, worker_count
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 from anamorph.cli.guard import guarded
 from anamorph.cli.slicreg_table import table
@@ -12,7 +13,7 @@ from anamorph.cli.slicreg_table import table
 if TYPE_CHECKING:
     from anamorph.preparation import Preparation
 
-SCANS, LAYERS, REGISTRATION, RUN = "Scans", "Layers", "Registration", "Run"
+SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
 
 slicreg = typer.Typer(no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort.")
 
@@ -27,11 +28,10 @@ Compactness = Annotated[
     float, typer.Option(help="Larger is rounder; in 500 HU, or the range of the intensities.", rich_help_panel=LAYERS)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
 
 
 def prepare(
-    dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
+    dataset: DataSet,
     template: Annotated[str, typer.Option(metavar="ID", help="Scan that all are registered to, such as 0001_0000.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the prepared data set; kept on interruption.")],
     spacing: Annotated[float, typer.Option(metavar="MM", help="Isotropic voxel size.", rich_help_panel=SCANS)] = 2.0,
@@ -87,10 +87,7 @@ def prepare(
         typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=REGISTRATION)] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
-    ] = None,
+    workers: Workers = None,
     leave_out_failed: Annotated[
         bool,
         typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
@@ -109,11 +106,9 @@ def prepare(
     from anamorph.preparation import LayerSettings, prepare_dataset
     from anamorph.preparation.run import SPLITS
     from anamorph.preprocess import PreprocessSettings
-    from anamorph.provenance import usable_cores
     from anamorph.submission import RunSettings
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    at_once = worker_count(workers)
     for name in split or ():
         if name not in (*SPLITS, "test"):
             raise UserError(f"--split must be training, validation or test, not '{name}'")
@@ -122,7 +117,8 @@ def prepare(
     cutting = LayerSettings(count, supervoxels, layer_spacing, mask, seed, compactness)
     preprocessing = None
     if not as_is:
-        preprocessing = PreprocessSettings(spacing_mm=spacing, shape=_shape(shape), crop=crop)  # type: ignore[arg-type]
+        size = three_whole_numbers("--shape", shape)
+        preprocessing = PreprocessSettings(spacing_mm=spacing, shape=size, crop=crop)  # type: ignore[arg-type]
     source = read_dataset(dataset)
     try:
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
@@ -135,7 +131,7 @@ def prepare(
                 registration=RunSettings(method, preset, tuple(settings or ()), device, masks=masks),  # type: ignore[arg-type]
                 transforms=transforms,
                 splits=tuple(split or SPLITS),
-                workers=workers or usable_cores(),
+                workers=at_once,
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,
@@ -212,16 +208,6 @@ def _show(result: Preparation) -> None:
     for key, reason in result.failed.items():
         say(f"left out: {key}: {reason}")
     say(f"{result.prepared.dataset.path}: prepared; pictures in {result.page}")
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    from anamorph.errors import UserError
-
-    try:
-        i, j, k = (int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        raise UserError(f"--shape wants three whole numbers such as 192,160,256, not '{text}'") from None
-    return i, j, k
 
 
 slicreg.command()(guarded(prepare))
