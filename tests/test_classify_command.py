@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -144,14 +145,22 @@ def test_the_common_grid_has_the_axes_of_the_world():
 
 
 def test_several_registrations_of_a_patient_stay_together(planted, tmp_path):
-    lines = [f"P{n:03d},{'ill' if n % 2 else 'healthy'}" for n in range(PATIENTS)]
-    twice = [f"{line},P{n:03d}" for n, line in enumerate(lines)]
-    twice += [f"{line},./P{(n + 2) % PATIENTS:03d}" for n, line in enumerate(lines[:4])]
-    table = read_label_table(table_in(tmp_path, "subject,label,registration", *twice))
-    cohort = read_cohort(find_results(planted / "runs", table), FeatureSettings(cells=20))
+    shutil.copytree(planted / "runs", tmp_path / "runs")
+    lines = [f"P{n:03d},{'ill' if n % 2 else 'healthy'},P{n:03d}" for n in range(PATIENTS)]
+    for n in range(4):
+        shutil.copytree(planted / "runs" / f"P{n:03d}", tmp_path / "runs" / f"again-{n}")
+        lines.append(f"P{n:03d},{'ill' if n % 2 else 'healthy'},again-{n}")
+    table = read_label_table(table_in(tmp_path, "subject,label,registration", *lines))
+    cohort = read_cohort(find_results(tmp_path / "runs", table), FeatureSettings(cells=20))
     outcome = classify(cohort, ("healthy", "ill"), Plan(("summaries",), folds=3, repeats=1, permutations=0))
     assert len(cohort.names) == PATIENTS + 4
     assert len(outcome.patients) == PATIENTS
+
+
+def test_two_patients_do_not_share_a_registration(planted, tmp_path):
+    lines = ("P000,a,P000", "P001,b,./P000")
+    with pytest.raises(UserError, match="P000 is listed twice"):
+        find_results(planted / "runs", read_label_table(table_in(tmp_path, "subject,label,registration", *lines)))
 
 
 def test_fields_of_a_data_set_belong_to_the_listed_patient(tmp_path):

@@ -14,7 +14,7 @@ from anamorph.classification.residual import Residual, affine_apart, affine_fitt
 from anamorph.classification.summaries import summarise
 from anamorph.geometry import Grid
 from anamorph.methods.base import Progress
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms import Affine
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +122,11 @@ def read_cohort(
     for n, (registration, fact) in enumerate(zip(registrations, facts, strict=True)):
         tell(n, 1)
         transform, fixed, labels = registration.read()
-        removed = {"apart": fact.apart, "keep": Affine.identity()}.get(way) or affine_fitted(transform, fixed)
-        residual = Residual(transform, removed)
+        if way == "keep":
+            affine = Affine.identity()
+        else:
+            affine = fact.apart if way == "apart" and fact.apart is not None else affine_fitted(transform, fixed)
+        residual = Residual(transform, affine)
         vectors = residual.at(grid.points_on(fixed, labels)).T.reshape(3, *grid.shape)
         fields.append(vectors.astype(np.float32))
         summaries.append(summarise(residual.on(fixed), labels, shared))
@@ -143,7 +146,6 @@ class _Facts:
 
 
 def _facts(registration: Registration) -> _Facts:
-    transform: Transform
     transform, grid, labels = registration.read()
     return _Facts(grid, affine_apart(transform), set(labels.present()) if labels is not None else set())
 

@@ -75,12 +75,15 @@ def find_results(folder: Path, table: LabelTable) -> tuple[Registration, ...]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the one that holds the registrations")
-    named = {row.registration or row.subject: row for row in table.rows}
-    if len(named) < len(table.rows):
-        name = Counter(row.registration or row.subject for row in table.rows).most_common(1)[0][0]
-        raise UserError(f"{table.path}: {name} is listed twice; tell registrations apart in a column `registration`")
-    places = {name: _transform_in(folder / name) for name in named}
-    absent = [name for name, place in places.items() if place is None]
+    names = [row.registration or row.subject for row in table.rows]
+    # Two patients with one registration between them would be a leak, however its folder is spelt.
+    place, times = Counter((folder / name).resolve() for name in names).most_common(1)[0]
+    if times > 1:
+        raise UserError(
+            f"{table.path}: {place.name} is listed twice; tell registrations apart in a column `registration`"
+        )
+    found = {name: _transform_in(folder / name) for name in names}
+    absent = [name for name in names if found[name] is None]
     if absent:
         raise UserError(
             f"{folder}: no registration of {_some(absent)}; each is a folder made by `anamorph register`. Register "
@@ -88,10 +91,10 @@ def find_results(folder: Path, table: LabelTable) -> tuple[Registration, ...]:
         )
     return tuple(
         Registration(
-            name, row.subject, row.positive, place, place.with_name(ON_FIXED_GRID), fixed_labels=row.fixed_labels
+            name, row.subject, row.positive, path, path.with_name(ON_FIXED_GRID), fixed_labels=row.fixed_labels
         )
-        for name, row in named.items()
-        if (place := places[name]) is not None
+        for name, row in zip(names, table.rows, strict=True)
+        if (path := found[name]) is not None
     )
 
 

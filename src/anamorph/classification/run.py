@@ -37,6 +37,9 @@ class Plan:
         seed: of every draw.
         epochs: of the network.
         device: of the network.
+
+    Raises:
+        UserError: no such model, or a number below its least.
     """
 
     models: tuple[str, ...] = MODELS
@@ -47,16 +50,7 @@ class Plan:
     epochs: int = 50
     device: str = "auto"
 
-    def classifiers(self) -> list[Classifier]:
-        """One per model."""
-        return [self._classifier(name) for name in dict.fromkeys(self.models)]
-
-    def check(self, registrations: Sequence[Registration]) -> None:
-        """See, before anything is computed, that the options fit each other and the patients.
-
-        Raises:
-            UserError: no such model, device or package, a number below its least, or too few patients.
-        """
+    def __post_init__(self) -> None:
         unknown = [name for name in self.models if name not in MODELS]
         if unknown:
             raise UserError(f"there is no model '{unknown[0]}'; choose --model {', '.join(MODELS)}")
@@ -68,6 +62,21 @@ class Plan:
         ):
             if value < least:
                 raise UserError(f"--{option} {value} is too few; take {least} or more")
+
+    def classifiers(self) -> list[Classifier]:
+        """One per model.
+
+        Raises:
+            UserError: there is no such device, or no scikit-learn.
+        """
+        return [self._classifier(name) for name in dict.fromkeys(self.models)]
+
+    def check(self, registrations: Sequence[Registration]) -> None:
+        """See, before anything is computed, that the models can be made and the patients suffice.
+
+        Raises:
+            UserError: no such device or package, or too few patients.
+        """
         self.classifiers()
         patients = np.array([registration.patient for registration in registrations])
         positive = np.array([registration.positive for registration in registrations])
@@ -160,7 +169,7 @@ def classify(
         progress: called as ``progress(stage, fraction)``.
 
     Raises:
-        UserError: an option that does not fit, or too few patients.
+        UserError: as :meth:`Plan.check`.
     """
     plan = plan or Plan()
     classifiers, rows = plan.classifiers(), cohort.rows
