@@ -6,7 +6,9 @@ import hashlib
 import os
 import platform
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,19 @@ def file_hash(path: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that compute or read; torch only if the run loaded it."""
     found = {"anamorph": anamorph.__version__, "python": platform.python_version()}
-    for package in ("numpy", "numba", "scipy", "nibabel", "SimpleITK"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    found |= _installed()
     if "torch" in sys.modules:
         found["torch"] = str(sys.modules["torch"].__version__)
+    return found
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Looking them up takes 10 ms, longer than the registration of a small pair."""
+    found = {}
+    for package in ("numpy", "numba", "scipy", "nibabel", "SimpleITK"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 
