@@ -18,9 +18,9 @@ from anamorph.methods.refined_pair import NetworkConfig
 if TYPE_CHECKING:
     from anamorph.networks.registration_model import RegistrationModel
 
-CHANNELS_HELD = 8
+CHANNELS_HELD = 4
 """Volumes at full resolution that the features take while they are made, in widths of their first stage."""
-COSTS_HELD = 4
+COSTS_HELD = 3
 """The costs, what is convolved together with them, and their softmax."""
 
 
