@@ -37,6 +37,9 @@ refine_iterations = [2, 2]
 
 [output]
 transforms = {transforms}
+
+[run]
+threads = {threads}
 """
 
 
@@ -50,9 +53,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=1, help="of every process")
     parser.add_argument("--numbers-only", action="store_true", help="keep metrics, but no transforms")
     wanted = parser.parse_args()
-    plan = write_cohort(wanted.folder, wanted.pairs, not wanted.numbers_only)
+    plan = write_cohort(wanted.folder, wanted.pairs, not wanted.numbers_only, wanted.threads)
     me, peak, begin = psutil.Process(), {"driver": 0.0, "worker": 0.0, "cpu": 0.0}, {"workers": 1, "threads": 1}
 
     def watch(_: object) -> None:
@@ -84,7 +88,7 @@ def main() -> None:
     )
 
 
-def write_cohort(folder: Path, pairs: int, transforms: bool) -> Path:
+def write_cohort(folder: Path, pairs: int, transforms: bool, threads: int = 1) -> Path:
     """Phantoms of different bodies, a table of the first pairs of all, and the plan."""
     from anamorph.image.write import write_image
     from anamorph.phantom import make_pair
@@ -100,7 +104,7 @@ def write_cohort(folder: Path, pairs: int, transforms: bool) -> Path:
     rows = [f"{fixed},{moving}" for at, fixed in enumerate(names) for moving in names[at + 1 :]]
     (folder / "pairs.csv").write_text("\n".join(["fixed,moving", *rows[:pairs]]) + "\n", encoding="utf-8")
     path = folder / "plan.toml"
-    path.write_text(PLAN.format(transforms=json.dumps(transforms)), encoding="utf-8")
+    path.write_text(PLAN.format(transforms=json.dumps(transforms), threads=threads), encoding="utf-8")
     return path
 
 

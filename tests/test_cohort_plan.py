@@ -121,6 +121,7 @@ def test_a_key_follows_from_what_the_result_depends_on(folder):
         {"rest": "rate = 0.4"},
         {"rest": "[output]\nwarped = true"},
         {"rest": "[output]\nmetrics = false"},
+        {"rest": "[run]\nthreads = 1"},
     ):
         assert not {*keys(write_plan(folder, 'manifest = "raw"\npairs = "to:0002"', **changes)).values()} & {
             *before.values()
@@ -163,3 +164,9 @@ def test_processes_are_as_many_as_cores_and_memory_take(folder, monkeypatch):
     assert machines.workers < 4
     assert machines.workers * machines.memory_bytes <= 0.7 * free
     assert machines.host == "127.0.0.1"
+
+
+def test_threads_of_a_pair_are_those_of_the_plan(folder, monkeypatch):
+    monkeypatch.setattr("anamorph.cohorts.sizing.usable_cores", lambda: 8)
+    machines = local_machines(jobs(write_plan(folder, 'manifest = "raw"\npairs = "all"', rest="[run]\nthreads = 3")))
+    assert (machines.workers, machines.threads) == (2, 3)

@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory, scheduler):
     """The folder of a plan whose run, in ``run``, nothing came between."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_cohort(folder / "raw", count=4, shift_mm=4.0)
-    plan = write_plan(folder, rest="[output]\nwarped = true\n[run]\nattempts = 3")
+    plan = write_plan(folder, rest="[output]\nwarped = true\n[run]\nattempts = 3\nthreads = 1")
     run_cohort(folder / "run", plan, choices={"scheduler": scheduler})
     return folder
 

@@ -33,6 +33,7 @@ class Job:
         evaluation: what to measure; None for nothing.
         transforms: whether both fields are kept.
         warped: whether the warped scan is kept.
+        threads: to use; as many as the worker has if None.
         hashes: of its files, by path.
     """
 
@@ -44,6 +45,7 @@ class Job:
     evaluation: EvaluationConfig | None
     transforms: bool
     warped: bool
+    threads: int | None
     hashes: dict[Path, str]
 
     @property
@@ -76,6 +78,7 @@ def _jobs(plan: Plan, method: PlannedMethod, contents: Contents) -> Iterator[Job
         "method": method.label,
         "run": method.described,
         "output": {"transforms": wanted.transforms, "warped": wanted.warped, "metrics": wanted.metrics},
+        "threads": wanted.threads,
     }
     for planned in plan.pairs:
         files = plan.files_of(planned)
@@ -97,6 +100,7 @@ def _jobs(plan: Plan, method: PlannedMethod, contents: Contents) -> Iterator[Job
             evaluation=measured,
             transforms=wanted.transforms,
             warped=wanted.warped,
+            threads=wanted.threads,
             hashes={path: contents[path] for path in files.values()},
         )
 

@@ -61,12 +61,16 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is kept of every pair, and how often a pair is tried."""
+    """What is kept of every pair, how often a pair is tried, and by how many threads it is done.
+
+    Results are the same to the last bit where the number of threads is; None leaves it to the machine.
+    """
 
     transforms: bool = True
     warped: bool = False
     metrics: bool = True
     attempts: int = 3
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,10 @@ def _wanted(output: TomlTable, run: TomlTable) -> Wanted:
         warped=output.take("warped", bool, Wanted.warped),
         metrics=output.take("metrics", bool, Wanted.metrics),
         attempts=run.take("attempts", int, Wanted.attempts),
+        threads=run.take("threads", int, None),
     )
+    if wanted.threads is not None and wanted.threads < 1:
+        run.fail("threads", f"threads must be at least 1, not {wanted.threads}")
     if not 1 <= wanted.attempts <= MOST_ATTEMPTS:
         run.fail("attempts", f"attempts must be 1 to {MOST_ATTEMPTS}, not {wanted.attempts}")
     output.done()

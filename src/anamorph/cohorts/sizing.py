@@ -25,7 +25,8 @@ BYTES_PER_VOXEL = 4
 def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: Any) -> Machines:
     """A local cluster for some jobs.
 
-    One process with one thread per core if memory allows; fewer processes share the cores, and so do few jobs.
+    One process with one thread per core if memory allows; fewer processes share the cores, and so do few jobs. Where
+    the plan fixes the threads of a pair, there are as many processes as then fill the cores.
 
     Args:
         jobs: to do.
@@ -39,11 +40,12 @@ def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: A
     on_gpu = [job for job in jobs if job.settings.device == "cuda"]
     on_cpu = [job for job in jobs if job.settings.device != "cuda"]
     peak = peak_bytes(on_cpu) + KEPT_BYTES
-    count = fitting_workers(workers or cores, len(on_cpu), peak) if on_cpu else 0
+    threads = jobs[0].threads if jobs else None
+    count = fitting_workers(workers or max(cores // (threads or 1), 1), len(on_cpu), peak) if on_cpu else 0
     free = available_bytes()
     return Machines(
         workers=count,
-        threads=max(cores // max(count, 1), 1),
+        threads=threads or max(cores // max(count, 1), 1),
         gpus=_gpus() if on_gpu else (),
         memory_bytes=None if free is None or not count else max(int(free * MEMORY_SHARE) // count, peak),
         **choices,

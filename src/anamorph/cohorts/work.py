@@ -142,6 +142,7 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
     kept = _kept_inputs()
     kept.check(job.hashes)
     fixed, moving = kept.image(job.pair.fixed.image), kept.image(job.pair.moving.image)
+    threads = _use_threads(job.threads)
     begin = time.perf_counter()
     result = register_scans(fixed, moving, job.pair, job.settings)
     registration_seconds = time.perf_counter() - begin
@@ -161,12 +162,25 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
     run = {
         "seconds": round(time.perf_counter() - start, 4),
         "registration_seconds": round(registration_seconds, 4),
+        "threads": threads,
         "attempt": attempt,
         "worker": worker,
         "host": platform.node(),
         "finished": _now(),
     }
     return Record(job.key, told, run)
+
+
+def _use_threads(wanted: int | None) -> int:
+    """Let the kernels use so many threads; how many they use."""
+    import numba
+
+    if wanted is not None:
+        try:
+            numba.set_num_threads(wanted)
+        except ValueError as error:
+            raise UserError(f"the plan wants {wanted} threads, the worker has fewer; set NUMBA_NUM_THREADS") from error
+    return numba.get_num_threads()
 
 
 def _write(
