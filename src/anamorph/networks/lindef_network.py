@@ -21,6 +21,8 @@ DILATIONS = (1, 1, 2, 3, 5)
 ENCODER_WIDTHS = (1, 2, 4, 1, 1)
 BRANCH_WIDTHS = (4, 2, 1, 1, 1)
 REDUCTION = 16
+STEADY = 16
+"""Moments count like so many features, however many there are."""
 
 
 class LindefFlow(NamedTuple):
@@ -30,11 +32,13 @@ class LindefFlow(NamedTuple):
         gradients: ``(B, 3, I, J, K)`` in (0, 1); twice these are the derivatives of the deformation along each axis.
         disp_vox: ``(B, 3, I, J, K)``: both parts together, from the voxels of the one image to those of the other.
         offset: ``(B, 3, 4)``: the linear part less the identity (:mod:`anamorph.networks.linear_map`).
+        coarse_disp_vox: none.
     """
 
     gradients: Tensor
     disp_vox: Tensor
     offset: Tensor
+    coarse_disp_vox: tuple[Tensor, ...] = ()
 
 
 class LindefNetwork(Checkpointing):
@@ -113,6 +117,9 @@ class LinearBranch(nn.Module):
         super().__init__()
         self.pooling = pooling
         self.last = nn.Linear(channels * (MOMENTS if pooling == "moments" else 1), 12)
+        # A step of Adam changes every weight alike, and so the map by as many features as there are: at a rate of 1e-3
+        # a few voxels at once. The published branch, of means, is left as it is.
+        self.gain = STEADY / self.last.in_features if pooling == "moments" else 1.0
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -121,7 +128,7 @@ class LinearBranch(nn.Module):
         with torch.autocast(features[0].device.type, enabled=False):
             pool = moments if self.pooling == "moments" else mean_of_voxels
             pooled = torch.cat([pool(part).flatten(1) for part in features], dim=1)
-            offset: Tensor = self.last(pooled)
+            offset: Tensor = self.gain * self.last(pooled)
         return offset.unflatten(1, (3, 4))
 
 

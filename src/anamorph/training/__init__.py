@@ -8,6 +8,7 @@ TASKS = {
     "symmetric": "anamorph.training.tasks.symmetric:SymmetricTask",
     "segment": "anamorph.training.tasks.segment:SegmentTask",
     "pdd": "anamorph.training.tasks.pdd:PddTask",
+    "lindef": "anamorph.training.tasks.lindef:LindefTask",
     "pwc": "anamorph.training.tasks.pwc:PwcTask",
     "slicreg": "anamorph.training.tasks.slicreg:SlicregTask",
     "regression": "anamorph.training.tasks.regression:RegressionTask",

@@ -15,6 +15,8 @@ from anamorph.training.losses.diffusion import diffusion
 from anamorph.training.losses.field_of_view import field_of_view
 from anamorph.training.losses.local_cross_correlation import local_cross_correlation
 from anamorph.training.losses.mean_squared_error import mean_squared_error
+from anamorph.training.losses.mind_difference import mind_difference
+from anamorph.training.losses.mutual_information import mutual_information
 from anamorph.training.losses.soft_dice import soft_dice
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import PairConfig, PairTask
@@ -42,17 +44,23 @@ class WarpedPairConfig(PairConfig):
     mse: float = setting(1.0, "weight of the squared difference of the images")
     lcc: float = setting(0.0, "weight of their local cross-correlation")
     lcc_window: int = setting(9, "its window, odd", "voxels")
+    mi: float = setting(0.0, "weight of their mutual information")
+    mind: float = setting(0.0, "weight of the squared difference of their MIND-SSC")
+    mind_radius: int = setting(1, "its patch radius", "voxels")
+    mind_dilation: int = setting(2, "its distance of the neighbours that are compared", "voxels")
     dice: float = setting(1.0, "weight of the Dice of the warped labels; 0 trains without labels")
     batch_dice: bool = setting(False, "sum each label over the batch, as published, rather than scan by scan")
     diffusion: float = setting(0.0, "weight of the squared derivatives of the field in all directions")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = (self.mse, self.lcc, self.dice)
+        weights = (self.mse, self.lcc, self.mi, self.mind, self.dice)
         if min(*weights, self.diffusion) < 0 or max(weights) == 0:
-            raise ValueError("the weights must not be negative, and one of mse, lcc and dice must be above 0")
+            raise ValueError("the weights must not be negative, and one of mse, lcc, mi, mind and dice must be above 0")
         if self.lcc_window < 3 or self.lcc_window % 2 == 0:
             raise ValueError("lcc_window must be odd and at least 3")
+        if self.mind_radius < 0 or self.mind_dilation < 1:
+            raise ValueError("mind_radius must not be negative, and mind_dilation at least 1")
 
 
 class WarpedPairTask(PairTask):
@@ -99,6 +107,11 @@ class WarpedPairTask(PairTask):
             mask = field_of_view(here) * field_of_view(there)
             losses = [local_cross_correlation(here, view, config.lcc_window, mask=mask) for view in views]
             parts["lcc"] = torch.stack(losses).mean()
+        if config.mi > 0:
+            parts["mi"] = torch.stack([mutual_information(here, view) for view in views]).mean()
+        if config.mind > 0:
+            patches = config.mind_radius, config.mind_dilation
+            parts["mind"] = torch.stack([mind_difference(here, view, *patches) for view in views]).mean()
         if with_labels:
             target = one_hot(here_labels[:, None], values)
             parts["dice"] = soft_dice(warped_labels, target, annotated, over_batch=config.batch_dice)

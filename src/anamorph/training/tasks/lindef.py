@@ -1,0 +1,80 @@
+"""Training of the method ``lindef`` (Christodoulidis et al. 2018), without labels unless they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from anamorph.methods.base import setting
+from anamorph.networks.lindef_network import LindefFlow, LindefNetwork, Order, Pooling
+from anamorph.training.losses.summed_l1 import summed_l1
+from anamorph.training.task import Batch
+from anamorph.training.tasks.lindef_presets import PRESETS
+from anamorph.training.tasks.pairs import Pair, draw_combinations
+from anamorph.training.tasks.warped_pair_task import WarpedPairConfig, WarpedPairTask
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True)
+class LindefConfig(WarpedPairConfig):
+    """Settings of the training of ``lindef``; the published ones where nothing else is said."""
+
+    width: int = setting(32, "channels of the narrowest layers of the network")
+    affine: bool = setting(True, "have the linear branch; false trains the deformation alone")
+    pooling: Pooling = setting(
+        "mean", "what the linear branch sees of the features: means, or moments up to the second"
+    )
+    order: Order = setting("linear-first", "the moving scan is aligned linearly first, or deformed first, as published")
+    all_combinations: bool = setting(
+        False, "pair each scan with any other, of one patient or of two, rather than by the manifest"
+    )
+    symmetric: bool = setting(False, "train both directions of a pair at once; twice the time")
+    dice: float = setting(0.0, "weight of the Dice of the warped labels; 0 trains without labels")
+    affine_l1: float = setting(1e-6, "weight of the sum of |A - 1| over the matrix")
+    gradient_l1: float = setting(1e-6, "weight of the sum of |gradient - 1| over all voxels and axes of a pair")
+    rate: float = setting(1e-3, "learning rate of Adam")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 1 or min(self.affine_l1, self.gradient_l1) < 0:
+            raise ValueError("width must be at least 1, affine_l1 and gradient_l1 must not be negative")
+
+
+class LindefTask(WarpedPairTask):
+    """Pairs within each cohort; images as warped, and sums that keep matrix and gradients near the identity."""
+
+    name = "lindef"
+    summary = "registration: dilated encoder, linear map and gradient integration together, no labels needed"
+    registration = "linear and deformable registration"
+    Config = LindefConfig
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    config: LindefConfig
+
+    def network(self) -> LindefNetwork:
+        network = LindefNetwork(**self._architecture())
+        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
+        if not self.config.all_combinations:
+            return super().training_items(epoch, generator)
+        return draw_combinations(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
+
+    def _predict(self, network: nn.Module, batch: Batch) -> list[LindefFlow]:
+        flows: list[LindefFlow] = network(batch["fixed"], batch["moving"], self.config.symmetric)
+        return flows
+
+    def _direction_loss(self, predicted: LindefFlow, *sides: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        parts = super()._direction_loss(predicted, *sides)
+        if self.config.affine and self.config.affine_l1 > 0:
+            parts["affine_l1"] = summed_l1(predicted.offset)
+        if self.config.gradient_l1 > 0:
+            parts["gradient_l1"] = summed_l1(2 * predicted.gradients - 1)
+        return parts
+
+    def _architecture(self) -> dict[str, Any]:
+        names = ("width", "affine", "pooling", "order")
+        return {"inputs": self.cohorts[0].channels} | {name: getattr(self.config, name) for name in names}
