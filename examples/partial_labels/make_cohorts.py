@@ -16,7 +16,7 @@ from anamorph.data import Dataset, read_dataset, write_dataset
 from anamorph.data.dataset import all_pairs
 from anamorph.data.split import thin_pairs
 
-HELD_OUT, COMPLETE = 10, 6
+HELD_OUT, COMPLETE = 10, 12
 MEASURED_PAIRS = 45
 PARTIAL = {"Parotids": (3, 4), "MandibleCord": (2, 7)}
 EVERY_CASE_HAS = (1, 2, 3, 4, 7)
