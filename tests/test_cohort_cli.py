@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.cli.main import app
+from anamorph.cohorts.cluster import Machines, connected
 from anamorph.evaluation.cohort_json import read_evaluation
 from cohort_runs import results_of, standing_of, write_plan
 from html_page import Page
@@ -40,7 +41,7 @@ def hostile(tmp_path_factory):
     bad = folder / "raw" / "imagesTr" / "AbdomenCTCT_0003_0000.nii.gz"
     bad.write_bytes(b"<script>alert(3)</script>")
     plan = write_plan(folder, rest="[run]\nattempts = 1")
-    result = call("run", plan, "-o", folder / "run", "--workers", 2, "--tls")
+    result = call("run", plan, "-o", folder / "run", "--workers", 2)
     return folder / "run", result
 
 
@@ -118,7 +119,7 @@ def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
         (("--workers", 0), "--workers must be at least 1"),
         (("--slurm", "--pbs"), "choose --slurm or --pbs"),
         (("--slurm",), "cannot reach a scheduler on the loopback; pass --host"),
-        (("--scheduler", "tcp://x:1", "--tls"), "drop --slurm, --pbs, --host, --tls"),
+        (("--scheduler", "tcp://x:1", "--dashboard"), "drop --slurm, --pbs, --host and"),
         (("--jobqueue-config", "x.toml"), "is for --slurm or --pbs"),
     ],
 )
@@ -148,7 +149,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
     write_cohort(tmp_path / "raw", count=7, shift_mm=2.0)
     write_plan(tmp_path)
     process = start(tmp_path, "--workers", "2")
-    wait_for(lambda: list((tmp_path / "run" / "records").glob("*/*.jsonl")))
+    wait_for(lambda: process.poll() is not None or list((tmp_path / "run" / "records").glob("*/*.jsonl")))
     family = psutil.Process(process.pid).children(recursive=True)
     if how == "ctrl-c":
         os.killpg(process.pid, signal.SIGINT)
@@ -165,6 +166,18 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
     assert standing_of(tmp_path / "run").counts() == {"complete": 21}
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(results_of(tmp_path / "run")) == 3 * 21
+
+
+def test_nobody_joins_without_the_certificate_of_the_run():
+    from distributed import Client
+
+    with connected(Machines(workers=1)) as client:
+        assert client.submit(sum, (1, 2)).result() == 3
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        for name in (address, address.replace("tls", "tcp")):
+            with pytest.raises((OSError, TypeError)):
+                Client(name, timeout=2, set_as_default=False)
 
 
 def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
@@ -184,5 +197,5 @@ def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
     assert "3 to do; 1 workers of SLURM" in result.stderr
     job = (commands / "sbatch.job").read_text()
     assert "#SBATCH -p short" in job
-    assert "tcp://127.0.0.2:" in job
+    assert "tls://127.0.0.2:" in job
     assert standing_of(tmp_path / "run").counts() == {"complete": 3}

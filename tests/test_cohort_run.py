@@ -28,7 +28,7 @@ PAIRS = 6
 @pytest.fixture(scope="module")
 def scheduler():
     """Two workers for all tests; what they have read and compiled is still there for the next."""
-    with connected(Machines(workers=2)) as client:
+    with connected(Machines(workers=2, tls=False)) as client:
         yield client.scheduler.address
 
 

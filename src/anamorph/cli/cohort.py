@@ -40,7 +40,12 @@ Jobqueue = Annotated[
 Host = Annotated[
     str, typer.Option(help="Where the scheduler listens; by default this machine alone.", rich_help_panel=WHERE)
 ]
-Tls = Annotated[bool, typer.Option("--tls", help="Encrypt with certificates made for this run.", rich_help_panel=WHERE)]
+Tls = Annotated[
+    bool,
+    typer.Option(
+        "--tls/--no-tls", help="Take nobody without the certificate of this run, and encrypt.", rich_help_panel=WHERE
+    ),
+]
 Dashboard = Annotated[bool, typer.Option("--dashboard", help="Serve the engine's dashboard.", rich_help_panel=WHERE)]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Look at the sizes of results, not at every byte.", rich_help_panel=HOW)
@@ -57,7 +62,7 @@ def run(
     pbs: Pbs = False,
     jobqueue_config: Jobqueue = None,
     host: Host = "127.0.0.1",
-    tls: Tls = False,
+    tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
     quiet: Quiet = False,
@@ -80,7 +85,7 @@ def retry(
     pbs: Pbs = False,
     jobqueue_config: Jobqueue = None,
     host: Host = "127.0.0.1",
-    tls: Tls = False,
+    tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
     quiet: Quiet = False,

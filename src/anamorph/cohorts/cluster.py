@@ -43,9 +43,11 @@ class Machines:
         gpus: devices of the local cluster, each with a worker of its own.
         memory_bytes: that a process of the local cluster may take; the system's for None.
         host: address that the scheduler listens at.
-        tls: let the local cluster speak TLS with certificates made for this run.
+        tls: of a cluster that is started here: encrypt, and take nobody who has not the certificate made for this run;
+            without it whoever reaches the scheduler, on the loopback any user of the machine, may run programs as you.
         dashboard: serve the engine's dashboard, at the host.
         jobqueue: settings of the batch system, a TOML file with the arguments of dask-jobqueue.
+        shared: a folder that the jobs of the batch system reach too, for the certificate.
     """
 
     scheduler: str | None = None
@@ -55,9 +57,10 @@ class Machines:
     gpus: tuple[int, ...] = field(default=())
     memory_bytes: int | None = None
     host: str = LOOPBACK
-    tls: bool = False
+    tls: bool = True
     dashboard: bool = False
     jobqueue: Path | None = None
+    shared: Path | None = None
 
     def check(self) -> None:
         """See that the choices fit each other.
@@ -65,8 +68,8 @@ class Machines:
         Raises:
             UserError: they do not.
         """
-        if self.scheduler is not None and (self.batch_system or self.tls or self.dashboard or self.host != LOOPBACK):
-            raise UserError("--scheduler names a cluster that runs; drop --slurm, --pbs, --host, --tls and --dashboard")
+        if self.scheduler is not None and (self.batch_system or self.dashboard or self.host != LOOPBACK):
+            raise UserError("--scheduler names a cluster that runs; drop --slurm, --pbs, --host and --dashboard")
         if self.jobqueue is not None and self.batch_system is None:
             raise UserError("--jobqueue-config is for --slurm or --pbs; add one of them")
         if self.batch_system is not None and self.host == LOOPBACK:
@@ -139,7 +142,8 @@ def _batch_cluster(machines: Machines) -> Any:
     options = {"host": machines.host, "dashboard": machines.dashboard, "dashboard_address": f"{machines.host}:0"}
     given: dict[str, Any] = {"cores": 1, "processes": 1, "memory": "4GB"} | _jobqueue_settings(machines.jobqueue)
     if machines.tls:
-        given |= {"protocol": "tls://", "security": _temporary_security()}
+        safe = {"protocol": "tls://", "security": _temporary_security(), "shared_temp_directory": machines.shared}
+        given = safe | given
     try:
         cluster = kind(scheduler_options=options, silence_logs="critical", **given)
     except (TypeError, ValueError) as error:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 BATCH_SECONDS = 5.0
 """That a batch takes, about: sending one costs nothing beside it, and little is lost with a worker."""
-MOST_IN_BATCH = 256
+BATCH_SECONDS_PER_WORKER = 0.05
+"""It takes longer with many workers: a batch costs this process and the scheduler 12 ms."""
+MOST_IN_BATCH = 1000
 LOOK_EVERY_S = 2.0
 """How often the workers are counted."""
 _TICK_S = 0.5
@@ -199,7 +201,8 @@ class _Run:
             return (waiting.alone.popleft(),)
         method = waiting.fresh[0].method
         expected = self.seconds_per_job.get(method)
-        most = 1 if expected is None else int(BATCH_SECONDS / max(expected, 1e-6))
+        seconds = max(BATCH_SECONDS, BATCH_SECONDS_PER_WORKER * waiting.slots)
+        most = 1 if expected is None else int(seconds / max(expected, 1e-6))
         fair = math.ceil(len(waiting.fresh) / (2 * waiting.slots))  # so that all workers end at about the same time
         jobs = [waiting.fresh.popleft()]
         while len(jobs) < min(most, fair, MOST_IN_BATCH) and waiting.fresh and waiting.fresh[0].method == method:

@@ -55,7 +55,7 @@ def run_cohort(
         UserError: the plan, the folder or the choices are wrong.
         RegistrationFailure: the disk is full, or the scheduler cannot be reached; what is done is kept.
     """
-    listeners, choices = listeners or Listeners(), choices or {}
+    listeners, choices = listeners or Listeners(), {"shared": folder.absolute()} | (choices or {})
     store = Store(folder)
     if plan is not None:
         wanted: Plan = read_plan(plan)
