@@ -144,6 +144,7 @@ def wait_for(what, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "sigkill"])
 def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
     write_cohort(tmp_path / "raw", count=7, shift_mm=2.0)
@@ -180,6 +181,7 @@ def test_nobody_joins_without_the_certificate_of_the_run():
                 Client(name, timeout=2, set_as_default=False)
 
 
+@pytest.mark.slow
 def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
     """An ``sbatch`` that starts its job at once stands for SLURM."""
     write_cohort(tmp_path / "raw", count=3, shift_mm=4.0)

@@ -20,7 +20,7 @@ from small_cohort import write_cohort
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(
-    r"^(?P<indent> *)```(?P<language>python|bash)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+    r"^(?P<indent> *)```(?P<language>python|bash|toml)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 PAGES = sorted(path for path in (ROOT / "README.md", *DOCS.rglob("*.md")) if BLOCK.search(path.read_text("utf-8")))
 
@@ -65,6 +65,8 @@ def test_code_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, monkeypatc
         if block["language"] == "python":
             line = text[: block.start()].count("\n") + 1
             exec(compile("\n" * line + code, str(page), "exec"), names)
+        elif block["language"] == "toml":
+            Path("plan.toml").write_text(code, encoding="utf-8")
         else:
             for command in code.replace("\\\n", " ").splitlines():
                 if command.startswith("anamorph "):
