@@ -18,7 +18,7 @@ from anamorph.cohorts.cluster import Machines, connected
 from anamorph.cohorts.run import Listeners, run_cohort
 from anamorph.cohorts.store import ABANDONED_S, Store
 from anamorph.cohorts.work import Batch, run_batch
-from anamorph.errors import RegistrationFailure
+from anamorph.errors import RegistrationFailure, UserError
 from cohort_runs import flip_a_byte, results_of, standing_of, write_plan
 from small_cohort import write_cohort
 
@@ -241,6 +241,12 @@ def test_a_worker_of_another_version_is_refused(begun, run, monkeypatch):
     monkeypatch.setattr(Batch, "__init__", _old(Batch.__init__))
     with pytest.raises(Exception, match=r"has anamorph .*, the run 0\.0\.1; install one version everywhere"):
         run(begun)
+
+
+def test_a_worker_that_does_not_see_the_folder_writes_nothing(tmp_path):
+    with pytest.raises(UserError, match="does not see the run folder"):
+        run_batch(Batch((), tmp_path / "elsewhere", {}))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def _old(init):

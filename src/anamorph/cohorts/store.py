@@ -95,6 +95,11 @@ class Store:
         self.folder = folder
         self._read: dict[tuple[str, int, int], list[Record]] = {}
 
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.folder / MARKER).is_file()
+
     def result_folder(self, key: str) -> Path:
         """Where the files of a result are."""
         return self.folder / result_folder(key)
@@ -105,7 +110,7 @@ class Store:
         Raises:
             UserError: the folder holds something else.
         """
-        other = self.folder.exists() and not (self.folder / MARKER).is_file()
+        other = self.folder.exists() and not self.exists
         if other and not (self.folder.is_dir() and next(self.folder.iterdir(), None) is None):
             raise UserError(f"{self.folder} is no folder of a cohort run and not empty; choose another")
         content = {"what": "a run of anamorph cohort", "plan_folder": str(base.absolute())}

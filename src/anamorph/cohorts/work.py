@@ -82,7 +82,7 @@ def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
         one outcome per job; a job after a full disk has none.
 
     Raises:
-        UserError: this worker has another version of anamorph than the run.
+        UserError: this worker has another version of anamorph than the run, or does not see its folder.
     """
     if batch.version != anamorph.__version__:
         raise UserError(
@@ -90,6 +90,11 @@ def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
             "install one version everywhere"
         )
     store = Store(batch.folder)
+    if not store.exists:
+        raise UserError(
+            f"worker {worker} on {platform.node()} does not see the run folder {batch.folder}; put it where all machines "
+            "have it at the same path"
+        )
     records, outcomes = [], []
     try:
         for job in batch.jobs:
