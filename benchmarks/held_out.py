@@ -45,7 +45,7 @@ def main() -> None:
 
 def _measure(run: str, pair: Pair, first: bool) -> tuple[PairMetrics, float]:
     fixed, moving = read_image(pair.fixed.image), read_image(pair.moving.image)
-    plan = _plan(run, fixed, moving)
+    plan = plan_of(run, fixed, moving)
     if first:
         run_plan(plan, fixed, moving, device="cpu")
     start = time.perf_counter()
@@ -58,7 +58,8 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[PairMetrics, float]:
     return metrics, seconds
 
 
-def _plan(run: str, fixed: Image, moving: Image) -> Plan:
+def plan_of(run: str, fixed: Image, moving: Image) -> Plan:
+    """What ``METHOD[@PRESET][:SETTINGS]`` does with a pair."""
     name, _, settings = run.partition(":")
     method, _, preset = name.partition("@")
     given = [one for one in settings.split(";") if one]

@@ -12,6 +12,7 @@ from anamorph.evaluation import (
     hd95_mm,
     inverse_consistency_mm,
     jacobian_summary,
+    tre_axes_mm,
     tre_mm,
 )
 from anamorph.evaluation.hausdorff import diagonal_mm
@@ -142,6 +143,7 @@ def test_tre_is_the_distance_that_the_transform_leaves():
     fixed = Points(np.array([[0.0, 0, 0], [10, 0, 0]]), ("a", "b"))
     moving = Points(np.array([[10.0, 3, 0], [0, 0, 4]]), ("b", "a"))
     assert tre_mm(fixed, moving, Affine.identity()) == pytest.approx([4, 3])
+    assert tre_axes_mm(fixed, moving, Affine.identity()) == pytest.approx(np.array([[0, 0, 4], [0, 3, 0]]))
     assert tre_mm(fixed, moving, Affine.translation(np.array([0, 0, 4.0]))) == pytest.approx([0, 5])
     with pytest.raises(UserError, match="one to one"):
         tre_mm(Points(np.zeros((2, 3))), Points(np.zeros((3, 3))), Affine.identity())
@@ -236,6 +238,7 @@ def test_evaluate_pair_measures_before_and_after():
     assert metrics.after.hd95_mm == {1: 0.0}
     assert metrics.before.mean_tre_mm == pytest.approx(np.sqrt(17))
     assert metrics.after.tre_mm == pytest.approx((1.0,))
+    assert metrics.after.tre_axes_mm == pytest.approx((0, 0, 1))
     assert (metrics.labels_only_fixed, metrics.labels_only_moving, metrics.labels_lost) == ((5,), (7,), ())
     assert metrics.outside_percent == pytest.approx(100 * 4 / 24)
     assert metrics.inverse_consistency_mm["max"] == pytest.approx(0, abs=1e-4)

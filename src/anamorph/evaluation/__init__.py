@@ -5,7 +5,7 @@ from anamorph.evaluation.hausdorff import hd95_mm
 from anamorph.evaluation.inverse_consistency import inverse_consistency_mm
 from anamorph.evaluation.jacobian import jacobian_summary
 from anamorph.evaluation.pair import Agreement, PairMetrics, evaluate_pair
-from anamorph.evaluation.tre import tre_mm
+from anamorph.evaluation.tre import tre_axes_mm, tre_mm
 from anamorph.evaluation.verdict import Check, Verdict, failed, verdict
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "hd95_mm",
     "inverse_consistency_mm",
     "jacobian_summary",
+    "tre_axes_mm",
     "tre_mm",
     "verdict",
 ]

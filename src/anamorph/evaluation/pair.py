@@ -11,7 +11,7 @@ from anamorph.evaluation import inverse_consistency as consistency
 from anamorph.evaluation.dice import dice
 from anamorph.evaluation.hausdorff import hd95_mm
 from anamorph.evaluation.jacobian import jacobian_summary
-from anamorph.evaluation.tre import tre_mm
+from anamorph.evaluation.tre import tre_axes_mm, tre_mm
 from anamorph.image import Image, Labels, Points
 from anamorph.transforms import Affine, Transform
 
@@ -20,13 +20,15 @@ from anamorph.transforms import Affine, Transform
 class Agreement:
     """How well two scans agree: before (identity in world coordinates) or after registration.
 
-    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark, ``similarity`` larger for better.
+    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark, ``similarity`` larger for better;
+    ``tre_axes_mm`` is the mean absolute error of the landmarks to the right, anterior and superior.
     """
 
     dice: dict[int, float] = field(default_factory=dict)
     hd95_mm: dict[int, float] = field(default_factory=dict)
     tre_mm: tuple[float, ...] = ()
     similarity: float | None = None
+    tre_axes_mm: tuple[float, ...] = ()
 
     @property
     def mean_dice(self) -> float | None:
@@ -134,8 +136,9 @@ def evaluate_pair(
             "labels_lost": tuple(sorted(shared - set(warped_labels.present()))),
         }
     if fixed_points is not None and moving_points is not None:
-        before["tre_mm"] = tuple(tre_mm(fixed_points, moving_points, Affine.identity()).tolist())
-        after["tre_mm"] = tuple(tre_mm(fixed_points, moving_points, fixed_to_moving).tolist())
+        for found, transform in ((before, Affine.identity()), (after, fixed_to_moving)):
+            found["tre_mm"] = tuple(tre_mm(fixed_points, moving_points, transform).tolist())
+            found["tre_axes_mm"] = tuple(tre_axes_mm(fixed_points, moving_points, transform).mean(axis=0).tolist())
     if similarity is not None:
         before["similarity"], after["similarity"] = (float(value) for value in similarity)
     return PairMetrics(

@@ -20,5 +20,17 @@ def tre_mm(fixed_points: Points, moving_points: Points, transform: Transform) ->
     Raises:
         UserError: the two sets do not correspond.
     """
+    return np.linalg.norm(_errors_mm(fixed_points, moving_points, transform), axis=1)
+
+
+def tre_axes_mm(fixed_points: Points, moving_points: Points, transform: Transform) -> np.ndarray:
+    """The same error along each axis: ``(N, 3)``, the absolute distance to the right, anterior and superior.
+
+    Arguments and errors as of :func:`tre_mm`.
+    """
+    return np.abs(_errors_mm(fixed_points, moving_points, transform))
+
+
+def _errors_mm(fixed_points: Points, moving_points: Points, transform: Transform) -> np.ndarray:
     fixed, moving = fixed_points.matched(moving_points)
-    return np.linalg.norm(transform.map_world(fixed.positions_mm) - moving.positions_mm, axis=1)
+    return transform.map_world(fixed.positions_mm) - moving.positions_mm

@@ -19,9 +19,10 @@ PUBLISHED: dict[str, Any] = {
     "plateau_patience": 50,
     "patience": 100,
     "gradient_clip": 0.0,
+    "accumulate": 2,
     "checkpointing": True,
 }
-"""As far as it is stated; the number of epochs is not, and waiting in vain ends the training."""
+"""As far as it is stated; the number of epochs is not, and waiting in vain ends the training. The last two bound memory."""
 SMALL: dict[str, Any] = {
     "width": 8,
     "pooling": "moments",
