@@ -21,15 +21,14 @@ def list_models(
     """List the models that come with anamorph, and those below a folder."""
     from anamorph.networks.model_folder import CARD, SHIPPED, read_card, shipped_models
 
-    folders = [SHIPPED / name for name in shipped_models()]
+    found = {name: SHIPPED / name for name in shipped_models()}
     if folder is not None:
-        folders += sorted(path.parent for path in folder.rglob(CARD))
+        found |= {str(path.parent): path.parent for path in sorted(folder.rglob(CARD))}
     table = make_table("model", "kind", ">parameters", "licence", "what it is")
-    for one in folders:
+    for name, one in found.items():
         card = read_card(one)
-        name = one.name if one.parent == SHIPPED else str(one)
         table.add_row(name, card.kind, f"{card.parameters:,}", card.licence, card.summary)
-    show(table if folders else "no models; train one with `anamorph train`")
+    show(table if found else "no models; train one with `anamorph train`")
 
 
 @guarded

@@ -121,8 +121,8 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 def shipped_models() -> list[str]:
-    """The names of the models that come with anamorph."""
-    return sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD}"))
+    """The names of the models that come with anamorph; what guides a model lies within its folder."""
+    return sorted(card.parent.relative_to(SHIPPED).as_posix() for card in SHIPPED.rglob(CARD))
 
 
 def read_card(folder: Path) -> ModelCard:
