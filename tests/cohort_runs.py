@@ -31,7 +31,7 @@ def standing_of(run: Path) -> Standing:
 
 def results_of(run: Path) -> dict[str, bytes]:
     """What has to be the same whenever and wherever it is computed: all files, and the records of results."""
-    found = {str(path.relative_to(run)): path.read_bytes() for path in (run / "results").rglob("*.*")}
+    found = {str(path.relative_to(run)): path.read_bytes() for path in (run / "results").rglob("[!.]*.*")}
     for key, records in Store(run).records().items():
         versions = {json.dumps(record.result, sort_keys=True) for record in records}
         assert len(versions) == 1

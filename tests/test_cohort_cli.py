@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.cli.main import app
-from anamorph.cohorts.cluster import Machines, connected
+from anamorph.cohorts.cluster import Machines, connected, replace_lost
 from anamorph.evaluation.cohort_json import read_evaluation
 from cohort_runs import results_of, standing_of, write_plan
 from html_page import Page
@@ -179,6 +179,14 @@ def test_nobody_joins_without_the_certificate_of_the_run():
         for name in (address, address.replace("tls", "tcp")):
             with pytest.raises((OSError, TypeError)):
                 Client(name, timeout=2, set_as_default=False)
+
+
+def test_a_worker_that_is_gone_for_good_is_replaced():
+    with connected(Machines(workers=1, tls=False)) as client:
+        before = {*client.scheduler_info(n_workers=-1)["workers"]}
+        client.cluster.sync(client.cluster.workers.pop(0).close)
+        replace_lost(client)
+        wait_for(lambda: {*client.scheduler_info(n_workers=-1)["workers"]} - before)
 
 
 @pytest.mark.slow

@@ -28,6 +28,8 @@ _ENGINE = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.profile.enabled": False,
+    # A process that died is started again, which takes long on a busy machine; after this time another is made.
+    "distributed.deploy.lost-worker-timeout": "60 s",
 }
 
 
@@ -109,6 +111,14 @@ def connected(machines: Machines) -> Iterator[Client]:
             raise RegistrationFailure(f"the scheduler cannot listen at {machines.host} ({_short(error)})") from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def replace_lost(client: Client) -> None:
+    """Ask again for workers of a cluster of ours that are gone for good: at the end of their job, or dead at birth."""
+    cluster: Any = client.cluster
+    if cluster is not None and len(cluster.workers) < len(cluster.worker_spec):
+        wanted = len(cluster.worker_spec)
+        cluster.scale(**{"jobs" if hasattr(cluster, "job_script") else "n": wanted})
 
 
 def _local_cluster(machines: Machines) -> Any:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from anamorph.cohorts.cluster import GPU
+from anamorph.cohorts.cluster import GPU, replace_lost
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.store import Failure, Store
 from anamorph.cohorts.work import Batch, Outcome, describe_failure, run_batch
@@ -27,6 +27,8 @@ BATCH_SECONDS_PER_WORKER = 0.05
 MOST_IN_BATCH = 1000
 LOOK_EVERY_S = 2.0
 """How often the workers are counted."""
+RESULT_TIMEOUT_S = 10.0
+"""For the answer of a worker that says it is done."""
 _TICK_S = 0.5
 
 
@@ -167,6 +169,7 @@ class _Run:
             self.workers = self.client.scheduler_info(n_workers=-1)["workers"]
         except OSError as error:
             raise _scheduler_gone() from error
+        replace_lost(self.client)
         devices = sum(int(worker["resources"].get(GPU, 0)) for worker in self.workers.values())
         if self.workers and not devices and len(self.queues["cuda"]):
             raise UserError(
@@ -227,7 +230,13 @@ class _Run:
         jobs, waiting = sent.jobs, sent.waiting
         waiting.sent -= 1
         if future.status == "finished":
-            self._count(jobs, waiting, future.result())
+            try:
+                outcomes = future.result(timeout=RESULT_TIMEOUT_S)
+            except Exception:  # the worker died with the answer: nobody's failure, and doing it again does no harm
+                self.client.cancel([future])
+                waiting.alone.extend(jobs)
+                return
+            self._count(jobs, waiting, outcomes)
         elif future.status == "error":
             self._lost(jobs, waiting, future.exception())
         else:

@@ -92,8 +92,8 @@ def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
     store = Store(batch.folder)
     if not store.exists:
         raise UserError(
-            f"worker {worker} on {platform.node()} does not see the run folder {batch.folder}; put it where all machines "
-            "have it at the same path"
+            f"worker {worker} on {platform.node()} does not see the run folder {batch.folder}; put it where all "
+            "machines have it at the same path"
         )
     records, outcomes = [], []
     try:
@@ -226,4 +226,4 @@ def _measure(
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
