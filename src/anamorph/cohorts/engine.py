@@ -251,9 +251,10 @@ class _Run:
                 self.complete += 1
             else:
                 self._failed(by_key[outcome.key], waiting, outcome.worker)
-        seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
-        earlier = self.seconds_per_job.get(jobs[0].method, seconds)
-        self.seconds_per_job[jobs[0].method] = (earlier + seconds) / 2
+        taken = [outcome.seconds for outcome in outcomes if outcome.state == "complete"]  # failures may take no time
+        if taken:
+            seconds = sum(taken) / len(taken)
+            self.seconds_per_job[jobs[0].method] = (self.seconds_per_job.get(jobs[0].method, seconds) + seconds) / 2
 
     def _lost(self, jobs: tuple[Job, ...], waiting: _Queue, error: BaseException | None) -> None:
         """A worker died. Of several jobs each goes alone from now on, so that the one that kills is found."""
