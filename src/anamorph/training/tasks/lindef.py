@@ -12,7 +12,7 @@ from anamorph.networks.lindef_network import LindefFlow, LindefNetwork, Order, P
 from anamorph.training.losses.summed_l1 import summed_l1
 from anamorph.training.task import Batch
 from anamorph.training.tasks.lindef_presets import PRESETS
-from anamorph.training.tasks.pairs import Pair, draw_combinations
+from anamorph.training.tasks.pairs import Pair, draw_combinations, shuffled
 from anamorph.training.tasks.warped_pair_task import WarpedPairConfig, WarpedPairTask
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LindefConfig(WarpedPairConfig):
     )
     order: Order = setting("linear-first", "the moving scan is aligned linearly first, or deformed first, as published")
     all_combinations: bool = setting(
-        False, "pair each scan with any other, of one patient or of two, rather than by the manifest"
+        False, "besides the pairs of the data set, pair each scan with any other, of one patient or of two"
     )
     symmetric: bool = setting(False, "train both directions of a pair at once; twice the time")
     dice: float = setting(0.0, "weight of the Dice of the warped labels; 0 trains without labels")
@@ -59,9 +59,12 @@ class LindefTask(WarpedPairTask):
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
+        items = super().training_items(epoch, generator)
         if not self.config.all_combinations:
-            return super().training_items(epoch, generator)
-        return draw_combinations(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
+            return items
+        config = self.config
+        items += draw_combinations(self.cohorts, config.pairs_per_scan, config.merge_validation, generator)
+        return shuffled(items, generator)
 
     def _predict(self, network: nn.Module, batch: Batch) -> list[LindefFlow]:
         flows: list[LindefFlow] = network(batch["fixed"], batch["moving"], self.config.symmetric)

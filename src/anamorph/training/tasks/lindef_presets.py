@@ -22,7 +22,7 @@ PUBLISHED: dict[str, Any] = {
     "accumulate": 2,
     "checkpointing": True,
 }
-"""As far as it is stated; the number of epochs is not, and waiting in vain ends the training. The last two bound memory."""
+"""As far as it is stated; the number of epochs is not: waiting in vain ends the training. The last two bound memory."""
 SMALL: dict[str, Any] = {
     "width": 8,
     "pooling": "moments",

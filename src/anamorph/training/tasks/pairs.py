@@ -38,7 +38,7 @@ def draw_pairs(cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool,
         if not found:
             raise UserError(f"{cohort.dataset.path.name}: training needs scans of two patients; add some to training")
         items += found
-    return _shuffled(items, generator)
+    return shuffled(items, generator)
 
 
 def draw_combinations(
@@ -61,7 +61,7 @@ def draw_combinations(
                 (number, rows[other + (other >= n)], moving)
                 for n, (moving, other) in enumerate(zip(rows, drawn, strict=True))
             ]
-    return _shuffled(items, generator)
+    return shuffled(items, generator)
 
 
 def validation_pairs(cohorts: Sequence[Cohort], most: int) -> list[Pair]:
@@ -102,5 +102,6 @@ def _training_rows(cohort: Cohort, merge_validation: bool) -> list[int]:
     return cohort.of_split("training") + (cohort.of_split("validation") if merge_validation else [])
 
 
-def _shuffled(items: list[Pair], generator: Generator) -> list[Pair]:
+def shuffled(items: list[Pair], generator: Generator) -> list[Pair]:
+    """In random order."""
     return [items[n] for n in torch.randperm(len(items), generator=generator).tolist()]

@@ -1,0 +1,108 @@
+"""The method ``lindef``: what is common to all methods, its model, its frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.methods.lindef import Lindef, LindefConfig
+from anamorph.networks.lindef_network import LindefNetwork
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.registration_model import RegistrationModel
+from anamorph.transforms import Affine
+from conformance import MethodConformance, apart_vox, gentle_pair
+
+
+def save_tiny(folder: Path, *, inputs: int = 1, translation: tuple[float, ...] = (), **preprocessing: Any) -> str:
+    """An untrained model, which is the identity, or one that always finds a translation (units of 32 voxels)."""
+    torch.manual_seed(0)
+    architecture = {"inputs": inputs, "width": 2}
+    network = LindefNetwork(**architecture)
+    if translation:
+        network.linear.last.bias.data[[3, 7, 11]] = torch.tensor(translation)
+    card = ModelCard(
+        folder.name, "lindef", architecture=architecture, preprocessing=Preprocessing(**preprocessing).as_json()
+    )
+    save_model(folder, network.state_dict(), card)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    coarse = {"spacing_mm": 16.0, "multiple": 8}
+    return {inputs: save_tiny(folder / f"tiny-{inputs}", inputs=inputs, **coarse) for inputs in (1, 2)}
+
+
+class TestLindef(MethodConformance):
+    """With an untrained network: what the start, the frames and the refinement do around it."""
+
+    method = Lindef
+    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
+    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    limits_mm: ClassVar[dict[str, float]] = {
+        "affine": 2.6,
+        "smooth": 4.0,
+        "flipped and finer": 4.1,
+        "permuted and oblique": 4.1,
+        "both sheared": 3.8,
+        "odd": 3.5,
+        "thick": 2.1,
+        "2D": 2.4,
+        "two channels": 4.1,
+        "padded": 4.1,
+        "given start": 4.1,
+    }
+
+    @pytest.fixture(autouse=True)
+    def _models(self, models):
+        self.models = models
+        self.settings = type(self).settings | {"model": models[1]}
+
+    def run(self, fixed, moving, quick=True, **options):
+        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
+        return Lindef(LindefConfig(**settings))(fixed, moving, device="cpu", **options)
+
+    def test_empty_scans_give_a_finite_map(self):
+        """A network has nothing to go by here, and says so."""
+        flat = Image(np.zeros((20, 20, 20), np.float32), Grid((20, 20, 20), np.eye(4)))
+        with pytest.raises(UserError, match="nothing to compare"):
+            self.run(flat, flat)
+
+
+def of_network(model, fixed, moving, **settings):
+    return Lindef(LindefConfig(model=model, refine=False, **settings))(fixed, moving, device="cpu")
+
+
+def test_the_linear_part_is_that_of_the_voxels_of_the_frame(tmp_path):
+    pair = gentle_pair()
+    model = save_tiny(tmp_path / "model", translation=(0.125, 0.0, -0.0625), spacing_mm=16.0, multiple=8)
+    found = of_network(model, pair.fixed, pair.moving, init="none").fixed_to_moving
+    expected = Affine.translation(np.array([0.125, 0, -0.0625]) * 32 * 16)
+    assert apart_vox(found, expected, pair.fixed.grid) < 1e-3
+
+
+def test_scans_are_cropped_in_use_if_they_were_in_training(tmp_path):
+    options = {"shape": (16, 16, 8), "spacing_mm": (4.0, 4.0, 8.0)}
+    large = Grid((200, 40, 30), np.eye(4))
+    covering = RegistrationModel.describe(save_tiny(tmp_path / "covering", **options), "lindef")
+    assert covering.shape_for(large, large) == (64, 16, 16)
+    cropping = RegistrationModel.describe(save_tiny(tmp_path / "cropping", **options, crop_in_use=True), "lindef")
+    assert cropping.shape_for(large, large) == (16, 16, 8)
+    np.testing.assert_allclose(cropping.frame(large, large).centre_mm, large.centre_mm)
+    image = Image(np.random.default_rng(0).random((200, 40, 30)).astype(np.float32), large, "scan")
+    assert "part of the body" in covering.concerns(image)[0]
+    assert cropping.concerns(image) == []
+
+
+def test_every_preset_is_a_config():
+    for values in Lindef.presets.values():
+        assert LindefConfig(**values).refine
