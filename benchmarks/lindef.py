@@ -35,12 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--run", action="append", default=[], metavar="METHOD[@PRESET][:SETTINGS]")
-    parser.add_argument("--most", type=int, default=200, help="pairs of each kind, evenly from all there are")
+    parser.add_argument("--most", type=int, default=200, help="pairs of each kind, drawn from all there are")
     arguments = parser.parse_args()
     dataset = read_dataset(arguments.dataset)
     print("| | pairs | Dice % | dx | dy | dz | ds mm | s per pair |\n|---" + "|---" * 7 + "|", flush=True)
     for kind, pairs in kinds(dataset).items():
-        chosen = np.unique(np.linspace(0, len(pairs) - 1, min(arguments.most, len(pairs))).round().astype(int))
+        chosen = np.random.default_rng(0).permutation(len(pairs))[: arguments.most]
         for run in [UNREGISTERED, *arguments.run]:
             if run == SYN and find_spec("ants") is None:
                 print(f"| {run} | antspyx is not installed |" + " |" * 6, flush=True)
