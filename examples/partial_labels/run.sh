@@ -33,12 +33,13 @@ train unsupervised symmetric 12 "${all[@]}" --preset small-head-neck-unsupervise
 train tuned-unsupervised symmetric 12 "${complete[@]}" --preset small-head-neck-symmetric --set pairs_per_scan=5 \
   --pretrained runs/unsupervised
 
-# 5. Segment with what each cohort knows, predict the rest, train on it, then on the small cohort.
+# 5. Segment with what each cohort knows, predict the rest, go on from step 4 with it, then on the small cohort.
 train segment segment 20 "${all[@]}" --preset small-head-neck
 anamorph predict segment "${all[@]}" --model runs/segment -o pseudo --overwrite
 pseudo=()
 for name in Complete Parotids MandibleCord; do pseudo+=(--dataset "pseudo/$name"); done
-train noisy-labels symmetric 12 "${pseudo[@]}" --preset small-head-neck-noisy-labels --set pairs_per_scan=2
+train noisy-labels symmetric 12 "${pseudo[@]}" --preset small-head-neck-noisy-labels --set pairs_per_scan=2 \
+  --pretrained runs/unsupervised
 train tuned-noisy-labels symmetric 12 "${complete[@]}" --preset small-head-neck-symmetric --set pairs_per_scan=5 \
   --pretrained runs/noisy-labels
 
