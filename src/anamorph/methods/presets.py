@@ -10,7 +10,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "head-neck-ct": {"init": "rigid", "descriptor_spacing_mm": 5.0},
     "brain-mr": {"descriptor_spacing_mm": 1.6, "control_cell": 1},
     "cardiac-mr": {"intensity_weight": 10.0},
-    "small-mr": {"descriptor_spacing_mm": 1.0, "intensity_weight": 20.0},
+    "small-mr": {"descriptor_spacing_mm": 1.0, "intensity_weight": 20.0, "guide_weight": 64.0},
     "generic-ct": {},
     "generic-mr": {},
 }

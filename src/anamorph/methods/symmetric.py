@@ -20,13 +20,23 @@ CHANNELS_HELD = 16
 """Volumes at full resolution that a pass of the network holds, in widths of its first stage."""
 
 
+GUIDED: dict[str, Any] = {
+    "control_cell": 1,
+    "refine_scales": (1,),
+    "refine_iterations": (20,),
+    "rate": 0.2,
+    "diffusion": 1.0,
+}
+"""The model for small MR scans that comes along brings a guide, which has more to say than the images have."""
+
+
 class Symmetric(OnePass):
     """A trained network, then the refinement that all methods share."""
 
     name = "symmetric"
     summary = "a trained network: shared encoder, subtraction, gradient integration; then the refinement of convex"
     Config = SymmetricConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK)
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK | {"small-mr": GUIDED})
     config: SymmetricConfig
 
     def values_held(self, model: RegistrationModel) -> int:
