@@ -131,10 +131,17 @@ def test_mistakes_are_one_line(tmp_path, options, words):
     assert result.stderr.count("\n") == 1
 
 
+def _listens_to_ctrl_c() -> None:
+    """As in a terminal, also where the tests run in the background, whose children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """The command in a process group of its own, as a shell starts it."""
     command = [sys.executable, "-m", "anamorph", "cohort", "run", folder / "plan.toml", "-o", folder / "run", *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_listens_to_ctrl_c
+    )
 
 
 def wait_for(what, seconds: float = 60.0) -> None:
