@@ -198,11 +198,11 @@ def test_a_worker_that_is_gone_for_good_is_replaced():
 
 @pytest.mark.slow
 def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
-    """An ``sbatch`` that starts its job at once stands for SLURM."""
+    """An ``sbatch`` that starts its job at once stands for SLURM; it keeps the script, as SLURM does."""
     write_cohort(tmp_path / "raw", count=3, shift_mm=4.0)
     commands = tmp_path / "bin"
     commands.mkdir()
-    script = '#!/bin/sh\ncp "$1" "$0.job"\nsh "$1" > "$0.log" 2>&1 &\necho "Submitted batch job $!"\n'
+    script = '#!/bin/sh\ncp "$1" "$0.job"\nsh "$0.job" > "$0.log" 2>&1 &\necho "Submitted batch job $!"\n'
     for name, text in (("sbatch", script), ("scancel", '#!/bin/sh\nkill "$1"\n')):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
