@@ -12,12 +12,14 @@ from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
+from anamorph.methods import find_method
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import guide_model
 from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.settings import make_config
 from anamorph.transforms import Affine
 from tiny_models import save_tiny
 
@@ -42,8 +44,9 @@ def scans() -> tuple[Image, Image]:
 
 
 @pytest.fixture
-def oracle(monkeypatch):
-    """A segmentation network that knows where the balls are."""
+def oracle(monkeypatch, tmp_path):
+    """Folder of a segmentation network that knows where the balls are."""
+    save_segmenter(tmp_path / "oracle")
 
     def probabilities(image: Image) -> np.ndarray:
         inside = HERE if image.name == "fixed" else THERE
@@ -52,6 +55,7 @@ def oracle(monkeypatch):
     card = SimpleNamespace(name="oracle", sha256="0")
     model = SimpleNamespace(card=card, labels=[1], probabilities=probabilities)
     monkeypatch.setattr(SegmentationModel, "load", lambda name, device: model)
+    return tmp_path / "oracle"
 
 
 def overlap(result) -> float:
@@ -62,7 +66,7 @@ def overlap(result) -> float:
 @pytest.mark.parametrize("method", ["convex", "deeds"])
 def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
     alone = register(*scans(), method=method, settings={"init": "none"}, device="cpu")
-    settings = {"init": "none", "guide": "oracle", "guide_weight": 20.0}
+    settings = {"init": "none", "guide": str(oracle), "guide_weight": 20.0}
     led = register(*scans(), method=method, settings=settings, device="cpu")
     assert overlap(alone) < 0.72
     assert overlap(led) > 0.85
@@ -75,7 +79,7 @@ def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
     fixed, moving = scans()
     shift = np.eye(4)
     shift[:3, 3] = np.array([3, -2, -1]) * GRID.spacing_mm
-    settings = {"guide": "oracle", "guide_weight": 20.0}
+    settings = {"guide": str(oracle), "guide_weight": 20.0}
     led = register(fixed, moving, method="convex", settings=settings, init=Affine(shift), device="cpu")
     assert overlap(led) > 0.95
 
@@ -113,6 +117,22 @@ def test_a_network_brings_its_own_guide(tmp_path):
     assert "guide" not in register(fixed, moving, method="symmetric", settings=off, device="cpu").provenance
 
 
+@pytest.mark.parametrize("method", ["convex", "deeds", "symmetric"])
+def test_the_memory_of_a_guide_is_foreseen(tmp_path, method):
+    """The network on each scan, its probabilities on both, and 16 more lanes for each descriptor."""
+    save_segmenter(tmp_path / "guide")
+    own = {"model": save_tiny(tmp_path / "tiny")} if method == "symmetric" else {}
+    large = Grid((96, 96, 96), np.eye(4))
+
+    def foreseen(guide: str) -> int:
+        return find_method(method)(
+            make_config(find_method(method), "default", own | {"guide": guide})
+        ).peak_memory_bytes(large, large)
+
+    more = foreseen(str(tmp_path / "guide")) - foreseen("none")
+    assert more >= 96**3 * 4 * (2 * 2 + 5 * 16)
+
+
 def test_a_model_of_another_kind_cannot_guide(tmp_path):
     with pytest.raises(UserError, match="is a model of 'symmetric', not of 'segment'"):
         register(*scans(), settings={"guide": save_tiny(tmp_path / "tiny")}, device="cpu")
@@ -120,4 +140,4 @@ def test_a_model_of_another_kind_cannot_guide(tmp_path):
 
 def test_compatible_deeds_has_no_guide():
     with pytest.raises(UserError, match="knows no guide"):
-        register(*scans(), method="deeds", settings={"compatible": True, "guide": "oracle"}, device="cpu")
+        register(*scans(), method="deeds", settings={"compatible": True, "guide": str(oracle)}, device="cpu")

@@ -20,8 +20,8 @@ from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pdd import PddConfig, PddTask
 from blobs import blob_cohort, make_blobs
+from learning import CPU, generators
 
-CPU = torch.device("cpu")
 TINY = {"channels": 4, "feature_spacing": 2, "pooled": False, "control": (7, 8, 6), "width": 5, "reach": 0.4}
 
 
@@ -29,10 +29,6 @@ TINY = {"channels": 4, "feature_spacing": 2, "pooled": False, "control": (7, 8, 
 def cohort(tmp_path_factory):
     preprocessing = PddConfig(**TINY).preprocessing()
     return blob_cohort(tmp_path_factory.mktemp("blobs"), preprocessing, training=3, validation=2)
-
-
-def generators(count: int, seed: int = 0) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
 
 
 def task_of(cohort, **settings) -> PddTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.image import Image
 from anamorph.methods.pwc import Pwc, PwcConfig
 from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, gentle_pair
+from conformance import apart_vox, gentle_pair
+from one_pass_conformance import OnePassConformance
 
 
 def save_tiny(folder: Path, bend: float = 0.0, **options: Any) -> str:
@@ -40,30 +40,8 @@ def models(tmp_path_factory):
     return {inputs: save_tiny(folder / f"tiny-{inputs}", inputs=inputs) for inputs in (1, 2)}
 
 
-class TestPwc(MethodConformance):
-    """With an untrained network: what the start, the frames and the refinement do around it."""
-
+class TestPwc(OnePassConformance):
     method = Pwc
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
-    limits_mm: ClassVar[dict[str, float]] = {
-        "affine": 2.6, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.1, "both sheared": 3.8,
-        "odd": 3.5, "thick": 2.1, "2D": 2.4, "two channels": 4.1, "padded": 4.1, "given start": 4.1,
-    }  # fmt: skip
-
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-        self.settings = type(self).settings | {"model": models[1]}
-
-    def run(self, fixed, moving, quick=True, **options):
-        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
-        return Pwc(PwcConfig(**settings))(fixed, moving, device="cpu", **options)
-
-    def test_empty_scans_give_a_finite_map(self):
-        flat = Image(np.zeros((20, 20, 20), np.float32), Grid((20, 20, 20), np.eye(4)))
-        with pytest.raises(UserError, match="nothing to compare"):
-            self.run(flat, flat)
 
 
 def test_both_directions_come_from_one_pass(tmp_path):

@@ -19,30 +19,13 @@ from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pwc import PwcConfig, PwcTask
 from blobs import blob_cohort, make_blobs
+from learning import CPU, generators, trained
 
-CPU = torch.device("cpu")
 TINY = {"mult": 1, "width": 16, "radius": 1}
-
-
-def generators(count: int, seed: int = 0) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
 
 
 def task_of(cohort, **settings) -> PwcTask:
     return PwcTask(PwcConfig(**(TINY | settings)), [cohort])
-
-
-def trained(task: PwcTask, steps: int, rate: float, items: list) -> nn.Module:
-    torch.manual_seed(0)
-    network = task.network()
-    optimiser = torch.optim.Adam(network.parameters(), rate)
-    for n in range(steps):
-        optimiser.param_groups[0]["lr"] = rate * (1 + np.cos(np.pi * n / steps)) / 2
-        loss = task.loss(network, task.batch(items, CPU, generators(len(items), n)))["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return network.eval()
 
 
 def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp_path):

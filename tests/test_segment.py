@@ -24,13 +24,9 @@ from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.training.pseudo_labels import predict_dataset
 from anamorph.training.tasks.segment import SegmentConfig, SegmentTask
 from blobs import blob_cohort, blob_scan, make_blobs
+from learning import CPU, generators
 
-CPU = torch.device("cpu")
 TINY = {"mult": 1, "convolutions": (1, 1)}
-
-
-def generators(count: int, seed: int = 0) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.symmetric_config import SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, gentle_pair
+from conformance import apart_vox, gentle_pair
+from one_pass_conformance import OnePassConformance
 from tiny_models import save_tiny
 
 
@@ -31,40 +31,8 @@ def bent(tmp_path_factory):
     return save_tiny(tmp_path_factory.mktemp("models") / "bent", bend=0.15)
 
 
-class TestSymmetric(MethodConformance):
-    """With an untrained network: what the start, the frames and the refinement do around it."""
-
+class TestSymmetric(OnePassConformance):
     method = Symmetric
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
-    limits_mm: ClassVar[dict[str, float]] = {
-        "affine": 2.6,
-        "smooth": 4.0,
-        "flipped and finer": 4.1,
-        "permuted and oblique": 4.1,
-        "both sheared": 3.8,
-        "odd": 3.5,
-        "thick": 2.1,
-        "2D": 2.4,
-        "two channels": 4.1,
-        "padded": 4.1,
-        "given start": 4.1,
-    }
-
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-        self.settings = type(self).settings | {"model": models[1]}
-
-    def run(self, fixed, moving, quick=True, **options):
-        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
-        return Symmetric(SymmetricConfig(**settings))(fixed, moving, device="cpu", **options)
-
-    def test_empty_scans_give_a_finite_map(self):
-        """A network has nothing to go by here, and says so."""
-        flat = Image(np.zeros((20, 20, 20), np.float32), Grid((20, 20, 20), np.eye(4)))
-        with pytest.raises(UserError, match="nothing to compare"):
-            self.run(flat, flat)
 
 
 def of_network(model, fixed, moving, **settings):

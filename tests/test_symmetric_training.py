@@ -21,8 +21,8 @@ from anamorph.training.tasks.pairs import draw_pairs, validation_pairs
 from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask
 from anamorph.training.tasks.varied import draw_crop, read_varied
 from blobs import SHAPE, blob_cohort
+from learning import CPU, generators, trained
 
-CPU = torch.device("cpu")
 TINY = {"mult": 1, "convolutions": (1, 1, 1), "activation": "leaky", "residual": True}
 
 
@@ -31,25 +31,8 @@ def cohort(tmp_path_factory):
     return blob_cohort(tmp_path_factory.mktemp("blobs"), training=4, validation=3)
 
 
-def generators(count: int, seed: int = 0) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed + n) for n in range(count)]
-
-
 def task_of(cohort, **settings) -> SymmetricTask:
     return SymmetricTask(SymmetricConfig(**(TINY | settings)), [cohort])
-
-
-def trained(task: SymmetricTask, steps: int, rate: float, items: list) -> nn.Module:
-    torch.manual_seed(0)
-    network = task.network()
-    optimiser = torch.optim.Adam(network.parameters(), rate)
-    for n in range(steps):
-        optimiser.param_groups[0]["lr"] = rate * (1 + np.cos(np.pi * n / steps)) / 2
-        loss = task.loss(network, task.batch(items, CPU, generators(len(items), n)))["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return network.eval()
 
 
 def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp_path):

@@ -23,7 +23,7 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
-from anamorph.methods.guide import Guide, guide_model
+from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Level, Pyramid
@@ -101,13 +101,18 @@ class Convex(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
-        held = pyramid.guided_bytes(guide_model(self.config.guide) is not None)
+        held = _held(self.config, pyramid, fixed, moving)
         costs = 0
         for level, cells, radius in _search_levels(self.config, pyramid):
             count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
             costs = max(costs, int(count * np.prod([2 * r + 1 for r in radius]) * 4))
         scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         return scans + held + min(costs, _cost_budget(self.config, held))
+
+
+def _held(config: ConvexConfig, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+    """Memory of descriptors and fields, and of a guide, in bytes."""
+    return pyramid.held_bytes + guide_bytes(config.guide, fixed, moving, pyramid.base)
 
 
 def _cost_budget(config: ConvexConfig, held: int) -> int:
@@ -148,7 +153,8 @@ class _Run:
             guide = Guide.of(self.config.guide, fixed, moving, self.device)
             pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
         with self.stages.stage("search", 0.35):
-            forward, grid = self._search(pair, pyramid)
+            budget = _cost_budget(self.config, _held(self.config, pyramid, fixed.grid, moving.grid))
+            forward, grid = self._search(pair, pyramid, budget)
         with self.stages.stage("refine", 0.6):
             deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)
             self.trace |= trace
@@ -176,11 +182,10 @@ class _Run:
         here, there = (Side.of(scan, kind == "ct", self.config.air_weight) for scan in scans)
         return DescribedPair.of(here, there, self.config.descriptor(), kind, pyramid, self.device)
 
-    def _search(self, pair: DescribedPair, pyramid: Pyramid) -> tuple[Array, Grid]:
+    def _search(self, pair: DescribedPair, pyramid: Pyramid, budget: int) -> tuple[Array, Grid]:
         forward: Array = None
         backward: Array = None
         levels = _search_levels(self.config, pyramid)
-        budget = _cost_budget(self.config, pyramid.held_bytes)
         previous = levels[0][0]
         for level, cells, radius in levels:
             at = pair.pooled(level.cell)

@@ -30,7 +30,7 @@ from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
-from anamorph.methods.guide import Guide
+from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
@@ -95,6 +95,7 @@ class Deeds(Method):
         levels = self.config.levels(pyramid.working)
         costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
         scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        scans += guide_bytes(self.config.guide, fixed, moving, pyramid.base)
         # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
         # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
         return scans + 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))

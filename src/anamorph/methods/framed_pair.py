@@ -117,4 +117,4 @@ def framed_memory(config: NetworkConfig, model: TemplateModel, fixed: Grid, movi
     # The hidden channels of the head twice, the coded features of two scans and one of a layer's scores.
     network = 4 * outputs * (2 * 512 + 3 * 256 + 2 * 128)
     scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-    return scans + max(network, config.refinement_memory(fixed))
+    return scans + max(network, config.refinement_memory(fixed, moving))

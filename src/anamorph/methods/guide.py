@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.features.mind_ssc import LANES
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.working_frame import Scan
-from anamorph.networks.model_folder import find_model
+from anamorph.networks.model_folder import find_model, read_card
 from anamorph.transforms import Transform
 
 Device = Literal["cpu", "cuda"]
@@ -75,3 +76,25 @@ def guide_model(name: str, beside: str | None = None) -> str | None:
         return None
     own = find_model(beside) / OWN
     return str(own) if own.is_dir() else None
+
+
+def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: str | None = None) -> int:
+    """Peak memory that a guide adds to a registration.
+
+    Args:
+        name: of the model, as in :meth:`Guide.of`.
+        fixed: grid of the fixed scan.
+        moving: grid of the moving scan.
+        described: grid of the descriptors.
+        beside: the registration network.
+    """
+    found = guide_model(name, beside)
+    if found is None:
+        return 0
+    from anamorph.networks.segmentation_model import prediction_bytes
+
+    card = read_card(find_model(found))
+    blocks = -(-len(card.labels) // LANES)
+    # Two descriptors, one warped and two planar, as in the pyramid's own count.
+    lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
+    return prediction_bytes(card, fixed) + prediction_bytes(card, moving) + lanes

@@ -45,7 +45,7 @@ class OnePass(Method):
         model = RegistrationModel.describe(self.config.model, self.name)
         voxels = int(np.prod(model.shape_for(fixed, moving)))
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        return scans + max(4 * voxels * self.values_held(model), self.config.refinement_memory(fixed))
+        return scans + max(4 * voxels * self.values_held(model), self.config.refinement_memory(fixed, moving))
 
     @abstractmethod
     def values_held(self, model: RegistrationModel) -> int:

@@ -104,7 +104,7 @@ class Pdd(Method):
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         # Costs, messages and probabilities; beside them a few fields of the frame.
         held = features + 3 * costs + 4 * 16 * voxels
-        return scans + max(held, self.config.refinement_memory(fixed))
+        return scans + max(held, self.config.refinement_memory(fixed, moving))
 
 
 class _Run(NetworkRun):

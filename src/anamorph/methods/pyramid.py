@@ -91,10 +91,6 @@ class Pyramid:
         """Memory of volumes at the working spacing; of two descriptors, one warped, two planar; of fields."""
         return 16 * int(np.prod(self.working.shape)) + 4 * int(np.prod(self.base.shape)) * (5 * 16 + 8 * 3)
 
-    def guided_bytes(self, guided: bool) -> int:
-        """The same with the labels of a segmentation network, up to 16, beside each descriptor."""
-        return self.held_bytes + guided * 4 * int(np.prod(self.base.shape)) * 5 * 16
-
     def level(self, scale: int) -> Level:
         """The grid ``scale`` (a power of two) times coarser along the fine axes, less along thick ones."""
         spacing = self.base.spacing_mm

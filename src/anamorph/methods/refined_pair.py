@@ -14,7 +14,7 @@ from anamorph.image import Image
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device
-from anamorph.methods.guide import Guide, guide_model
+from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.linear_start import comparable_after
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.working_frame import Scan, Side
@@ -34,11 +34,12 @@ class NetworkConfig(RefinementConfig):
     guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
-    def refinement_memory(self, fixed: Grid) -> int:
+    def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the refinement in bytes; 0 without."""
         if not self.refine:
             return 0
-        return self.pyramid(fixed).guided_bytes(guide_model(self.guide, self.model) is not None)
+        pyramid = self.pyramid(fixed)
+        return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
 
 
 @dataclass(frozen=True)

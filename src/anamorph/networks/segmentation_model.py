@@ -19,6 +19,8 @@ from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.transforms import Affine
 
 KIND = "segment"
+CHANNELS_HELD = 10
+"""Volumes at full resolution that a pass holds, in widths of its first stage (measured: 318 bytes per voxel at 8)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class SegmentationModel:
         Raises:
             UserError: other channels than in the training, or no contrast.
         """
-        frame = self._frame(image.grid)
+        frame = frame_for(self.preprocessing, image.grid)
         channels = self.preprocessing.channels(image, frame)
         expected = int(self.card.architecture["inputs"])
         if len(channels) != expected:
@@ -87,8 +89,16 @@ class SegmentationModel:
         seen = Image(found.cpu().numpy(), frame)
         return Affine.identity().warp_image(seen, image.grid, background=0).data
 
-    def _frame(self, grid: Grid) -> Grid:
-        """As in training, and larger where the scan is."""
-        own = dataclasses.replace(self.preprocessing, shape=None).covering_shape(grid)
-        shape = np.maximum(own, self.preprocessing.shape or (1, 1, 1))
-        return self.preprocessing.frame(grid, tuple(int(n) for n in shape))  # type: ignore[arg-type]
+
+def frame_for(preprocessing: Preprocessing, grid: Grid) -> Grid:
+    """Where a network sees a scan: as in training, and larger where the scan is."""
+    own = dataclasses.replace(preprocessing, shape=None).covering_shape(grid)
+    shape = np.maximum(own, preprocessing.shape or (1, 1, 1))
+    return preprocessing.frame(grid, tuple(int(n) for n in shape))  # type: ignore[arg-type]
+
+
+def prediction_bytes(card: ModelCard, grid: Grid) -> int:
+    """Peak memory of segmenting a scan on a grid."""
+    seen = int(np.prod(frame_for(Preprocessing.from_json(card.preprocessing), grid).shape))
+    width = 4 * int(card.architecture["mult"])
+    return 4 * seen * CHANNELS_HELD * width + 4 * int(np.prod(grid.shape)) * (len(card.labels) + 1)
