@@ -8,8 +8,9 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.methods import convex, described_pair, refinement
-from anamorph.methods.convex import Convex, ConvexConfig
+from anamorph.methods.convex import Convex
 from anamorph.methods.device import resolve_device
+from anamorph.methods.search import SearchConfig
 from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
 
 
@@ -42,7 +43,7 @@ class TestConvex(MethodConformance):
 
     def test_little_memory_gives_the_same_map(self):
         pair = gentle_pair()
-        method = Convex(ConvexConfig(init="none", max_memory_mb=100))
+        method = Convex(SearchConfig(init="none", max_memory_mb=100))
         plenty = self.run(pair.fixed, pair.moving)
         little = method(pair.fixed, pair.moving, device="cpu")
         assert apart_vox(plenty.fixed_to_moving, little.fixed_to_moving, pair.fixed.grid) < 1e-3
@@ -63,7 +64,7 @@ class TestConvex(MethodConformance):
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
-        ConvexConfig(**wrong)
+        SearchConfig(**wrong)
 
 
 def test_a_missing_gpu_is_said(monkeypatch):
@@ -75,4 +76,4 @@ def test_a_missing_gpu_is_said(monkeypatch):
 
 def test_every_preset_is_a_config():
     for values in Convex.presets.values():
-        assert np.isfinite(ConvexConfig(**values).diffusion)
+        assert np.isfinite(SearchConfig(**values).diffusion)

@@ -15,8 +15,11 @@ from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device
 from anamorph.methods.guide import Guide, guide_bytes
+from anamorph.methods.linear_part import split_linear
 from anamorph.methods.linear_start import comparable_after
-from anamorph.methods.refinement import RefinementConfig, both_directions, refine
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.refinement import both_directions, refine
+from anamorph.methods.search import SearchConfig, search
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Composite, Displacement, Transform
 
@@ -24,7 +27,7 @@ NetworkStart = Literal["centre", "none", "translation", "rigid", "affine"]
 
 
 @dataclass(frozen=True)
-class NetworkConfig(RefinementConfig):
+class NetworkConfig(SearchConfig):
     """Settings of the methods that ask a trained network."""
 
     model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
@@ -32,13 +35,22 @@ class NetworkConfig(RefinementConfig):
         "centre", "linear start: centre brings the middles of the scans together, as in training; none trusts the files"
     )
     guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
+    search: bool = setting(True, "look around the field of the network as convex does, before refining it")
+    search_scales: tuple[int, ...] = setting((1,), "levels of that search, in descriptor spacings")
+    search_cells: tuple[int, ...] = setting((2,), "cell size per level", "descriptor voxels of the level")
+    search_radius_mm: tuple[float, ...] = setting((0.0,), "reach per level; 0: 2 voxels of the finest level", "mm")
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
-        """Peak memory of the refinement in bytes; 0 without."""
+        """Peak memory of search and refinement in bytes; 0 without."""
         if not self.refine:
             return 0
         pyramid = self.pyramid(fixed)
+        held = self.held_bytes(pyramid, fixed, moving)
+        return held + (self.costs_bytes(pyramid, held) if self.search else 0)
+
+    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+        """Memory of descriptors and fields, and of a guide."""
         return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
 
 
@@ -66,8 +78,8 @@ def refined_pair(
 ) -> RefinedPair:
     """Finish a registration.
 
-    The refinement starts from the forward field alone: a network that is right in each direction need not be
-    consistent, and the average of two fields that disagree fits neither scan.
+    The refinement starts from the linear part of both fields and from what the forward one leaves: a network that is
+    right in each direction need not be consistent, and the average of two fields that disagree fits neither scan.
 
     Args:
         config: whether to refine, and how.
@@ -76,7 +88,7 @@ def refined_pair(
         images: both as the networks see them, for the guide.
         start: from fixed to moving points, before the network.
         forward: ``(3, I, J, K)`` from fixed to moving, voxels of ``grid``.
-        backward: the other direction; not used when the field is refined.
+        backward: the other direction.
         grid: where both sit, in the world of the fixed scan.
         device: where to compute.
         progress: called with the fraction done.
@@ -85,12 +97,19 @@ def refined_pair(
         there, back = Displacement(forward, grid), Displacement(backward, grid)
         return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, {})
     pyramid = config.pyramid(fixed.grid)
-    kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
+    kind = comparable_intensities(fixed.image, moving.image)
+    forward, linear = split_linear(forward, backward, fixed.onto(grid), moving.onto(grid, start), kind == "ct")
+    start = Composite.of(linear, start)
+    kind = comparable_after(fixed, moving, start, kind)
     scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
     here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
     pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
     guide = Guide.of(config.guide, *images, device, beside=config.model)
     pair = pair.guided(guide, config.guide_weight, pyramid, start)
-    deformation, trace = refine(pair, pyramid, config, to_device(forward, device), grid, progress)
+    field = to_device(forward, device)
+    if config.search:
+        held = config.held_bytes(pyramid, fixed.grid, moving.grid)
+        field, grid = search(pair, pyramid, config, held, (field, grid))
+    deformation, trace = refine(pair, pyramid, config, field, grid, progress)
     notes = {"intensities": kind} | ({} if guide is None else {"guide": guide.model})
     return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, notes)

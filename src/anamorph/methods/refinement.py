@@ -108,9 +108,9 @@ def refine(
         control = level.cells(config.control_cell)
         control_grid = level.grid.pooled(control)
         if velocity is None:
-            velocity = logarithm(_moved(disp_vox, current, control_grid), level.neighbours)
+            velocity = logarithm(moved(disp_vox, current, control_grid), level.neighbours)
         else:
-            velocity = _moved(velocity, current, control_grid)
+            velocity = moved(velocity, current, control_grid)
         current = control_grid
         at = pair.pooled(level.cell)
         velocity, objective = optimise_velocity(
@@ -135,8 +135,8 @@ def _tell(progress: Callable[[float], None], before: float, share: float, fracti
     progress(before + share * fraction)
 
 
-def _moved(field: Array, source: Grid, target: Grid) -> Array:
-    """A field brought to another grid of the same frame."""
+def moved(field: Array, source: Grid, target: Grid) -> Array:
+    """A field in voxels of one grid, brought to another grid of the same frame."""
     if source == target:
         return field
     moved = Displacement(to_numpy(field), source).displacement_on(target).disp_vox

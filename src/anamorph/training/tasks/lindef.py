@@ -29,6 +29,7 @@ class LindefConfig(WarpedPairConfig):
         "mean", "what the linear branch sees of the features: means, or moments up to the second"
     )
     order: Order = setting("linear-first", "the moving scan is aligned linearly first, or deformed first, as published")
+    gradient_gain: float = setting(1.0, "factor of the logits of the derivatives; smaller ones change less at a time")
     all_combinations: bool = setting(
         False, "besides the pairs of the data set, pair each scan with any other, of one patient or of two"
     )
@@ -42,6 +43,8 @@ class LindefConfig(WarpedPairConfig):
         super().__post_init__()
         if self.width < 1 or min(self.affine_l1, self.gradient_l1) < 0:
             raise ValueError("width must be at least 1, affine_l1 and gradient_l1 must not be negative")
+        if self.gradient_gain <= 0:
+            raise ValueError("gradient_gain must be above 0")
 
 
 class LindefTask(WarpedPairTask):
@@ -79,5 +82,5 @@ class LindefTask(WarpedPairTask):
         return parts
 
     def _architecture(self) -> dict[str, Any]:
-        names = ("width", "affine", "pooling", "order")
+        names = ("width", "affine", "pooling", "order", "gradient_gain")
         return {"inputs": self.cohorts[0].channels} | {name: getattr(self.config, name) for name in names}

@@ -1,0 +1,94 @@
+"""The linear part of a network's field."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from anamorph.geometry import Grid
+from anamorph.methods.linear_part import split_linear
+from anamorph.methods.refined_pair import NetworkConfig, refined_pair
+from anamorph.methods.working_frame import Scan
+from anamorph.transforms import Affine, Displacement
+from conformance import body_points, pair_of
+
+GRID = Grid((20, 24, 18), np.array([[-2.0, 0, 0, 10], [0, 0, 3.0, -4], [0, 1.5, 0, 7], [0, 0, 0, 1]]))
+
+
+def about(centre: np.ndarray, matrix: np.ndarray, shift: tuple[float, float, float] = (0, 0, 0)) -> Affine:
+    full = np.eye(4)
+    full[:3, :3] = matrix
+    full[:3, 3] = centre - matrix @ centre + shift
+    return Affine(full)
+
+
+def scan_on(grid: Grid, weight: np.ndarray | None = None) -> Scan:
+    noise = np.random.default_rng(0).random((1, *grid.shape), np.float32)
+    return Scan(noise, np.ones(grid.shape, np.float32) if weight is None else weight, grid)
+
+
+def test_both_parts_together_are_the_field():
+    matrix = Rotation.from_euler("xyz", (20, -10, 15), degrees=True).as_matrix() @ np.diag([1.1, 0.95, 1.0])
+    centre = GRID.voxel_to_world((np.array(GRID.shape) - 1) / 2)
+    linear = about(centre, matrix, (4, -3, 2))
+    bump = np.zeros((3, *GRID.shape), np.float32)
+    bump[1, 8:12, 8:12, 6:10] = 2
+    whole = linear.displacement_on(GRID).disp_vox + bump
+    backward = linear.inverse().displacement_on(GRID).disp_vox
+    rest, found = split_linear(whole, backward, scan_on(GRID), scan_on(GRID), is_ct=False)
+    together = found.displacement_on(GRID)
+    places = GRID.voxel_to_world(np.moveaxis(np.indices(GRID.shape), 0, -1).reshape(-1, 3))
+    by_parts = found.map_world(Displacement(rest, GRID).map_world(places))
+    np.testing.assert_allclose(by_parts, Displacement(whole, GRID).map_world(places), atol=2e-3)
+    # What is left is near the bump alone, and nothing of a field that is linear.
+    assert np.abs(rest).mean() < 0.1
+    assert np.abs(together.disp_vox - linear.displacement_on(GRID).disp_vox).mean() < 0.1
+    rest, found = split_linear(
+        linear.displacement_on(GRID).disp_vox, backward, scan_on(GRID), scan_on(GRID), is_ct=False
+    )
+    assert np.abs(rest).max() < 1e-3
+    np.testing.assert_allclose(found.matrix, linear.matrix, atol=1e-3)
+
+
+def test_the_map_is_fitted_where_the_scan_counts():
+    weight = np.zeros(GRID.shape, np.float32)
+    weight[:10] = 1
+    field = np.zeros((3, *GRID.shape), np.float32)
+    field[0, :10], field[2, 10:] = 1.5, 7
+    rest, found = split_linear(field, -field, scan_on(GRID, weight), scan_on(GRID, weight), is_ct=False)
+    np.testing.assert_allclose(found.matrix, Affine.translation(GRID.affine[:3, 0] * 1.5).matrix, atol=1e-4)
+    assert np.abs(rest[:, :10]).max() < 1e-4
+
+
+def test_two_directions_that_disagree_meet_half_way():
+    here, there = (np.zeros((3, *GRID.shape), np.float32) for _ in range(2))
+    here[1], there[1] = 3, -1
+    rest, found = split_linear(here, there, scan_on(GRID), scan_on(GRID), is_ct=False)
+    np.testing.assert_allclose(found.matrix, Affine.translation(GRID.affine[:3, 1] * 2).matrix, atol=1e-4)
+    np.testing.assert_allclose(rest[1], 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("stretch", [-1.0, 0.1, 3.0])
+def test_what_is_no_map_of_a_body_is_left_in_the_field(stretch):
+    field = (stretch - 1) * np.indices(GRID.shape).astype(np.float32)
+    for fields in ((field, 0 * field), (0 * field, field)):
+        rest, found = split_linear(*fields, scan_on(GRID), scan_on(GRID), is_ct=False)
+        assert np.array_equal(rest, fields[0])
+        assert np.array_equal(found.matrix, np.eye(4))
+
+
+def test_a_field_that_turns_the_scan_is_refined_as_well_as_one_that_does_not():
+    """As the moving scan lies, its descriptors are turned by 40 degrees and half of it is out of view: 9 mm."""
+    pair = pair_of(seed=3, translation_mm=60.0, rotation_deg=40.0, scale=0.03)
+    grid = pair.fixed.grid.resampled(3 * pair.fixed.grid.spacing_mm)
+    wrong = np.random.default_rng(0).normal(0, 0.1, (3, *grid.shape)).astype(np.float32)
+    field = pair.true_fixed_to_moving.displacement_on(grid).disp_vox + wrong
+    scans = Scan.prepare(pair.fixed, None), Scan.prepare(pair.moving, None)
+    images = pair.fixed, pair.moving
+    found = refined_pair(
+        NetworkConfig(guide="none"), *scans, images, Affine.identity(), field, -field, grid, "cpu", lambda done: None
+    )
+    places = body_points(pair)
+    away = np.linalg.norm(found.fixed_to_moving.map_world(places) - pair.true_fixed_to_moving.map_world(places), axis=1)
+    assert away.mean() < 3.5
