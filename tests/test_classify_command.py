@@ -217,6 +217,8 @@ def test_the_page_escapes_hostile_names(planted):
     assert "img" not in page.tags
     assert not any(name.startswith("on") for name, _ in page.attributes)
     assert "<script>alert(3)</script>" in page.text
+    assert "default-src 'none'" in text
+    assert "base-uri 'none'; form-action 'none'" in text
 
 
 def test_an_absent_effect_is_said_to_be_absent(tmp_path):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import progress_bar, say, show
 from anamorph.cli.guard import guarded
 
@@ -32,7 +33,6 @@ Files = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.", rich_help_panel=RUN)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be made, and stop.", rich_help_panel=RUN)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
 
 
 def check(

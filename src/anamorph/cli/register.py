@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def register(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Register two scans and write both transforms, the warped scan, the numbers and a report to a folder."""
     from anamorph.memory import limit_threads, parse_size

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def submit(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Register the pairs of a Learn2Reg data set and write the archive that the challenge of a year takes.
 

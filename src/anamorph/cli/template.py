@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 from anamorph.cli.guard import guarded
 
@@ -74,7 +75,7 @@ def build(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in OUT with what an earlier run finished.", rich_help_panel=RUN)
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Build an unbiased template of a cohort: mean intensities on the mean shape, by iteration.
 
