@@ -17,6 +17,7 @@ from anamorph.preprocess import PreprocessSettings, map_back, preprocess_dataset
 from anamorph.preprocess.frame import wanted_grid
 from anamorph.preprocess.intensity import apply_steps, intensity_steps, is_ct
 from anamorph.preprocess.layout import check_targets, moved, targets
+from anamorph.preprocess.record import ScanRecord, field_of_view
 from anamorph.preprocess.resample import resample
 from anamorph.transforms import Affine, Displacement
 from small_cohort import ORGANS_MM, SHAPE, SPACING_MM, write_cohort
@@ -73,6 +74,22 @@ def test_cropping_and_padding_at_the_own_spacing_copy_voxels():
     assert np.array_equal(new.data[0, :, 2:24], image.data[0, 4:15])
     assert (new.data[0, :, :2] == image.data.min()).all()
     assert new.data.dtype == np.int16
+
+
+def test_padding_is_told_from_the_scan():
+    grid = oblique_grid()
+    image = Image(np.zeros(grid.shape, np.int16), grid)
+    padded, cut = (wanted_grid(image, PreprocessSettings(shape=shape), True) for shape in ((11, 26, 15), (9, 9, 9)))
+    inside = np.zeros(padded.shape, bool)
+    inside[:, 2:24] = True
+    # The second scan was aligned: its points are not those of the original.
+    shift = Affine.translation((30.0, -20.0, 5.0))
+    aligned = Grid(padded.shape, shift.inverse().matrix @ padded.affine)
+    for new, to_original in ((padded, Affine.identity()), (aligned, shift)):
+        seen = field_of_view(ScanRecord("0001", grid, new, to_original))
+        assert seen.grid == new
+        assert np.array_equal(seen.data[0] > 0, inside)
+    assert field_of_view(ScanRecord("0001", grid, cut, Affine.identity())) is None
 
 
 def test_resampling_keeps_places_and_averages_finer_voxels():

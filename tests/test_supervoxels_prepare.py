@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from anamorph.api import run_plan
 from anamorph.cli.main import app
 from anamorph.data import Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
@@ -56,6 +57,11 @@ def true_shifts(cohort: Dataset, tmp_path: Path) -> Path:
     return folder
 
 
+def original_mm3(cohort: Dataset) -> float:
+    grid = read_image(cohort.cases[0].image).grid
+    return float(np.prod(grid.shape) * np.prod(grid.spacing_mm))
+
+
 def prepare(cohort: Dataset, out: Path, **changes):
     arguments = {"preprocessing": PREPROCESSING, "cutting": CUTTING, "registration": FAST} | changes
     return prepare_dataset(cohort, "0002", out, **arguments)
@@ -88,6 +94,29 @@ def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort:
     page = Page(result.page.read_text("utf-8"))
     assert "0003_0000" in page.text
     assert len(page.pictures) == 3 + 2 * 3 + 2
+
+
+def test_padding_is_not_compared(cohort: Dataset, tmp_path: Path, monkeypatch):
+    seen = {}
+
+    def watched(plan, fixed, moving, *, fixed_mask, moving_mask, **options):
+        seen[fixed.name] = fixed_mask, moving_mask
+        return run_plan(plan, fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, **options)
+
+    monkeypatch.setattr(registration, "run_plan", watched)
+    larger = PreprocessSettings(spacing_mm=3.0, shape=(40, 26, 24), crop="none")
+    prepare(cohort, tmp_path / "out", preprocessing=larger)
+    assert len(seen) == 2
+    for masks in seen.values():
+        for mask in masks:
+            lines = mask.data[0].any(axis=(1, 2))
+            assert lines[20]
+            assert not lines[[0, -1]].any()
+            assert abs(mask.data[0].sum() * 27 - original_mm3(cohort)) < 0.1 * original_mm3(cohort)
+    prepare(
+        cohort, tmp_path / "small", preprocessing=PreprocessSettings(spacing_mm=3.0, shape=(10, 10, 10), crop="none")
+    )
+    assert all(mask is None for masks in seen.values() for mask in masks)
 
 
 def test_transforms_that_exist_are_taken(cohort: Dataset, tmp_path: Path, true_shifts: Path):

@@ -13,10 +13,12 @@ import numpy as np
 from anamorph.api import make_plan, mask_on, run_plan
 from anamorph.data import Case
 from anamorph.evaluation.dice import dice
-from anamorph.image import Image
+from anamorph.image import Image, Mask
 from anamorph.image.atomic import atomic_path
 from anamorph.image.read import read_image, read_labels
 from anamorph.memory import check_memory, predicted_peak_bytes
+from anamorph.preprocess.layout import RECORDS
+from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.submission import RunSettings
 from anamorph.supervoxels import layer_grid
@@ -117,12 +119,22 @@ def _scan_to_template(job: RegistrationJob, fixed: Image, moving: Image) -> tupl
         plan,
         fixed,
         moving,
-        fixed_mask=mask_on(fixed, job.case.mask) if wanted.masks else None,
-        moving_mask=mask_on(moving, job.template.mask) if wanted.masks else None,
+        fixed_mask=_mask(job, job.case, fixed),
+        moving_mask=_mask(job, job.template, moving),
         device=wanted.device,
         seed=wanted.seed,
     )
     return result.fixed_to_moving, result.warnings
+
+
+def _mask(job: RegistrationJob, case: Case, image: Image) -> Mask | None:
+    """What of a scan is compared: all but padding, whose edge would be matched with the edge of the other scan."""
+    given = mask_on(image, case.mask) if job.wanted.masks else None
+    record = job.folder / RECORDS / f"{case.key}.json"
+    seen = field_of_view(read_record(record)) if record.is_file() else None
+    if given is None or seen is None:
+        return given or seen
+    return Mask(given.data * seen.data, image.grid, given.name)
 
 
 def _overlap(job: RegistrationJob, fixed: Image, moving: Image, transform: Transform) -> dict[str, float] | None:

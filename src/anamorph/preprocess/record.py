@@ -12,6 +12,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.image import Mask
 from anamorph.transforms import Affine, Composite, Transform
 
 
@@ -40,6 +41,14 @@ class ScanRecord:
             "preprocessed": _grid_as_json(self.preprocessed),
             "preprocessed_to_original_ras_mm": self.to_original.matrix.tolist(),
         }
+
+
+def field_of_view(record: ScanRecord) -> Mask | None:
+    """Where a preprocessed scan shows the original one rather than padding; None if it does everywhere."""
+    places = record.to_original.moving_positions(record.preprocessed, record.original)
+    last = np.array(record.original.shape, np.float32)[:, None, None, None] - 0.5
+    inside = np.all((places >= -0.5) & (places <= last), axis=0, keepdims=True)
+    return None if inside.all() else Mask(inside.astype(np.uint8), record.preprocessed, f"{record.key} (padding)")
 
 
 def map_back(transform: Transform, fixed: ScanRecord, moving: ScanRecord) -> Transform:
