@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from anamorph.methods.one_pass import OnePass
-from anamorph.methods.presets import AFTER_A_NETWORK, with_own
+from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.refined_pair import NetworkConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Lindef(OnePass):
     name = "lindef"
     summary = "a trained network: dilated encoder, linear map and gradient integration together; then the refinement"
     Config = LindefConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK)
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED)
     config: LindefConfig
 
     def values_held(self, model: RegistrationModel) -> int:

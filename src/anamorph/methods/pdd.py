@@ -22,7 +22,7 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
 from anamorph.methods.device import resolve_device
 from anamorph.methods.network_run import NetworkRun
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.networks.pdd_search import Search
 from anamorph.transforms import Transform
@@ -68,9 +68,7 @@ class Pdd(Method):
     name = "pdd"
     summary = "a trained network's features, a dense search with mean field, a fit to its probabilities (PDD-Net)"
     Config = PddConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
-        "two-warps": TWO_WARPS | {"refine": False}
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"two-warps": TWO_WARPS | {"refine": False}}
     config: PddConfig
 
     def __call__(

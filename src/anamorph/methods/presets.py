@@ -14,11 +14,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "generic-ct": {},
     "generic-mr": {},
 }
-AFTER_A_NETWORK: dict[str, dict[str, Any]] = {
-    "head-neck-ct": {"init": "centre"},
+AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "centre"}}
+"""Networks see scans from the start that they were trained with."""
+AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {
     "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (5,), "rate": 0.1},
 }
-"""A trained network leaves less to refine, and more detail to keep, than a search."""
+"""A network that was trained with labels leaves less to refine, and more detail to keep, than a search."""
 
 
 def with_own(own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

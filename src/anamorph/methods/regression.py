@@ -20,7 +20,7 @@ from anamorph.methods.framed_method import FramedMethod, Matched
 from anamorph.methods.framed_pair import FramedPair, through_template
 from anamorph.methods.predicted_layers import FEWEST_POINTS
 from anamorph.methods.predicted_places import PredictedPlaces
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
@@ -47,9 +47,7 @@ class Regression(FramedMethod):
     name = "regression"
     summary = "the baseline of slicreg: a trained network tells template coordinates; then the refinement of convex"
     Config = RegressionConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
-        "published": {"refine": False}
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": {"refine": False}}
     config: RegressionConfig
 
     def match(

@@ -19,7 +19,7 @@ from anamorph.methods.base import setting
 from anamorph.methods.framed_method import FramedMethod, Matched
 from anamorph.methods.framed_pair import FramedPair, lattice, through_template
 from anamorph.methods.predicted_layers import LayerFeatures, LayerPoints, PredictedLayers, keypoint_field
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import TemplateModel
@@ -71,9 +71,7 @@ class Slicreg(FramedMethod):
     name = "slicreg"
     summary = "a trained network names the supervoxels of both scans, which are matched; then the refinement of convex"
     Config = SlicregConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = with_own({"head-neck-ct": {"init": "centre"}}) | {
-        "published": PUBLISHED
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": PUBLISHED}
     config: SlicregConfig
 
     def match(
