@@ -1,4 +1,4 @@
-"""The linear part of a network's field."""
+"""What becomes of a network's field: its linear part, the search around the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anamorph.methods.linear_part import split_linear
 from anamorph.methods.refined_pair import NetworkConfig, refined_pair
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Displacement
-from conformance import body_points, pair_of
+from conformance import body_points, error_mm, gentle_pair, pair_of
 
 GRID = Grid((20, 24, 18), np.array([[-2.0, 0, 0, 10], [0, 0, 3.0, -4], [0, 1.5, 0, 7], [0, 0, 0, 1]]))
 
@@ -92,3 +92,24 @@ def test_a_field_that_turns_the_scan_is_refined_as_well_as_one_that_does_not():
     places = body_points(pair)
     away = np.linalg.norm(found.fixed_to_moving.map_world(places) - pair.true_fixed_to_moving.map_world(places), axis=1)
     assert away.mean() < 3.5
+
+
+def test_the_search_looks_around_the_field_of_a_network():
+    pair = gentle_pair()
+    grid = pair.fixed.grid
+    nothing = np.zeros((3, *grid.shape), np.float32)
+    scans = Scan.prepare(pair.fixed, None), Scan.prepare(pair.moving, None)
+
+    def error(**settings):
+        config = NetworkConfig(guide="none", refine_iterations=(0, 0), **settings)
+        images = pair.fixed, pair.moving
+        found = refined_pair(
+            config, *scans, images, Affine.identity(), nothing, nothing, grid, "cpu", lambda done: None
+        )  # fmt: skip
+        return error_mm(found.fixed_to_moving, pair)
+
+    before = error_mm(Affine.identity(), pair)
+    assert error(search=False) == pytest.approx(before, abs=0.01)
+    assert error() < 0.85 * before
+    coarser = {"search_scales": (2, 1), "search_cells": (2, 2), "search_radius_mm": (0.0, 0.0)}
+    assert error(**coarser) < 0.7 * before
