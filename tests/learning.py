@@ -1,13 +1,20 @@
-"""A few steps of a training without the loop around it."""
+"""A few steps of a training without the loop around it, and what a method does with what was learned."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from anamorph.evaluation import dice
+from anamorph.image.read import read_image, read_labels
+from anamorph.methods.base import Method
+from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.training.cache import Cohort
 from anamorph.training.task import Task
 
 CPU = torch.device("cpu")
@@ -30,3 +37,23 @@ def trained(task: Task, steps: int, rate: float, items: list[Any]) -> nn.Module:
         loss.backward()
         optimiser.step()
     return network.eval()
+
+
+def check_learned_by_heart(task: Any, cohort: Cohort, network: nn.Module, method: type[Method], folder: Path) -> None:
+    """The first pair of a cohort is known in both directions, and the method finds what the training measures."""
+    task.measured = [(0, 0, 1), (0, 1, 0)]
+    with torch.no_grad():
+        before, after = (task.validate(one, CPU) for one in (task.network().eval(), network))
+    assert before["dice"] < 0.8
+    assert after["dice"] > 0.95
+
+    save_model(folder, network.state_dict(), ModelCard("blobs", **task.export(network)))
+    case = [*cohort.dataset.cases[:2]]
+    fixed, moving = (read_image(one.image) for one in case)
+    here, there = (read_labels(one.label) for one in case)
+    config: Any = method.Config
+    found = method(config(model=str(folder), refine=False))(fixed, moving, device="cpu")
+    overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
+    assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.02)
+    back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))
+    assert np.mean([*back.values()]) > 0.9

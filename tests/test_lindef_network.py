@@ -63,6 +63,14 @@ def test_an_untrained_network_is_exactly_the_identity(affine, pooling, order):
         torch.testing.assert_close(warp(source, flow.disp_vox), source, rtol=0, atol=1e-6)
 
 
+def test_the_gain_scales_what_goes_into_the_sigmoid():
+    with torch.no_grad():
+        whole, part = (bent(narrow(gradient_gain=gain))(*scans(), False)[0] for gain in (1.0, 0.1))
+    assert whole.gradients.logit().std() > 0.01
+    torch.testing.assert_close(part.gradients.logit(), 0.1 * whole.gradients.logit(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(part.offset, whole.offset)
+
+
 def test_the_second_direction_is_a_pass_with_the_scans_exchanged():
     network = bent(narrow(pooling="moments"))
     fixed, moving = scans()

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from anamorph.evaluation import dice
-from anamorph.image.read import read_image, read_labels
 from anamorph.methods.pwc import Pwc
-from anamorph.methods.pwc import PwcConfig as MethodConfig
 from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import ModelCard, load_model, save_model
+from anamorph.networks.model_folder import load_model
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pwc import PwcConfig, PwcTask
 from blobs import blob_cohort, make_blobs
-from learning import CPU, generators, trained
+from learning import CPU, check_learned_by_heart, generators, trained
 
 TINY = {"mult": 1, "width": 16, "radius": 1}
 
@@ -32,21 +28,7 @@ def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp
     cohort = blob_cohort(tmp_path, training=2, validation=2)
     task = task_of(cohort, mse=0.0)
     network = trained(task, 120, 4e-3, [(0, 0, 1)])
-    task.measured = [(0, 0, 1), (0, 1, 0)]
-    with torch.no_grad():
-        before, after = (task.validate(one, CPU) for one in (task.network().eval(), network))
-    assert before["dice"] < 0.8
-    assert after["dice"] > 0.95
-
-    save_model(tmp_path / "model", network.state_dict(), ModelCard("blobs", **task.export(network)))
-    case = [*cohort.dataset.cases[:2]]
-    fixed, moving = (read_image(one.image) for one in case)
-    here, there = (read_labels(one.label) for one in case)
-    found = Pwc(MethodConfig(model=str(tmp_path / "model"), refine=False))(fixed, moving, device="cpu")
-    overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
-    assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.02)
-    back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))
-    assert np.mean([*back.values()]) > 0.9
+    check_learned_by_heart(task, cohort, network, Pwc, tmp_path / "model")
 
 
 def test_a_recipe_trains_and_its_card_rebuilds_the_network(tmp_path):

@@ -10,18 +10,14 @@ import torch
 from torch import nn
 
 from anamorph.errors import UserError
-from anamorph.evaluation import dice
-from anamorph.image.read import read_image, read_labels
 from anamorph.methods.symmetric import Symmetric
-from anamorph.methods.symmetric_config import SymmetricConfig as MethodConfig
-from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.training.losses.field_of_view import field_of_view
 from anamorph.training.settings import make_settings
 from anamorph.training.tasks.pairs import draw_pairs, validation_pairs
 from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask
 from anamorph.training.tasks.varied import draw_crop, read_varied
 from blobs import SHAPE, blob_cohort
-from learning import CPU, generators, trained
+from learning import CPU, check_learned_by_heart, generators, trained
 
 TINY = {"mult": 1, "convolutions": (1, 1, 1), "activation": "leaky", "residual": True}
 
@@ -39,21 +35,7 @@ def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp
     cohort = blob_cohort(tmp_path, training=2, validation=2)
     task = task_of(cohort, mse=0.0, deep_supervision=False)
     network = trained(task, 220, 3e-3, [(0, 0, 1)])
-    task.measured = [(0, 0, 1), (0, 1, 0)]
-    with torch.no_grad():
-        before, after = (task.validate(one, CPU) for one in (task.network().eval(), network))
-    assert before["dice"] < 0.8
-    assert after["dice"] > 0.95
-
-    save_model(tmp_path / "model", network.state_dict(), ModelCard("blobs", **task.export(network)))
-    case = [*cohort.dataset.cases[:2]]
-    fixed, moving = (read_image(one.image) for one in case)
-    here, there = (read_labels(one.label) for one in case)
-    found = Symmetric(MethodConfig(model=str(tmp_path / "model"), refine=False))(fixed, moving, device="cpu")
-    overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
-    assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.02)
-    back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))
-    assert np.mean([*back.values()]) > 0.9
+    check_learned_by_heart(task, cohort, network, Symmetric, tmp_path / "model")
 
 
 def test_each_scan_is_moving_once_per_round_and_never_meets_itself(cohort):
