@@ -51,8 +51,6 @@ class TestPdd(MethodConformance):
     method = Pdd
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
     quick: ClassVar[dict[str, Any]] = {"init": "none"}
-    swap_limit_vox = 0.2
-    """The untrained field has a linear part, which turns the order of deformation and linear map into a difference."""
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 3.0, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.2, "both sheared": 3.7,
         "odd": 3.4, "thick": 2.6, "two channels": 5.1, "padded": 4.3, "given start": 5.0,

@@ -69,6 +69,16 @@ def test_two_directions_that_disagree_meet_half_way():
     np.testing.assert_allclose(rest[1], 1, atol=1e-4)
 
 
+def test_a_linear_part_within_reach_is_left_in_the_field():
+    field = np.zeros((3, *GRID.shape), np.float32)
+    field[1] = 2
+    away = 2 * GRID.spacing_mm[1]
+    for reach_mm, matrix in ((away + 0.1, np.eye(4)), (away - 0.1, Affine.translation(GRID.affine[:3, 1] * 2).matrix)):
+        rest, found = split_linear(field, -field, scan_on(GRID), scan_on(GRID), False, reach_mm)
+        np.testing.assert_allclose(found.matrix, matrix, atol=1e-4)
+        assert np.array_equal(rest, field) == (reach_mm > away)
+
+
 @pytest.mark.parametrize("stretch", [-1.0, 0.1, 3.0])
 def test_what_is_no_map_of_a_body_is_left_in_the_field(stretch):
     field = (stretch - 1) * np.indices(GRID.shape).astype(np.float32)

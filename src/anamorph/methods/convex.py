@@ -18,7 +18,7 @@ from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
-from anamorph.methods.guide import Guide, guide_bytes
+from anamorph.methods.guide import Guide
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Pyramid
@@ -58,14 +58,9 @@ class Convex(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
-        held = _held(self.config, pyramid, fixed, moving)
+        held = self.config.held_bytes(pyramid, fixed, moving)
         scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         return scans + held + self.config.costs_bytes(pyramid, held)
-
-
-def _held(config: SearchConfig, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
-    """Memory of descriptors and fields, and of a guide, in bytes."""
-    return pyramid.held_bytes + guide_bytes(config.guide, fixed, moving, pyramid.base)
 
 
 class _Run:
@@ -90,7 +85,7 @@ class _Run:
             guide = Guide.of(self.config.guide, fixed, moving, self.device)
             pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
         with self.stages.stage("search", 0.35):
-            held = _held(self.config, pyramid, fixed.grid, moving.grid)
+            held = self.config.held_bytes(pyramid, fixed.grid, moving.grid)
             forward, grid = search(pair, pyramid, self.config, held)
         with self.stages.stage("refine", 0.6):
             deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)

@@ -16,7 +16,7 @@ FEWEST = 16
 
 
 def split_linear(
-    forward: np.ndarray, backward: np.ndarray, fixed: Scan, moving: Scan, is_ct: bool
+    forward: np.ndarray, backward: np.ndarray, fixed: Scan, moving: Scan, is_ct: bool, reach_mm: float = 0.0
 ) -> tuple[np.ndarray, Affine]:
     """Split a field into a deformation and the linear map after it, which both directions have a say in.
 
@@ -29,6 +29,8 @@ def split_linear(
         fixed: whose body the forward map is fitted to, by least squares.
         moving: likewise, of the backward map.
         is_ct: whether air can be told from the body.
+        reach_mm: a linear part that moves no corner of the grid farther is left in the field: the descriptors of a scan
+            that lies nearly right are as good, and it is not interpolated.
 
     Returns:
         the rest of the forward field ``(3, I, J, K)`` in voxels, and the map that follows it in the world; nothing is
@@ -41,6 +43,9 @@ def split_linear(
     # Beside the identity, so that an axis along which nothing moves stays as it is to the last bit.
     affine = fixed.grid.affine
     linear = Affine(np.eye(4) + affine @ (between - np.eye(4)) @ np.linalg.inv(affine))
+    corners = fixed.grid.corners_mm()
+    if np.linalg.norm(linear.map_world(corners) - corners, axis=1).max() <= reach_mm:
+        return forward, Affine.identity()
     places = identity_positions(fixed.grid.shape).reshape(3, -1)
     undone = np.linalg.inv(between)
     rest = undone[:3, :3] @ (places + forward.reshape(3, -1)) + undone[:3, 3:] - places

@@ -19,7 +19,7 @@ from anamorph.methods.linear_part import split_linear
 from anamorph.methods.linear_start import comparable_after
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
-from anamorph.methods.search import SearchConfig, search
+from anamorph.methods.search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Composite, Displacement, Transform
 
@@ -78,8 +78,9 @@ def refined_pair(
 ) -> RefinedPair:
     """Finish a registration.
 
-    The refinement starts from the linear part of both fields and from what the forward one leaves: a network that is
-    right in each direction need not be consistent, and the average of two fields that disagree fits neither scan.
+    The refinement starts from the linear part of both fields, where it reaches beyond a search at the finest level, and
+    from what the forward one leaves: a network that is right in each direction need not be consistent, and the average
+    of two fields that disagree fits neither scan.
 
     Args:
         config: whether to refine, and how.
@@ -98,7 +99,8 @@ def refined_pair(
         return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, {})
     pyramid = config.pyramid(fixed.grid)
     kind = comparable_intensities(fixed.image, moving.image)
-    forward, linear = split_linear(forward, backward, fixed.onto(grid), moving.onto(grid, start), kind == "ct")
+    seen = fixed.onto(grid), moving.onto(grid, start)
+    forward, linear = split_linear(forward, backward, *seen, kind == "ct", AUTOMATIC_REACH[0] * pyramid.base.finest_mm)
     start = Composite.of(linear, start)
     kind = comparable_after(fixed, moving, start, kind)
     scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)

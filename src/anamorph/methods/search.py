@@ -17,6 +17,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.pooling import Cell
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.guide import guide_bytes
 from anamorph.methods.pyramid import Level, Pyramid
 from anamorph.methods.refinement import RefinementConfig, check_scales, moved
 from anamorph.transforms.fields import compose, exponential, inverse_consistent, logarithm, upsample, warp_descriptor
@@ -55,6 +56,10 @@ class SearchConfig(RefinementConfig):
             raise ValueError("search_cells must be at least 1")
         if min(self.search_radius_mm) < 0:
             raise ValueError("search_radius_mm must not be negative")
+
+    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+        """Memory of descriptors and fields, and of a guide."""
+        return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base)
 
     def costs_bytes(self, pyramid: Pyramid, held_bytes: int) -> int:
         """Memory that the costs take at their largest, beside what the rest of the run holds."""
