@@ -80,6 +80,18 @@ def test_kernel_and_twin_agree_between_voxels_and_outside(shape):
     torch.testing.assert_close(correlate(fixed, moving, centres, labels), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(7, 6, 5), (1, 6, 5), (7, 6)])
+def test_gradients_of_kernel_and_twin_agree(shape):
+    pair = [t.requires_grad_() for t in random_pair(shape, channels=16)]
+    labels, centres = label_window((4,) * len(shape), (2.7,) * len(shape)), grid_points(shape, (3,) * len(shape))
+    weights = torch.rand(len(centres), len(labels), generator=torch.Generator().manual_seed(1))
+    gradients = [
+        torch.autograd.grad((compare(*pair, centres, labels) * weights).sum(), pair)
+        for compare in (correlate, correlate_torch)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
 def test_a_position_that_is_not_a_number_is_no_index():
     fixed, moving = random_pair((5, 5, 5))
     centres = torch.tensor([[float("nan"), 1.0, 1.0]])

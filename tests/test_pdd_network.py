@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete.correlation import sample_features
 from anamorph.errors import UserError
 from anamorph.networks.known import build_network
 from anamorph.networks.model_folder import load_model
@@ -17,7 +16,7 @@ from anamorph.networks.published_pdd import TWO_WARPS_ALPHAS, import_published
 from anamorph.networks.sampling_convention import displacements, in_map, points
 from anamorph.optimise.probability_fit import fit_to_probabilities
 from anamorph.regularisation.roughness import roughness
-from anamorph.training.losses.nonlocal_error import expected_values, nonlocal_error
+from anamorph.training.losses.nonlocal_error import nonlocal_error
 from published_pdd_oracle import PublishedFeatures, published_field
 
 SHAPE = (30, 26, 34)
@@ -133,17 +132,6 @@ def test_all_but_the_offsets_of_the_costs_are_learned():
     assert (network.alphas.grad != 0).tolist() == [True, False, True, True, False, True]
 
 
-def test_expected_values_are_those_of_a_loop():
-    torch.manual_seed(0)
-    volume, where, labels = torch.rand(2, 9, 8, 7), 6 * torch.rand(5, 3), torch.randn(4, 3)
-    share = torch.rand(5, 4).softmax(1)
-    by_hand = torch.zeros(5, 2)
-    for n in range(5):
-        for d in range(4):
-            by_hand[n] += share[n, d] * sample_features(volume, where[n] + labels[d])
-    torch.testing.assert_close(expected_values(volume, share, where, labels), by_hand)
-
-
 def test_the_nonlocal_loss_prefers_two_good_displacements_to_the_bad_one_between():
     found = small(control=(2, 2, 2), width=3).find(torch.rand(1, 4, 10, 8, 11), torch.rand(1, 4, 10, 8, 11), SHAPE)
     fixed = torch.ones(1, 1, *SHAPE)
@@ -158,20 +146,6 @@ def test_the_nonlocal_loss_prefers_two_good_displacements_to_the_bad_one_between
         assert float(nonlocal_error(guess, fixed, moving, torch.tensor([0.25]))) == pytest.approx(
             0.25 * error, abs=1e-6
         )
-
-
-def test_the_gradient_of_the_nonlocal_loss_in_parts_is_that_in_one(monkeypatch):
-    from anamorph.training.losses import nonlocal_error as module
-
-    volume, where, labels = torch.rand(2, 9, 8, 7), 6 * torch.rand(5, 3), torch.randn(4, 3)
-    gradients = []
-    for at_once in (2**20, 8):
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
-        share = torch.full((5, 4), 0.25, requires_grad=True)
-        expected_values(volume, share, where, labels).square().sum().backward()
-        gradients.append(share.grad)
-    torch.testing.assert_close(*gradients)
-    assert gradients[0].abs().min() > 0
 
 
 def test_a_fit_finds_the_probable_displacements_up_to_the_border():

@@ -2,7 +2,7 @@
 
 Dosovitskiy et al., ICCV 2015 (inner products); Heinrich, MICCAI 2019 (squared differences). Nothing is unfolded: only
 the costs themselves and one part's samples are ever held, on the way forth and back.
-Without gradients, squared differences on the CPU go through a fused kernel.
+Squared differences on the CPU go through a fused kernel, unless a gradient of points or displacements is wanted.
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ def correlate(
     if kind not in ("ssd", "sad", "ncc", "dot"):
         raise ValueError(f"kind must be 'ssd', 'sad', 'ncc' or 'dot', not {kind!r}")
 
-    if kind == "ssd" and padding == "border" and _suits_the_kernel(fixed, moving, centres, displacements):
-        return _squared_differences(fixed, moving, centres, displacements)
+    from anamorph.discrete import fused
+
+    if kind == "ssd" and padding == "border" and fused.suits(fixed, moving, constant=(centres, displacements)):
+        here = sample_features(fixed, centres, "border").T
+        return fused.squared_differences(here, moving, centres, displacements)
     return correlate_torch(fixed, moving, centres, displacements, kind, padding=padding, at_once=at_once)
 
 
@@ -77,30 +80,6 @@ def correlate_torch(
         return _compare(here, there, kind)
 
     return in_parts(costs, centres, len(fixed) * len(displacements), at_once=at_once)
-
-
-def _suits_the_kernel(*tensors: Tensor) -> bool:
-    """Whether the CPU kernel can do it: float32 in main memory, no gradient wanted."""
-    import torch
-
-    tracked = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not tracked and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-
-
-def _squared_differences(fixed: Tensor, moving: Tensor, centres: Tensor, displacements: Tensor) -> Tensor:
-    import torch
-    from torch.nn.functional import pad
-
-    from anamorph.discrete import _correlation_numba
-
-    # A 2D image is one plane of a volume.
-    volume = moving.reshape(len(moving), *(1,) * (4 - moving.ndim), *moving.shape[1:])
-    points, labels = (pad(t, (3 - t.shape[1], 0)) for t in (centres, displacements))
-    here = sample_features(fixed, centres, "border").T
-    out = torch.empty(len(centres), len(displacements))
-    arrays = [t.detach().contiguous().numpy() for t in (here, volume.permute(1, 2, 3, 0), points, labels)]
-    _correlation_numba.squared_differences(arrays[0], arrays[1], arrays[2], arrays[3], out.numpy())
-    return out
 
 
 def _compare(here: Tensor, there: Tensor, kind: Kind) -> Tensor:

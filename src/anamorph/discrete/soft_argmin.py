@@ -19,9 +19,25 @@ class LabelUncertainty(NamedTuple):
     """``(..., dims)``: standard deviation of the displacement along each axis, in its unit."""
 
 
-def label_probabilities(costs: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """``softmax(-costs / temperature)`` over the last axis, ``(..., L)``."""
-    return (costs / -temperature).softmax(dim=-1)
+def label_probabilities(costs: Tensor, temperature: Tensor | float = 1.0, *, in_place: bool = False) -> Tensor:
+    """``softmax(-costs / temperature)`` over the last axis.
+
+    Args:
+        costs: ``(..., L)``.
+        temperature: above 0; near 0 the cheapest label takes all.
+        in_place: overwrite the costs if no gradient is wanted.
+
+    Returns:
+        ``(..., L)``.
+    """
+    import torch
+
+    def probabilities(part: Tensor) -> Tensor:
+        return (part / -temperature).softmax(dim=-1)
+
+    if not in_place or torch.is_grad_enabled():
+        return probabilities(costs)
+    return in_parts(probabilities, costs, costs[0].numel(), at_once=AT_ONCE, out=costs)
 
 
 def expectation(probabilities: Tensor, displacements: Tensor) -> Tensor:

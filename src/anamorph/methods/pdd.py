@@ -100,8 +100,8 @@ class Pdd(Method):
         features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]
         costs = max(4 * int(np.prod(one.control)) * one.width**3 for one in self.config.searches() or [trained])
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        # Costs, messages and probabilities; beside them a few fields of the frame.
-        held = features + 3 * costs + 4 * 16 * voxels
+        # Costs and messages, whose place probabilities take; beside them a few fields of the frame.
+        held = features + 2 * costs + 4 * 16 * voxels
         return scans + max(held, self.config.refinement_memory(fixed, moving))
 
 

@@ -126,7 +126,8 @@ class PddNetwork(nn.Module):
         steps = in_map(labels, shape, cells, self.sampling) - zero
         with torch.autocast(device.type, enabled=False):
             each = [self._probabilities(*pair, centres, steps, search) for pair in zip(here, there, strict=True)]
-            probabilities = torch.stack(each)
+            # The costs are what fills memory: a single pair is not copied.
+            probabilities = torch.stack(each) if len(each) > 1 else each[0][None]
             mean = expectation(probabilities, labels).reshape(len(here), *search.control, 3).movedim(-1, 1)
         half = half_extent(shape, self.sampling).to(device)
         return Found(probabilities, mean, places, labels, half, (i, j, k), self.sampling)
@@ -140,4 +141,4 @@ class PddNetwork(nn.Module):
             costs = mean_field(costs.reshape(*search.control, -1), torch.stack([own, message]), window).flatten(0, 2)
         else:
             costs = relax_labels(costs, window)
-        return label_probabilities(costs, 1 / inverse_temperature)
+        return label_probabilities(costs, 1 / inverse_temperature, in_place=True)

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from anamorph.discrete.correlation import sample_features
-from anamorph.discrete.in_parts import in_parts
+from anamorph.discrete.expected_values import expected_values
 
 if TYPE_CHECKING:
     from anamorph.networks.pdd_network import Found
-
-AT_ONCE = 2**24
 
 
 def nonlocal_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -32,14 +30,3 @@ def nonlocal_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor 
         errors.append((expected_values(there, probabilities, found.points, found.labels) - target).square())
     squared = torch.stack(errors)
     return squared.mean() if weights is None else (squared * weights.unsqueeze(-2)).mean()
-
-
-def expected_values(volume: Tensor, probabilities: Tensor, points: Tensor, labels: Tensor) -> Tensor:
-    """``(N, C)``: the mean of a ``(C, I, J, K)`` volume around points under their probabilities ``(N, L)``."""
-
-    def expected(part: Tensor) -> Tensor:
-        where, share = part[:, :3], part[:, 3:]
-        return torch.einsum("cnl,nl->nc", sample_features(volume, where[:, None] + labels), share)
-
-    both = torch.cat([points, probabilities], dim=1)
-    return in_parts(expected, both, len(volume) * len(labels), at_once=AT_ONCE)
