@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from anamorph.groupwise.vote import MajorityVote
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
+from anamorph.outputs import WARPED_LABELS
 from anamorph.submission import RunSettings
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
@@ -208,6 +209,30 @@ def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, mon
         done.clear()
         build_template(balls, tmp_path / "out", registration=settings, **arguments)
         assert len(done) == expected
+
+
+def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_path, monkeypatch):
+    calls = {"run_plan": 0, "register_pair": 0}  # of the rounds, of the delivery
+
+    def counted(name):
+        real = getattr(jobs, name)
+
+        def run(*args, **kwargs):
+            calls[name] += 1
+            return real(*args, **kwargs)
+
+        return run
+
+    for name in calls:
+        monkeypatch.setattr(jobs, name, counted(name))
+    arguments = {"settings": TemplateSettings("ball7", 1), "registration": FAST, "resume": True}
+    build_template(balls, tmp_path / "out", **arguments)
+    assert calls == {"run_plan": 3, "register_pair": 3}
+    labels = read_labels(balls[0].label)
+    write_image(Labels(3 * labels.data, labels.grid), tmp_path / "other.nii.gz")
+    build_template((replace(balls[0], label=tmp_path / "other.nii.gz"), *balls[1:]), tmp_path / "out", **arguments)
+    assert calls == {"run_plan": 3, "register_pair": 4}
+    assert 3 in read_labels(tmp_path / "out" / "scans" / balls[0].key / WARPED_LABELS).data
 
 
 @pytest.mark.parametrize(("start", "error"), [("ball7", RegistrationFailure), ("mean", UserError)])

@@ -122,7 +122,10 @@ def build_template(
     chosen = find_start(cases, settings.start)
     _check_out(out, resume)
     tell = _Stages(settings.iterations + 1, progress)
-    files = {case.key: hashes(case, wanted.masks) for case in cases}
+    registered = ("image", "mask") if wanted.masks else ("image",)
+    files = {case.key: hashes(case, *registered) for case in cases}
+    # Labels have no part in the registrations, only in what is handed out.
+    delivered = {case.key: files[case.key] + hashes(case, "label") for case in cases}
     write_record(out / RECORD, {"status": "unfinished"})
     rounds = [start_template(cases, chosen, out / ROUNDS / "00", files, settings)]
     failed, converged = dict(rounds[0].failed), False
@@ -134,14 +137,14 @@ def build_template(
         rounds.append(iterate(rounds[-1], [*left.values()], inputs, folder, wanted, settings, workers, told))
         failed |= rounds[-1].failed
         converged = (rounds[-1].mean_field_rms_mm or 0.0) <= _tolerance_mm(settings, rounds[-1])
-    jobs = _delivery(rounds[-1].template, [case for case in cases if case.key not in failed], files, wanted, out)
+    jobs = _delivery(rounds[-1].template, [case for case in cases if case.key not in failed], delivered, wanted, out)
     failed |= run_jobs(deliver, is_delivered, jobs, workers, tell.stage(-1, "final"), settings.leave_out_failed)
     jobs = [job for job in jobs if job.case.key not in failed]
     residual = _residual_mm(out / NAME, jobs)
     scans = _vote(out, jobs)
     result = Template(out, tuple(rounds), _tolerance_mm(settings, rounds[-1]), converged, residual, scans, failed)
     write_page(result)
-    write_record(out / RECORD, _record(result, described, settings, files))
+    write_record(out / RECORD, _record(result, described, settings, delivered))
     return result
 
 

@@ -40,7 +40,7 @@ def intact(folder: Path, files: Any) -> bool:
     return all((folder / name).is_file() and file_hash(folder / name) == told for name, told in named.items())
 
 
-def hashes(case: Case, masks: bool) -> list[str | None]:
-    """Of the files of a scan that a template depends on."""
-    files = (case.image, case.label, case.mask if masks else None)
+def hashes(case: Case, *kinds: str) -> list[str | None]:
+    """SHA-256 of some files of a scan, see :meth:`anamorph.data.Case.file`; None where there is none."""
+    files = [case.file(kind) for kind in kinds]
     return [file_hash(path) if path is not None and path.is_file() else None for path in files]
