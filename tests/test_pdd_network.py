@@ -16,7 +16,7 @@ from anamorph.networks.published_pdd import TWO_WARPS_ALPHAS, import_published
 from anamorph.networks.sampling_convention import displacements, in_map, points
 from anamorph.optimise.probability_fit import fit_to_probabilities
 from anamorph.regularisation.roughness import roughness
-from anamorph.training.losses.nonlocal_error import nonlocal_error
+from anamorph.training.losses.point_errors import local_error, nonlocal_error
 from published_pdd_oracle import PublishedFeatures, published_field
 
 SHAPE = (30, 26, 34)
@@ -141,7 +141,8 @@ def test_the_nonlocal_loss_prefers_two_good_displacements_to_the_bad_one_between
     ends[:, [12, 14]] = 0.5
     middle[:, 13] = 1
     for share, error in ((ends, 0.0), (middle, 1.0)):
-        guess = found._replace(probabilities=share[None])
+        guess = found._replace(probabilities=share[None], control_disp_vox=torch.zeros(1, 3, 2, 2, 2))
+        assert float(local_error(guess, fixed, moving)) == pytest.approx(1, abs=1e-6)  # the mean of both is the middle
         assert float(nonlocal_error(guess, fixed, moving)) == pytest.approx(error, abs=1e-6)
         assert float(nonlocal_error(guess, fixed, moving, torch.tensor([0.25]))) == pytest.approx(
             0.25 * error, abs=1e-6

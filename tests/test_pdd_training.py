@@ -108,9 +108,12 @@ def sharp(task: PddTask, sharpness: float = 100.0) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("nonlocal_loss", [True, False])
-def test_the_parts_of_the_loss_make_the_loss(cohort, nonlocal_loss):
-    task = task_of(cohort, nonlocal_loss=nonlocal_loss, diffusion=2.0)
+LOSSES = [{}, {"nonlocal_loss": False}, {"nonlocal_loss": False, "dense_loss": True}]
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_the_parts_of_the_loss_make_the_loss(cohort, kind):
+    task = task_of(cohort, **kind, diffusion=2.0)
     network = sharp(task)
     batch = task.batch([(0, 0, 1)], CPU, generators(1))
     with torch.no_grad():
@@ -123,18 +126,21 @@ def test_the_parts_of_the_loss_make_the_loss(cohort, nonlocal_loss):
     assert float(parts["loss"]) == pytest.approx(float(parts["labels"]) + 2 * rough, rel=1e-5)
 
 
-def test_probabilities_of_one_displacement_make_both_losses_alike_where_points_are_voxels(cohort):
-    """With one control point per voxel and a sure search, both look at the same labels."""
-    tasks = [
-        task_of(cohort, control=cohort.shape, width=3, mean_field=False, nonlocal_loss=flag) for flag in (True, False)
-    ]
+def test_probabilities_of_one_displacement_make_all_losses_alike_where_points_are_voxels(cohort):
+    """With one control point per voxel and a sure search, all look at the same labels."""
+    tasks = [task_of(cohort, control=cohort.shape, width=3, mean_field=False, **kind) for kind in LOSSES]
     network = sharp(tasks[0], 1e9)
     batch = tasks[0].batch([(0, 0, 1)], CPU, generators(1))
     with torch.no_grad():
         losses = [float(task.loss(network, batch)["labels"]) for task in tasks]
         apart = network(batch["fixed"], batch["moving"])[0].control_disp_vox
     assert apart.abs().mean() > 1
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+
+
+def test_the_dense_loss_has_no_probabilities():
+    with pytest.raises(ValueError, match="nonlocal_loss=false"):
+        PddConfig(**TINY, dense_loss=True)
 
 
 def test_labels_of_other_cohorts_are_not_learned_from(tmp_path):

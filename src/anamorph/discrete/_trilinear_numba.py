@@ -4,30 +4,23 @@
 import numpy as np
 from numba import njit
 
+from anamorph.geometry._sampling_numba import corner
+
 f32 = np.float32
 u64 = np.uint64
 RELAXED = {"nsz", "arcp", "contract", "reassoc"}
 """What the kernels need to be vectorised; not a number stays what it is."""
 
 
-@njit(inline="always")
-def _place(position, last):
-    """The lower voxel, the step to the upper one and its weight; positions outside move to the border."""
-    # Not a number ends at 0: it must never become an index.
-    position = min(position, f32(last)) if position > f32(0) else f32(0)
-    lower = min(int(position), max(last - 1, 0))
-    return lower, min(last, 1), position - f32(lower)
-
-
 @njit(cache=True)
 def cell_of(centre, displacement, shape):
     """Where the eight voxels around a position lie, and their weights: first index, three steps, eight weights."""
     ni, nj, nk, channels = shape
-    i, di, a = _place(centre[0] + displacement[0], ni - 1)
-    j, dj, b = _place(centre[1] + displacement[1], nj - 1)
-    k, dk, c = _place(centre[2] + displacement[2], nk - 1)
-    first = u64(((i * nj + j) * nk + k) * channels)
-    steps = u64(di * nj * nk * channels), u64(dj * nk * channels), u64(dk * channels)
+    i0, i1, a = corner(centre[0] + displacement[0], ni)
+    j0, j1, b = corner(centre[1] + displacement[1], nj)
+    k0, k1, c = corner(centre[2] + displacement[2], nk)
+    first = u64(((i0 * nj + j0) * nk + k0) * channels)
+    steps = u64((i1 - i0) * nj * nk * channels), u64((j1 - j0) * nk * channels), u64((k1 - k0) * channels)
     w11, w10 = b * c, b * (f32(1) - c)
     w01, w00 = (f32(1) - b) * c, (f32(1) - b) * (f32(1) - c)
     e = f32(1) - a

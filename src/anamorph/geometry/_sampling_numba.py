@@ -14,7 +14,8 @@ f32 = np.float32
 @njit(inline="always")
 def corner(x, n):
     """Lower corner, its neighbour and the weight of the neighbour for a coordinate clamped to ``[0, n - 1]``."""
-    x = min(max(x, f32(0)), f32(n - 1))
+    # Not a number ends at 0: it must never become an index.
+    x = min(x, f32(n - 1)) if x > f32(0) else f32(0)
     low = min(int(x), max(n - 2, 0))
     return low, min(low + 1, n - 1), x - f32(low)
 

@@ -4,9 +4,9 @@ Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
 
 1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
 2. Features, costs of all displacements at the control points, mean-field smoothing, probabilities; in both directions.
-3. A smooth field is fitted to the probabilities (instance optimisation).
+3. On wish a smooth field is fitted to the probabilities (the instance optimisation of the paper).
 4. With more than one warp, 2 and 3 again between each scan and the other one as warped so far.
-5. On wish the field is refined on this pair, as that of ``convex`` is.
+5. The field is refined on this pair, as that of ``convex`` is, unless that is not wanted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from anamorph.networks.pdd_network import Found, PddNetwork
     from anamorph.networks.registration_model import RegistrationModel
 
-TWO_WARPS: dict[str, Any] = {"controls": (29, 39), "widths": (11, 11), "reaches": (0.25, 0.15)}
+TWO_WARPS: dict[str, Any] = {
+    "controls": (29, 39),
+    "widths": (11, 11),
+    "reaches": (0.25, 0.15),
+    "fit_iterations": 50,
+}
 """Of the published program for the abdomen."""
 
 
@@ -44,7 +49,7 @@ class PddConfig(NetworkConfig):
     controls: tuple[int, ...] = setting((), "control points along each axis, one number per warp; empty: as trained")
     widths: tuple[int, ...] = setting((), "displacements along each axis, one odd number per warp; empty: as trained")
     reaches: tuple[float, ...] = setting((), "largest displacement per warp; empty: as trained", "half extents")
-    fit_iterations: int = setting(50, "iterations of the fit to the probabilities; 0 takes the mean displacements")
+    fit_iterations: int = setting(0, "iterations of the fit to the probabilities, published 50; 0 takes the means")
     fit_diffusion: float = setting(1.5, "weight of the smoothness in this fit")
     fit_rate: float = setting(0.02, "step of this fit", "half extents")
 
@@ -66,7 +71,7 @@ class Pdd(Method):
     """A trained network, a search over all displacements, and the refinement that all methods share."""
 
     name = "pdd"
-    summary = "a trained network's features, a dense search with mean field, a fit to its probabilities (PDD-Net)"
+    summary = "a trained network's features, a dense search with mean field, refinement on the pair (PDD-Net)"
     Config = PddConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"two-warps": TWO_WARPS | {"refine": False}}
     config: PddConfig

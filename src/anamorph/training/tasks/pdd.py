@@ -16,7 +16,7 @@ from anamorph.networks.sampling_convention import Convention
 from anamorph.networks.warp import one_hot, warp
 from anamorph.regularisation.roughness import roughness
 from anamorph.training.losses.mind_difference import mind_of
-from anamorph.training.losses.nonlocal_error import nonlocal_error
+from anamorph.training.losses.point_errors import local_error, nonlocal_error
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import PairConfig, PairTask
 from anamorph.training.tasks.pdd_presets import PRESETS
@@ -42,6 +42,7 @@ class PddConfig(PairConfig):
     sampling: Convention = setting("voxel", "where points lie: exactly, or as in one of the published programs")
     loss: Literal["labels", "mind"] = setting("labels", "compare labels, or MIND-SSC, which needs none")
     nonlocal_loss: bool = setting(True, "compare at every displacement by its probability, not at the mean one alone")
+    dense_loss: bool = setting(False, "compare at every voxel, not at control points; wants nonlocal_loss=false")
     background: float = setting(0.15, "weight of the background among the labels")
     diffusion: float = setting(1.5, "weight of the smoothness of the field")
     mind_radius: int = setting(1, "patch radius of MIND-SSC (loss=mind)", "voxels")
@@ -54,6 +55,8 @@ class PddConfig(PairConfig):
         self.search()
         if self.crop:
             raise ValueError("the search is a share of the whole scan; pdd does without crop")
+        if self.dense_loss and self.nonlocal_loss:
+            raise ValueError("only control points know probabilities: dense_loss=true wants nonlocal_loss=false")
         if min(self.background, self.diffusion) < 0:
             raise ValueError("the weights must not be negative")
         if min(self.channels, self.feature_spacing, self.mind_dilation) < 1:
@@ -91,12 +94,10 @@ class PddTask(PairTask):
         directions: list[Found] = network(batch["fixed"], batch["moving"], config.symmetric)
         sides = [self._compared(batch, side) for side in ("fixed", "moving")]
         weights = self._weights_of(batch) if self.needs_labels else None
+        error = nonlocal_error if config.nonlocal_loss else _dense_error if config.dense_loss else local_error
         errors, rough = [], []
         for found, here, there in zip(directions, sides, reversed(sides), strict=False):
-            if config.nonlocal_loss:
-                errors.append(nonlocal_error(found, here, there, weights))
-            else:
-                errors.append(_local_error(found, here, there, weights))
+            errors.append(error(found, here, there, weights))
             # One unit for all axes, so that a millimetre along each counts the same.
             rough.append(roughness(found.control_disp_vox / found.half.mean()))
         parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(rough).mean()}
@@ -131,7 +132,7 @@ class PddTask(PairTask):
         return known * self.weights.to(annotated.device)
 
 
-def _local_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None) -> Tensor:
+def _dense_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None) -> Tensor:
     """The same comparison through the mean displacement, at every voxel."""
     squared = (warp(moving, found.disp_vox) - fixed).square()
     return squared.mean() if weights is None else (squared * weights[..., None, None, None]).mean()

@@ -63,6 +63,7 @@ def _recipes(name: str, common: dict[str, Any]) -> dict[str, dict[str, Any]]:
         name: common,
         f"{name}-no-mean-field": common | {"mean_field": False},
         f"{name}-no-nonlocal": common | {"nonlocal_loss": False},
+        f"{name}-dense": common | {"nonlocal_loss": False, "dense_loss": True},
         f"{name}-unsupervised": common | {"loss": "mind"},
     }
 
