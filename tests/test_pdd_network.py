@@ -123,6 +123,19 @@ def test_what_holds_no_published_weights_is_refused(tmp_path):
         import_published(tmp_path / "deeds.pth", tmp_path / "model", alphas=TWO_WARPS_ALPHAS[:4])
 
 
+@pytest.mark.parametrize(
+    ("sampling", "pooled"), [("voxel", True), ("voxel", False), ("corner", True), ("two-warps", True)]
+)
+def test_kernel_and_twin_of_the_features_agree_inside_and_outside(sampling, pooled):
+    torch.manual_seed(0)
+    features = Obelisk(channels=4, spacing=2, pooled=pooled, sampling=sampling).eval()
+    with torch.no_grad():
+        features.offsets *= 8  # up to half a scan, so that many places lie outside
+        kernel = features(image := torch.rand(2, 1, 17, 20, 23))
+    torch.testing.assert_close(features(image).detach(), kernel, rtol=1e-4, atol=1e-5)  # with gradients: the twin
+    assert kernel.std() > 1e-2
+
+
 def test_all_but_the_offsets_of_the_costs_are_learned():
     network = small().train()
     scans = torch.rand(2, 1, *SHAPE)

@@ -179,9 +179,9 @@ def test_both_directions_are_trained_alike(cohort):
     losses = [task.loss(network, batch)["loss"].item() for batch in (there, back)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     alone = task_of(cohort, augment_apart=False)
-    one, other = (float(alone.loss(network, batch)["loss"]) for batch in (there, back))
+    one, other = (alone.loss(network, batch)["loss"].item() for batch in (there, back))
     assert one != other
-    assert (one + other) / 2 == pytest.approx(float(task.loss(network, there)["loss"]), rel=1e-5)
+    assert (one + other) / 2 == pytest.approx(task.loss(network, there)["loss"].item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

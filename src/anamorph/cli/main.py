@@ -83,6 +83,8 @@ def main() -> None:
     """Entry point of the console script."""
     # Threads that spin while they wait make kernels many times slower on a machine that has other work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Some microseconds they may: PyTorch's short loops would else wake them thousands of times.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     signal.signal(signal.SIGTERM, _interrupt)
     app()
 

@@ -42,8 +42,8 @@ def _in_3d(*positions: Tensor) -> list[Tensor]:
     return [pad(t, (3 - t.shape[1], 0)) for t in positions]
 
 
-def _arrays(*tensors: Tensor) -> list[Any]:
-    """For the kernels, which write into the last ones."""
+def arrays(*tensors: Tensor) -> list[Any]:
+    """What a kernel takes; it writes into the last ones, which must be contiguous."""
     return [t.detach().contiguous().numpy() for t in tensors]
 
 
@@ -52,7 +52,7 @@ class _SquaredDifferences(torch.autograd.Function):
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         costs = torch.empty(len(tensors[2]), len(tensors[3]))
-        _correlation_numba.squared_differences(*_arrays(*tensors, costs))
+        _correlation_numba.squared_differences(*arrays(*tensors, costs))
         return costs
 
     @staticmethod
@@ -60,8 +60,8 @@ class _SquaredDifferences(torch.autograd.Function):
     def backward(ctx: Any, gradients: Tensor) -> Any:
         here, moving = ctx.saved_tensors[:2]
         d_here, d_moving = torch.zeros(here.shape), torch.zeros(PARTS, *moving.shape)
-        arrays = _arrays(*ctx.saved_tensors, gradients, d_here, d_moving)
-        _correlation_numba.squared_difference_gradients(*arrays)
+        given = arrays(*ctx.saved_tensors, gradients, d_here, d_moving)
+        _correlation_numba.squared_difference_gradients(*given)
         return d_here, d_moving.sum(dim=0), None, None
 
 
@@ -71,7 +71,7 @@ class _ExpectedValues(torch.autograd.Function):
         volume, _, points, labels = tensors
         ctx.save_for_backward(volume, points, labels)
         mean = torch.empty(len(points), volume.shape[3])
-        _expected_values_numba.expected(*_arrays(*tensors, mean))
+        _expected_values_numba.expected(*arrays(*tensors, mean))
         return mean
 
     @staticmethod
@@ -79,6 +79,6 @@ class _ExpectedValues(torch.autograd.Function):
     def backward(ctx: Any, gradients: Tensor) -> Any:
         volume, points, labels = ctx.saved_tensors
         d_probabilities = torch.empty(len(points), len(labels))
-        arrays = _arrays(volume, gradients, points, labels, d_probabilities)
-        _expected_values_numba.probability_gradients(*arrays)
+        given = arrays(volume, gradients, points, labels, d_probabilities)
+        _expected_values_numba.probability_gradients(*given)
         return None, d_probabilities, None, None

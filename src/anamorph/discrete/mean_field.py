@@ -163,10 +163,13 @@ def _average(values: Tensor, axes: range, size: int, repeats: int) -> Tensor:
     """Averages over ``size`` neighbours along every axis, where all of them exist."""
     for axis in (axis for _ in range(repeats) for axis in axes):
         kept = values.shape[axis] - size + 1
-        total = values.narrow(axis, 0, kept)
-        for shift in range(1, size):
-            total = total + values.narrow(axis, shift, kept)
-        values = total / size
+        if size == 1:
+            continue
+        # Sums keep nothing for the way back, so that all but the first may overwrite.
+        total = values.narrow(axis, 0, kept) + values.narrow(axis, 1, kept)
+        for shift in range(2, size):
+            total += values.narrow(axis, shift, kept)
+        values = total.div_(size)
     return values
 
 

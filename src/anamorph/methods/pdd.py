@@ -123,20 +123,23 @@ class _Run(NetworkRun):
         here, there = model.inputs(fixed, moving, frame, start)
         # Not inference_mode: the fit to the probabilities needs gradients.
         with torch.no_grad():
-            forward = self._direction(network, here, there, "fixed to moving")
-            backward = self._direction(network, there, here, "moving to fixed")
+            one, other = ((scan, network.describe(scan)) for scan in (here, there))
+            forward = self._direction(network, one, other, "fixed to moving")
+            backward = self._direction(network, other, one, "moving to fixed")
         return forward.cpu().numpy(), backward.cpu().numpy()
 
-    def _direction(self, network: PddNetwork, here: Tensor, there: Tensor, title: str) -> Tensor:
-        """``(3, I, J, K)`` voxels of the frame."""
+    def _direction(
+        self, network: PddNetwork, fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor], title: str
+    ) -> Tensor:
+        """``(3, I, J, K)`` voxels of the frame, from both scans with their features."""
         from anamorph.networks.warp import warp
         from anamorph.transforms.fields import compose
 
-        features = network.describe(here)
+        (_, here), (scan, there) = fixed, moving
         field = None
         for number, search in enumerate(self.config.searches() or [network.search], 1):
-            warped = there if field is None else warp(there, field[None])
-            found = network.find(features, network.describe(warped), here.shape[2:], search)
+            seen = there if field is None else network.describe(warp(scan, field[None]))
+            found = network.find(here, seen, scan.shape[2:], search)
             update = self._fitted(found, search, f"fit {number}, {title}")
             field = update if field is None else compose(update, field)
         assert field is not None

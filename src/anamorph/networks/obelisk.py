@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool3d, grid_sample
+from torch.nn.functional import avg_pool3d, grid_sample, pad
 
+from anamorph.discrete import fused
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
+from anamorph.networks import _obelisk_numba
 from anamorph.networks.sampling_convention import Convention, feature_points, half_extent, in_map
 
 if TYPE_CHECKING:
@@ -70,13 +72,37 @@ class Obelisk(nn.Module):
         pooled = avg_pool3d(image, 3, stride=2, padding=1) if self.pooled else image
         first = torch.relu(self.first_norm(self.first(pooled)))
         places = feature_points(cells, shape, self.sampling).to(image)
+        look = self._differences if fused.suits(first, constant=(first, self.offsets)) else self.differences_torch
+        return self.mix(look(first, places, shape).reshape(len(image), -1, *cells))
+
+    def differences_torch(self, first: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+        """``(B, 4, 2 * channels, P)``: differences of the first map around places; differentiable, on any device."""
         here, there = (self._read(first, places, offsets, shape) for offsets in self.offsets)
-        return self.mix((here - there).reshape(len(image), -1, *cells))
+        return here - there
+
+    def _differences(self, first: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+        """The same by the kernel."""
+        # Around a border of zeros everything is zero, which is what repeating that border says.
+        volumes = pad(first, [1] * 6).permute(0, 2, 3, 4, 1)
+        centres = self._indices(places, first, shape) + 1
+        middle = self._indices(torch.zeros_like(places[:1]), first, shape)
+        here, there = (self._indices(self._moves(offsets, shape), first, shape) - middle for offsets in self.offsets)
+        out = first.new_empty(len(first), first.shape[1], len(here), len(centres))
+        for volume, one in zip(volumes, out, strict=True):
+            _obelisk_numba.differences(*fused.arrays(volume, centres, here, there, one))
+        return out
+
+    def _moves(self, offsets: Tensor, shape: torch.Size) -> Tensor:
+        """Offsets in voxels of the scan."""
+        return offsets * half_extent(shape, self.sampling).to(offsets)
+
+    def _indices(self, points_vox: Tensor, first: Tensor, shape: torch.Size) -> Tensor:
+        """Points of the scan as indices of the first map."""
+        return in_map(points_vox, shape, first.shape[2:], self.sampling, 4 if self.pooled else 2)
 
     def _read(self, first: Tensor, places: Tensor, offsets: Tensor, shape: torch.Size) -> Tensor:
         """``(B, 4, 2 * channels, P)``: the first map around every place, zero outside."""
-        moved = places + (offsets * half_extent(shape, self.sampling).to(offsets))[:, None]
-        indices = in_map(moved, shape, first.shape[2:], self.sampling, 4 if self.pooled else 2)
+        indices = self._indices(places + self._moves(offsets, shape)[:, None], first, shape)
         points = to_grid_sample_order(voxel_to_normalised(indices, tuple(first.shape[2:])))[None, :, :, None]
         points = points.to(first.dtype).expand(len(first), -1, -1, -1, -1)
         return grid_sample(first, points, align_corners=True)[..., 0]
