@@ -12,12 +12,14 @@ u64 = np.uint64
 
 @njit(fastmath=RELAXED, cache=True)
 def _add_share(volume, first, steps, weights, channels, share, out):
+    """Add a share of what is read of the volume, channel by channel."""
     for c in range(channels):
         out[c] += share * read(volume, first + u64(c), steps, weights)
 
 
 @njit(fastmath=RELAXED, cache=True)
 def _inner(volume, first, steps, weights, channels, vector):
+    """The inner product of a vector and of what is read of the volume."""
     total = f32(0)
     for c in range(channels):
         total += vector[c] * read(volume, first + u64(c), steps, weights)

@@ -11,6 +11,7 @@ u64 = np.uint64
 
 @njit(fastmath=RELAXED, cache=True)
 def _difference(volume, one, other, channels, out):
+    """What is read at one cell less what is read at the other, channel by channel."""
     for c in range(channels):
         out[c] = read(volume, one[0] + u64(c), one[1], one[2]) - read(volume, other[0] + u64(c), other[1], other[2])
 
