@@ -196,6 +196,6 @@ def _ticker(progress: Progress | None, name: str, start: float, share: float, fi
         nonlocal done
         done += 1
         if progress is not None:
-            progress(f"fitting {name}", start + share * done / fits)
+            progress(f"fitting {name}, model {done} of {fits}", start + share * done / fits)
 
     return tick

@@ -64,19 +64,15 @@ def make_table(*columns: str, title: str | None = None) -> Table:
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Progress]:
-    """A bar with the name of the stage on a terminal; one line per stage where stderr is a file or a pipe."""
+    """A bar with the name of the stage on a terminal; lines now and then where stderr is a file or a pipe."""
     if quiet:
         yield lambda stage, fraction: None
         return
     if not sys.stderr.isatty():
-        seen: list[str] = []
+        from anamorph.cli.progress_lines import ProgressLines
 
-        def tell(stage: str, fraction: float) -> None:
-            if not seen or seen[-1] != stage:
-                seen.append(stage)
-                say(f"[{100 * fraction:3.0f} %] {stage}")
-
-        yield tell
+        with ProgressLines() as lines:
+            yield lines
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

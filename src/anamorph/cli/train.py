@@ -50,7 +50,12 @@ def train(
     processes: Annotated[
         int, typer.Option(help="GPUs (or CPU processes) that share every batch.", rich_help_panel=RUN)
     ] = 1,
-    precision: Annotated[str | None, typer.Option(help="32-true, 16-mixed or bf16-mixed.", rich_help_panel=RUN)] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, 32-true, 16-mixed or bf16-mixed; auto: what the device does fast.", rich_help_panel=RUN
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Of preprocessed scans; the user's cache otherwise.", rich_help_panel=RUN),
@@ -88,24 +93,29 @@ def train(
     budget = None if time_budget is None else parse_duration(time_budget)
     from anamorph.training.start import start_training
 
-    with progress_bar(quiet) as caching, training_display(quiet) as display:
-        outcome = start_training(
-            *(task, dataset or [], out),
-            preset=preset,
-            given=given,
-            pretrained=pretrained,
-            resume=resume,
-            overwrite=overwrite,
-            time_budget_s=budget,
-            device=device,
-            processes=processes,
-            cache=cache,
-            licence=licence,
-            attribution=attribution,
-            show=display,
-            say=lambda text: say(text, quiet),
-            progress=caching,
-        )
+    try:
+        with progress_bar(quiet) as progress:
+            outcome = start_training(
+                *(task, dataset or [], out),
+                preset=preset,
+                given=given,
+                pretrained=pretrained,
+                resume=resume,
+                overwrite=overwrite,
+                time_budget_s=budget,
+                device=device,
+                processes=processes,
+                cache=cache,
+                licence=licence,
+                attribution=attribution,
+                show=training_display(progress, quiet),
+                say=lambda text: say(text, quiet),
+                progress=progress,
+            )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            str(interrupt) or "interrupted; what was cached is kept, the same command with --resume goes on from there"
+        ) from None
     _tell(outcome, out, quiet)
 
 
@@ -118,7 +128,9 @@ def _tell(outcome: Outcome, out: Path, quiet: bool) -> None:
             table.add_row(name, f"{value:.4f}")
         if outcome.best:
             show(table)
-        show(f"model: {out / outcome.model.name}")
+        show(
+            "no step was taken, so there is no model" if outcome.model is None else f"model: {out / outcome.model.name}"
+        )
     if outcome.ending == "SIGINT":
         raise typer.Exit(INTERRUPTED)
 

@@ -1,33 +1,37 @@
-"""What a running training shows: a bar with the remaining time on a terminal, a line per validation elsewhere."""
+"""What a running training shows: how far it is, and a line per validation."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from anamorph.cli.console import say
 
 if TYPE_CHECKING:
+    from anamorph.methods.base import Progress
     from anamorph.training.outcome import Status
 
 
-@contextmanager
-def training_display(quiet: bool) -> Iterator[Callable[[Status], None]]:
-    """Give what is to be called after every step."""
-    if quiet:
-        yield lambda status: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _line
+def training_display(progress: Progress, quiet: bool) -> Callable[[Status], None]:
+    """What is to be called after every step; ``progress`` is that of the command."""
+
+    def show(status: Status) -> None:
+        if status.metrics:
+            say(_validation(status), quiet)
+        else:
+            done = (status.epoch - 1) * status.batches + status.batch
+            progress(_in_words(status), done / (status.epochs * status.batches))
+
+    return show
 
 
-def _line(status: Status) -> None:
-    if status.metrics:
-        say(_validation(status))
+def _in_words(status: Status) -> str:
+    left = "" if status.remaining_s is None else f", {duration(status.remaining_s)} left"
+    if status.stage == "validating":
+        before = "before training" if status.step == 0 else f"after epoch {status.epoch}"
+        return f"validating {before}, {100 * status.validated:.0f} %{left}"
+    place = f"epoch {status.epoch} of {status.epochs}, step {status.batch} of {status.batches}"
+    return f"{place}, loss {status.loss:.3g}{left}"
 
 
 def _validation(status: Status) -> str:
@@ -36,39 +40,6 @@ def _validation(status: Status) -> str:
         return f"before training  {numbers}"
     left = "" if status.remaining_s is None else f"  ({duration(status.remaining_s)} left)"
     return f"epoch {status.epoch}/{status.epochs}  training loss {status.loss:.4g}  {numbers}{left}"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Status], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("{task.fields[stage]}  loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, epoch="1", stage="starting", loss="-", left="", visible=False)
-
-        def show(status: Status) -> None:
-            left = "" if status.remaining_s is None else f"{duration(status.remaining_s)} left"
-            bar.update(
-                task,
-                visible=True,
-                total=status.epochs * status.batches,
-                completed=(status.epoch - 1) * status.batches + status.batch,
-                epoch=f"{status.epoch}/{status.epochs}",
-                stage=status.stage,
-                loss=f"{status.loss:.4g}",
-                left=left,
-            )
-            if status.metrics:
-                bar.console.print(_validation(status), highlight=False)
-
-        yield show
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from anamorph.image import Image, Mask
 from anamorph.image.atomic import atomic_path
 from anamorph.image.read import read_image, read_labels
 from anamorph.memory import check_memory, predicted_peak_bytes
+from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import RECORDS
 from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.report.cohort import thumbnail, write_thumbnail
@@ -77,8 +78,12 @@ def finished(job: RegistrationJob) -> dict[str, Any] | None:
     return told
 
 
-def register_scan(job: RegistrationJob) -> dict[str, Any]:
+def register_scan(job: RegistrationJob, progress: Progress | None = None) -> dict[str, Any]:
     """Write the transform of a scan to the template with a picture of the two, and what was found, last.
+
+    Args:
+        job: which scan, and how.
+        progress: of the method.
 
     Returns:
         ``how``, ``seconds``, ``warnings``, ``folding_percent``, and ``dice`` before (centres aligned) and after if both
@@ -91,7 +96,7 @@ def register_scan(job: RegistrationJob) -> dict[str, Any]:
     job.record.unlink(missing_ok=True)
     fixed, moving = read_image(job.case.image), read_image(job.template.image)
     start = time.perf_counter()
-    transform, warnings = _scan_to_template(job, fixed, moving)
+    transform, warnings = _scan_to_template(job, fixed, moving, progress)
     seconds = time.perf_counter() - start
     grid = layer_grid(fixed.grid, job.spacing_mm)
     field = transform.displacement_on(grid)
@@ -109,7 +114,9 @@ def register_scan(job: RegistrationJob) -> dict[str, Any]:
     return told
 
 
-def _scan_to_template(job: RegistrationJob, fixed: Image, moving: Image) -> tuple[Transform, list[str]]:
+def _scan_to_template(
+    job: RegistrationJob, fixed: Image, moving: Image, progress: Progress | None
+) -> tuple[Transform, list[str]]:
     if job.given is not None:
         return read_transform(job.given, grid=fixed.grid, moving_grid=moving.grid), []
     wanted = job.wanted
@@ -123,6 +130,7 @@ def _scan_to_template(job: RegistrationJob, fixed: Image, moving: Image) -> tupl
         moving_mask=_mask(job, job.template, moving),
         device=wanted.device,
         seed=wanted.seed,
+        progress=progress,
     )
     return result.fixed_to_moving, result.warnings
 

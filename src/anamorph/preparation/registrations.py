@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,22 @@ def register_all(jobs: list[RegistrationJob], workers: int, progress: Progress) 
     result = Registered({job.case.key: told for job in jobs if (told := finished(job)) is not None})
     result.reused = len(result.scans)
     todo = [job for job in jobs if job.case.key not in result.scans]
-    for job, outcome in outcomes(register_scan, todo, _workers(todo, workers)):
+    at_once = _workers(todo, workers)
+
+    def tell(stage: str, fraction: float) -> None:
+        done = len(result.scans) + len(result.failed)
+        progress(
+            f"scan {done} of {len(jobs)} registered{stage and f', the next: {stage}'}", (done + fraction) / len(jobs)
+        )
+
+    tell("", 0.0)
+    work = partial(register_scan, progress=tell) if at_once == 1 else register_scan
+    for job, outcome in outcomes(work, todo, at_once):
         if isinstance(outcome, Failed):
             result.failed[job.case.key] = outcome.reason
         else:
             result.scans[job.case.key] = outcome
-        done = len(result.scans) + len(result.failed)
-        progress(f"scan {done} of {len(jobs)} registered", done / len(jobs))
+        tell("", 0.0)
     return result
 
 

@@ -92,6 +92,7 @@ def prepare_dataset(
         raise UserError(
             f"{dataset.path} has no scan of {' or '.join(splits)} but the template; name others with --split"
         )
+    _part("scans", progress)("checking scans", 0.0)
     given = {} if transforms is None else {case.key: given_transform(transforms, case) for case in chosen}
     placed = place_scans(
         *(dataset, preprocessing, out), workers=workers, overwrite=overwrite, progress=_part("scans", progress)

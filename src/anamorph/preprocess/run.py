@@ -84,6 +84,8 @@ def preprocess_dataset(
     reused = len(records)
     failed: dict[str, str] = {}
     todo = [job for job in jobs if job.case.key not in records]
+    if progress is not None:
+        progress(f"scan {reused} of {len(jobs)}", reused / len(jobs))
     for job, outcome in outcomes(preprocess_scan, todo, _fitting_workers(todo, workers)):
         if isinstance(outcome, Failed):
             failed[job.case.key] = outcome.reason

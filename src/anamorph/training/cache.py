@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.provenance import file_hash
+from anamorph.training.time_budget import TimeIsUp
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the files of a cache; a change makes every older one be built again."""
 HIGHEST_LABEL = 255
+_ROWS = "rows.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,9 @@ class Cohort:
             dataset: its manifest.
             preprocessing: the common shape is the largest of all scans if it gives none.
             folder: of all caches; each gets a folder named after the data set and its hash.
-            progress: told about every scan that is read.
+            progress: told about every scan that is read. It may raise
+                :class:`~anamorph.training.time_budget.TimeIsUp`: what was cached until then is kept, as it is on
+                Ctrl-C, and the next call goes on from there.
 
         Raises:
             UserError: the data set cannot be trained on; every reason is found before the first scan is cached, save
@@ -73,11 +78,12 @@ class Cohort:
         grids = [read_grid(case.image) for case in dataset.cases]
         i, j, k = np.max([preprocessing.covering_shape(grid) for grid in grids], axis=0).tolist()
         frames = tuple(preprocessing.frame(grid, (i, j, k)) for grid in grids)
-        fingerprint = _fingerprint(dataset, preprocessing, annotated)
+        tell = progress or (lambda stage, fraction: None)
+        fingerprint = _fingerprint(dataset, preprocessing, annotated, tell)
         place = folder / f"{dataset.name}-{fingerprint[:12]}"
         arrays = _open(place, fingerprint)
         if arrays is None:
-            _build(place, dataset, preprocessing, frames, annotated, fingerprint, progress)
+            _build(place, dataset, preprocessing, frames, annotated, fingerprint, tell)
             arrays = _open(place, fingerprint)
         if arrays is None:
             raise UserError(f"{place}: the cache does not hold what was written; is the disk sound?")
@@ -181,16 +187,17 @@ def _label_values(dataset: Dataset) -> tuple[int, ...]:
     return tuple(sorted(dataset.labels))
 
 
-def _fingerprint(dataset: Dataset, preprocessing: Preprocessing, annotated: tuple[int, ...]) -> str:
+def _fingerprint(dataset: Dataset, preprocessing: Preprocessing, annotated: tuple[int, ...], tell: Progress) -> str:
+    scans = []
+    for n, case in enumerate(dataset.cases, 1):
+        scans.append([case.key, file_hash(case.image), None if case.label is None else file_hash(case.label)])
+        tell(f"checking {dataset.name}", n / len(dataset.cases))
     content = {
         "format": FORMAT,
         "preprocessing": preprocessing.as_json(),
         "labels": _label_values(dataset),
         "annotated": annotated,
-        "scans": [
-            [case.key, file_hash(case.image), None if case.label is None else file_hash(case.label)]
-            for case in dataset.cases
-        ],
+        "scans": scans,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -217,28 +224,32 @@ def _build(
     frames: tuple[Grid, ...],
     annotated: tuple[int, ...],
     fingerprint: str,
-    progress: Progress | None,
+    tell: Progress,
 ) -> None:
+    unfinished = place.with_name(f"{place.name}.unfinished")
     try:
         with atomic_directory(place, overwrite=True, marker="cache.json") as folder:
-            images = None
-            labels = _new_array(folder / "labels.npy", np.uint8, (len(frames), *frames[0].shape))
-            for n, (case, frame) in enumerate(zip(dataset.cases, frames, strict=True)):
-                channels = preprocessing.channels(read_image(case.image), frame)
-                if images is None:
-                    images = _new_array(folder / "images.npy", np.float16, (len(frames), *channels.shape))
-                if len(channels) != images.shape[1]:
-                    raise UserError(
-                        f"{dataset.path.name}: {case.key} has {len(channels)} channels, {dataset.cases[0].key} "
-                        f"{images.shape[1]}; a network takes one number of channels"
-                    )
-                images[n] = channels
-                labels[n] = _label_map(case, dataset, preprocessing, frame, annotated)
-                if progress is not None:
-                    progress(f"caching {dataset.name}", (n + 1) / len(frames))
-            for array in (images, labels):
-                array.flush()  # type: ignore[union-attr]
-            del images, labels
+            done = _take_up(unfinished, folder)
+            try:
+                for n, (case, frame) in enumerate(zip(dataset.cases, frames, strict=True)):
+                    if n < done:
+                        continue
+                    channels = preprocessing.channels(read_image(case.image), frame)
+                    images = _array(folder / "images.npy", np.float16, (len(frames), *channels.shape))
+                    labels = _array(folder / "labels.npy", np.uint8, (len(frames), *frame.shape))
+                    if len(channels) != images.shape[1]:
+                        raise UserError(
+                            f"{dataset.path.name}: {case.key} has {len(channels)} channels, {dataset.cases[0].key} "
+                            f"{images.shape[1]}; a network takes one number of channels"
+                        )
+                    images[n] = channels
+                    labels[n] = _label_map(case, dataset, preprocessing, frame, annotated)
+                    done = n + 1
+                    tell(f"caching {dataset.name}", done / len(frames))
+                    del images, labels
+            except (KeyboardInterrupt, TimeIsUp):
+                _set_aside(folder, unfinished, done)
+                raise
             record = {
                 "fingerprint": fingerprint,
                 "images_sha256": file_hash(folder / "images.npy"),
@@ -250,8 +261,32 @@ def _build(
             raise
 
 
-def _new_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """The array in a file to write to, made first if it is not there."""
+    if path.is_file():
+        return np.lib.format.open_memmap(path, mode="r+")
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def _set_aside(folder: Path, unfinished: Path, done: int) -> None:
+    """Keep the rows that are done under a name that the next call looks for; nothing if there are none."""
+    if done and not unfinished.exists():
+        (folder / _ROWS).write_text(str(done), encoding="ascii")
+        folder.rename(unfinished)
+
+
+def _take_up(unfinished: Path, folder: Path) -> int:
+    """How many rows an interrupted call left, which are now in ``folder``; one process alone can take them."""
+    claimed = folder / "claimed"
+    try:
+        unfinished.rename(claimed)
+        done = int((claimed / _ROWS).read_text(encoding="ascii"))
+        for name in ("images.npy", "labels.npy"):
+            (claimed / name).rename(folder / name)
+    except (OSError, ValueError):
+        done = 0
+    shutil.rmtree(claimed, ignore_errors=True)
+    return done
 
 
 def _label_map(

@@ -22,7 +22,7 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
         processes: GPUs, or processes on the CPU; more than one share every batch (DDP).
-        precision: ``32-true``, ``16-mixed`` or ``bf16-mixed``.
+        precision: what :func:`~anamorph.training.precision.choose_precision` took.
 
     Raises:
         UserError: Fabric is not installed, or there are not as many devices.
@@ -39,8 +39,6 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
 
         if processes > torch.cuda.device_count():
             raise UserError(f"--processes {processes} needs as many GPUs; there are {torch.cuda.device_count()}")
-    elif precision == "16-mixed":
-        raise UserError("precision 16-mixed needs a GPU; choose 32-true or bf16-mixed on the CPU")
     return Fabric(
         accelerator=kind,
         devices=processes,

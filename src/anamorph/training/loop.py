@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -17,16 +17,18 @@ from anamorph.training.average import WeightAverage
 from anamorph.training.batches import full_batches, generator_at
 from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from anamorph.training.logs import TRAINING, VALIDATION, Logs
-from anamorph.training.memory_plan import plan_passes
+from anamorph.training.memory_plan import plan_training
 from anamorph.training.outcome import Ending, Outcome, Position, Status
 from anamorph.training.run_folder import RunFolder
 from anamorph.training.schedule import BestScore, Schedule
 from anamorph.training.settings import LoopSettings
 from anamorph.training.task import Item, Task
-from anamorph.training.time_budget import Pace, StopRequest, TimeBudget
+from anamorph.training.time_budget import Pace, Projection, StopRequest, TimeBudget
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+T = TypeVar("T")
 
 
 def train(
@@ -59,11 +61,24 @@ def train(
     Raises:
         UserError: the task cannot be trained as asked; found before the first step.
         RegistrationFailure: the loss became infinite or not a number; the last checkpoint is kept.
+        TimeIsUp: the budget ended before this session got any further; the checkpoint is kept.
     """
     task.check()
     with StopRequest() as request:
         budget = budget or TimeBudget(None)
-        return _Loop(task, run, loop, fabric, pretrained, card, budget, request, show, say).run(resume)
+        try:
+            return _Loop(task, run, loop, fabric, pretrained, card, budget, request, show, say).run(resume)
+        except torch.OutOfMemoryError as error:
+            raise RegistrationFailure(
+                "the memory of the GPU ran out; pass --set max_memory_gb=... below what it has, or a smaller batch_size"
+            ) from error
+
+
+class _Stopped(Exception):
+    """A validation was broken off."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
 
 
 class _Loop:
@@ -91,7 +106,12 @@ class _Loop:
             fresh = task.load_pretrained(self.bare, pretrained)
             self.say(f"{len(fresh)} parameters are not in --pretrained and start fresh" if fresh else "weights loaded")
         self.bare.to(fabric.device)
-        self.accumulate = self._split_batch()
+        with self._kept_random_states(), self.budget.during("the measurement of the memory"):
+            plan = plan_training(task, self.bare, loop, fabric)
+        if loop.max_memory_gb is not None:
+            recomputed = ", activations recomputed" if plan.checkpointing else ""
+            self.say(f"{plan.accumulate} passes per batch{recomputed}: about {plan.peak_bytes / 1e9:.2g} GB")
+        self.accumulate = plan.accumulate
         optimiser = task.optimiser(self.bare)
         self.network, self.optimiser = fabric.setup(self.bare, optimiser)
         self.items: list[list[Item]] = self._batches(0)
@@ -99,31 +119,36 @@ class _Loop:
         self.best = BestScore(*task.score, loop.min_improvement)
         self.average = WeightAverage(self.bare, loop.average_decay)
         self.at = Position()
-        self.step_pace, self.save_pace = Pace(), Pace()
+        # Before the first of them: back takes twice as long as forth, and a disk writes some 200 MB/s.
+        size = 4 * sum(p.numel() * p.element_size() for p in self.bare.parameters())
+        items = loop.batch_size // fabric.world_size
+        self.step_pace, self.save_pace = Pace(guess_s=3 * plan.forward_s * items), Pace(guess_s=size / 200e6)
+        self.pass_pace = Pace()
         self.saved_at = budget.clock()
 
     def run(self, resume: bool) -> Outcome:
         if resume:
             self._load()
         self.seconds_before = self.at.seconds
+        begun_at = self.at.epoch, self.at.batch
         self.logs = Logs(self.folder.path, self.at.step) if self.fabric.is_global_zero else None
         try:
             ending = self._epochs()
             self._save()
-            if self.fabric.is_global_zero and self.best.metrics is None:
+            if ending == "time budget" and begun_at == (self.at.epoch, self.at.batch):
+                raise self.budget.no_step(f"what was done until step {self.at.step} is kept")
+            if self.fabric.is_global_zero and self.best.metrics is None and self.at.step > 0:
                 with self.average.in_use():
                     self._export({})
         finally:
             if self.logs is not None:
                 self.logs.close()
-        best = self.best
-        return Outcome(
-            ending, self.at.epoch, self.at.step, best.metrics or {}, best.epoch, self.budget.spent_s, self.folder.model
-        )
+        best, model = self.best, self.folder.model if self.at.step > 0 else None
+        return Outcome(ending, self.at.epoch, self.at.step, best.metrics or {}, best.epoch, self.budget.spent_s, model)
 
     def _epochs(self) -> Ending:
-        if self.loop.validate_first and self.at.step == 0:
-            self._validate_untrained()
+        if self.loop.validate_first and self.at.step == 0 and (ending := self._validate_untrained()) is not None:
+            return ending
         if 0 < self.loop.patience <= self.best.waited:
             return "no improvement"
         while self.at.epoch < self.loop.epochs:
@@ -143,32 +168,41 @@ class _Loop:
             if (ending := self._stop(self.step_pace.longest_s)) is not None:
                 return ending
             start = self.budget.clock()
-            self._step(self.items[self.at.batch])
+            with self.budget.during("steps"):
+                ending = self._step(self.items[self.at.batch])
+            if ending is not None:
+                return ending
             self.step_pace.add(self.budget.clock() - start)
-            if self._agreed(self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
+            if self._from_first(self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
                 self._save()
         due = (self.at.epoch + 1) % self.loop.validate_every == 0 or self.at.epoch + 1 >= self.loop.epochs
         if (ending := self._stop(self.at.validation_s if due else 0)) is not None:
             return ending
         self._log_epoch()
-        if due:
-            self._validate()
+        if due and (ending := self._validate()) is not None:
+            return ending
         self.at = dataclasses.replace(self.at, epoch=self.at.epoch + 1, batch=0, sums={})
         self._save()
         return None
 
-    def _step(self, items: Sequence[Item]) -> None:
+    def _step(self, items: Sequence[Item]) -> Ending | None:
+        """One step; or why it was broken off between two passes, without a trace."""
         rate = self.schedule.before_step(self.at.step)
         own = range(self.fabric.global_rank, len(items), self.fabric.world_size)
         count = len(own) // self.accumulate
         totals: dict[str, float] = {}
         for n in range(self.accumulate):
+            if n > 0 and (ending := self._stop(self.pass_pace.longest_s * (self.accumulate - n))) is not None:
+                self.optimiser.zero_grad()
+                return ending
+            start = self.budget.clock()
             places = own[n * count : (n + 1) * count]
             with self.fabric.no_backward_sync(self.network, enabled=n + 1 < self.accumulate):
                 losses = self.task.loss(self.network, self._batch(items, places))
                 self.fabric.backward(losses["loss"] / self.accumulate)
             for key, part in losses.items():
                 totals[key] = totals.get(key, 0.0) + float(part.detach()) / self.accumulate
+            self.pass_pace.add(self.budget.clock() - start)
         for key, value in totals.items():
             totals[key] = self._mean(value)
         if not math.isfinite(totals["loss"]):
@@ -186,6 +220,7 @@ class _Loop:
         self.at.batch += 1
         self.at.step += 1
         self._show("training", totals["loss"], rate)
+        return None
 
     def _batch(self, items: Sequence[Item], places: Sequence[int]) -> dict[str, Any]:
         generators = [generator_at(self.loop.seed, self.at.epoch, self.at.batch, place) for place in places]
@@ -195,35 +230,67 @@ class _Loop:
         items = self.task.training_items(epoch, generator_at(self.loop.seed, epoch))
         return full_batches(items, self.loop.batch_size)
 
-    def _validate_untrained(self) -> None:
-        """What there is before the first step: the numbers to be better than, and how long a validation takes."""
+    def _validate_untrained(self) -> Ending | None:
+        """What there is before the first step: the numbers to be better than, and how long a validation takes.
+
+        One that would not end in time is left out, as the time is better spent on steps.
+        """
         start = self.budget.clock()
         self._show("validating", math.nan, 0.0)
+        ending: Ending | None = None
         if self.fabric.is_global_zero:
-            self._show("validating", math.nan, 0.0, self._measure(0))
-        self.fabric.barrier()
-        self.at.validation_s = self.budget.clock() - start
+            try:
+                self._show("validating", math.nan, 0.0, self._measure(0))
+            except _Stopped as stopped:
+                ending = stopped.ending
+        ending, expected_s = self._from_first((ending, max(self.at.validation_s, self.budget.clock() - start)))
+        self.at.validation_s = expected_s
+        if ending != "time budget":
+            return ending
+        self.say(f"no validation before the first step: it would take {expected_s:.0f} s of the time budget")
+        return None
 
-    def _validate(self) -> None:
+    def _validate(self) -> Ending | None:
         start = self.budget.clock()
         loss = self.at.sums["loss"] / len(self.items)
         self._show("validating", loss, 0.0)
         metrics: dict[str, float] = {}
+        ending: Ending | None = None
         if self.fabric.is_global_zero:
-            metrics = self._measure(self.at.epoch + 1)
-            if self.best.add(self.at.epoch, metrics):
-                with self.average.in_use():
-                    self._export(metrics)
+            try:
+                metrics = self._measure(self.at.epoch + 1)
+            except _Stopped as stopped:
+                ending = stopped.ending
+            else:
+                if self.best.add(self.at.epoch, metrics):
+                    with self.average.in_use():
+                        self._export(metrics)
+        if (ending := self._from_first(ending)) is not None:
+            return ending
         self.best.load_state_dict(self.fabric.broadcast(self.best.state_dict()))
         self.schedule.after_validation(self.best.epoch == self.at.epoch)
         if self.best.epoch == self.at.epoch:
             self._save(self.folder.best)
         self._show("training", loss, 0.0, metrics)
         self.at.validation_s = max(self.at.validation_s, self.budget.clock() - start)
+        return None
 
     def _measure(self, epoch: int) -> dict[str, float]:
+        projection = Projection(self.budget.clock)
+
+        def validated(share: float) -> None:
+            expected_s = projection.whole_s(share)
+            self.at.validation_s = max(self.at.validation_s, expected_s)
+            self._show("validating", math.nan, 0.0, validated=share)
+            left_s = expected_s - (self.budget.clock() - projection.start)
+            if share < 1 and (ending := self._own_reason(left_s)) is not None:
+                raise _Stopped(ending)
+
+        self.task.on_validated = validated
         self.bare.eval()
-        with self.average.in_use(), torch.no_grad(), self._kept_random_states():
+        with (
+            self.average.in_use(), torch.no_grad(), self._kept_random_states(), self.budget.during("validation")
+        ):  # fmt: skip
             found = self.task.validate(self.bare, self.fabric.device)
             metrics = {key: float(value) for key, value in found.items()}
         self.bare.train()
@@ -278,26 +345,9 @@ class _Loop:
             raise UserError(f"{self.folder.latest}: does not fit this training ({reason}); start a new run") from error
         restore_random_states(content["random"])
 
-    def _split_batch(self) -> int:
-        """Passes of this process per batch."""
-        first = self.task.training_items(0, generator_at(self.loop.seed, 0))[:1]
-
-        def loss_of_one() -> torch.Tensor:
-            batch = self.task.batch(first, self.fabric.device, [generator_at(self.loop.seed, 0, 0, 0)])
-            return self.task.loss(self.bare, batch)["loss"]
-
-        with self._kept_random_states():
-            plan = plan_passes(self.bare, loss_of_one, self.loop, self.fabric.world_size)
-        if self.loop.max_memory_gb is not None:
-            recomputed = ", activations recomputed" if plan.checkpointing else ""
-            self.say(f"{plan.accumulate} passes per batch{recomputed}: about {plan.peak_bytes / 1e9:.2g} GB")
-        return plan.accumulate
-
     def _stop(self, expected_s: float) -> Ending | None:
         """Why to stop before something of this length, the same in all processes."""
-        ending: Any = self.request.signal
-        if ending is None and not self.budget.allows(expected_s + 2 * self.save_pace.longest_s):
-            ending = "time budget"
+        ending: Any = self._own_reason(expected_s)
         if self.fabric.world_size == 1:
             return ending
         reasons = [None, "time budget", "SIGINT", "SIGTERM"]
@@ -305,8 +355,19 @@ class _Loop:
         highest: Any = self.fabric.all_reduce(code, reduce_op="max")
         return reasons[int(highest)]  # type: ignore[return-value]
 
-    def _agreed(self, wanted: bool) -> bool:
-        return bool(self.fabric.broadcast(wanted)) if self.fabric.world_size > 1 else wanted
+    def _own_reason(self, expected_s: float) -> Ending | None:
+        """Why this process would stop."""
+        signal: Any = self.request.signal
+        if signal is None and not self.budget.allows(expected_s + 2 * self.save_pace.longest_s):
+            return "time budget"
+        return signal  # type: ignore[no-any-return]
+
+    def _from_first(self, value: T) -> T:
+        """What the first process says."""
+        if self.fabric.world_size == 1:
+            return value
+        told: Any = self.fabric.broadcast(value)
+        return told  # type: ignore[no-any-return]
 
     def _mean(self, value: float) -> float:
         if self.fabric.world_size == 1:
@@ -318,7 +379,9 @@ class _Loop:
         """Nothing within changes what the training draws."""
         return torch.random.fork_rng(devices=[] if self.fabric.device.type == "cpu" else None)
 
-    def _show(self, stage: Any, loss: float, rate: float, metrics: dict[str, float] | None = None) -> None:
+    def _show(
+        self, stage: Any, loss: float, rate: float, metrics: dict[str, float] | None = None, validated: float = 0.0
+    ) -> None:
         if self.show is None:
             return
         batches = len(self.items)
@@ -333,5 +396,6 @@ class _Loop:
                 remaining if self.step_pace.mean_s is not None else None,
                 metrics or {},
                 self.best.metrics or {},
+                validated,
             )
         )

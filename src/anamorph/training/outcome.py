@@ -11,7 +11,7 @@ Ending = Literal["finished", "no improvement", "time budget", "SIGTERM", "SIGINT
 
 @dataclass(frozen=True)
 class Status:
-    """What a display shows after a step or a validation."""
+    """What a display shows after a step, within a validation and after it; ``validated`` is the share that is done."""
 
     stage: Literal["training", "validating"]
     epoch: int
@@ -24,11 +24,12 @@ class Status:
     remaining_s: float | None
     metrics: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
+    validated: float = 0.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session of a training ended, and the best validation so far."""
+    """How a session of a training ended, and the best validation so far; no model before the first step."""
 
     ending: Ending
     epoch: int
@@ -36,7 +37,7 @@ class Outcome:
     best: dict[str, float]
     best_epoch: int
     seconds: float
-    model: Path
+    model: Path | None
 
 
 @dataclass

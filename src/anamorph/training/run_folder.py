@@ -21,7 +21,10 @@ from anamorph.training.settings import LoopSettings
 
 RECORD = "run.json"
 CHANGEABLE = frozenset(
-    {"epochs", "patience", "validate_every", "validate_first", "checkpoint_every_s", "max_memory_gb", "accumulate"}
+    {
+        *("epochs", "patience", "validate_every", "validate_first", "checkpoint_every_s", "max_memory_gb"),
+        *("accumulate", "precision"),
+    }
 )
 """Settings of the loop that a resumed run may have otherwise: they change no step that was made."""
 
@@ -124,6 +127,7 @@ def describe_training(
     device: str,
     processes: int = 1,
     pretrained: dict[str, str] | None = None,
+    precision: str = "",
 ) -> dict[str, Any]:
     """Everything needed to repeat a training, as plain values."""
     return {
@@ -138,6 +142,7 @@ def describe_training(
         ],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "device": device,
+        "precision": precision,
         "processes": processes,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions() | {package: version(package) for package in ("lightning-fabric", "safetensors")},

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_type_hints
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.settings import closest, parse_settings
+from anamorph.training.precision import Precision
 
 Schedule = Literal["constant", "cosine", "plateau"]
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class LoopSettings:
     accumulate: int = setting(1, "passes into which the batch of a process is split, to save memory")
     max_memory_gb: float | None = setting(None, "choose accumulation and checkpointing to stay below it", "GB")
     checkpointing: bool = setting(False, "recompute activations on the way back: less memory, about a third more time")
-    precision: Precision = setting("32-true", "of the network; 16-mixed and bf16-mixed are for GPUs")
+    precision: Precision = setting("auto", "of the network; auto is half where the device has instructions for it")
     gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 for none")
     schedule: Schedule = setting("constant", "of the learning rate: cosine falls to 1 % over all epochs")
     warmup_steps: int = setting(0, "steps over which the learning rate rises")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
+from anamorph.methods.device import resolve_device
 from anamorph.networks.model_folder import ModelCard, load_model
 from anamorph.training import find_task
 from anamorph.training.cache import Cohort
 from anamorph.training.fabric import make_fabric
+from anamorph.training.precision import choose_precision
 from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings, make_settings
-from anamorph.training.time_budget import TimeBudget
+from anamorph.training.time_budget import Pace, TimeBudget
 
 if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome, Status
@@ -73,6 +75,7 @@ def start_training(
     Raises:
         UserError: settings, data or folder do not allow it; found before the first step.
         RegistrationFailure: the training failed.
+        TimeIsUp: the time budget ended before a step; what was cached is kept.
     """
     budget = TimeBudget(time_budget_s)
     kind: Any = find_task(task) if isinstance(task, str) else task
@@ -91,12 +94,19 @@ def start_training(
         raise UserError("name at least one --dataset")
     manifests = [read_dataset(one) for one in datasets]
     weights, origin = _pretrained(pretrained)
-    fabric = make_fabric(device, processes, loop.precision)
+    before_loop = None if before is None else before["loop"]
+    precision = choose_precision(
+        loop.precision, resolve_device(device), None if before_loop is None else before_loop["precision"]
+    )
+    loop = dataclasses.replace(loop, precision=precision.value)  # type: ignore[arg-type]  # one that it has
+    fabric = make_fabric(device, processes, precision.value)
     fabric.launch()
     first = fabric.is_global_zero
     with fabric.rank_zero_first():
         place = cache or default_cache()
-        cohorts = [Cohort.of(one, kind.preprocessing(config), place, progress if first else None) for one in manifests]
+        with budget.during("caching the scans"):
+            within = _Caching(budget, progress if first else None)
+            cohorts = [Cohort.of(one, kind.preprocessing(config), place, within) for one in manifests]
     made = kind(config, cohorts)
     made.check()
     described = describe_training(
@@ -104,12 +114,17 @@ def start_training(
         device=fabric.device.type,
         processes=processes,
         pretrained=origin,
+        precision=f"{precision.value}: {precision.why}",
     )
     if before is not None:
         folder.check_same(described)
     elif first:
         folder.begin(described, manifests, overwrite=overwrite)
     fabric.barrier()
+    if first:
+        say(f"precision {precision.value}: {precision.why}")
+        if precision.warning:
+            say(f"warning: {precision.warning}")
     if resume and before is None and first:
         say(f"{folder.path} holds no training yet; this begins it")
     resumed = before is not None and folder.latest.is_file()
@@ -128,6 +143,23 @@ def start_training(
     if first:
         folder.add_session(_session(outcome, loop))
     return outcome
+
+
+class _Caching:
+    """Progress of caching that ends it when there is no time for one scan more."""
+
+    def __init__(self, budget: TimeBudget, progress: Progress | None) -> None:
+        self.budget, self.progress = budget, progress
+        self.pace, self.last = Pace(), budget.clock()
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        now = self.budget.clock()
+        self.pace.add(now - self.last)
+        self.last = now
+        if self.progress is not None:
+            self.progress(stage, fraction)
+        if not self.budget.allows(self.pace.mean_s or 0.0):
+            raise self.budget.no_step(f"{stage} got to {100 * fraction:.0f} %, which is kept")
 
 
 def _pretrained(model: str | Path | None) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
@@ -149,7 +181,7 @@ def _card(
     licences = [one.get("licence") or one.get("license") for one in data]
     sources = [one.get("attribution") or one.get("reference") for one in data]
     labels = {int(value): text for one in data for value, text in one["labels"].items()}
-    kept = ("task", "preset", "config", "loop", "device", "processes", "date", "versions")
+    kept = ("task", "preset", "config", "loop", "device", "precision", "processes", "date", "versions")
     # A card travels with the model: it names what the training began with, not where that lay.
     pretrained = described["pretrained"]
     begun = None if pretrained is None else {**pretrained, "model": Path(pretrained["model"]).name}
@@ -165,5 +197,8 @@ def _card(
 
 
 def _session(outcome: Outcome, loop: LoopSettings) -> dict[str, Any]:
-    content = dataclasses.asdict(outcome) | {"model": outcome.model.name, "loop": dataclasses.asdict(loop)}
+    content = dataclasses.asdict(outcome) | {
+        "model": outcome.model and outcome.model.name,
+        "loop": dataclasses.asdict(loop),
+    }
     return content | {"seconds": round(outcome.seconds, 1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from anamorph.networks.preprocessing import Preprocessing
@@ -39,6 +39,7 @@ class Task(ABC):
     def __init__(self, config: Any, cohorts: Sequence[Cohort]) -> None:
         self.config = config
         self.cohorts = tuple(cohorts)
+        self.on_validated: Callable[[float], None] = lambda share: None
 
     @property
     def needs_labels(self) -> bool:
@@ -106,7 +107,8 @@ class Task(ABC):
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         """Numbers measured on the validation scans as an evaluation would: ``dice``, ``folding_percent``, ...
 
-        The network is in evaluation mode and no gradient is kept.
+        The network is in evaluation mode and no gradient is kept. After every scan or pair ``self.on_validated`` is
+        called with the share that is done: the loop shows it, and may raise there to stop in time.
         """
 
     def load_pretrained(self, network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -6,12 +6,12 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
-from anamorph.errors import UserError
+from anamorph.errors import RegistrationFailure, UserError
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "": 1}
 
@@ -30,8 +30,12 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+class TimeIsUp(RegistrationFailure):
+    """The time budget ended before a training took a step."""
+
+
 class TimeBudget:
-    """A clock that says whether there is time for something more.
+    """A clock that says whether there is time for something more, and what the time went into.
 
     Args:
         seconds: from now; None for no end.
@@ -41,6 +45,31 @@ class TimeBudget:
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.clock = seconds, clock
         self.start = clock()
+        self.parts: dict[str, float] = {}
+
+    @contextmanager
+    def during(self, part: str) -> Iterator[None]:
+        """Count what passes within the block under a name."""
+        start = self.clock()
+        try:
+            yield
+        finally:
+            self.parts[part] = self.parts.get(part, 0.0) + self.clock() - start
+
+    def no_step(self, kept: str) -> TimeIsUp:
+        """The error of a session without a step: what took the time, and what helps.
+
+        Args:
+            kept: what the next session need not do again.
+        """
+        longest = sorted(self.parts.items(), key=lambda item: -item[1])[:2]
+        took = " and ".join(f"{part} {seconds:.0f} s" for part, seconds in longest if seconds >= 0.5)
+        budget = f"{self.seconds:.0f}" if self.seconds is not None else "no"
+        return TimeIsUp(
+            f"no step was taken within the time budget of {budget} s, so there is no model"
+            f"{f' ({took})' if took else ''}; {kept}: go on with the same command and --resume, with a larger "
+            "--time-budget, or start again with a smaller --preset"
+        )
 
     @property
     def spent_s(self) -> float:
@@ -58,21 +87,47 @@ class TimeBudget:
 
 
 class Pace:
-    """A running mean of how long something takes, the last times counting most."""
+    """A running mean of how long something takes, the last times counting most.
 
-    def __init__(self, weight: float = 0.1) -> None:
-        self.weight = weight
+    Args:
+        weight: of the last time in the mean.
+        guess_s: what ``longest_s`` is before the first.
+    """
+
+    def __init__(self, weight: float = 0.1, guess_s: float = 0.0) -> None:
+        self.weight, self.guess_s = weight, guess_s
         self.mean_s: float | None = None
-        self.longest_s = 0.0
+        self.longest_s = guess_s
 
     def add(self, seconds: float) -> None:
         """Count one."""
+        self.longest_s = 0.0 if self.mean_s is None else self.longest_s
         self.mean_s = seconds if self.mean_s is None else (1 - self.weight) * self.mean_s + self.weight * seconds
         self.longest_s = max(self.longest_s, seconds)
 
     def expected_s(self, count: int) -> float:
         """Of so many more; 0 while nothing is known."""
         return count * (self.mean_s or 0.0)
+
+
+class Projection:
+    """How long something will take as a whole, from the shares of it that are done.
+
+    The first share tells only when to begin counting: kernels are compiled and files opened within it.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.start = clock, clock()
+        self._first: tuple[float, float] | None = None
+
+    def whole_s(self, share: float) -> float:
+        """From the start to the end, as far as a share from 0 to 1 lets it be seen; at least what has passed."""
+        now = self.clock()
+        if self._first is None or share <= self._first[1]:
+            self._first = self._first or ((now, share) if share > 0 else None)
+            return now - self.start
+        at, before = self._first
+        return now - self.start + (1 - share) * (now - at) / (share - before)
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):

@@ -20,6 +20,7 @@ PUBLISHED: dict[str, Any] = {
     "plateau_patience": 50,
     "patience": 100,
     "gradient_clip": 0.0,
+    "precision": "32-true",
     "accumulate": 2,
     "checkpointing": True,
 }
@@ -32,7 +33,6 @@ SMALL: dict[str, Any] = {
     "gradient_l1": 0.0,
     "rate": 1e-3,
     "batch_size": 1,
-    "precision": "bf16-mixed",
     "schedule": "cosine",
     "warmup_steps": 50,
 }

@@ -19,6 +19,7 @@ ABDOMEN: dict[str, Any] = {
     "epochs": 250,
     "batch_size": 1,
     "gradient_clip": 0.0,
+    "precision": "32-true",
     "validate_every": 25,
 }
 """Of the paper, whose 6 or 7 scans in 250 epochs make about 1500 steps; its affine maps are not drawn as ours are."""
@@ -35,6 +36,7 @@ SMALL: dict[str, Any] = {
     "schedule": "cosine",
     "warmup_steps": 20,
     "measured_pairs": 20,
+    "precision": "32-true",
 }
 """For scans of up to about 64 x 64 x 64 voxels on a few cores: fine features, fewer control points."""
 SMALL_HIPPOCAMPUS: dict[str, Any] = SMALL | {

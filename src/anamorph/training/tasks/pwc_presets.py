@@ -16,7 +16,6 @@ SMALL: dict[str, Any] = {
     "rate": 1e-3,
     "epochs": 60,
     "batch_size": 2,
-    "precision": "bf16-mixed",
     "schedule": "cosine",
     "warmup_steps": 50,
     "validate_every": 5,

@@ -28,7 +28,7 @@ def measure_pairs(task: PairTask, network: nn.Module, device: torch.device) -> M
         ``sdlogj_learn2reg`` of the field; ``inverse_consistency_vox`` of the two directions; and the ``loss``.
     """
     found: dict[str, list[float]] = {}
-    for cohort, fixed, moving in task.measured:
+    for n, (cohort, fixed, moving) in enumerate(task.measured, 1):
         images, maps = task.cohorts[cohort].load((fixed, moving), device)
         batch = {
             "fixed": images[:1],
@@ -44,6 +44,7 @@ def measure_pairs(task: PairTask, network: nn.Module, device: torch.device) -> M
             numbers["dice"] = _dice(fields[0], maps[0].cpu().numpy(), maps[1].cpu().numpy(), task, cohort)
         for name, value in numbers.items():
             found.setdefault(name, []).append(value)
+        task.on_validated(n / len(task.measured))
     return {name: float(np.nanmean(values)) for name, values in found.items()}
 
 

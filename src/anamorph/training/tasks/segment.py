@@ -53,6 +53,7 @@ PUBLISHED: dict[str, Any] = {
     "epochs": 400,
     "batch_size": 3,
     "gradient_clip": 0.0,
+    "precision": "32-true",
 }
 SMALL: dict[str, Any] = {
     "mult": 2,
@@ -61,7 +62,6 @@ SMALL: dict[str, Any] = {
     "shift": 0.05,
     "gamma": 0.3,
     "rate": 3e-3,
-    "precision": "bf16-mixed",
     "schedule": "cosine",
     "warmup_steps": 20,
 }
@@ -151,17 +151,18 @@ class SegmentTask(Task):
         scores: dict[int, list[float]] = {}
         means = []
         values = np.array([0, *self.labels])
-        for cohort in self.cohorts:
-            for row in cohort.of_split("validation", labelled=True):
-                image, labels = cohort.load([row], device)
-                predicted = values[network(image).argmax(1)[0].cpu().numpy()]
-                grid = Grid(cohort.shape, np.eye(4))
-                overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
-                own = {label: overlaps[label] for label in cohort.annotated if label in overlaps}
-                for label, value in own.items():
-                    scores.setdefault(label, []).append(value)
-                if own:
-                    means.append(float(np.mean([*own.values()])))
+        scans = [(cohort, row) for cohort in self.cohorts for row in cohort.of_split("validation", labelled=True)]
+        for n, (cohort, row) in enumerate(scans, 1):
+            image, labels = cohort.load([row], device)
+            predicted = values[network(image).argmax(1)[0].cpu().numpy()]
+            grid = Grid(cohort.shape, np.eye(4))
+            overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
+            own = {label: overlaps[label] for label in cohort.annotated if label in overlaps}
+            for label, value in own.items():
+                scores.setdefault(label, []).append(value)
+            if own:
+                means.append(float(np.mean([*own.values()])))
+            self.on_validated(n / len(scans))
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 

@@ -22,6 +22,7 @@ ABDOMEN: dict[str, Any] = {
     "epochs": 300,
     "batch_size": 2,
     "gradient_clip": 0.0,
+    "precision": "32-true",
 }
 HIPPOCAMPUS: dict[str, Any] = {
     "mult": 8,
@@ -44,6 +45,7 @@ HIPPOCAMPUS: dict[str, Any] = {
     "epochs": 600,
     "batch_size": 8,
     "gradient_clip": 0.0,
+    "precision": "32-true",
 }
 SMALL: dict[str, Any] = {
     "mult": 2,
@@ -62,7 +64,6 @@ SMALL: dict[str, Any] = {
     "rate": 2e-3,
     "epochs": 60,
     "batch_size": 2,
-    "precision": "bf16-mixed",
     "schedule": "cosine",
     "warmup_steps": 50,
     "validate_every": 5,

@@ -12,7 +12,6 @@ PUBLISHED: dict[str, Any] = {
     "epochs": 1000,
     "validate_every": 10,
     "gradient_clip": 0.0,
-    "precision": "16-mixed",
     "checkpointing": True,
 }
 """5000 steps of 4 of the 20 training scans, prepared at 2 mm in 192 x 160 x 256 voxels around the body; for a GPU."""

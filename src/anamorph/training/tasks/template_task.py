@@ -103,13 +103,14 @@ class TemplateTask(Task):
         """
         found: dict[str, list[float]] = {}
         measured = 0
-        for row in self.scans.validation:
+        for n, row in enumerate(self.scans.validation, 1):
             numbers = self._measure(network, row, device)
             if self._labelled(row) and measured < self.config.measured_scans:
                 measured += 1
                 numbers["dice"] = self._dice(row, self._from_template(network, row, device))
             for key, value in numbers.items():
                 found.setdefault(key, []).append(value)
+            self.on_validated(n / len(self.scans.validation))
         return {key: float(np.nanmean(values)) for key, values in found.items()}
 
     def load_pretrained(self, network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
