@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from anamorph.cli.progress_lines import ProgressLines
@@ -35,7 +37,7 @@ def test_a_stage_is_told_at_once_and_then_every_tenth_of_the_work(told):
     assert told.lines[0] == "[ 20 %] fitting summaries"
     assert fractions[-1] == 100
     assert len(fractions) == 14, "200 s: the first, one every 16 s, and the end"
-    assert max(b - a for a, b in zip(fractions, fractions[1:], strict=False)) <= 10
+    assert max(b - a for a, b in pairwise(fractions)) <= 10
 
 
 def test_slow_work_is_told_every_fifteen_seconds_however_little_it_got_on(told):

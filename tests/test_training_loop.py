@@ -143,6 +143,109 @@ def test_the_time_budget_is_kept(task, tmp_path, budget_s, steps):
     assert (run.model / "weights.safetensors").is_file(), "a model comes out, validated or not"
 
 
+class Slow(ToyTask):
+    """A task whose passes and validation take their time on a clock of their own."""
+
+    def __init__(self, config, cohorts, pass_s=0.0, scan_s=0.0):
+        super().__init__(config, cohorts)
+        self.now, self.pass_s, self.scan_s = 0.0, pass_s, scan_s
+
+    def clock(self):
+        return self.now
+
+    def loss(self, network, batch):
+        self.now += self.pass_s
+        return super().loss(network, batch)
+
+    def validate(self, network, device):
+        found = super().validate(network, device)
+        for n in range(1, 11):
+            self.now += self.scan_s
+            self.on_validated(n / 10)
+        return found
+
+
+def test_a_first_validation_that_would_not_end_in_time_is_left_out_for_steps(task, tmp_path):
+    slow = Slow(task.config, task.cohorts, pass_s=5.0, scan_s=40.0)
+    said: list[str] = []
+    run = begin(tmp_path / "run", slow, LOOP)
+    outcome = train(slow, run, LOOP, one_process(), budget=TimeBudget(100.0, slow.clock), say=said.append)
+    assert said == ["no validation before the first step: it would take 400 s of the time budget"]
+    assert (outcome.ending, outcome.step, outcome.best) == ("time budget", 3, {}), "an epoch that is not measured"
+    assert slow.now == 95.0, "two scans tell how long ten take"
+    assert (run.model / "weights.safetensors").is_file()
+    assert load_checkpoint(run.latest)["position"]["validation_s"] == pytest.approx(400.0)
+
+
+def test_a_validation_is_broken_off_when_the_time_is_up_and_done_again_by_the_next_session(whole, task, tmp_path):
+    slow = Slow(task.config, task.cohorts, pass_s=1.0)
+    run = begin(tmp_path / "run", slow, LOOP)
+
+    def become_slow(status):
+        slow.scan_s = 10.0 if status.step == 3 else 0.0
+
+    outcome = train(slow, run, LOOP, one_process(), budget=TimeBudget(30.0, slow.clock), show=become_slow)
+    assert (outcome.ending, outcome.epoch, outcome.step) == ("time budget", 0, 3)
+    assert slow.now == 23.0
+    train(ToyTask(task.config, task.cohorts), run, LOOP, one_process(), resume=True)
+    assert_same(load_checkpoint(whole[0].latest)["network"], load_checkpoint(run.latest)["network"])
+    assert rows(run, "validation") == rows(whole[0], "validation")
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_a_validation(task, tmp_path):
+    slow = Slow(task.config, task.cohorts, scan_s=1.0)
+    run = begin(tmp_path / "run", slow, LOOP)
+
+    def press(status):
+        if status.validated > 0.25 and slow.now < 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = train(slow, run, LOOP, one_process(), show=press)
+    assert (outcome.ending, outcome.step, outcome.model) == ("SIGINT", 0, None)
+    assert slow.now == 3.0
+    assert not run.model.exists(), "a run without a step is no model"
+    assert load_checkpoint(run.latest)["position"]["step"] == 0
+
+
+def test_a_step_that_would_not_end_in_time_is_broken_off_between_its_passes(task, tmp_path):
+    loop = LoopSettings(**{**LOOP.__dict__, "accumulate": 2, "validate_first": False})
+    slow = Slow(task.config, task.cohorts, pass_s=60.0)
+    run = begin(tmp_path / "run", slow, loop)
+    told = r"no step was taken within the time budget of 100 s, .* \(steps 60 s\); .* --resume, with a larger"
+    with pytest.raises(RegistrationFailure, match=told) as raised:
+        train(slow, run, loop, one_process(), budget=TimeBudget(100.0, slow.clock))
+    assert raised.value.exit_code == 1
+    assert slow.now == 60.0
+    assert load_checkpoint(run.latest)["position"]["batch"] == 0
+    assert not run.model.exists()
+    more = TimeBudget(150.0, slow.clock)
+    outcome = train(slow, run, loop, one_process(), budget=more, resume=True)
+    assert (outcome.step, outcome.ending) == (1, "time budget")
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_step_that_the_free_memory_does_not_hold_is_refused_with_a_remedy_that_works(
+    task, tmp_path, monkeypatch, batch
+):
+    from anamorph.training import memory_plan
+    from anamorph.training.settings import make_settings
+
+    monkeypatch.setattr(memory_plan, "KEPT_PER_INPUT", 10**9)
+    monkeypatch.setattr(memory_plan, "available_bytes", lambda: 30_000)
+    loop = LoopSettings(epochs=1, batch_size=batch)
+    with pytest.raises(UserError, match=r"a step of batch_size=. needs .* but 0 MB are free; pass --set") as raised:
+        train(task, begin(tmp_path / "refused", task, loop), loop, one_process())
+    given = str(raised.value).split("--set ")[1].split(",")[0]
+    _, loop = make_settings(ToyTask, "default", ["epochs=1", f"batch_size={batch}", given])
+    assert loop.max_memory_gb < 3e-5
+    assert train(task, begin(tmp_path / "run", task, loop), loop, one_process()).ending == "finished"
+    monkeypatch.setattr(memory_plan, "available_bytes", lambda: 10_000)
+    monkeypatch.setattr(ToyTask, "presets", {"small-thing": {}, "fast": {}})
+    loop = LoopSettings(epochs=1, batch_size=batch)
+    with pytest.raises(UserError, match=r"one item of a batch needs more than .* or take --preset small-thing"):
+        train(task, begin(tmp_path / "never", task, loop), loop, one_process())
+
+
 @pytest.mark.slow
 def test_a_killed_run_loses_at_most_one_interval(whole, task, tmp_path):
     loop = LoopSettings(**{**LOOP.__dict__, "checkpoint_every_s": 0.0})

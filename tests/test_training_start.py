@@ -139,6 +139,109 @@ def test_weights_of_another_width_are_told_or_refused(tmp_path, data):
         start_training(Renamed, [data], tmp_path / "renamed", **options)
 
 
+@pytest.fixture
+def slow_reads(monkeypatch):
+    """Every scan that is cached takes 10 s on the clock of the time budget."""
+    from functools import partial
+
+    from anamorph.image.read import read_image
+    from anamorph.training import cache, start
+    from anamorph.training.time_budget import TimeBudget
+
+    now = [0.0]
+
+    def read(path):
+        now[0] += 10.0
+        return read_image(path)
+
+    monkeypatch.setattr(cache, "read_image", read)
+    monkeypatch.setattr(start, "TimeBudget", partial(TimeBudget, clock=lambda: now[0]))
+    return now
+
+
+def test_caching_counts_and_goes_on_where_the_time_ended(tmp_path, data, anamorph, slow_reads):
+    command = ("train", "toy", "--dataset", data, "-o", tmp_path / "run", "--epochs", "1", "--set", "batch_size=2")
+    result = anamorph(*command, "--time-budget", "35s")
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("error: no step was taken within the time budget of 35 s, so there is no model")
+    assert "caching the scans 30 s" in line
+    assert "caching Task got to 50 %, which is kept" in line
+    assert "--resume" in line
+    assert not (tmp_path / "run").exists()
+    again = anamorph(*command, "--time-budget", "60s", "--resume")
+    assert again.exit_code == 0, again.stderr
+    assert slow_reads[0] == 60.0, "the other three scans"
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "latest.pt")["position"]["step"] == 2
+    assert [path.name for path in (tmp_path / "cache").glob("**/*.unfinished")] == []
+
+
+def test_an_interrupted_caching_is_kept(tmp_path, data, anamorph, monkeypatch):
+    from anamorph.image.read import read_image
+    from anamorph.training import cache
+
+    read: list[str] = []
+
+    def interrupted(path):
+        read.append(path.name)
+        if len(read) == 5:
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr(cache, "read_image", interrupted)
+    command = ("train", "toy", "--dataset", data, "-o", tmp_path / "run", "--epochs", "1")
+    result = anamorph(*command)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("interrupted; what was cached is kept")
+    assert anamorph(*command, "--resume").exit_code == 0
+    assert len(read) == 5 + 2
+
+
+def test_the_precision_is_what_the_processor_does_fast_and_is_kept(tmp_path, data, anamorph, monkeypatch):
+    from anamorph.training import precision
+
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_INFO", info)
+    info.write_text("processor : 0\nflags\t\t: fpu sse2 avx2 avx512f\n")
+    run = tmp_path / "run"
+    command = ("train", "toy", "--dataset", data, "-o", run, "--device", "cpu", "--epochs")
+    result = anamorph(*command, "1")
+    assert "precision 32-true: the processor has no bfloat16 instructions" in result.stderr
+    record = json.loads((run / "run.json").read_text())
+    assert record["loop"]["precision"] == "32-true"
+    assert load_model(run)[0].provenance["precision"].startswith("32-true: the processor has no")
+    info.write_text("flags : fpu avx512_bf16 amx_bf16\n")
+    assert "precision 32-true: that of the run" in anamorph(*command, "2", "--resume").stderr
+    result = anamorph(*command, "1", "--overwrite")
+    assert "precision bf16-mixed: the processor has amx_bf16, avx512_bf16" in result.stderr
+    info.write_text("flags : fpu avx2\n")
+    result = anamorph(*command, "2", "--resume")
+    assert "precision bf16-mixed: that of the run" in result.stderr
+    assert "warning: bf16-mixed is slow here, as the processor has no bfloat16 instructions" in result.stderr
+    result = anamorph(*command, "3", "--resume", "--precision", "auto")
+    assert "precision 32-true: the processor has no bfloat16 instructions; the run was begun with bf16" in result.stderr
+
+
+def test_a_run_that_was_begun_on_a_gpu_goes_on_in_single_precision():
+    from anamorph.training.precision import choose_precision
+
+    chosen = choose_precision("16-mixed", "cpu", "16-mixed")
+    assert chosen.value == "32-true"
+    assert "begun with 16-mixed, which only GPUs compute" in chosen.why
+
+
+@pytest.mark.parametrize("name", [*TASKS])
+def test_no_preset_asks_for_what_a_processor_cannot_do(name, monkeypatch, tmp_path):
+    from anamorph.training import precision
+    from anamorph.training.settings import make_settings
+
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "none")
+    task = find_task(name)
+    for preset in ("default", *task.presets):
+        _, loop = make_settings(task, preset)
+        assert precision.choose_precision(loop.precision, "cpu").value == "32-true", preset
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -155,7 +258,8 @@ def test_bad_data_sets_are_refused_before_anything_is_written(tmp_path, data, an
     result = anamorph("train", "toy", "--dataset", data, "-o", tmp_path / "run")
     assert result.exit_code == 2
     assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) <= 2, "one line, after the progress of the cache"
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("[")]
+    assert len(lines) == 1, "one line, after the progress of the cache"
     assert not (tmp_path / "run").exists()
 
 

@@ -128,9 +128,8 @@ def _tell(outcome: Outcome, out: Path, quiet: bool) -> None:
             table.add_row(name, f"{value:.4f}")
         if outcome.best:
             show(table)
-        show(
-            "no step was taken, so there is no model" if outcome.model is None else f"model: {out / outcome.model.name}"
-        )
+        model = "none, as no step was taken" if outcome.model is None else out / outcome.model.name
+        show(f"model: {model}")
     if outcome.ending == "SIGINT":
         raise typer.Exit(INTERRUPTED)
 

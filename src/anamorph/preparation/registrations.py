@@ -76,9 +76,8 @@ def register_all(jobs: list[RegistrationJob], workers: int, progress: Progress) 
 
     def tell(stage: str, fraction: float) -> None:
         done = len(result.scans) + len(result.failed)
-        progress(
-            f"scan {done} of {len(jobs)} registered{stage and f', the next: {stage}'}", (done + fraction) / len(jobs)
-        )
+        more = f", the next: {stage}" if stage else ""
+        progress(f"scan {done} of {len(jobs)} registered{more}", (done + fraction) / len(jobs))
 
     tell("", 0.0)
     work = partial(register_scan, progress=tell) if at_once == 1 else register_scan

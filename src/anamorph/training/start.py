@@ -19,7 +19,7 @@ from anamorph.training.fabric import make_fabric
 from anamorph.training.precision import choose_precision
 from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings, make_settings
-from anamorph.training.time_budget import Pace, TimeBudget
+from anamorph.training.time_budget import TimeBudget
 
 if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome, Status
@@ -150,15 +150,15 @@ class _Caching:
 
     def __init__(self, budget: TimeBudget, progress: Progress | None) -> None:
         self.budget, self.progress = budget, progress
-        self.pace, self.last = Pace(), budget.clock()
+        self.stage, self.last = "", budget.clock()
 
     def __call__(self, stage: str, fraction: float) -> None:
         now = self.budget.clock()
-        self.pace.add(now - self.last)
-        self.last = now
+        expected_s = now - self.last if stage == self.stage else 0.0
+        self.stage, self.last = stage, now
         if self.progress is not None:
             self.progress(stage, fraction)
-        if not self.budget.allows(self.pace.mean_s or 0.0):
+        if fraction < 1 and not self.budget.allows(expected_s):
             raise self.budget.no_step(f"{stage} got to {100 * fraction:.0f} %, which is kept")
 
 

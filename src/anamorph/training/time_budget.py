@@ -46,15 +46,22 @@ class TimeBudget:
         self.seconds, self.clock = seconds, clock
         self.start = clock()
         self.parts: dict[str, float] = {}
+        self._begun: tuple[str, float] | None = None
 
     @contextmanager
     def during(self, part: str) -> Iterator[None]:
-        """Count what passes within the block under a name."""
-        start = self.clock()
+        """Count what passes within the block under a name; blocks do not hold each other."""
+        self._begun = part, self.clock()
         try:
             yield
         finally:
+            self._count()
+
+    def _count(self) -> None:
+        if self._begun is not None:
+            part, start = self._begun
             self.parts[part] = self.parts.get(part, 0.0) + self.clock() - start
+            self._begun = None
 
     def no_step(self, kept: str) -> TimeIsUp:
         """The error of a session without a step: what took the time, and what helps.
@@ -62,6 +69,7 @@ class TimeBudget:
         Args:
             kept: what the next session need not do again.
         """
+        self._count()
         longest = sorted(self.parts.items(), key=lambda item: -item[1])[:2]
         took = " and ".join(f"{part} {seconds:.0f} s" for part, seconds in longest if seconds >= 0.5)
         budget = f"{self.seconds:.0f}" if self.seconds is not None else "no"
