@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from anamorph.errors import UserError
+from anamorph.training.precision import bfloat16_instructions
 from anamorph.training.settings import make_settings
 from anamorph.training.tasks.lindef import LindefConfig, LindefTask
 from anamorph.training.tasks.pairs import draw_combinations
@@ -34,7 +35,8 @@ def batch_of(task: LindefTask, items=((0, 0, 1),), seed: int = 0) -> dict:
 def learn(task: LindefTask, batch: dict, steps: int, rate: float) -> tuple[torch.nn.Module, list[float]]:
     torch.manual_seed(0)
     network = task.network()
-    network.forward = torch.autocast("cpu", dtype=torch.bfloat16)(network.forward)  # three times as fast
+    if bfloat16_instructions():  # three times as fast with them, twenty times as slow without
+        network.forward = torch.autocast("cpu", dtype=torch.bfloat16)(network.forward)
     optimiser = torch.optim.Adam(network.parameters(), rate)
     losses = []
     for n in range(steps):
