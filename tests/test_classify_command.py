@@ -70,6 +70,9 @@ def test_the_command_finds_the_effect_and_writes_everything(planted, tmp_path):
     assert code == 0, news
     assert "ill (6) against healthy (6)" in printed
     assert "Few patients: 6 ill and 6 healthy" in news
+    assert "fitting summaries, model 1 of 33" in news, "3 folds, once, and of 10 permutations"
+    assert "fitting field, model" in news
+    assert "fitting cnn, model" in news
     told = json.loads((out / "classification.json").read_text())
     assert told["features"]["affine"] == "apart"
     assert told["features"]["common_grid"]["by_labels"] is True

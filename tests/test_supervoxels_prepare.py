@@ -68,7 +68,12 @@ def prepare(cohort: Dataset, out: Path, **changes):
 
 
 def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort: Dataset, tmp_path: Path):
-    result = prepare(cohort, tmp_path / "out")
+    told: list[tuple[str, float]] = []
+    result = prepare(cohort, tmp_path / "out", progress=lambda stage, fraction: told.append((stage, fraction)))
+    within = [fraction for stage, fraction in told if stage.startswith("scan 0 of 2 registered, the next: ")]
+    assert len(set(within)) >= 3, "a registration of minutes tells how far it is"
+    assert told[0] == ("checking scans", 0.0)
+    assert [fraction for _, fraction in told] == sorted(fraction for _, fraction in told)
     prepared = Prepared.of(read_dataset(tmp_path / "out"))
     assert prepared.template.key == "0002_0000"
     assert [case.key for case in prepared.cases] == ["0001_0000", "0002_0000", "0003_0000"]
@@ -85,10 +90,10 @@ def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort:
         inside = [one[:, 1:-1, 1:-1, 1:-1] > 0 for one in (layers.labels, template.labels)]
         assert inside[0].mean() == pytest.approx(inside[1].mean(), rel=0.1)
     np.testing.assert_array_equal(prepared.layers(prepared.template).labels, template.labels)
-    told = result.scans["0001_0000"]
-    assert told["how"] == "deeds"
-    assert told["folding_percent"] == 0
-    assert told["dice"]["after"] > 0.6
+    of_scan = result.scans["0001_0000"]
+    assert of_scan["how"] == "deeds"
+    assert of_scan["folding_percent"] == 0
+    assert of_scan["dice"]["after"] > 0.6
     assert prepared.settings["registration"]["settings"]["grid_spacing"] == [4, 2]
     assert prepared.settings["cutting"]["supervoxels"] == 10
     page = Page(result.page.read_text("utf-8"))

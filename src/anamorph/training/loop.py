@@ -245,10 +245,9 @@ class _Loop:
                 ending = stopped.ending
         ending, expected_s = self._from_first((ending, max(self.at.validation_s, self.budget.clock() - start)))
         self.at.validation_s = expected_s
-        if ending != "time budget":
-            return ending
-        self.say(f"no validation before the first step: it would take {expected_s:.0f} s of the time budget")
-        return None
+        if ending == "time budget":
+            self.say(f"no validation before the first step: it would take {expected_s:.0f} s of the time budget")
+        return None if ending == "time budget" else ending
 
     def _validate(self) -> Ending | None:
         start = self.budget.clock()
