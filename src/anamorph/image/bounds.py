@@ -16,6 +16,8 @@ HARMLESS_BYTES = 1 << 30
 """Up to this any archive may unpack."""
 LARGEST_RATIO = 200
 """Images and fields shrink by less, all zeros apart."""
+HARMLESS_STREAM_BYTES, LARGEST_STREAM_RATIO = 1 << 27, 100
+"""As above, for compressed voxels, of which several copies are held while they are unpacked."""
 
 GZIP_SHRINKS = 1040
 """Most that gzip can shrink a file by."""
@@ -70,4 +72,27 @@ def check_volume(image: Any) -> None:
         raise UserError(
             f"{file.name}: cannot be read: its {size} bytes do not hold the {needed} bytes that its header tells of; "
             "is it complete?"
+        )
+
+
+def most_unpacked(packed: int) -> int:
+    """Bytes that a compressed stream of so many bytes may unpack to: a scan shrinks by less, a small trap stays small."""
+    return max(HARMLESS_STREAM_BYTES, LARGEST_STREAM_RATIO * packed)
+
+
+def check_unpacked(path: Path, packed: int, needed: int) -> None:
+    """See that compressed voxels can be what their header tells of.
+
+    Args:
+        path: the file, for the message.
+        packed: bytes of the compressed voxels.
+        needed: bytes that they are said to unpack to.
+
+    Raises:
+        UserError: they swell as only a trap does.
+    """
+    if needed > most_unpacked(packed):
+        raise UserError(
+            f"{path}: {packed / 1e6:.1f} MB of compressed voxels would unpack to {needed / 1e9:.1f} GB or more; is it "
+            "genuine? Store it without compression first"
         )

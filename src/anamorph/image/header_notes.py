@@ -1,4 +1,4 @@
-"""What is odd about a NIfTI header."""
+"""What is odd about the header of a NIfTI file or of DICOM slices."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         OSError, nibabel errors: the header cannot be read; call it on files that ``read_image`` took.
     """
+    from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
+
+    place, choice = split_choice(str(path))
+    if place.is_dir() or is_dicom(place):
+        return dicom_notes(place, choice)
     if not Path(path).name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
         return []
     import nibabel

@@ -118,14 +118,16 @@ def _read(source: Any, name: str | None) -> Image:
 
 
 def _read_path(source: str, name: str | None) -> Image:
-    from anamorph.image.dicom import read_dicom, split_series
+    from anamorph.image.dicom import is_dicom, read_dicom, split_choice
 
-    path, series = split_series(source)
+    path, choice = split_choice(source)
     if not path.exists():
         raise UserError(f"{path}: {_NO_SUCH_FILE}")
     label = name or path.name
-    if path.is_dir():
-        return _guarded(lambda: read_dicom(path, series, name), str(path))
+    if path.is_dir() or is_dicom(path):
+        return _guarded(lambda: read_dicom(path, choice, name), str(path))
+    if choice:
+        raise UserError(f"{source}: '{choice}' chooses from DICOM, which {path.name} is not; name the file alone")
     if path.name.lower().endswith(NIBABEL_SUFFIXES):
         return _guarded(lambda: _read_nibabel(path, label), str(path))
     return _guarded(lambda: _read_simpleitk(path, label), str(path))

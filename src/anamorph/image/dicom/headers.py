@@ -1,0 +1,182 @@
+"""The header pass: what is said in the DICOM files of a folder before their voxels."""
+
+from __future__ import annotations
+
+import io
+import logging
+import mmap
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anamorph.errors import UserError
+from anamorph.image.bounds import check_unpacked, most_unpacked
+
+_PREAMBLE = 128
+_UNDEFINED = 0xFFFFFFFF
+_IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
+# Read from each file; the rest is skipped, which makes the pass fast.
+_KEYWORDS = (
+    "ImageType SOPClassUID SOPInstanceUID Modality SeriesDescription SeriesInstanceUID InstanceNumber "
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing "
+    "SpacingBetweenSlices GridFrameOffsetVector DoseGridScaling DetectorInformationSequence NumberOfFrames "
+    "SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
+    "RescaleSlope RescaleIntercept ModalityLUTSequence PixelPaddingValue SegmentSequence "
+    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence DimensionIndexSequence "
+    "EchoTime EchoNumbers DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier TriggerTime "
+    "NominalPercentageOfCardiacPhase FrameReferenceTime ComplexImageComponent InversionTime FlipAngle KVP "
+    "AcquisitionNumber AcquisitionDateTime AcquisitionTime"
+).split()
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of one file, and where its voxels begin.
+
+    Args:
+        path: the file.
+        dataset: the elements that the reader looks at.
+        syntax: UID of the transfer syntax.
+        little: its byte order.
+        offset: of the value of the pixel data in :func:`contents`; None without pixel data.
+        length: bytes of that value that are there; None if it is encapsulated (compressed).
+        floating: whether the voxels are floating point.
+    """
+
+    path: Path
+    dataset: Any
+    syntax: str
+    little: bool
+    offset: int | None
+    length: int | None
+    floating: bool
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from writing to the terminal; what matters in its warnings is checked here and said in one line."""
+    logger = logging.getLogger("pydicom")
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, logger.disabled = logger.disabled, True
+        try:
+            yield
+        finally:
+            logger.disabled = before
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its magic word, or, without a preamble, by its first element."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(_PREAMBLE + 4)
+    if start[_PREAMBLE:] == b"DICM":
+        return True
+    if len(start) < _PREAMBLE + 4:
+        return False
+    group, element, length = struct.unpack("<HHL", start[:8])
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return group in (2, 8) and element <= 0x20 and (explicit or length <= 64)
+
+
+@contextmanager
+def contents(path: Path) -> Iterator[Any]:
+    """A file as a readable buffer that never asks for more memory than it holds; deflated parts are unpacked.
+
+    Raises:
+        UserError: the deflated part swells as only a trap does.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+        start = _dataset_start(buffer)
+        if start is None:
+            buffer.seek(0)
+            yield buffer
+            return
+        head, packed = buffer[:start], buffer[start:]
+    # As explicit little-endian, which the rest is once unpacked; UIDs are padded with zeros.
+    plain = _DEFLATED[: -len(".99")].encode().ljust(len(_DEFLATED), b"\0")
+    yield io.BytesIO(head.replace(_DEFLATED.encode(), plain) + _inflated(path, packed))
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a DICOM file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    from pydicom import dcmread
+
+    try:
+        with contents(path) as buffer:
+            dataset = dcmread(buffer, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
+            syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or _guessed(dataset))
+            offset, length, floating = _pixel_data(buffer, syntax)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # pydicom raises anything from struct.error to RecursionError on a damaged file
+        raise UserError(f"{path}: a damaged DICOM header ({reason(error)}); copy or export it again") from error
+    return Header(path, dataset, syntax, syntax != _BIG_ENDIAN, offset, length, floating)
+
+
+def reason(error: Exception) -> str:
+    """The last line of an exception of a library, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:160] if lines else type(error).__name__
+
+
+def _guessed(dataset: Any) -> str:
+    """The transfer syntax of a file that does not name it, as pydicom found it out."""
+    implicit, little = dataset.original_encoding
+    return _IMPLICIT if implicit else "1.2.840.10008.1.2.1" if little else _BIG_ENDIAN
+
+
+def _dataset_start(buffer: mmap.mmap) -> int | None:
+    """Where the deflated part of a file begins; None for files without one."""
+    from pydicom.filereader import read_dataset
+
+    if buffer[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+        return None
+    buffer.seek(_PREAMBLE + 4)
+    meta = read_dataset(buffer, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # type: ignore[arg-type]
+    return buffer.tell() if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED else None
+
+
+def _inflated(path: Path, packed: bytes) -> bytes:
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    most = most_unpacked(len(packed))
+    unpacked = unpacking.decompress(packed, most)
+    if unpacking.unconsumed_tail:
+        check_unpacked(path, len(packed), most + 1)
+    if not unpacking.eof:
+        raise UserError(f"{path}: its deflated part ends early; copy or export it again")
+    return unpacked
+
+
+def _pixel_data(buffer: Any, syntax: str) -> tuple[int | None, int | None, bool]:
+    """Offset and length of the value of the pixel data element at which the header pass stopped, and if it is float."""
+    order = ">" if syntax == _BIG_ENDIAN else "<"
+    head = buffer.read(12)
+    if len(head) < 8:
+        return None, None, False
+    start = buffer.tell() - len(head)
+    group, element = struct.unpack(order + "HH", head[:4])
+    if group != 0x7FE0 or element not in (0x0008, 0x0009, 0x0010):
+        return None, None, False
+    if syntax == _IMPLICIT:
+        (length,), size = struct.unpack(order + "L", head[4:8]), 8
+    elif head[4:6] in _LONG_LENGTH and len(head) == 12:
+        (length,), size = struct.unpack(order + "L", head[8:12]), 12
+    else:
+        (length,), size = struct.unpack(order + "H", head[6:8]), 8
+    buffer.seek(0, io.SEEK_END)
+    held = buffer.tell() - start - size
+    return start + size, None if length == _UNDEFINED else min(length, held), element != 0x0010

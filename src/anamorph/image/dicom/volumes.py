@@ -1,0 +1,182 @@
+"""Which frames of a DICOM series make one volume, and what to say when there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+from anamorph.errors import UserError
+from anamorph.image.dicom.choice import SEPARATOR, Choice
+from anamorph.image.dicom.frames import TRAITS, Frame
+from anamorph.image.dicom.stack import flaw, places, same_plane
+
+# A stack is the scan where no other has more than this share of its slices.
+_STRAY = 1 / 3
+_MOST_LISTED = 8
+_WORDS = ("no", "one", "two", "three", "four", "five", "six")
+Group = tuple[Choice, list[Frame]]
+
+
+def choose_volume(frames: Sequence[Frame], source: str, choice: Choice) -> tuple[list[Frame], list[Frame]]:
+    """The frames of one volume, in the order of their places, and those of its series that are left out.
+
+    Args:
+        frames: of one series.
+        source: path, as the user would write it.
+        choice: series and traits.
+
+    Raises:
+        UserError: there are several volumes, none that fits the choice, or slices that are missing or at one place.
+    """
+    frames = _with_echoes(_with_stacks(frames))
+    rank = choice.traits.get("volume")
+    chosen = list(frames)
+    for key, value in choice.traits.items():
+        if key != "volume":
+            chosen = _matching(chosen, key, value, source)
+    scan = _main_stack(chosen, source, choice)
+    stray = [frame for frame in chosen if not _among(frame, scan)]
+    if rank is not None:
+        together = places(scan)
+        most = max(map(len, together))
+        if not rank.isdecimal() or not 1 <= int(rank) <= most:
+            raise UserError(f"{source}: volume={rank} is not there; there are 1 to {most}")
+        scan = [members[int(rank) - 1] for members in together if len(members) >= int(rank)]
+    fault = flaw(scan) if len(scan) > 1 else None
+    if fault is not None:
+        if groups := _told_apart(scan):
+            raise UserError(_listing(source, choice, groups, "volumes"))
+        raise UserError(f"{source}: {fault}")
+    return [frame for together in places(scan) for frame in together], stray
+
+
+def _among(frame: Frame, frames: Sequence[Frame]) -> bool:
+    return any(frame is other for other in frames)
+
+
+def _matching(frames: Sequence[Frame], key: str, value: str, source: str) -> list[Frame]:
+    exact = [frame for frame in frames if frame.traits.get(key) == value]
+    # A part of an image type will do: `image=M` for ORIGINAL/PRIMARY/M/ND.
+    parts = set(value.split("/"))
+    found = exact or [frame for frame in frames if parts <= set(frame.traits.get(key, "").split("/"))]
+    if not found:
+        there = sorted({frame.traits[key] for frame in frames if key in frame.traits}, key=_order)
+        said = "there is " + ", ".join(there[:_MOST_LISTED]) if there else f"the header has no {key}"
+        raise UserError(f"{source}: no slices with {key}={value}; {said}")
+    return found
+
+
+def _with_stacks(frames: Sequence[Frame]) -> list[Frame]:
+    """Number the sets of parallel slices of one size; the stacks of an enhanced file keep their names if these differ."""
+    sets: list[list[Frame]] = []
+    for frame in frames:
+        for one in sets:
+            if one[0].traits.get("stack") == frame.traits.get("stack") and same_plane(one[0], frame):
+                one.append(frame)
+                break
+        else:
+            sets.append([frame])
+    names = [one[0].traits.get("stack", "") for one in sets]
+    if len(set(names)) < len(names) or "" in names:
+        sets.sort(key=lambda one: min(frame.instance for frame in one))
+        names = [str(n + 1) for n in range(len(sets))]
+    return [frame.with_traits(stack=name) for name, one in zip(names, sets, strict=True) for frame in one]
+
+
+def _with_echoes(frames: Sequence[Frame]) -> list[Frame]:
+    """Number the echoes by their times where the header numbers none, or all alike."""
+    times = sorted({frame.echo_ms for frame in frames if frame.echo_ms is not None})
+    if len(times) < 2 or len({frame.traits.get("echo") for frame in frames}) > 1:
+        return list(frames)
+    return [f if f.echo_ms is None else f.with_traits(echo=str(times.index(f.echo_ms) + 1)) for f in frames]
+
+
+def _main_stack(frames: Sequence[Frame], source: str, choice: Choice) -> list[Frame]:
+    """The stack of the scan, without scouts of another direction, size or kind.
+
+    Raises:
+        UserError: there are several stacks of similar size.
+    """
+    scan = [frame for frame in frames if "LOCALIZER" not in frame.traits.get("image", "").upper().split("/")]
+    groups = _split(scan if len(scan) > 1 else frames, ("stack",))
+    groups.sort(key=lambda group: -len(group[1]))
+    if len(groups) > 1 and len(groups[1][1]) > _STRAY * len(groups[0][1]):
+        groups.sort(key=lambda group: _order(group[0].traits["stack"]))
+        raise UserError(_listing(source, choice, groups, "stacks"))
+    return groups[0][1]
+
+
+def _told_apart(frames: Sequence[Frame]) -> list[Group]:
+    """The volumes among frames, by the fewest traits that make each of them an even stack; else by their order."""
+    most = max(map(len, places(frames)))
+    differing = [key for key in TRAITS if len({frame.traits.get(key) for frame in frames}) > 1]
+    for count in (1, 2, 3):
+        for keys in combinations(differing, count):
+            groups = _split(frames, keys)
+            sizes = [len(members) for _, members in groups]
+            if len(groups) < max(2, most) or 2 * len(groups) > len(frames) or min(sizes) < 2:
+                continue
+            if all(flaw(members) is None for _, members in groups):
+                return groups
+    if most == 1 or len({frame.instance for frame in frames}) < len(frames) and len(_files(frames)) > 1:
+        return []
+    return _by_order(frames, most)
+
+
+def _by_order(frames: Sequence[Frame], most: int) -> list[Group]:
+    """Volumes that nothing in the headers tells apart but the numbers of their files: the first at each place, and so on."""
+    together = places(frames)
+    if any(len(members) != most for members in together) or len(together) < 2:
+        return []
+    return [(Choice(traits={"volume": str(n + 1)}), [members[n] for members in together]) for n in range(most)]
+
+
+def _files(frames: Sequence[Frame]) -> set[Path]:
+    return {frame.storage.path for frame in frames}
+
+
+def _split(frames: Sequence[Frame], keys: Sequence[str]) -> list[Group]:
+    found: dict[tuple[str, ...], list[Frame]] = {}
+    for frame in frames:
+        found.setdefault(tuple(frame.traits.get(key, "none") for key in keys), []).append(frame)
+    ordered = sorted(found.items(), key=lambda one: [_order(value) for value in one[0]])
+    return [(Choice(traits=dict(zip(keys, values, strict=True))), members) for values, members in ordered]
+
+
+def _order(value: str) -> tuple[int, float, str]:
+    """Numbers by size, before text."""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value
+
+
+def _listing(source: str, choice: Choice, groups: Sequence[Group], what: str) -> str:
+    count = _WORDS[len(groups)] if len(groups) < len(_WORDS) else str(len(groups))
+    listed = [_described(*group, what) for group in groups[:_MOST_LISTED]]
+    if len(groups) > _MOST_LISTED:
+        listed.append(f"and {len(groups) - _MOST_LISTED} more")
+    remedy = replace(choice, traits=choice.traits | groups[0][0].traits)
+    unnamed = "volume" in groups[0][0].traits
+    return (
+        f"{source}: {count} {what} ({'; '.join(listed)})"
+        + (", which the headers do not name: they are told apart by the numbers of their files alone" if unnamed else "")
+        + f"; choose one with '{source}{SEPARATOR}{remedy}'"
+    )
+
+
+def _described(choice: Choice, frames: Sequence[Frame], what: str) -> str:
+    first = frames[0]
+    words = []
+    for key, value in choice.traits.items():
+        word = f"{key} {value} {TRAITS[key][1]}".strip() if key in TRAITS else f"{key} {value}"
+        if key == "echo" and first.echo_ms is not None:
+            word += f": {first.echo_ms:g} ms"
+        words.append(word)
+    if what == "stacks":
+        words.append(f"{first.storage.columns} x {first.storage.rows} voxels")
+    if "volume" in choice.traits:
+        words.append(f"from instance {min(frame.instance for frame in frames):g}")
+    return ", ".join([*words, f"{len(frames)} slice{'s' if len(frames) > 1 else ''}"])
