@@ -76,7 +76,7 @@ def check_volume(image: Any) -> None:
 
 
 def most_unpacked(packed: int) -> int:
-    """Bytes that a compressed stream of so many bytes may unpack to: a scan shrinks by less, a small trap stays small."""
+    """Bytes that compressed voxels may unpack to: a scan shrinks by less, and a small trap stays small."""
     return max(HARMLESS_STREAM_BYTES, LARGEST_STREAM_RATIO * packed)
 
 

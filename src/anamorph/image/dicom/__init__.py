@@ -78,7 +78,9 @@ def dicom_notes(path: Path, choice: Choice | None = None) -> list[str]:
     if first.position is None or first.orientation is None:
         notes.append("position or orientation (0020,0032; 0020,0037) is missing: they are guesses")
     if (tilt := tilt_degrees(found.frames)) > _TILTED_DEGREES:
-        notes.append(f"slices are shifted against each other by {tilt:.1f} degrees (a tilted gantry): the grid is sheared")
+        notes.append(
+            f"slices are shifted against each other by {tilt:.1f} degrees (a tilted gantry): the grid is sheared"
+        )
     if padding := numbers(first.storage.header.dataset, "PixelPaddingValue"):
         notes.append(f"stored values of {padding[0]:g} are padding (0028,0120): kept as they are")
     return notes
@@ -95,15 +97,13 @@ def _find(path: Path, choice: Choice) -> _Found:
             images.setdefault(_series(header), []).append(header)
         elif text(header.dataset, "SOPClassUID") != DICOMDIR or len(headers) == 1:
             others.append((*said, header))
-    if not images or (choice.series not in images and choice.series in map(_series, (one[2] for one in others))):
+    if not images or (choice.series not in images and choice.series in {_series(one[2]) for one in others}):
         raise UserError(_nothing(path, [one for one in others if choice.series in (None, _series(one[2]))]))
     series = choice.series or (next(iter(images)) if len(images) == 1 else None)
     if series is None:
         ordered = sorted(images)
         listed = "; ".join(_described(one, images[one]) for one in ordered)
-        raise UserError(
-            f"{path}: {len(images)} DICOM series: {listed}; choose one as '{path}{SEPARATOR}{ordered[0]}'"
-        )
+        raise UserError(f"{path}: {len(images)} DICOM series: {listed}; choose one as '{path}{SEPARATOR}{ordered[0]}'")
     if series not in images:
         raise UserError(f"{path}: no DICOM series {series}; there is {', '.join(sorted(images))}")
     frames = [frame for header in images[series] for frame in frames_of(header)]

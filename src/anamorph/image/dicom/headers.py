@@ -23,17 +23,56 @@ _UNDEFINED = 0xFFFFFFFF
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 # Read from each file; the rest is skipped, which makes the pass fast.
-_KEYWORDS = (
-    "ImageType SOPClassUID SOPInstanceUID Modality SeriesDescription SeriesInstanceUID InstanceNumber "
-    "ImagePositionPatient ImageOrientationPatient PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing "
-    "SpacingBetweenSlices GridFrameOffsetVector DoseGridScaling DetectorInformationSequence NumberOfFrames "
-    "SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence PixelPaddingValue SegmentSequence "
-    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence DimensionIndexSequence "
-    "EchoTime EchoNumbers DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier TriggerTime "
-    "NominalPercentageOfCardiacPhase FrameReferenceTime ComplexImageComponent InversionTime FlipAngle KVP "
-    "AcquisitionNumber AcquisitionDateTime AcquisitionTime"
-).split()
+_KEYWORDS = [
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "SpacingBetweenSlices",
+    "GridFrameOffsetVector",
+    "DoseGridScaling",
+    "DetectorInformationSequence",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "PixelPaddingValue",
+    "SegmentSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "DimensionIndexSequence",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "NominalPercentageOfCardiacPhase",
+    "FrameReferenceTime",
+    "ComplexImageComponent",
+    "InversionTime",
+    "FlipAngle",
+    "KVP",
+    "AcquisitionNumber",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+]
 _LOCK = threading.RLock()
 
 

@@ -40,7 +40,9 @@ def read_values(frames: Sequence[Frame]) -> np.ndarray:
             place, frame = wanted.pop(index)
             out[place] = _scaled(values, frame, dtype)
         if wanted:
-            raise UserError(f"{members[0][1].storage.path}: the voxels of {len(wanted)} frames are missing; copy it again")
+            raise UserError(
+                f"{members[0][1].storage.path}: the voxels of {len(wanted)} frames are missing; copy it again"
+            )
     return out
 
 
@@ -52,9 +54,9 @@ def scaled_alike(frames: Sequence[Frame]) -> bool:
 def value_type(frames: Sequence[Frame]) -> np.dtype[Any]:
     """The type of the values of frames.
 
-    Where scaling and storage are the same in all, it is what ITK takes: the stored type, for a whole slope and intercept
-    the smallest integer type that holds what the stored bits can give, and else float64. Where they differ it is
-    float32 (float64 for more than 24 bits).
+    Where scaling and storage are the same in all slices, it is what ITK takes: the stored type, for a whole slope and
+    intercept the smallest integer type that holds what the stored bits can give, and else float64. Where they differ
+    it is float32 (float64 for more than 24 bits).
     """
     first, storage = frames[0], frames[0].storage
     if not scaled_alike(frames) or first.table is not None:
@@ -65,7 +67,9 @@ def value_type(frames: Sequence[Frame]) -> np.dtype[Any]:
         return _stored_type(storage)
     if storage.header.floating or slope != int(slope) or intercept != int(intercept):
         return np.dtype(np.float64)
-    low, high = (-(1 << storage.bits - 1), (1 << storage.bits - 1) - 1) if storage.signed else (0, (1 << storage.bits) - 1)
+    low, high = (
+        (-(1 << storage.bits - 1), (1 << storage.bits - 1) - 1) if storage.signed else (0, (1 << storage.bits) - 1)
+    )
     ends = sorted(slope * end + intercept for end in (low, high))
     for fitting in (np.uint8, np.uint16, np.uint32) if ends[0] >= 0 else (np.int8, np.int16, np.int32):
         if np.iinfo(fitting).min <= ends[0] and ends[1] <= np.iinfo(fitting).max:
@@ -85,7 +89,7 @@ def _stored_type(storage: Storage) -> np.dtype[Any]:
 def _scaled(values: np.ndarray, frame: Frame, dtype: np.dtype[Any]) -> np.ndarray:
     if frame.table is not None:
         from pydicom import Dataset
-        from pydicom.pixels import apply_modality_lut
+        from pydicom.pixels.processing import apply_modality_lut
 
         holder = Dataset()
         holder.ModalityLUTSequence = [frame.table]

@@ -21,13 +21,18 @@ _RIGHT_ANGLE = 1e-2  # cosine between rows and columns
 def same_plane(one: Frame, other: Frame) -> bool:
     """Whether two frames are parallel and have the same voxels, so that they can lie in one stack."""
     sizes = [(f.storage.rows, f.storage.columns) for f in (one, other)]
-    return sizes[0] == sizes[1] and all(
-        (a is None) == (b is None) and (a is None or b is None or np.allclose(a, b, rtol=_SAME_PLANE, atol=tolerance))
-        for a, b, tolerance in (
-            (one.orientation, other.orientation, _SAME_PLANE),
-            (one.spacing_mm, other.spacing_mm, 0.0),
+    return (
+        sizes[0] == sizes[1]
+        and all(
+            (a is None) == (b is None)
+            and (a is None or b is None or np.allclose(a, b, rtol=_SAME_PLANE, atol=tolerance))
+            for a, b, tolerance in (
+                (one.orientation, other.orientation, _SAME_PLANE),
+                (one.spacing_mm, other.spacing_mm, 0.0),
+            )
         )
-    ) and (one.position is None) == (other.position is None)
+        and (one.position is None) == (other.position is None)
+    )
 
 
 def places(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -52,7 +57,7 @@ def flaw(frames: Sequence[Frame]) -> str | None:
         return "several slices at one position"
     if len(frames) < 3:
         return None
-    steps = np.diff([frame.position for (frame,) in together], axis=0)
+    steps = np.diff(np.array([frame.position for (frame,) in together], float), axis=0)
     step, gaps = steps.mean(axis=0), np.linalg.norm(steps, axis=1)
     if np.linalg.norm(steps - step, axis=1).max() > _UNEVEN * float(np.linalg.norm(step)):
         return (
@@ -64,14 +69,14 @@ def flaw(frames: Sequence[Frame]) -> str | None:
 
 def grid_of(frames: Sequence[Frame]) -> Grid:
     """The grid of frames that have no :func:`flaw`, in the order of :func:`places`; a tilted gantry shears it."""
-    first, last = frames[0], frames[-1]
+    first = frames[0]
     rows, columns, normal = _axes(first)
     spacing = first.spacing_mm or (1.0, 1.0)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = rows * spacing[0], columns * spacing[1]
     affine[:3, 2] = normal * abs(first.depth_mm or 1.0)
     if len(frames) > 1:
-        affine[:3, 2] = np.subtract(last.position, first.position) / (len(frames) - 1)
+        affine[:3, 2] = _way(frames) / (len(frames) - 1)
     affine[:3, 3] = first.position or (0.0, 0.0, 0.0)
     return Grid((first.storage.columns, first.storage.rows, len(frames)), flip_affine_ras_lps(affine))
 
@@ -80,9 +85,13 @@ def tilt_degrees(frames: Sequence[Frame]) -> float:
     """Angle between the normal of the planes and the way from slice to slice."""
     if len(frames) < 2:
         return 0.0
-    step = np.subtract(frames[-1].position, frames[0].position)
+    step = _way(frames)
     cosine = abs(float(step @ _axes(frames[0])[2])) / float(np.linalg.norm(step))
     return float(np.degrees(np.arccos(min(cosine, 1.0))))
+
+
+def _way(frames: Sequence[Frame]) -> np.ndarray:
+    return np.array(frames[-1].position, float) - np.array(frames[0].position, float)
 
 
 def _axes(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

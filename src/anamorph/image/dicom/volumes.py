@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 from anamorph.errors import UserError
 from anamorph.image.dicom.choice import SEPARATOR, Choice
@@ -69,7 +68,7 @@ def _matching(frames: Sequence[Frame], key: str, value: str, source: str) -> lis
 
 
 def _with_stacks(frames: Sequence[Frame]) -> list[Frame]:
-    """Number the sets of parallel slices of one size; the stacks of an enhanced file keep their names if these differ."""
+    """Number the sets of parallel slices of one size; stacks that the header names apart keep their names."""
     sets: list[list[Frame]] = []
     for frame in frames:
         for one in sets:
@@ -120,21 +119,15 @@ def _told_apart(frames: Sequence[Frame]) -> list[Group]:
                 continue
             if all(flaw(members) is None for _, members in groups):
                 return groups
-    if most == 1 or len({frame.instance for frame in frames}) < len(frames) and len(_files(frames)) > 1:
-        return []
-    return _by_order(frames, most)
+    return _by_order(frames, most) if most > 1 else []
 
 
 def _by_order(frames: Sequence[Frame], most: int) -> list[Group]:
-    """Volumes that nothing in the headers tells apart but the numbers of their files: the first at each place, and so on."""
+    """Volumes that only the numbers of their files tell apart: the first slice at each place, the second, and so on."""
     together = places(frames)
     if any(len(members) != most for members in together) or len(together) < 2:
         return []
     return [(Choice(traits={"volume": str(n + 1)}), [members[n] for members in together]) for n in range(most)]
-
-
-def _files(frames: Sequence[Frame]) -> set[Path]:
-    return {frame.storage.path for frame in frames}
 
 
 def _split(frames: Sequence[Frame], keys: Sequence[str]) -> list[Group]:
@@ -162,7 +155,11 @@ def _listing(source: str, choice: Choice, groups: Sequence[Group], what: str) ->
     unnamed = "volume" in groups[0][0].traits
     return (
         f"{source}: {count} {what} ({'; '.join(listed)})"
-        + (", which the headers do not name: they are told apart by the numbers of their files alone" if unnamed else "")
+        + (
+            ", which the headers do not name: they are told apart by the numbers of their files alone"
+            if unnamed
+            else ""
+        )
         + f"; choose one with '{source}{SEPARATOR}{remedy}'"
     )
 
