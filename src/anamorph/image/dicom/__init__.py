@@ -109,7 +109,6 @@ def _find(path: Path, choice: Choice) -> _Found:
     frames = [frame for header in images[series] for frame in frames_of(header)]
     _refuse_copies(images[series])
     chosen, strays = choose_volume(frames, str(path), choice)
-    _refuse_nowhere(chosen)
     beside = [(what, header.path) for what, _, header in others]
     return _Found(chosen, strays, beside)
 
@@ -175,23 +174,3 @@ def _refuse_copies(headers: Sequence[Header]) -> None:
         if uid and uid in seen:
             raise UserError(f"{header.path}: the same image as {seen[uid].name} (SOP instance UID); remove the copies")
         seen[uid] = header.path
-
-
-def _refuse_nowhere(frames: Sequence[Frame]) -> None:
-    """See that the slices of a volume say where they lie.
-
-    Raises:
-        UserError: they do not; the message names the element.
-    """
-    if len(frames) == 1:
-        return
-    for element, missing in (
-        ("PixelSpacing (0028,0030)", frames[0].spacing_mm is None),
-        ("ImagePositionPatient (0020,0032)", frames[0].position is None),
-        ("ImageOrientationPatient (0020,0037)", frames[0].orientation is None),
-    ):
-        if missing:
-            raise UserError(
-                f"{frames[0].storage.path}: {element} is missing, without which slices make no volume; export it again "
-                "with its geometry"
-            )

@@ -88,10 +88,13 @@ def _stored_type(storage: Storage) -> np.dtype[Any]:
 
 def _scaled(values: np.ndarray, frame: Frame, dtype: np.dtype[Any]) -> np.ndarray:
     if frame.table is not None:
-        from pydicom import Dataset
+        from pydicom import Dataset, FileMetaDataset
         from pydicom.pixels.processing import apply_modality_lut
+        from pydicom.uid import UID
 
         holder = Dataset()
+        holder.file_meta = FileMetaDataset()
+        holder.file_meta.TransferSyntaxUID = UID(frame.storage.header.syntax)
         holder.ModalityLUTSequence = [frame.table]
         return np.asarray(apply_modality_lut(values, holder))
     if (frame.slope, frame.intercept) == (1.0, 0.0):
@@ -165,7 +168,7 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
     import SimpleITK as sitk
     from pydicom import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
-    from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
+    from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
     size = _size_in_stream(stream)
     if size not in (None, (storage.rows, storage.columns)):
@@ -186,6 +189,8 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
     try:
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except Exception as error:
+        if storage.header.syntax == RLELossless:  # GDCM refuses some small sound frames
+            return np.asarray(one.pixel_array)
         name = UID(storage.header.syntax).name
         raise UserError(
             f"{storage.path}: its voxels ({name}) cannot be unpacked ({reason(error)}); is it complete? dcmdjpeg or "

@@ -50,6 +50,24 @@ def places(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [sorted(together, key=lambda frame: (frame.instance, frame.index)) for together in found]
 
 
+def refuse_nowhere(frames: Sequence[Frame]) -> None:
+    """See that slices say where they lie.
+
+    Raises:
+        UserError: they do not; the message names the element.
+    """
+    for element, missing in (
+        ("PixelSpacing (0028,0030)", frames[0].spacing_mm is None),
+        ("ImagePositionPatient (0020,0032)", frames[0].position is None),
+        ("ImageOrientationPatient (0020,0037)", frames[0].orientation is None),
+    ):
+        if missing:
+            raise UserError(
+                f"{frames[0].storage.path}: {element} is missing, without which slices make no volume; export it again "
+                "with its geometry"
+            )
+
+
 def flaw(frames: Sequence[Frame]) -> str | None:
     """What keeps frames from being one stack, with the remedy; None if nothing does."""
     together = places(frames)

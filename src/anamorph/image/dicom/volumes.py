@@ -9,7 +9,7 @@ from itertools import combinations
 from anamorph.errors import UserError
 from anamorph.image.dicom.choice import SEPARATOR, Choice
 from anamorph.image.dicom.frames import TRAITS, Frame
-from anamorph.image.dicom.stack import flaw, places, same_plane
+from anamorph.image.dicom.stack import flaw, places, refuse_nowhere, same_plane
 
 # A stack is the scan where no other has more than this share of its slices.
 _STRAY = 1 / 3
@@ -36,6 +36,8 @@ def choose_volume(frames: Sequence[Frame], source: str, choice: Choice) -> tuple
         if key != "volume":
             chosen = _matching(chosen, key, value, source)
     scan = _main_stack(chosen, source, choice)
+    if len(scan) > 1:
+        refuse_nowhere(scan)
     stray = [frame for frame in chosen if not _among(frame, scan)]
     if rank is not None:
         together = places(scan)
