@@ -14,7 +14,7 @@ from anamorph.image.dicom.choice import SEPARATOR, Choice, split_choice
 from anamorph.image.dicom.frames import Frame, colour, frames_of, numbers, text
 from anamorph.image.dicom.headers import Header, is_dicom, quiet_pydicom, read_header
 from anamorph.image.dicom.objects import COLOUR, DICOMDIR, object_of, unknown_object
-from anamorph.image.dicom.pixels import read_values, scaled_alike
+from anamorph.image.dicom.pixels import check_complete, read_values, scaled_alike
 from anamorph.image.dicom.stack import grid_of, tilt_degrees
 from anamorph.image.dicom.volumes import choose_volume
 from anamorph.image.image import Image
@@ -98,7 +98,7 @@ def _find(path: Path, choice: Choice) -> _Found:
         elif text(header.dataset, "SOPClassUID") != DICOMDIR or len(headers) == 1:
             others.append((*said, header))
     if not images or (choice.series not in images and choice.series in {_series(one[2]) for one in others}):
-        raise UserError(_nothing(path, [one for one in others if choice.series in (None, _series(one[2]))]))
+        raise UserError(_nothing(path, choice, [one for one in others if choice.series in (None, _series(one[2]))]))
     series = choice.series or (next(iter(images)) if len(images) == 1 else None)
     if series is None:
         ordered = sorted(images)
@@ -107,6 +107,8 @@ def _find(path: Path, choice: Choice) -> _Found:
     if series not in images:
         raise UserError(f"{path}: no DICOM series {series}; there is {', '.join(sorted(images))}")
     frames = [frame for header in images[series] for frame in frames_of(header)]
+    for frame in frames:
+        check_complete(frame.storage)
     _refuse_copies(images[series])
     chosen, strays = choose_volume(frames, str(path), choice)
     beside = [(what, header.path) for what, _, header in others]
@@ -145,17 +147,17 @@ def _no_scan(header: Header) -> tuple[str, str] | None:
         named = [text(one, "SegmentLabel") or text(one, "SegmentNumber") for one in segments[:6]]
         return (f"{said[0]} of {len(segments)} segments: {', '.join(named)}" if named else said[0]), said[1]
     if not text(header.dataset, "Rows") and header.offset is None:
-        return unknown_object(sop_class)
+        return unknown_object(header.path, sop_class)
     return (COLOUR, "export grey values") if colour(header) else None
 
 
-def _nothing(path: Path, others: Sequence[tuple[str, str, Header]]) -> str:
+def _nothing(path: Path, choice: Choice, others: Sequence[tuple[str, str, Header]]) -> str:
     """What to say when there is no scan."""
-    what, remedy, header = others[0]
-    if path.is_dir():
-        more = f", and {len(others) - 1} more" if len(others) > 1 else ""
-        return f"{path}: no scan in this folder but {what} ({header.path.name}){more}; {remedy}"
-    return f"{path}: {what}, not a scan; {remedy}"
+    if not path.is_dir():
+        return f"{path}: {others[0][0]}, not a scan; {others[0][1]}"
+    named = {what: header.path.name for what, _, header in reversed(others)}  # the first file of each kind
+    listed = ", ".join(f"{what} ({file})" for what, file in reversed(named.items()))
+    return f"{path}: no scan in this {'series' if choice.series else 'folder'} but {listed}; {others[0][1]}"
 
 
 def _series(header: Header) -> str:

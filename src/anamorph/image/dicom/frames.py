@@ -44,6 +44,7 @@ _TAGS = {
     "BitsAllocated": "(0028,0100)",
     "NumberOfFrames": "(0028,0008)",
 }
+_RIGHT_ANGLE, _SHORTEST = 1e-2, 0.5  # cosine between rows and columns, and length of such a direction
 _ALONG_STACK = ((0x0020, 0x9057), (0x0020, 0x0032))  # dimensions that count the slices themselves
 
 
@@ -246,6 +247,12 @@ def _frame(storage: Storage, index: int, places: list[Any]) -> Frame:
     spacing = known("PixelSpacing", 2) or known("ImagerPixelSpacing", 2) or known("NominalScannedPixelSpacing", 2)
     if spacing is not None and min(spacing) <= 0:
         raise ValueError(f"PixelSpacing (0028,0030) is {spacing}")
+    orientation = known("ImageOrientationPatient", 6)
+    if orientation is not None:
+        rows, columns = np.reshape(orientation, (2, 3))
+        lengths = np.linalg.norm([rows, columns], axis=1)
+        if lengths.min() < _SHORTEST or abs(rows @ columns) > _RIGHT_ANGLE * lengths.prod():
+            raise ValueError(f"ImageOrientationPatient (0020,0037) is {orientation}, no two directions at right angles")
     slope, intercept = number("RescaleSlope"), number("RescaleIntercept")
     if text(storage.header.dataset, "Modality") == "RTDOSE":
         slope = number("DoseGridScaling")
@@ -260,7 +267,7 @@ def _frame(storage: Storage, index: int, places: list[Any]) -> Frame:
         storage,
         index,
         known("ImagePositionPatient", 3),
-        known("ImageOrientationPatient", 6),
+        orientation,
         None if spacing is None else spacing[::-1],
         number("SpacingBetweenSlices"),
         slope or 1.0,  # ITK too takes a slope of 0 for 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from anamorph.errors import UserError
+
 DICOMDIR = "1.2.840.10008.1.3.10"
 _SOP = "1.2.840.10008.5.1.4.1.1."
 _LABELS = "convert it to a label map in NIfTI (3D Slicer, {tools}) and name that"
@@ -58,9 +62,15 @@ def object_of(sop_class: str) -> tuple[str, str] | None:
     return None
 
 
-def unknown_object(sop_class: str) -> tuple[str, str]:
-    """What to say of an object without voxels whose class has no entry of its own."""
+def unknown_object(path: Path, sop_class: str) -> tuple[str, str]:
+    """What to say of an object without voxels whose class has no entry of its own.
+
+    Raises:
+        UserError: its class is an image's, so that the file has been cut short.
+    """
     from pydicom.uid import UID
 
     name = UID(sop_class).name.removesuffix(" Storage") if sop_class else ""
+    if name.endswith("Image"):
+        raise UserError(f"{path}: an image ({name}) {WITHOUT_PIXELS}; copy or export it again")
     return f"{name or 'a DICOM object'} {WITHOUT_PIXELS}", _SCAN

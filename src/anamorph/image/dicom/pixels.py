@@ -32,7 +32,7 @@ def read_values(frames: Sequence[Frame]) -> np.ndarray:
     by_file: dict[Path, list[tuple[int, Frame]]] = {}
     for place, frame in enumerate(frames):
         by_file.setdefault(frame.storage.path, []).append((place, frame))
-    _check_sizes([members[0][1].storage for members in by_file.values()], dtype.itemsize)
+    _check_compressed([members[0][1].storage for members in by_file.values()], dtype.itemsize)
     out = np.empty((len(frames), frames[0].storage.rows, frames[0].storage.columns), dtype)
     for members in by_file.values():
         wanted = {frame.index: (place, frame) for place, frame in members}
@@ -105,22 +105,29 @@ def _scaled(values: np.ndarray, frame: Frame, dtype: np.dtype[Any]) -> np.ndarra
     return values.astype(wide) * int(frame.slope) + int(frame.intercept)
 
 
-def _check_sizes(storages: Sequence[Storage], itemsize: int) -> None:
-    """See that the files hold the voxels that their headers tell of, before any memory is asked for."""
+def check_complete(storage: Storage) -> None:
+    """See that a file holds the voxels that its header tells of, before any memory is asked for.
+
+    Raises:
+        UserError: it does not. What compressed voxels hold shows when they are unpacked.
+    """
+    header, told = storage.header, storage.frame_bytes * storage.frames
+    if header.offset is None:
+        raise UserError(f"{storage.path}: an image {WITHOUT_PIXELS}; copy or export it again")
+    if header.length is not None and header.length < told:
+        raise UserError(
+            f"{storage.path}: its {header.length} bytes of voxels do not hold the {told} that its header tells of; "
+            "copy or export it again"
+        )
+
+
+def _check_compressed(storages: Sequence[Storage], itemsize: int) -> None:
+    """See that compressed voxels can be what their headers tell of, before any memory is asked for."""
     packed = needed = 0
     for storage in storages:
-        header = storage.header
-        if header.offset is None:
-            raise UserError(f"{storage.path}: an image {WITHOUT_PIXELS}; copy or export it again")
-        told = storage.frame_bytes * storage.frames
-        if header.length is None:
+        if storage.header.length is None:
             packed += storage.path.stat().st_size
-            needed += told // (storage.allocated // 8) * max(itemsize, storage.allocated // 8)
-        elif header.length < told:
-            raise UserError(
-                f"{storage.path}: its {header.length} bytes of voxels do not hold the {told} that its header tells of; "
-                "copy or export it again"
-            )
+            needed += storage.frames * storage.rows * storage.columns * max(itemsize, storage.allocated // 8)
     check_unpacked(storages[0].path, packed, needed)
 
 

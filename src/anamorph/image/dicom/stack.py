@@ -15,7 +15,6 @@ from anamorph.image.dicom.frames import Frame
 _UNEVEN = 0.1
 _SAME_PLACE_MM = 1e-3
 _SAME_PLANE = 1e-3  # of direction cosines, and relative of voxel sizes
-_RIGHT_ANGLE = 1e-2  # cosine between rows and columns
 
 
 def same_plane(one: Frame, other: Frame) -> bool:
@@ -113,20 +112,9 @@ def _way(frames: Sequence[Frame]) -> np.ndarray:
 
 
 def _axes(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors (LPS) from column to column, from row to row, and their normal.
-
-    Raises:
-        UserError: the header holds none at right angles.
-    """
-    cosines = np.reshape(frame.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (2, 3))
-    lengths = np.linalg.norm(cosines, axis=1)
-    if lengths.min() > 0.5:
-        rows, columns = cosines / lengths[:, None]
-        if abs(rows @ columns) < _RIGHT_ANGLE:
-            columns = columns - (rows @ columns) * rows
-            columns /= np.linalg.norm(columns)
-            return rows, columns, np.cross(rows, columns)
-    raise UserError(
-        f"{frame.storage.path}: ImageOrientationPatient (0020,0037) is {frame.orientation}, no two directions at right "
-        "angles; export it again"
-    )
+    """Unit vectors (LPS) from column to column, from row to row, and their normal, at exact right angles."""
+    rows, columns = np.reshape(frame.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (2, 3))
+    rows = rows / np.linalg.norm(rows)
+    columns = columns - (rows @ columns) * rows
+    columns /= np.linalg.norm(columns)
+    return rows, columns, np.cross(rows, columns)
