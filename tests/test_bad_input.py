@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from anamorph.cli.main import app
 from anamorph.methods import METHODS
+from dicom_files import UID, classic_series
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = -20
@@ -379,32 +380,15 @@ def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.nii.gz", "moving.nii.gz"]
 
 
-def write_series(folder: Path, uid: str, data: np.ndarray) -> None:
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for k in range(data.shape[2]):
-        image = sitk.GetImageFromArray(np.ascontiguousarray(data[:, :, k].T).astype(np.int16))
-        image = sitk.JoinSeries([image])
-        image.SetSpacing((2.0, 2.0, 2.0))
-        image.SetOrigin((0.0, 0.0, 2.0 * k))
-        tags = {"0020|000e": uid, "0020|0032": f"0\\0\\{2 * k}", "0020|0013": str(k), "0008|103e": f"series {uid[-1]}"}
-        tags |= {"0020|0037": "1\\0\\0\\0\\1\\0", "0008|0018": f"{uid}.{k}", "0020|000d": "1.2.3"}
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid[-1]}{k}.dcm"))
-        writer.Execute(image)
-
-
 def test_several_dicom_series(refused, moving, tmp_path):
     folder = tmp_path / "dicom"
-    folder.mkdir()
-    for uid in ("1.2.3.1", "1.2.3.2"):
-        write_series(folder, uid, blob(shape=(8, 7, 4)))
+    for series in ("1", "2"):
+        classic_series(folder, series=series)
     line = refused(folder, moving)
     assert "2 DICOM series" in line
     assert "choose one as" in line
-    assert "1.2.3.1" in line
-    assert "1.2.3.2" in line
+    assert f"{UID}1" in line
+    assert f"{UID}2" in line
 
 
 def test_sheared_affine_works(moving, tmp_path):

@@ -6,7 +6,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from anamorph.data.check import check_dataset
 from anamorph.data.create import Recipe, create_dataset
@@ -16,6 +15,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
+from dicom_files import classic_series
 from small_dataset import AFFINE, SHAPE, write_labels, write_scan
 
 
@@ -156,22 +156,5 @@ def abdomen() -> tuple[np.ndarray, np.ndarray]:
 
 def write_dicom(folder: Path, array: np.ndarray) -> None:
     """One file per slice, as a scanner would."""
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for k in range(array.shape[2]):
-        image = sitk.GetImageFromArray(array[:, :, k].T)
-        image.SetSpacing((0.7, 0.7))
-        tags = {
-            "0008|0060": "CT",
-            "0008|0018": f"1.2.3.{k + 1}",
-            "0020|000d": "1.2.3",
-            "0020|000e": "1.2.3.4",
-            "0020|0032": f"-10\\-20\\{k * 1.5}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(k),
-        }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{k:06}.dcm"))
-        writer.Execute(image)
+    positions = [(-10.0, -20.0, 1.5 * k) for k in range(array.shape[2])]
+    classic_series(folder, array.transpose(2, 1, 0), positions=positions, spacing_mm=(0.7, 0.7, 1.5))

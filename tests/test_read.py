@@ -14,6 +14,7 @@ from anamorph.image import Labels
 from anamorph.image.convert import to_simpleitk
 from anamorph.image.header_notes import header_notes
 from anamorph.image.read import read_image, read_labels, read_mask
+from dicom_files import UID, classic_series, ramp
 from geometries import GRIDS, SHEARED, affine_of, rotation, textured_image
 
 GRID = GRIDS["oblique"]
@@ -215,39 +216,8 @@ def test_labels_and_masks(tmp_path: Path) -> None:
         read_mask(save(tmp_path / "scan.nii", VALUES))
 
 
-UID = "1.2.826.0.1.3680043.2.1125."
-
-
-def write_series(
-    folder: Path, series: str, description: str, positions: list[tuple[float, float, float]], seed: int = 0
-) -> np.ndarray:
-    """Slices of 6 x 5 pixels of 2 x 3 mm at LPS positions; returns (i, j, k)."""
-    folder.mkdir(exist_ok=True)
-    values = np.random.default_rng(seed).integers(0, 2000, (len(positions), 5, 6)).astype(np.int16)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for n, position in enumerate(positions):
-        one = sitk.GetImageFromArray(values[n])
-        one.SetSpacing((2.0, 3.0))
-        tags = {
-            "0008|0060": "CT",
-            "0008|103e": description,
-            "0020|000d": UID + "1",
-            "0020|000e": UID + series,
-            "0008|0018": f"{UID}{series}.{n + 1}",
-            "0020|0032": "\\".join(map(str, position)),
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0020|0013": str(n + 1),
-        }
-        for key, value in tags.items():
-            one.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{series}_{n:03d}.dcm"))
-        writer.Execute(one)
-    return values.transpose(2, 1, 0)
-
-
 def test_a_dicom_folder_is_one_volume(tmp_path: Path) -> None:
-    values = write_series(tmp_path / "scan", "7", "thorax", [(10, 20, -30 + 4 * n) for n in range(5)])
+    values = classic_series(tmp_path / "scan", ramp(5, 7, 6))
     image = read_image(tmp_path / "scan")
     np.testing.assert_array_equal(image.data[0], values)
     assert image.name == "scan"
@@ -256,8 +226,8 @@ def test_a_dicom_folder_is_one_volume(tmp_path: Path) -> None:
 
 
 def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None:
-    write_series(tmp_path / "scan", "7", "arterial", [(0, 0, n) for n in range(3)])
-    portal = write_series(tmp_path / "scan", "8", "portal", [(0, 0, n) for n in range(4)], seed=1)
+    classic_series(tmp_path / "scan", ramp(3), SeriesDescription="arterial")
+    portal = classic_series(tmp_path / "scan", ramp(4, seed=1), series="8", SeriesDescription="portal")
     with pytest.raises(UserError, match="2 DICOM series") as caught:
         read_image(tmp_path / "scan")
     for word in (UID + "7", "arterial", "3 files", UID + "8", "portal", "4 files", f"scan::{UID}"):
@@ -268,14 +238,14 @@ def test_several_series_are_listed_and_one_can_be_chosen(tmp_path: Path) -> None
 
 
 def test_a_tilted_gantry_gives_a_sheared_grid(tmp_path: Path) -> None:
-    write_series(tmp_path / "scan", "7", "tilted", [(0, 1.0 * n, 4.0 * n) for n in range(5)])
+    classic_series(tmp_path / "scan", ramp(5), positions=[(0, 1.0 * n, 4.0 * n) for n in range(5)])
     grid = read_image(tmp_path / "scan").grid
     assert grid.is_sheared
     np.testing.assert_allclose(grid.voxel_to_world([0, 0, 4]), [0, -4, 16], atol=1e-4)
 
 
 def test_missing_slices_are_refused(tmp_path: Path) -> None:
-    write_series(tmp_path / "scan", "7", "gap", [(0, 0, 4.0 * n) for n in (0, 1, 2, 4, 5)])
+    classic_series(tmp_path / "scan", ramp(5), positions=[(0, 0, 4.0 * n) for n in (0, 1, 2, 4, 5)])
     with pytest.raises(UserError, match=r"missing or unevenly spaced \(4 to 8 mm\)"):
         read_image(tmp_path / "scan")
 

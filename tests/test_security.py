@@ -7,7 +7,6 @@ import base64
 import gzip
 import hashlib
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -43,6 +42,7 @@ from anamorph.report.write import render as pair_page
 from anamorph.supervoxels import Layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
+from dicom_files import classic_series, ramp
 from html_page import Page
 from small_dataset import make_learn2reg, write_scan
 
@@ -201,7 +201,7 @@ def test_links_of_a_download_do_not_lead_out_of_it(tmp_path):
         find_download("kits19", tmp_path / "kits")
     patient = tmp_path / "pancreas" / "PANCREAS_0001"
     patient.mkdir(parents=True)
-    write_slices(tmp_path / "elsewhere" / "series")
+    classic_series(tmp_path / "elsewhere" / "series", ramp(3))
     (patient / "series").symlink_to(tmp_path / "elsewhere" / "series")
     with pytest.raises(UserError, match=r"outside of the download|0 folders with DICOM"):  # by version of Python
         find_download("pancreas-ct", tmp_path / "pancreas")
@@ -309,39 +309,6 @@ def test_hdf5_files_bring_their_values_along(tmp_path, kind):
             file.create_dataset(place, (12,), np.float64, external=[(str(other), 0, 96)])
     with pytest.raises(UserError, match="in one file"):
         read_transform(path)
-
-
-def write_slices(folder: Path, count: int = 3) -> None:
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for n in range(count):
-        plane = sitk.GetImageFromArray((np.arange(20).reshape(1, 4, 5) + n).astype(np.int16))
-        plane.SetOrigin((0, 0, 2.0 * n))
-        for key, value in {"0020|000e": "1.2.3", "0008|0060": "CT", "0020|0032": f"0\\0\\{2 * n}",
-                           "0020|0013": str(n), "0020|0037": "1\\0\\0\\0\\1\\0"}.items():  # fmt: skip
-            plane.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{n}.dcm"))
-        writer.Execute(plane)
-
-
-def test_dicom_folders_lead_nowhere_else(tmp_path):
-    write_slices(tmp_path / "elsewhere")
-    write_slices(tmp_path / "scan", 2)
-    inner = tmp_path / "scan" / "again.dcm.link"
-    inner.symlink_to(tmp_path / "scan" / "0.dcm")  # within the folder: no matter
-    inner.unlink()
-    assert read_image(tmp_path / "scan").grid.shape == (5, 4, 2)
-    given = tmp_path / "given"
-    given.symlink_to(tmp_path / "scan")  # the user's own link
-    assert read_image(given).grid.shape == (5, 4, 2)
-    (tmp_path / "scan" / "2.dcm").symlink_to(tmp_path / "elsewhere" / "2.dcm")
-    with pytest.raises(UserError, match="link out of the folder"):
-        read_image(tmp_path / "scan")
-    (tmp_path / "scan" / "2.dcm").unlink()
-    os.mkfifo(tmp_path / "scan" / "pipe.dcm")
-    with pytest.raises(UserError, match="neither file nor folder"):
-        read_image(tmp_path / "scan")
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
