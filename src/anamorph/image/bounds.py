@@ -16,11 +16,41 @@ HARMLESS_BYTES = 1 << 30
 """Up to this any archive may unpack."""
 LARGEST_RATIO = 200
 """Images and fields shrink by less, all zeros apart."""
-HARMLESS_STREAM_BYTES, LARGEST_STREAM_RATIO = 1 << 27, 100
-"""As above, for compressed voxels, of which several copies are held while they are unpacked."""
+
+HARMLESS_VALUES = 400_000_000
+"""Bytes of values that any file may hold: with a copy of them and the program itself they stay below 1 GB."""
 
 GZIP_SHRINKS = 1040
 """Most that gzip can shrink a file by."""
+
+
+def most_values(packed: int) -> int:
+    """Bytes of values that a file of ``packed`` bytes may be read to."""
+    return max(HARMLESS_VALUES, LARGEST_RATIO * packed)
+
+
+def check_values(name: object, needed: int, packed: int, holds: int | None = None) -> None:
+    """See that the values a header tells of are in proportion to the file that is to hold them.
+
+    Args:
+        name: of the file, for the message.
+        needed: bytes of the values in memory, as the header tells.
+        packed: bytes of the file, or of all files, that hold them.
+        holds: most bytes that the file can unpack to, if that is known.
+
+    Raises:
+        UserError: the file cannot hold them, or is as small as only a trap is.
+    """
+    if holds is not None and needed > holds:
+        raise UserError(
+            f"{name}: cannot be read: its {packed} bytes do not hold the {needed} bytes that its header tells of; "
+            "is it complete?"
+        )
+    if needed > most_values(packed):
+        raise UserError(
+            f"{name}: {packed / 1e6:.1f} MB would unpack to {needed / 1e6:.0f} MB; is it genuine? "
+            "If so, save it uncompressed (gunzip for .nii.gz) or with a smaller voxel type"
+        )
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
@@ -72,27 +102,4 @@ def check_volume(image: Any) -> None:
         raise UserError(
             f"{file.name}: cannot be read: its {size} bytes do not hold the {needed} bytes that its header tells of; "
             "is it complete?"
-        )
-
-
-def most_unpacked(packed: int) -> int:
-    """Bytes that compressed voxels may unpack to: a scan shrinks by less, and a small trap stays small."""
-    return max(HARMLESS_STREAM_BYTES, LARGEST_STREAM_RATIO * packed)
-
-
-def check_unpacked(path: Path, packed: int, needed: int) -> None:
-    """See that compressed voxels can be what their header tells of.
-
-    Args:
-        path: the file, for the message.
-        packed: bytes of the compressed voxels.
-        needed: bytes that they are said to unpack to.
-
-    Raises:
-        UserError: they swell as only a trap does.
-    """
-    if needed > most_unpacked(packed):
-        raise UserError(
-            f"{path}: {packed / 1e6:.1f} MB of compressed voxels would unpack to {needed / 1e9:.1f} GB or more; is it "
-            "genuine? Store it without compression first"
         )

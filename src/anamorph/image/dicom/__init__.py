@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image.convert import quiet_itk
 from anamorph.image.dicom.choice import SEPARATOR, Choice, split_choice
 from anamorph.image.dicom.frames import Frame, colour, frames_of, numbers, text
-from anamorph.image.dicom.headers import Header, is_dicom, quiet_pydicom, read_header
+from anamorph.image.dicom.headers import Header, is_dicom, read_header
 from anamorph.image.dicom.objects import COLOUR, DICOMDIR, object_of, unknown_object
 from anamorph.image.dicom.pixels import check_complete, read_values, scaled_alike
 from anamorph.image.dicom.stack import grid_of, tilt_degrees
 from anamorph.image.dicom.volumes import choose_volume
 from anamorph.image.image import Image
+from anamorph.image.quiet import quiet_itk, quiet_libraries
 
 __all__ = ["SEPARATOR", "Choice", "dicom_notes", "is_dicom", "read_dicom", "split_choice"]
 
@@ -48,7 +48,7 @@ def read_dicom(path: Path, choice: Choice | None = None, name: str | None = None
         UserError: no images, several series or volumes and none chosen, an unknown one, or slices that are missing, at
             one place, without a position, incomplete or not readable.
     """
-    with quiet_pydicom(), quiet_itk():
+    with quiet_libraries(), quiet_itk():
         frames = _find(path, choice or Choice()).frames
         grid = grid_of(frames)
         return Image(np.ascontiguousarray(read_values(frames)).transpose(2, 1, 0), grid, name or path.name)
@@ -60,7 +60,7 @@ def dicom_notes(path: Path, choice: Choice | None = None) -> list[str]:
     Raises:
         UserError: as :func:`read_dicom` does.
     """
-    with quiet_pydicom():
+    with quiet_libraries():
         found = _find(path, choice or Choice())
     first, notes = found.frames[0], []
     for what, which in (

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import mmap
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.errors import UserError
-from anamorph.image.bounds import check_unpacked, most_unpacked
+from anamorph.image.bounds import check_values, most_values
 
 _PREAMBLE = 128
 _UNDEFINED = 0xFFFFFFFF
+_COPIES = 3  # of what a deflated file unpacks to: as a whole, with its head, and as values
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 # Read from each file; the rest is skipped, which makes the pass fast.
@@ -73,7 +71,6 @@ _KEYWORDS = [
     "AcquisitionDateTime",
     "AcquisitionTime",
 ]
-_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -97,19 +94,6 @@ class Header:
     offset: int | None
     length: int | None
     floating: bool
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from writing to the terminal; what matters in its warnings is checked here and said in one line."""
-    logger = logging.getLogger("pydicom")
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, logger.disabled = logger.disabled, True
-        try:
-            yield
-        finally:
-            logger.disabled = before
 
 
 def is_dicom(path: Path) -> bool:
@@ -191,10 +175,10 @@ def _dataset_start(buffer: mmap.mmap) -> int | None:
 
 def _inflated(path: Path, packed: bytes) -> bytes:
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = most_unpacked(len(packed))
+    most = most_values(len(packed)) // _COPIES
     unpacked = unpacking.decompress(packed, most)
-    if unpacking.unconsumed_tail:
-        check_unpacked(path, len(packed), most + 1)
+    if len(unpacked) >= most and not unpacking.eof:
+        check_values(path, most * _COPIES + 1, len(packed))
     if not unpacking.eof:
         raise UserError(f"{path}: its deflated part ends early; copy or export it again")
     return unpacked

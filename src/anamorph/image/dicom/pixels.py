@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image.bounds import check_unpacked
+from anamorph.image.bounds import check_values
 from anamorph.image.dicom.frames import Frame, Storage
 from anamorph.image.dicom.headers import contents, reason
 from anamorph.image.dicom.objects import WITHOUT_PIXELS
 
 _EXACT_IN_FLOAT32 = 24  # bits
+_COPIES = 4  # of a compressed frame, while it is unpacked
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 
 
@@ -123,12 +124,11 @@ def check_complete(storage: Storage) -> None:
 
 def _check_compressed(storages: Sequence[Storage], itemsize: int) -> None:
     """See that compressed voxels can be what their headers tell of, before any memory is asked for."""
-    packed = needed = 0
-    for storage in storages:
-        if storage.header.length is None:
-            packed += storage.path.stat().st_size
-            needed += storage.frames * storage.rows * storage.columns * max(itemsize, storage.allocated // 8)
-    check_unpacked(storages[0].path, packed, needed)
+    squeezed = [storage for storage in storages if storage.header.length is None]
+    voxels = sum(storage.frames * storage.rows * storage.columns for storage in squeezed)
+    copies = max((_COPIES * storage.frame_bytes for storage in squeezed), default=0)
+    packed = sum(storage.path.stat().st_size for storage in squeezed)
+    check_values(storages[0].path, voxels * itemsize + copies, packed)
 
 
 def _stored(storage: Storage, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
