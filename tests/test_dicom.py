@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -21,6 +22,7 @@ from pydicom.uid import (
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image import Image
+from anamorph.image.dicom import frames, headers
 from anamorph.image.header_notes import header_notes
 from anamorph.image.read import read_image
 from dicom_files import AXIAL, classic_series, enhanced_file, item, ramp, save, stored
@@ -198,6 +200,12 @@ def test_compressed_slices_that_differ_in_scale(tmp_path: Path) -> None:
     values = compressed(tmp_path, RLELossless, each=lambda n: {"RescaleSlope": n + 0.5})
     expected = values * np.array([0.5, 1.5, 2.5]) - 1024
     np.testing.assert_allclose(read_image(tmp_path / "scan").data[0], expected)
+
+
+def test_every_element_that_is_asked_for_exists() -> None:
+    traits = [keyword for keywords, _ in frames.TRAITS.values() for keyword in keywords]
+    asked = {*headers._KEYWORDS, *frames.ECHO_TIME, *traits}
+    assert [keyword for keyword in asked if tag_for_keyword(keyword) is None] == []
 
 
 # ---- places ----

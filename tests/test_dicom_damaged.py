@@ -157,6 +157,27 @@ def test_lengths_that_lie_ask_for_no_memory(tmp_path: Path) -> None:
     assert peak_of(path, ".") < 20e6
 
 
+def test_headers_of_many_small_pieces_are_not_parsed_for_minutes(tmp_path: Path) -> None:
+    classic_series(tmp_path, ramp(1), names="scan.dcm")
+    path = tmp_path / "scan.dcm"
+    content = path.read_bytes()
+    place = content.index(b"\x08\x00\x60\x00CS")
+    item, end = b"\xfe\xff\x00\xe0" + bytes(4), b"\xfe\xff\xdd\xe0" + bytes(4)
+    endless = b"\x08\x00\x40\x11SQ\0\0" + b"\xff" * 4 + item * 70_000 + end
+    path.write_bytes(content[:place] + endless + content[place:])
+    with pytest.raises(UserError, match="far too many elements"):
+        read_image(path)
+    place = content.index(b"\xe0\x7f\x10\x00")
+    counted = b"\x00\x52\x30\x92SQ\0\0" + struct.pack("<L", 8 * 30_000) + item * 30_000
+    path.write_bytes(content[:place] + counted + content[place:])
+    with pytest.raises(UserError, match="a sequence of 30000 items"):
+        read_image(path)
+    path.write_bytes(content)
+    overwritten(path, {"NumberOfFrames": 2_000_000})
+    with pytest.raises(UserError, match=r"tells of 2000000 frames \(0028,0008\) in"):
+        read_image(path)
+
+
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     classic_series(tmp_path / "elsewhere", ramp(3))
     values = classic_series(tmp_path / "scan", ramp(2))

@@ -26,8 +26,9 @@ def read_image(source: Any, name: str | None = None) -> Image:
     """Read a scan.
 
     Args:
-        source: a file (NIfTI, MGH, NRRD, MetaImage, or what else SimpleITK reads), a DICOM folder
-            (``FOLDER::SERIES_UID`` chooses a series), an :class:`Image`, a nibabel or a SimpleITK image.
+        source: a file (NIfTI, MGH, NRRD, MetaImage, or what else SimpleITK reads), a DICOM folder or file
+            (``FOLDER::SERIES_UID::echo=2`` chooses a series and a volume), an :class:`Image`, a nibabel or a
+            SimpleITK image.
         name: what messages call it; the file name by default.
 
     Returns:

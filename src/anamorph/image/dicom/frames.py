@@ -22,7 +22,7 @@ TRAITS: dict[str, tuple[tuple[str, ...], str]] = {
     "direction": (("DiffusionGradientOrientation",), ""),
     "time": (("TemporalPositionIndex", "TemporalPositionIdentifier"), ""),
     "phase": (("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase"), "%"),
-    "trigger": (("NominalCardiacTriggerDelayTime", "CardiacTriggerDelayTime", "TriggerTime"), "ms"),
+    "trigger": (("NominalCardiacTriggerDelayTime", "TriggerTime"), "ms"),
     "reference": (("FrameReferenceTime",), "ms"),
     "image": (("FrameType", "ImageType"), ""),
     "component": (("ComplexImageComponent",), ""),
@@ -45,6 +45,7 @@ _TAGS = {
     "NumberOfFrames": "(0028,0008)",
 }
 _RIGHT_ANGLE, _SHORTEST = 1e-2, 0.5  # cosine between rows and columns, and length of such a direction
+_MOST_FRAMES, _BYTES_PER_FRAME = 1000, 500
 _ALONG_STACK = ((0x0020, 0x9057), (0x0020, 0x0032))  # dimensions that count the slices themselves
 
 
@@ -219,9 +220,12 @@ def _storage(header: Header) -> Storage:
             f"{header.path}: {bits} bits stored (0028,0101) up to bit {high} (0028,0102) do not fit into {allocated} "
             "(0028,0100); export it again"
         )
+    frames, size = whole("NumberOfFrames", 1, 1 << 31), header.path.stat().st_size
+    if frames > max(_MOST_FRAMES, size // _BYTES_PER_FRAME):
+        raise UserError(f"{header.path}: tells of {frames} frames (0028,0008) in {size} bytes; export it again")
     return Storage(
         header,
-        whole("NumberOfFrames", 1, 1 << 24),
+        frames,
         whole("Rows", None, 1 << 16),
         whole("Columns", None, 1 << 16),
         allocated,

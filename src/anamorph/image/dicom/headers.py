@@ -17,6 +17,9 @@ from anamorph.image.bounds import check_values, most_values
 
 _PREAMBLE = 128
 _UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_BIG_ENDIAN = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"
+_MOST_PIECES, _BYTES_PER_PIECE = 60_000, 30  # an element is read in two pieces; voxels count too
+_MOST_ITEMS, _BYTES_PER_ITEM = 20_000, 60
 _COPIES = 3  # of what a deflated file unpacks to: as a whole, with its head, and as values
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _LONG_LENGTH = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
@@ -140,8 +143,9 @@ def read_header(path: Path) -> Header:
 
     try:
         with contents(path) as buffer:
-            dataset = dcmread(buffer, stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
+            dataset = dcmread(_Bounded(buffer), stop_before_pixels=True, force=True, specific_tags=_KEYWORDS)
             syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or _guessed(dataset))
+            _check_items(dataset)
             offset, length, floating = _pixel_data(buffer, syntax)
     except (UserError, MemoryError):
         raise
@@ -154,6 +158,36 @@ def reason(error: Exception) -> str:
     """The last line of an exception of a library, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:160] if lines else type(error).__name__
+
+
+class _Bounded:
+    """A buffer that is read in as many pieces as a header can need, and no more: a trap would be parsed for minutes."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.seek, self.tell = buffer.seek, buffer.tell
+        self._read = buffer.read
+        place = buffer.tell()
+        buffer.seek(0, io.SEEK_END)
+        self._left = max(_MOST_PIECES, buffer.tell() // _BYTES_PER_PIECE)
+        buffer.seek(place)
+
+    def read(self, count: int = -1) -> bytes:
+        """The next bytes."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("far too many elements")
+        piece: bytes = self._read(count) if count >= 0 else self._read()
+        return piece
+
+
+def _check_items(dataset: Any) -> None:
+    """See that sequences, which pydicom parses when they are asked for, have no more items than a header can need."""
+    for tag in dataset.keys():  # noqa: SIM118, the values would be parsed
+        value = getattr(dataset.get_item(tag), "value", None)
+        if isinstance(value, bytes):
+            items = max(value.count(_ITEM), value.count(_ITEM_BIG_ENDIAN))
+            if items > max(_MOST_ITEMS, len(value) // _BYTES_PER_ITEM):
+                raise ValueError(f"a sequence of {items} items")
 
 
 def _guessed(dataset: Any) -> str:
@@ -178,7 +212,7 @@ def _inflated(path: Path, packed: bytes) -> bytes:
     most = most_values(len(packed)) // _COPIES
     unpacked = unpacking.decompress(packed, most)
     if len(unpacked) >= most and not unpacking.eof:
-        check_values(path, most * _COPIES + 1, len(packed))
+        check_values(path, most_values(len(packed)) + 1, len(packed))
     if not unpacking.eof:
         raise UserError(f"{path}: its deflated part ends early; copy or export it again")
     return unpacked
