@@ -71,7 +71,7 @@ def flaw(frames: Sequence[Frame]) -> str | None:
     """What keeps frames from being one stack, with the remedy; None if nothing does."""
     together = places(frames)
     if len(together) < len(frames):
-        return "several slices at one position"
+        return "several slices at one position that nothing tells apart; leave one image per position"
     if len(frames) < 3:
         return None
     steps = np.diff(np.array([frame.position for (frame,) in together], float), axis=0)
