@@ -348,6 +348,11 @@ def test_other_objects_beside_one_series_are_left_out_and_named(tmp_path: Path) 
     assert "name the folder that holds the slices" in refused(tmp_path / "DICOMDIR")
 
 
+def test_a_series_that_is_nowhere_is_said_to_be_so(tmp_path: Path) -> None:
+    write_object(tmp_path / "rs.dcm", "RTSTRUCT")
+    assert "no series 1.2.3 here" in refused(f"{tmp_path}::1.2.3")
+
+
 def test_palettes_are_colours(tmp_path: Path) -> None:
     classic_series(tmp_path, ramp(1).astype(np.uint8), PhotometricInterpretation="PALETTE COLOR")
     assert "a colour image" in refused(tmp_path)

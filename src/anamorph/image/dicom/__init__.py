@@ -153,6 +153,9 @@ def _no_scan(header: Header) -> tuple[str, str] | None:
 
 def _nothing(path: Path, choice: Choice, others: Sequence[tuple[str, str, Header]]) -> str:
     """What to say when there is no scan."""
+    if not others:
+        wanted = f"series {choice.series}" if choice.series else "scan"
+        return f"{path}: no {wanted} here; name the folder that holds its slices"
     if not path.is_dir():
         return f"{path}: {others[0][0]}, not a scan; {others[0][1]}"
     named = {what: header.path.name for what, _, header in reversed(others)}  # the first file of each kind

@@ -43,6 +43,9 @@ _TAGS = {
     "Columns": "(0028,0011)",
     "BitsAllocated": "(0028,0100)",
     "NumberOfFrames": "(0028,0008)",
+    "RescaleSlope": "(0028,1053)",
+    "RescaleIntercept": "(0028,1052)",
+    "DoseGridScaling": "(3004,000E)",
 }
 _RIGHT_ANGLE, _SHORTEST = 1e-2, 0.5  # cosine between rows and columns, and length of such a direction
 _MOST_FRAMES, _BYTES_PER_FRAME = 1000, 500
@@ -203,7 +206,7 @@ def _storage(header: Header) -> Storage:
     dataset = header.dataset
 
     def whole(keyword: str, default: int | None, most: int) -> int:
-        found = numbers(dataset, keyword)
+        found = _known(dataset, keyword, 1)
         value = found[0] if found else default
         if value is None or not 0 < value <= most:
             said = "is missing" if not text(dataset, keyword) else f"is {text(dataset, keyword)}"
@@ -257,9 +260,8 @@ def _frame(storage: Storage, index: int, places: list[Any]) -> Frame:
         lengths = np.linalg.norm([rows, columns], axis=1)
         if lengths.min() < _SHORTEST or abs(rows @ columns) > _RIGHT_ANGLE * lengths.prod():
             raise ValueError(f"ImageOrientationPatient (0020,0037) is {orientation}, no two directions at right angles")
-    slope, intercept = number("RescaleSlope"), number("RescaleIntercept")
-    if text(storage.header.dataset, "Modality") == "RTDOSE":
-        slope = number("DoseGridScaling")
+    scaling = "DoseGridScaling" if text(storage.header.dataset, "Modality") == "RTDOSE" else "RescaleSlope"
+    (slope,), (intercept,) = known(scaling, 1) or (1.0,), known("RescaleIntercept", 1) or (0.0,)
     found: dict[str, str] = {}
     for key, (keywords, _) in TRAITS.items():
         place = next((keyword for keyword in keywords if keyword in first(keyword)), None)
@@ -275,7 +277,7 @@ def _frame(storage: Storage, index: int, places: list[Any]) -> Frame:
         None if spacing is None else spacing[::-1],
         number("SpacingBetweenSlices"),
         slope or 1.0,  # ITK too takes a slope of 0 for 1
-        intercept or 0.0,
+        intercept,
         _first(first("ModalityLUTSequence").get("ModalityLUTSequence")),
         {key: value for key, value in found.items() if value},
         next((numbers(first(keyword), keyword)[0] for keyword in ECHO_TIME if numbers(first(keyword), keyword)), None),
