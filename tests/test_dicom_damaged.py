@@ -151,6 +151,19 @@ def test_compressed_traps_are_not_unpacked(tmp_path: Path, syntax: str) -> None:
     assert peak_of(path, r"compressed voxels are \(60000, 60000\)|cannot be (read|unpacked)") < 20e6
 
 
+@pytest.mark.parametrize(("place", "value"), [(6, 232), (6, 0), (11, 9)], ids=["bits", "no bits", "components"])
+def test_jpegs_that_contradict_their_header_never_reach_the_codec(tmp_path: Path, place: int, value: int) -> None:
+    classic_series(tmp_path, ramp(1), names="scan.dcm")
+    dataset = dcmread(tmp_path / "scan.dcm")
+    frame = bytearray(b"\xff\xd8\xff\xc3" + struct.pack(">HBHHB", 11, 16, 8, 8, 1) + bytes(100))
+    frame[place] = value
+    dataset.PixelData, dataset.file_meta.TransferSyntaxUID = encapsulate([bytes(frame)]), JPEGLosslessSV1
+    dataset["PixelData"].is_undefined_length = True
+    save(dataset, tmp_path / "scan.dcm")
+    with pytest.raises(UserError, match=r"compressed voxels are \(8, 8\) of \d+ bits and its header says"):
+        read_image(tmp_path / "scan.dcm")
+
+
 def test_lengths_that_lie_ask_for_no_memory(tmp_path: Path) -> None:
     classic_series(tmp_path / "scan", ramp(1))
     (path,) = (tmp_path / "scan").iterdir()

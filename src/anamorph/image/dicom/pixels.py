@@ -177,11 +177,11 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
     from pydicom.encaps import encapsulate
     from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
-    size = _size_in_stream(stream)
-    if size not in (None, (storage.rows, storage.columns)):
+    told = _told_by_stream(stream)  # codecs of C trust it, and GDCM dies of 232 bits
+    if told is not None and not (told[:3] == (storage.rows, storage.columns, 1) and 0 < told[3] <= storage.allocated):
         raise UserError(
-            f"{storage.path}: its compressed voxels are {size} and its header says {storage.rows, storage.columns}; "
-            "export it again"
+            f"{storage.path}: its compressed voxels are {told[:2]} of {told[3]} bits and its header says "
+            f"{storage.rows, storage.columns} of {storage.allocated}; export it again"
         )
     one = Dataset()
     one.file_meta = FileMetaDataset()
@@ -206,15 +206,15 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
     return values.reshape(storage.rows, storage.columns).astype(_stored_type(storage), copy=False)
 
 
-def _size_in_stream(stream: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None if it does not say."""
-    if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 24:
+def _told_by_stream(stream: bytes) -> tuple[int, int, int, int] | None:
+    """Rows, columns, components and bits that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None if it does not say."""
+    if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 43:
         width, height, left, top = struct.unpack(">4L", stream[8:24])
-        return height - top, width - left
+        return height - top, width - left, struct.unpack(">H", stream[40:42])[0], (stream[42] & 0x7F) + 1
     place = 2
-    while stream[:2] == b"\xff\xd8" and place + 9 <= len(stream) and stream[place] == 0xFF:
+    while stream[:2] == b"\xff\xd8" and place + 10 <= len(stream) and stream[place] == 0xFF:
         if stream[place + 1] in _START_OF_FRAME:
-            rows, columns = struct.unpack(">2H", stream[place + 5 : place + 9])
-            return rows, columns
+            bits, rows, columns, components = struct.unpack(">BHHB", stream[place + 4 : place + 10])
+            return rows, columns, components, bits
         place += 1 if stream[place + 1] == 0xFF else 2 + struct.unpack(">H", stream[place + 2 : place + 4])[0]
     return None
