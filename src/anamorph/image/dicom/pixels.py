@@ -207,7 +207,7 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
 
 
 def _told_by_stream(stream: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, components and bits that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None if it does not say."""
+    """Rows, columns, components and bits that a JPEG, JPEG-LS or JPEG 2000 stream tells of; None if it does not."""
     if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 43:
         width, height, left, top = struct.unpack(">4L", stream[8:24])
         return height - top, width - left, struct.unpack(">H", stream[40:42])[0], (stream[42] & 0x7F) + 1
