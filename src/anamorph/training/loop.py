@@ -359,14 +359,14 @@ class _Loop:
         signal: Any = self.request.signal
         if signal is None and not self.budget.allows(expected_s + 2 * self.save_pace.longest_s):
             return "time budget"
-        return signal  # type: ignore[no-any-return]
+        return signal
 
     def _from_first(self, value: T) -> T:
         """What the first process says."""
         if self.fabric.world_size == 1:
             return value
         told: Any = self.fabric.broadcast(value)
-        return told  # type: ignore[no-any-return]
+        return told
 
     def _mean(self, value: float) -> float:
         if self.fabric.world_size == 1:
