@@ -12,6 +12,7 @@ from anamorph.evaluation.dice import dice
 from anamorph.evaluation.hausdorff import hd95_mm
 from anamorph.evaluation.jacobian import jacobian_summary
 from anamorph.evaluation.tre import tre_axes_mm, tre_mm
+from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.transforms import Affine, Transform
 
@@ -36,6 +37,11 @@ class Agreement:
         return _mean(self.dice.values())
 
     @property
+    def lowest_dice(self) -> tuple[int, float] | None:
+        """The label that overlaps least and its Dice; None without labels."""
+        return min(self.dice.items(), key=lambda item: item[1], default=None)
+
+    @property
     def mean_hd95_mm(self) -> float | None:
         """Mean over labels; None without labels."""
         return _mean(self.hd95_mm.values())
@@ -45,9 +51,15 @@ class Agreement:
         """Mean over landmarks; None without landmarks."""
         return _mean(self.tre_mm)
 
+    @property
+    def p95_tre_mm(self) -> float | None:
+        """95th percentile over landmarks; None without landmarks."""
+        return float(np.percentile(self.tre_mm, 95)) if self.tre_mm else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: means first, then one value per label or landmark."""
-        means = {"mean_dice": self.mean_dice, "mean_hd95_mm": self.mean_hd95_mm, "mean_tre_mm": self.mean_tre_mm}
+        names = ("mean_dice", "mean_hd95_mm", "mean_tre_mm", "p95_tre_mm")
+        means = {name: getattr(self, name) for name in names}
         return plain(means | dataclasses.asdict(self))
 
 
@@ -58,6 +70,7 @@ class PairMetrics:
     ``jacobian`` is :func:`jacobian_summary`; ``inverse_consistency_mm`` has mean, p95 and max; ``outside_percent`` is
     the share of the fixed field of view that is mapped outside the moving one. Labels of one scan alone are not
     compared, but listed in ``labels_only_fixed`` and ``labels_only_moving``; ``labels_lost`` vanished in warping.
+    ``voxel_mm`` is the edge of a voxel of the coarser scan, the ruler of the limits that are in voxels.
     """
 
     before: Agreement
@@ -68,6 +81,7 @@ class PairMetrics:
     labels_only_fixed: tuple[int, ...] = ()
     labels_only_moving: tuple[int, ...] = ()
     labels_lost: tuple[int, ...] = ()
+    voxel_mm: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; numbers that are not finite become None."""
@@ -147,8 +161,15 @@ def evaluate_pair(
         jacobian=jacobian_summary(jacobian),
         inverse_consistency_mm=consistency.summary(inverse_consistency_mm),
         outside_percent=100 * float(np.isnan(inverse_consistency_mm).mean()),
+        voxel_mm=max(voxel_edge_mm(fixed.grid), voxel_edge_mm(moving.grid)),
         **lists,
     )
+
+
+def voxel_edge_mm(grid: Grid) -> float:
+    """Edge of a cube as large as a voxel; of a square as large as a pixel where the grid is a single slice."""
+    edges = grid.spacing_mm[: 2 if grid.is_2d else 3]
+    return float(np.prod(edges)) ** (1 / len(edges))
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The verdict on a registration: a table of gates, and what a pair's numbers make of it.
+"""The verdict on a registration: two answers, signs of failure and accuracy, and one word for both.
 
 A registration is never deleted or withheld, it is labelled.
 """
@@ -7,154 +7,111 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from anamorph.evaluation.pair import PairMetrics, plain
+from anamorph.evaluation.gates import GATES, SEVERITY, Check, Question, Status
+from anamorph.evaluation.pair import Agreement, PairMetrics, plain
 
-Status = Literal["PASS", "WARN", "FAIL"]
-_SEVERITY: tuple[Status, ...] = ("PASS", "WARN", "FAIL")
+Signs = Literal["none", "some", "clear"]
+_SIGNS: dict[Status, Signs] = {"PASS": "none", "WARN": "some", "FAIL": "clear"}
+_RATING: dict[Status, str] = {"PASS": "within the limits", "WARN": "doubtful", "FAIL": "poor"}
+NOT_MEASURED = "not measured"
+HOW_TO_MEASURE = "give labels or landmarks of both scans"
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One row of the table: a number of a pair and the two limits it must not exceed.
+class Accuracy:
+    """How accurate a registration is by labels and landmarks.
 
-    ``measure`` returns None when the pair has no such number (the gate is left out) and NaN when it could not be
-    measured (the gate fails). ``message`` is completed with ``value`` when a limit is exceeded.
+    Args:
+        status: the worst of the gates on the numbers; None if nothing was measured.
+        numbers: after registration: mean and lowest Dice, mean HD95, mean landmark error and its 95th percentile.
+        remedy: how it can be measured, if it was not.
     """
 
-    name: str
-    meaning: str
-    unit: str
-    warn_above: float
-    fail_above: float
-    message: str
-    measure: Callable[[PairMetrics], float | None]
+    status: Status | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    remedy: str = HOW_TO_MEASURE
 
-    def check(self, metrics: PairMetrics) -> Check | None:
-        """Compare a pair with this gate."""
-        measured = self.measure(metrics)
-        if measured is None:
-            return None
-        if math.isnan(measured):
-            return Check(self.name, "FAIL", None, self.fail_above, self.unit, f"{self.meaning}: could not be measured")
-        status = _SEVERITY[(measured > self.warn_above) + (measured > self.fail_above)]
-        threshold = self.fail_above if status == "FAIL" else self.warn_above
-        message = self.meaning if status == "PASS" else self.message.format(value=measured)
-        return Check(self.name, status, measured, threshold, self.unit, message)
+    @property
+    def measured(self) -> bool:
+        """Whether there was something to measure it by."""
+        return self.status is not None
 
+    @property
+    def word(self) -> str:
+        """PASS, WARN or FAIL of the accuracy gates, or "not measured"."""
+        return self.status or NOT_MEASURED
 
-@dataclass(frozen=True)
-class Check:
-    """What one gate says about a pair; ``threshold`` is the limit that was exceeded, or the first one if none was."""
-
-    name: str
-    status: Status
-    measured: float | None
-    threshold: float | None
-    unit: str
-    message: str
+    @property
+    def summary(self) -> str:
+        """The answer in words: a rating and the numbers, or that nothing was measured and what to give."""
+        if self.status is None:
+            return f"{NOT_MEASURED} ({self.remedy})"
+        return f"{_RATING[self.status]}: {', '.join(_told(self.numbers))}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """PASS, WARN or FAIL: the worst of its checks."""
+    """Two answers, whether anything went wrong and how accurate the result is, and the worst of both as one word.
+
+    PASS, WARN and FAIL are for programs. Where nothing was measured PASS says no more than that nothing looks wrong.
+    """
 
     status: Status
     checks: list[Check]
+    accuracy: Accuracy = field(default_factory=Accuracy)
+
+    @property
+    def signs_of_failure(self) -> Signs:
+        """Whether anything went wrong, by the checks that need no ground truth and by what got worse."""
+        return _SIGNS[_worst(self._of("signs of failure"))]
 
     @property
     def reasons(self) -> list[str]:
         """Why it is not PASS, worst first."""
-        worst_first = sorted(self.checks, key=lambda check: -_SEVERITY.index(check.status))
-        return [check.message for check in worst_first if check.status != "PASS"]
+        return _reasons(self.checks)
+
+    @property
+    def reasons_for(self) -> dict[Question, list[str]]:
+        """The reasons by the question they answer."""
+        questions: tuple[Question, ...] = ("signs of failure", "accuracy")
+        return {question: _reasons(self._of(question)) for question in questions}
+
+    @property
+    def headline(self) -> str:
+        """Both answers in one line."""
+        return headline(self.signs_of_failure, self.accuracy.summary)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        checks = [dataclasses.asdict(check) for check in self.checks]
-        return plain({"status": self.status, "reasons": self.reasons, "checks": checks})
+        accuracy = {
+            "measured": self.accuracy.measured,
+            "status": self.accuracy.status,
+            "summary": self.accuracy.summary,
+            **self.accuracy.numbers,
+        }
+        return plain(
+            {
+                "status": self.status,
+                "headline": self.headline,
+                "signs_of_failure": self.signs_of_failure,
+                "accuracy": accuracy,
+                "reasons": self.reasons,
+                "checks": [dataclasses.asdict(check) for check in self.checks],
+            }
+        )
+
+    def _of(self, question: Question) -> list[Check]:
+        return [check for check in self.checks if check.question == question]
 
 
-def _loss(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else before - after
-
-
-GATES: tuple[Gate, ...] = (
-    Gate(
-        "folding",
-        "voxels where the map folds (det J ≤ 0)",
-        "%",
-        0.1,
-        1.0,
-        "the map folds in {value:.2f} % of the voxels",
-        lambda m: m.jacobian["folding_percent"],
-    ),
-    Gate(
-        "volume_change",
-        "voxels that shrink or grow more than tenfold",
-        "%",
-        1.0,
-        10.0,
-        "{value:.1f} % of the voxels shrink or grow more than tenfold",
-        lambda m: m.jacobian["extreme_volume_percent"],
-    ),
-    Gate(
-        "inverse_consistency",
-        "mean distance after mapping there and back",
-        "mm",
-        1.0,
-        5.0,
-        "the two directions disagree by {value:.2f} mm on average",
-        lambda m: m.inverse_consistency_mm.get("mean"),
-    ),
-    Gate(
-        "field_of_view",
-        "fixed field of view mapped outside the moving scan",
-        "%",
-        60.0,
-        95.0,
-        "{value:.0f} % of the fixed field of view is mapped outside the moving scan",
-        lambda m: m.outside_percent,
-    ),
-    Gate(
-        "similarity_loss",
-        "loss of image similarity",
-        "",
-        0.005,
-        0.05,
-        "the images agree less than before registration (similarity fell by {value:.3f})",
-        lambda m: _loss(m.before.similarity, m.after.similarity),
-    ),
-    Gate(
-        "dice_loss",
-        "loss of mean Dice",
-        "",
-        0.005,
-        0.05,
-        "the labels overlap less than before registration (mean Dice fell by {value:.3f})",
-        lambda m: _loss(m.before.mean_dice, m.after.mean_dice),
-    ),
-    Gate(
-        "tre_increase",
-        "increase of the mean landmark error",
-        "mm",
-        0.1,
-        1.0,
-        "the landmarks are further apart than before registration (by {value:.2f} mm on average)",
-        lambda m: _loss(m.after.mean_tre_mm, m.before.mean_tre_mm),
-    ),
-    Gate(
-        "labels_lost",
-        "labels that vanish when warped",
-        "",
-        0,
-        math.inf,
-        "{value:.0f} label(s) vanish when warped",
-        lambda m: float(len(m.labels_lost)) if m.after.dice else None,
-    ),
-)
+def headline(signs: str, accuracy: str) -> str:
+    """Both answers in one line, from the words for each."""
+    told = {"none": "no signs of failure", "some": "some signs of failure", "clear": "clear signs of failure"}
+    return f"{told[signs]}; accuracy {accuracy}"
 
 
 def verdict(metrics: PairMetrics, warnings: Sequence[str] = ()) -> Verdict:
@@ -162,23 +119,68 @@ def verdict(metrics: PairMetrics, warnings: Sequence[str] = ()) -> Verdict:
 
     Args:
         metrics: the numbers of the pair.
-        warnings: what the method warned of, one line each.
+        warnings: what the method or the look at the input warned of, one line each.
     """
     checks = [check for gate in GATES if (check := gate.check(metrics))]
-    checks += [Check("method_warning", "WARN", None, None, "", text) for text in warnings]
-    return Verdict(max((check.status for check in checks), key=_SEVERITY.index, default="PASS"), checks)
+    checks += [Check("method_warning", "signs of failure", "WARN", None, None, "", text) for text in warnings]
+    return Verdict(_worst(checks), checks, _accuracy(metrics, checks))
 
 
 def failed(message: str) -> Verdict:
     """The verdict on a run that gave no transform."""
-    return Verdict("FAIL", [Check("run", "FAIL", None, None, "", message)])
+    check = Check("run", "signs of failure", "FAIL", None, None, "", message)
+    return Verdict("FAIL", [check], Accuracy(remedy="there is no transform"))
 
 
 def gates_markdown() -> str:
     """The table of gates as it stands in the documentation."""
-    rows = ["| gate | measures | WARN above | FAIL above |", "|---|---|---|---|"]
+    rows = ["| gate | answers | measures | WARN | FAIL |", "|---|---|---|---|---|"]
     for gate in GATES:
-        warn, fail = (f"{limit:g} {gate.unit}".strip() for limit in (gate.warn_above, gate.fail_above))
-        rows.append(f"| `{gate.name}` | {gate.meaning} | {warn} | {fail if math.isfinite(gate.fail_above) else '–'} |")
-    rows.append("| `method_warning` | warnings of the method or of the input check | any | – |")
+        unit = "voxels" if gate.per_voxel else gate.unit
+        side = "below" if gate.low_is_bad else "above"
+        warn, fail = (
+            f"{side} {limit:g} {unit}".strip() if math.isfinite(limit) else "–" for limit in (gate.warn, gate.fail)
+        )
+        rows.append(f"| `{gate.name}` | {gate.question} | {gate.meaning} | {warn} | {fail} |")
+    rows.append("| `method_warning` | signs of failure | warnings of the method or about the input | any | – |")
     return "\n".join(rows)
+
+
+def _accuracy(metrics: PairMetrics, checks: Sequence[Check]) -> Accuracy:
+    own = [check for check in checks if check.question == "accuracy"]
+    if own:
+        return Accuracy(_worst(own), _numbers(metrics.after), "")
+    if metrics.labels_only_fixed or metrics.labels_only_moving:
+        return Accuracy(remedy="the two label maps have no label in common")
+    return Accuracy()
+
+
+def _numbers(after: Agreement) -> dict[str, float]:
+    found: dict[str, float | None] = {
+        "mean_dice": after.mean_dice,
+        "mean_hd95_mm": after.mean_hd95_mm,
+        "mean_tre_mm": after.mean_tre_mm,
+        "p95_tre_mm": after.p95_tre_mm,
+    }
+    if after.lowest_dice is not None:
+        found["lowest_dice_label"], found["lowest_dice"] = after.lowest_dice
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _told(numbers: Mapping[str, float]) -> Iterable[str]:
+    if "mean_dice" in numbers:
+        lowest = f"lowest {numbers['lowest_dice']:.3f}, label {numbers['lowest_dice_label']:.0f}"
+        yield f"mean Dice {numbers['mean_dice']:.3f} ({lowest})"
+    if "mean_hd95_mm" in numbers:
+        yield f"HD95 {numbers['mean_hd95_mm']:.3g} mm"
+    if "mean_tre_mm" in numbers:
+        yield f"mean landmark error {numbers['mean_tre_mm']:.3g} mm (95 % below {numbers['p95_tre_mm']:.3g})"
+
+
+def _worst(checks: Sequence[Check]) -> Status:
+    return max((check.status for check in checks), key=SEVERITY.index, default="PASS")
+
+
+def _reasons(checks: Sequence[Check]) -> list[str]:
+    worst_first = sorted(checks, key=lambda check: -SEVERITY.index(check.status))
+    return [check.message for check in worst_first if check.status != "PASS"]
