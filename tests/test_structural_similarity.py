@@ -28,9 +28,21 @@ def test_the_true_transform_beats_the_identity_and_shifts(pair):
     assert true > max(others) + 0.05
 
 
-def test_without_overlap_every_voxel_is_charged(pair):
-    (value,) = structural_similarity(pair.fixed, pair.moving, (Affine.translation([2000.0, 0.0, 0.0]),))
-    assert value == pytest.approx(1 - UNMATCHED, abs=1e-6)
+@pytest.mark.parametrize("shift_mm", [2000.0, 0.97])
+def test_where_nothing_is_in_view_nothing_is_measured(pair, shift_mm):
+    if shift_mm < 1:  # a sliver is left
+        shift_mm *= pair.fixed.grid.spacing_mm[0] * pair.fixed.grid.shape[0]
+    gone = Affine.translation([shift_mm, 0.0, 0.0])
+    value, whole = structural_similarity(pair.fixed, pair.fixed, (gone, Affine.identity()))
+    assert value is None
+    assert whole == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_is_out_of_view_is_charged(pair):
+    half = Affine.translation([0.5 * pair.fixed.grid.spacing_mm[0] * pair.fixed.grid.shape[0], 0.0, 0.0])
+    flat = pair.fixed.with_data(np.zeros_like(pair.fixed.data))
+    (value,) = structural_similarity(flat, flat, (half,))
+    assert value == pytest.approx(1 - UNMATCHED / 2, abs=0.01)
 
 
 def test_inverted_contrast_changes_nothing():

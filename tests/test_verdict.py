@@ -128,6 +128,16 @@ def test_without_labels_and_landmarks_nothing_is_said_of_accuracy():
     assert told == "image similarity did not fall, which says nothing about accuracy"
 
 
+def test_a_similarity_that_cannot_be_measured_is_no_success():
+    nothing = dataclasses.replace(GOOD, before=Agreement(), after=Agreement())
+    assert "similarity_loss" not in {check.name for check in verdict(nothing).checks}
+    found = dataclasses.replace(GOOD, before=Agreement(), after=Agreement(similarity=0.88))
+    assert "similarity_loss" not in {check.name for check in verdict(found).checks}
+    lost = verdict(dataclasses.replace(GOOD, before=Agreement(similarity=0.7), after=Agreement()))
+    assert (lost.status, lost.signs_of_failure) == ("FAIL", "clear")
+    assert lost.reasons == ["loss of image similarity: could not be measured"]
+
+
 def test_label_maps_without_a_label_in_common_measure_nothing():
     apart = dataclasses.replace(GOOD, before=Agreement(), after=Agreement(), labels_only_fixed=(1,))
     judged = verdict(dataclasses.replace(apart, labels_only_moving=(2,)))
@@ -136,7 +146,7 @@ def test_label_maps_without_a_label_in_common_measure_nothing():
 
 def test_a_pair_whose_labels_never_overlap_fails():
     judged = verdict(overlaps({1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}))
-    assert (judged.status, judged.signs_of_failure, judged.accuracy.word) == ("FAIL", "none", "FAIL")
+    assert (judged.status, judged.signs_of_failure, judged.accuracy.word) == ("FAIL", "none", "poor")
     assert judged.headline == "no signs of failure; accuracy poor: mean Dice 0.000 (lowest 0.000, label 1)"
     assert judged.reasons == [
         "the labels overlap little: mean Dice of 2 labels is 0.000, the lowest 0.000 (label 1)",
@@ -203,7 +213,7 @@ def test_the_accuracy_holds_its_numbers():
     assert (accuracy["mean_hd95_mm"], accuracy["mean_tre_mm"]) == (3.0, 1.5)
     assert accuracy["p95_tre_mm"] == pytest.approx(1.95)
     assert accuracy["summary"] == (
-        "within the limits: mean Dice 0.850 (lowest 0.800, label 1), HD95 3 mm, "
+        "within limits: mean Dice 0.850 (lowest 0.800, label 1), HD95 3 mm, "
         "mean landmark error 1.5 mm (95 % below 1.95)"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
-from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, overlap_percent
+from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, overlap_percent, told_of_headers
 from anamorph.provenance import describe_run
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
@@ -24,12 +25,16 @@ from anamorph.transforms import Affine, Transform
 
 @dataclass(frozen=True)
 class Plan:
-    """What a registration will do: method and settings, how the preset was found, and warnings about the pair."""
+    """What a registration will do: method and settings, how the preset was found, and what is odd about the input.
+
+    Warnings count in the verdict, notes do not.
+    """
 
     method: Method
     preset: str
     preset_reason: str
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,10 +80,11 @@ def register(
         UserError: the input or the settings are wrong.
         RegistrationFailure: the run failed, or memory ran out.
     """
+    sources = {"fixed": fixed, "moving": moving, "fixed mask": fixed_mask, "moving mask": moving_mask}
     fixed, moving = read_image(fixed), read_image(moving)
     fixed_mask = mask_on(fixed, fixed_mask, resample_masks)
     moving_mask = mask_on(moving, moving_mask, resample_masks)
-    plan = make_plan(fixed, moving, method=method, preset=preset, settings=settings)
+    plan = make_plan(fixed, moving, method=method, preset=preset, settings=settings, sources=sources)
     return run_plan(
         plan,
         fixed,
@@ -100,10 +106,13 @@ def make_plan(
     preset: str = "auto",
     settings: GivenSettings = None,
     max_memory: int | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Choose the preset and check the settings and the pair.
 
-    ``max_memory`` bytes bound the process; what scans and Python leave is the method's ``max_memory_mb``.
+    ``max_memory`` bytes bound the process; what scans and Python leave is the method's ``max_memory_mb``. ``sources``
+    are the files that the scans, their labels and masks were read from, by what they are ("moving labels"): their
+    headers are looked at too.
 
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
@@ -118,7 +127,8 @@ def make_plan(
         )
     if fixed.grid.is_2d != moving.grid.is_2d:
         raise UserError(f"{fixed.name} and {moving.name}: one is a single slice, the other is not; give two of a kind")
-    pair = inspect_pair(fixed, moving, inspect_image(fixed), inspect_image(moving))
+    facts = inspect_image(fixed), inspect_image(moving)
+    pair = inspect_pair(fixed, moving, *facts)
     reason = "as asked for"
     if preset == "auto":
         preset, reason = pair.preset, pair.preset_reason
@@ -128,8 +138,11 @@ def make_plan(
     if max_memory is not None and hasattr(config, "max_memory_mb"):
         left = (max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes) // 2**20
         config = dataclasses.replace(config, max_memory_mb=max(left, 1))
-    warnings = tuple(f"{f.message}: {f.action}" for f in pair.findings if f.severity == "warning")
-    return Plan(method_class(config), preset, reason, warnings)
+    told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
+    told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
+    told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
+    warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
+    return Plan(method_class(config), preset, reason, warnings, notes)
 
 
 def run_plan(

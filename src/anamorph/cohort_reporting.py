@@ -99,7 +99,14 @@ def _row(case: CaseResult, evaluation: Evaluation, picture: Path | None) -> Coho
         report_link=str(case.report) if case.report and case.report.is_file() else None,
         error=case.error,
         reasons=case.reasons,
+        answers=_answers(case),
     )
+
+
+def _answers(case: CaseResult) -> str:
+    if case.signs_of_failure is None:
+        return ""
+    return f"signs of failure: {case.signs_of_failure}; accuracy: {case.accuracy}"
 
 
 def _whole(scores: Scores, evaluation: Evaluation) -> dict[str, float]:

@@ -39,6 +39,11 @@ class PairRequest:
     resample: bool = False
     max_memory: int | None = None
 
+    def scans(self) -> dict[str, Any]:
+        """Scans, labels and masks by what they are."""
+        roles = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
+        return {role.replace("_", " "): getattr(self, role) for role in roles}
+
 
 @dataclass(frozen=True)
 class PairInputs:

@@ -79,6 +79,7 @@ def plan_pair(request: PairRequest) -> tuple[PairInputs, Plan, int]:
         preset=request.preset,
         settings=request.settings,
         max_memory=request.max_memory,
+        sources=request.scans(),
     )
     return inputs, plan, predicted_peak_bytes(plan.method, inputs.fixed, inputs.moving)
 
@@ -134,8 +135,8 @@ def register_pair(
                 write_maps(folder, maps, request.fixed, result.fixed_to_moving if composite else None)
                 more = {} if extras is None else extras(folder, result)
             with watch.stage("report", WRITTEN):
-                report_success(folder / REPORT, inputs, maps, result, metrics, judged, watch.seconds, more)
-            record = describe_success(inputs, result, metrics, judged, watch.seconds, compiled.seconds) | more
+                report_success(folder / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more)
+            record = describe_success(inputs, plan, result, metrics, judged, watch.seconds, compiled.seconds) | more
             write_result(folder, record)
     except (UserError, KeyboardInterrupt):
         raise

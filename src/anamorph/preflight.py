@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +16,9 @@ from anamorph.image.header_notes import header_notes
 
 MOST_LABELS = 40
 """An image of at most so many whole values is taken for a label map."""
+
+_CERTAIN, _ASSUMED = ("converted to mm", "read as float32"), "assumed"
+"""Words of :func:`header_notes` about values that were converted, and about a spacing that the format cannot give."""
 
 Severity = Literal["note", "warning", "error"]
 Modality = Literal["ct", "mr", "mask-like", "other"]
@@ -94,8 +99,21 @@ def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> I
         region=region,
         region_reason=reason,
     )
-    notes = [] if path is None else header_notes(path)
-    return replace(facts, findings=(*_header_findings(notes), *_findings(facts, grid)))
+    return replace(facts, findings=(*_header_findings(path), *_findings(facts, grid)))
+
+
+def told_of_headers(sources: Mapping[str, Any]) -> list[Finding]:
+    """What is odd about the headers of the files of a run; what several files share is told once, with all their names.
+
+    Args:
+        sources: files by what they are ("fixed", "moving labels"); what is not a path has no header to look at.
+    """
+    files: dict[Finding, list[str]] = {}
+    for role, source in sources.items():
+        if isinstance(source, str | os.PathLike):
+            for finding in _header_findings(source):
+                files.setdefault(finding, []).append(f"{role} {Path(source).name}")
+    return [replace(found, message=f"{', '.join(names)}: {found.message}") for found, names in files.items()]
 
 
 def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_facts: ImageFacts) -> PairFacts:
@@ -226,8 +244,15 @@ def _ct_region(image: Image) -> tuple[str, str]:
     return "generic-ct", f"CT with a median cross-section of {area_cm2:.0f} cm²"
 
 
-def _header_findings(notes: list[str]) -> list[Finding]:
-    return [Finding("warning", note, "takes the header as described") for note in notes]
+def _header_findings(path: str | os.PathLike[str] | None) -> list[Finding]:
+    """What is odd about a header: a note where nothing is left to doubt, else a warning."""
+    notes = [] if path is None else header_notes(path)
+    return [
+        Finding(
+            "note" if note.endswith(_CERTAIN) or _ASSUMED in note else "warning", note, "takes the header as described"
+        )
+        for note in notes
+    ]
 
 
 def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
@@ -238,9 +263,7 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
         )
     if np.allclose(grid.affine, np.eye(4)):
         found.append(
-            Finding(
-                "warning", "the affine is the identity: no world position", "takes 1 mm voxels, starts from centres"
-            )
+            Finding("note", "the affine is the identity: no world position", "takes 1 mm voxels, starts from centres")
         )
     elif np.allclose(grid.spacing_mm, 1) and max(facts.extent_mm) > 450:
         found.append(

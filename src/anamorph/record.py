@@ -18,6 +18,7 @@ from anamorph.transforms import Transform
 
 def describe_success(
     inputs: PairInputs,
+    plan: Plan,
     result: Result,
     metrics: PairMetrics,
     verdict: Verdict,
@@ -30,6 +31,7 @@ def describe_success(
         "verdict": verdict.to_dict(),
         "metrics": metrics.to_dict(),
         "warnings": result.warnings,
+        "notes": list(plan.notes),
         "direction_check": direction_check(result.fixed_to_moving, inputs.fixed.grid),
         "timings_s": stage_timings(seconds, result.timings, compiling),
         "peak_memory_mb": round(peak_memory_mb()),
@@ -46,6 +48,7 @@ def describe_failure(
         "status": "FAILED",
         "verdict": verdict.to_dict(),
         "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
         "timings_s": stage_timings(seconds, {}, 0.0),
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": describe_plan(

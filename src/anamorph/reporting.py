@@ -16,6 +16,7 @@ from anamorph.report import PairReport, write_report
 def report_success(
     path: Path,
     inputs: PairInputs,
+    plan: Plan,
     maps: Maps,
     result: Result,
     metrics: PairMetrics,
@@ -44,6 +45,7 @@ def report_success(
         settings=provenance.pop("settings"),
         provenance=provenance,
         warnings=result.warnings,
+        notes=plan.notes,
     )
     write_report(path, report)
 
@@ -61,6 +63,7 @@ def report_failure(path: Path, inputs: PairInputs, plan: Plan, verdict: Verdict,
         timings=seconds,
         settings=plan.method.settings(),
         warnings=plan.warnings,
+        notes=plan.notes,
         failure="; ".join(verdict.reasons),
     )
     write_report(path, report)

@@ -7,11 +7,16 @@ import typer
 
 from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.errors import UserError
 
 if TYPE_CHECKING:
     from anamorph.api import Plan
     from anamorph.inputs import PairInputs, PairRequest
     from anamorph.pipeline import Extras, PairOutcome
+
+VERDICT_TRIPPED = 3
+"""Exit code of a run whose verdict is one of those that ``--fail-on`` names."""
+_TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
 
 INPUTS, HOW, RUN = "Inputs", "How", "Run"
 
@@ -67,6 +72,14 @@ def register(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
     ] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="warn|fail",
+            help="Exit with code 3 when the verdict is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
     ] = False,
@@ -75,6 +88,8 @@ def register(
     """Register two scans and write both transforms, the warped scan, the numbers and a report to a folder."""
     from anamorph.memory import limit_threads, parse_size
 
+    if fail_on not in (None, *_TRIPS):
+        raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
     limit_threads(threads)
     limit = None if max_memory is None else parse_size(max_memory)
     from anamorph.inputs import PairRequest
@@ -102,7 +117,11 @@ def register(
 
         show_plan(request, out, *plan_pair(request))
         return
-    run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)
+    outcome = run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)
+    judged = outcome.verdict
+    if fail_on is not None and judged.status in _TRIPS[fail_on]:
+        say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
+        raise typer.Exit(VERDICT_TRIPPED)
 
 
 def run_and_show(
@@ -122,6 +141,8 @@ def run_and_show(
         say(f"method {plan.name}, preset {plan.preset} ({plan.preset_reason})", quiet)
         for warning in plan.warnings:
             say(f"warning: {warning}", quiet)
+        for note in plan.notes:
+            say(f"note: {note}", quiet)
 
     with progress_bar(quiet) as progress:
         outcome = register_pair(
@@ -154,13 +175,14 @@ def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, n
         table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(needed)} at the peak")
     table.add_row("output", f"{out}: up to {gigabytes(output_bytes(inputs.fixed, inputs.moving))}")
-    for warning in plan.warnings:
-        table.add_row("warning", warning)
+    for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
+        for line in lines:
+            table.add_row(kind, line)
     show(table)
 
 
 def show_outcome(outcome: PairOutcome) -> None:
-    """Print the numbers of a run, the verdict and where everything is."""
+    """Print the numbers of a run, both answers of the verdict and where everything is."""
     from anamorph.outputs import REPORT
 
     metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
@@ -189,5 +211,6 @@ def show_outcome(outcome: PairOutcome) -> None:
         ", ".join(f"{v:.1f}" for v in check[f"{key}_ras_mm"]) for key in ("fixed_centre", "maps_to_moving")
     )
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
-    show(f"{outcome.verdict.status}" + "".join(f"\n  {reason}" for reason in outcome.verdict.reasons))
+    judged = outcome.verdict
+    show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))
     show(f"report: {outcome.folder / REPORT}")

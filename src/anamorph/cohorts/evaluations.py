@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from anamorph.cohorts.job import Job
@@ -43,11 +44,18 @@ def _evaluation(jobs: list[Job], dataset: Dataset, standing: Standing) -> Evalua
 def _case(job: Job, record: Record | None, standing: Standing) -> CaseResult:
     empty = CaseResult(job.id, job.pair.fixed.key, job.pair.moving.key)
     if record is None or "metrics" not in record.result:
-        return CaseResult(job.id, empty.fixed, empty.moving, error=why_missing(job, standing))
+        return replace(empty, error=why_missing(job, standing))
     scores, baseline = scores_of(record)
     metrics = record.result["metrics"]
-    judged = metrics["verdict"], tuple(metrics["reasons"])
-    return CaseResult(job.id, empty.fixed, empty.moving, scores, baseline, None, *judged)
+    return replace(
+        empty,
+        scores=scores,
+        baseline=baseline,
+        verdict=metrics["verdict"],
+        signs_of_failure=metrics.get("signs_of_failure"),
+        accuracy=metrics.get("accuracy"),
+        reasons=tuple(metrics["reasons"]),
+    )
 
 
 def why_missing(job: Job, standing: Standing) -> str:

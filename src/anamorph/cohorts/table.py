@@ -26,6 +26,8 @@ _TEXTS = (
     "folder",
     "reason",
     "verdict",
+    "signs_of_failure",
+    "accuracy",
     "worker",
     "host",
     "finished",
@@ -70,7 +72,8 @@ def _row(job: Job, standing: Standing) -> dict[str, Any]:
     if metrics is None:
         return row
     scores, baseline = scores_of(record)
-    row |= {"verdict": metrics["verdict"]} | means(scores, "") | means(baseline, INITIAL)
+    row |= {name: metrics.get(name) for name in ("verdict", "signs_of_failure", "accuracy")}
+    row |= means(scores, "") | means(baseline, INITIAL)
     return row | {f"inverse_consistency_mm_{name}": value for name, value in metrics["inverse_consistency_mm"].items()}
 
 

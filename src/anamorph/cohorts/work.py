@@ -6,7 +6,7 @@ import errno
 import platform
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -163,7 +163,7 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
         "files": _write(job, store.result_folder(job.key), fixed, moving, forward, backward),
     }
     if job.evaluation is not None:
-        told["metrics"] = _measure(job, job.evaluation, kept, forward, backward)
+        told["metrics"] = _measure(job, job.evaluation, kept, forward, backward, result.warnings)
     run = {
         "seconds": round(time.perf_counter() - start, 4),
         "registration_seconds": round(registration_seconds, 4),
@@ -206,7 +206,12 @@ def _write(
 
 
 def _measure(
-    job: Job, config: EvaluationConfig, kept: KeptInputs, forward: Displacement, backward: Displacement
+    job: Job,
+    config: EvaluationConfig,
+    kept: KeptInputs,
+    forward: Displacement,
+    backward: Displacement,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
     truth = PairTruth.read(job.pair, config, kept.label_maps)
@@ -214,13 +219,15 @@ def _measure(
     baseline, before = measure(truth, identity_field(*grids), config)
     scores, metrics = measure(truth, in_voxels(forward, *grids), config, before=before.after)
     consistency = summary(inverse_consistency_mm(forward, backward, *grids))
-    judged = verdict(replace(metrics, inverse_consistency_mm=consistency))
+    judged = verdict(replace(metrics, inverse_consistency_mm=consistency), warnings)
     return {
         "measures": [asdict(one) for one in config.measures],
         "scores": asdict(scores),
         "baseline": asdict(baseline),
         "inverse_consistency_mm": consistency,
         "verdict": judged.status,
+        "signs_of_failure": judged.signs_of_failure,
+        "accuracy": judged.accuracy.word,
         "reasons": judged.reasons,
     }
 

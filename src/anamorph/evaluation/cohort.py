@@ -48,7 +48,9 @@ class CaseResult:
         baseline: of the identity; None if the data themselves could not be read.
         error: why ``scores`` is missing.
         verdict: PASS, WARN or FAIL by the gates that need one direction only.
-        reasons: why it is not PASS.
+        signs_of_failure: none, some or clear, by the same gates.
+        accuracy: "within limits", "doubtful", "poor" or "not measured".
+        reasons: why the verdict is not PASS.
         report: the pair's own report, where the prediction is an output folder of ``anamorph register``.
     """
 
@@ -61,6 +63,8 @@ class CaseResult:
     verdict: str | None = None
     reasons: tuple[str, ...] = ()
     report: Path | None = None
+    signs_of_failure: str | None = None
+    accuracy: str | None = None
 
     @property
     def compatible(self) -> Mapping[str, Score]:
@@ -221,4 +225,12 @@ class _PairEvaluator:
             return replace(result, error=str(error))
         judged = verdict(metrics)
         report = path.with_name(REPORT) if path.name in IN_RESULT_FOLDER else None
-        return replace(result, scores=scores, verdict=judged.status, reasons=tuple(judged.reasons), report=report)
+        return replace(
+            result,
+            scores=scores,
+            verdict=judged.status,
+            signs_of_failure=judged.signs_of_failure,
+            accuracy=judged.accuracy.word,
+            reasons=tuple(judged.reasons),
+            report=report,
+        )

@@ -14,6 +14,7 @@ from anamorph.image.atomic import atomic_path
 TABLE = "results.csv"
 COMPATIBLE, INITIAL = "learn2reg_", "initial_"
 """Before the names of the evaluator's columns, and before all columns of the state before registration."""
+_JUDGED = ("verdict", "signs_of_failure", "accuracy")
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
@@ -23,7 +24,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     names += [name for name in CORRECT if any(name in row for row in rows)]
     columns = ["pair", "fixed", "moving", "label", "label_name", *names, *(f"{INITIAL}{name}" for name in names)]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, [*columns, "verdict", "error"], extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(stream, [*columns, *_JUDGED, "error"], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
@@ -32,7 +33,8 @@ def _rows(case: CaseResult, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """The means of a pair with an empty label, then its labels."""
     whole = {"pair": case.key, "fixed": case.fixed, "moving": case.moving}
     numbers = means(case.scores, "") | means(case.baseline, INITIAL)
-    yield whole | {"label": "", "verdict": case.verdict, "error": case.error} | numbers
+    judged = {name: getattr(case, name) for name in _JUDGED}
+    yield whole | {"label": "", "error": case.error} | judged | numbers
     labels = sorted({label for measure in evaluation.measures for label in measure.labels})
     for label in labels if case.baseline else ():
         named = {"label": label, "label_name": evaluation.label_names.get(label)}

@@ -48,7 +48,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             "labels": {str(value): name for value, name in evaluation.label_names.items()},
             "pairs": {case.key: {"fixed": case.fixed, "moving": case.moving} for case in evaluation.cases},
             "errors": evaluation.errors,
-            "verdicts": {case.key: {"status": case.verdict, "reasons": case.reasons} for case in scored},
+            "verdicts": {case.key: _verdict(case) for case in scored},
             "correct": {
                 "aggregates": evaluation.correct_aggregates(),
                 "cases": {case.key: dict(case.correct) for case in scored},
@@ -62,6 +62,15 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
                 },
             },
         },
+    }
+
+
+def _verdict(case: CaseResult) -> dict[str, Any]:
+    return {
+        "status": case.verdict,
+        "signs_of_failure": case.signs_of_failure,
+        "accuracy": case.accuracy,
+        "reasons": case.reasons,
     }
 
 
@@ -106,6 +115,8 @@ def _from_json(content: dict[str, Any], path: Path) -> Evaluation:
                 own.get("errors", {}).get(key),
                 judged.get("status"),
                 tuple(judged.get("reasons", ())),
+                signs_of_failure=judged.get("signs_of_failure"),
+                accuracy=judged.get("accuracy"),
             )
         )
     return Evaluation(

@@ -110,6 +110,12 @@ def _loss(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else max(before - after, 0.0)
 
 
+def _similarity_loss(metrics: PairMetrics) -> float | None:
+    """NaN where the result shows nothing of the fixed body that was in view before."""
+    before, after = metrics.before.similarity, metrics.after.similarity
+    return math.nan if before is not None and after is None else _loss(before, after)
+
+
 def _label_losses(metrics: PairMetrics) -> dict[int, float]:
     before, after = metrics.before.dice, metrics.after.dice
     return {label: before[label] - after[label] for label in sorted(before.keys() & after.keys())}
@@ -204,7 +210,7 @@ GATES: tuple[Gate, ...] = (
         unit="",
         warn=0.005,
         fail=0.05,
-        measure=lambda m: _loss(m.before.similarity, m.after.similarity),
+        measure=_similarity_loss,
         good=lambda m, v: "image similarity did not fall, which says nothing about accuracy",
         bad=lambda m, v: f"the images agree less than before registration (similarity fell by {v:.3f})",
     ),

@@ -21,8 +21,9 @@ from anamorph.transforms import Affine, Transform
 class Agreement:
     """How well two scans agree: before (identity in world coordinates) or after registration.
 
-    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark, ``similarity`` larger for better;
-    ``tre_axes_mm`` is the mean absolute error of the landmarks to the right, anterior and superior.
+    ``dice`` and ``hd95_mm`` are per label, ``tre_mm`` per landmark; ``tre_axes_mm`` is the mean absolute error of the
+    landmarks to the right, anterior and superior. ``similarity`` is larger for better, None where nothing is in view,
+    and no measure of accuracy.
     """
 
     dice: dict[int, float] = field(default_factory=dict)
@@ -102,7 +103,7 @@ def evaluate_pair(
     warped_labels: Labels | None = None,
     jacobian: np.ndarray | None = None,
     inverse_consistency_mm: np.ndarray | None = None,
-    similarity: tuple[float, float] | None = None,
+    similarity: tuple[float | None, float | None] | None = None,
 ) -> PairMetrics:
     """Measure a registration, before and after.
 
@@ -118,7 +119,7 @@ def evaluate_pair(
         warped_labels: the moving labels on the grid of the fixed labels, if already at hand.
         jacobian: ``(I, J, K)`` determinants on the fixed grid, if already at hand.
         inverse_consistency_mm: ``(I, J, K)`` map on the fixed grid, if already at hand.
-        similarity: before and after, larger is better.
+        similarity: before and after, larger is better; None where it cannot be measured.
 
     Raises:
         UserError: the landmarks do not correspond.
@@ -154,7 +155,7 @@ def evaluate_pair(
             found["tre_mm"] = tuple(tre_mm(fixed_points, moving_points, transform).tolist())
             found["tre_axes_mm"] = tuple(tre_axes_mm(fixed_points, moving_points, transform).mean(axis=0).tolist())
     if similarity is not None:
-        before["similarity"], after["similarity"] = (float(value) for value in similarity)
+        before["similarity"], after["similarity"] = similarity
     return PairMetrics(
         before=Agreement(**before),
         after=Agreement(**after),

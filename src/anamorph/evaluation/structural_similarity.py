@@ -1,4 +1,8 @@
-"""How alike two scans are in structure, whatever their intensities mean."""
+"""How alike two scans are in structure, whatever their intensities mean.
+
+It is no measure of accuracy: smooth tissue looks alike everywhere, so a result at the wrong place may have more of it
+than one at the right place. It serves to see that a registration made things worse; nothing else is concluded from it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ VOXELS = 64
 UNMATCHED = 0.12
 """Mismatch charged where the moving scan has no data, about that of unrelated tissue."""
 BODY_REACH_MM = 10.0
+IN_VIEW = 0.05
+"""Share of the fixed body that the moving scan must show; of less there is nothing to say."""
 
 
 def structural_similarity(
@@ -23,7 +29,7 @@ def structural_similarity(
     transforms: tuple[Transform, ...],
     fixed_mask: Mask | None = None,
     moving_mask: Mask | None = None,
-) -> tuple[float, ...]:
+) -> tuple[float | None, ...]:
     """One minus the mean squared difference of MIND-SSC entries over the fixed body, for each transform.
 
     Args:
@@ -32,6 +38,9 @@ def structural_similarity(
         transforms: fixed-to-moving maps to compare, such as the identity and a result.
         fixed_mask: weights; air around the body of a CT counts for nothing.
         moving_mask: where the moving scan has data.
+
+    Returns:
+        one number per transform; None where nearly nothing of the fixed body is in view of the moving scan.
     """
     here, there = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
     is_ct = comparable_intensities(fixed, moving) == "ct"
@@ -40,12 +49,16 @@ def structural_similarity(
     here = here.onto(grid)
     weight = body_weight(here, is_ct, BODY_REACH_MM, 0.0)
     described = _describe(here)
-    values = []
+    body = float(weight.sum())
+    values: list[float | None] = []
     for transform in transforms:
         pulled = there.onto(grid, transform)
+        if body == 0 or float((weight * pulled.weight).sum()) < IN_VIEW * body:
+            values.append(None)
+            continue
         mismatch = ((_describe(pulled) - described) ** 2).sum(axis=-1) / ENTRIES
         charged = pulled.weight * mismatch + (1 - pulled.weight) * UNMATCHED
-        values.append(1 - float((weight * charged).sum() / max(float(weight.sum()), 1e-9)))
+        values.append(1 - float((weight * charged).sum()) / body)
     return tuple(values)
 
 

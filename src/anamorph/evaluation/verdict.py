@@ -16,7 +16,7 @@ from anamorph.evaluation.pair import Agreement, PairMetrics, plain
 
 Signs = Literal["none", "some", "clear"]
 _SIGNS: dict[Status, Signs] = {"PASS": "none", "WARN": "some", "FAIL": "clear"}
-_RATING: dict[Status, str] = {"PASS": "within the limits", "WARN": "doubtful", "FAIL": "poor"}
+_RATING: dict[Status, str] = {"PASS": "within limits", "WARN": "doubtful", "FAIL": "poor"}
 NOT_MEASURED = "not measured"
 HOW_TO_MEASURE = "give labels or landmarks of both scans"
 
@@ -42,15 +42,15 @@ class Accuracy:
 
     @property
     def word(self) -> str:
-        """PASS, WARN or FAIL of the accuracy gates, or "not measured"."""
-        return self.status or NOT_MEASURED
+        """The answer in a word or two: "within limits", "doubtful", "poor", or "not measured"."""
+        return NOT_MEASURED if self.status is None else _RATING[self.status]
 
     @property
     def summary(self) -> str:
         """The answer in words: a rating and the numbers, or that nothing was measured and what to give."""
         if self.status is None:
-            return f"{NOT_MEASURED} ({self.remedy})"
-        return f"{_RATING[self.status]}: {', '.join(_told(self.numbers))}"
+            return f"{self.word} ({self.remedy})"
+        return f"{self.word}: {', '.join(_told(self.numbers))}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Verdict:
     @property
     def headline(self) -> str:
         """Both answers in one line."""
-        return headline(self.signs_of_failure, self.accuracy.summary)
+        told = {"none": "no signs of failure", "some": "some signs of failure", "clear": "clear signs of failure"}
+        return f"{told[self.signs_of_failure]}; accuracy {self.accuracy.summary}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -106,12 +107,6 @@ class Verdict:
 
     def _of(self, question: Question) -> list[Check]:
         return [check for check in self.checks if check.question == question]
-
-
-def headline(signs: str, accuracy: str) -> str:
-    """Both answers in one line, from the words for each."""
-    told = {"none": "no signs of failure", "some": "some signs of failure", "clear": "clear signs of failure"}
-    return f"{told[signs]}; accuracy {accuracy}"
 
 
 def verdict(metrics: PairMetrics, warnings: Sequence[str] = ()) -> Verdict:

@@ -67,7 +67,7 @@ class Template:
         tolerance_mm: at which the mean field counts as zero.
         converged: whether the mean field of the last round was within the tolerance.
         residual_rms_mm: mean field of the scans registered to the final template, poses taken out.
-        scans: what is told of each delivered scan: ``status``, ``seconds``, and ``dice`` with the template's labels.
+        scans: of each delivered scan ``status``, ``headline``, ``seconds``, and ``dice`` with the template's labels.
         failed: why scans were left out.
     """
 
@@ -191,6 +191,7 @@ def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
         seconds = told.get("timings_s", {}).get("registration")
         scans[job.case.key] = {
             "status": told.get("status"),
+            "headline": told.get("verdict", {}).get("headline"),
             "seconds": seconds,
             "dice": None,
         }

@@ -36,6 +36,7 @@ def write_page(template: Template) -> None:
             told["dice"],
             told["seconds"],
             ("scans", key, REPORT),
+            told.get("headline") or "",
         )
         for key, told in template.scans.items()
     ]

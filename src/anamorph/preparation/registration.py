@@ -120,7 +120,10 @@ def _scan_to_template(
     if job.given is not None:
         return read_transform(job.given, grid=fixed.grid, moving_grid=moving.grid), []
     wanted = job.wanted
-    plan = make_plan(fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
+    sources = {"fixed": job.case.image, "moving": job.template.image}
+    plan = make_plan(
+        fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
+    )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
     result = run_plan(
         plan,

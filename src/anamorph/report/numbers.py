@@ -54,8 +54,6 @@ def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     if after.tre_mm:
         count = f"mean of {len(after.tre_mm)} landmark{'s' * (len(after.tre_mm) != 1)}"
         found.append(Tile("Landmark error", text(after.mean_tre_mm, 2), "mm", text(before.mean_tre_mm, 2), count))
-    if after.similarity is not None:
-        found.append(Tile("Similarity", text(after.similarity, 3), "", text(before.similarity, 3)))
     folding = metrics.jacobian["folding_percent"]
     digits = 3 if 0 < folding < 0.1 else 2
     found.append(Tile("Folding", text(folding, digits), "%", note="of voxels", half=True))
@@ -106,7 +104,7 @@ def overview(metrics: PairMetrics) -> list[tuple[str, str, str]]:
         *both("Mean HD95, mm", "mean_hd95_mm", 2),
         *both("Mean landmark error, mm", "mean_tre_mm", 2),
         *_worst_landmark(before, after),
-        *both("Image similarity", "similarity", 4),
+        ("Image similarity (no measure of accuracy)", _similarity(before), _similarity(after)),
         ("Folding (det J ≤ 0), %", "", text(jacobian["folding_percent"], 4)),
         ("Volume changed more than tenfold, %", "", text(jacobian["extreme_volume_percent"], 3)),
         ("det J, smallest to largest", "", f"{text(jacobian['min'], 2)} to {text(jacobian['max'], 2)}"),
@@ -117,6 +115,10 @@ def overview(metrics: PairMetrics) -> list[tuple[str, str, str]]:
         ("Inverse consistency, largest, mm", "", text(inverse["max"], 2)),
         ("Fixed field of view mapped outside, %", "", text(metrics.outside_percent, 1)),
     ]
+
+
+def _similarity(agreement: Agreement) -> str:
+    return "not measurable" if agreement.similarity is None else text(agreement.similarity, 4)
 
 
 def _worst_landmark(before: Agreement, after: Agreement) -> list[tuple[str, str, str]]:

@@ -34,6 +34,7 @@ class PairReport:
         settings: of the method, possibly nested.
         provenance: how to repeat the run, possibly nested.
         warnings: one line each.
+        notes: what else is worth knowing about the input, one line each.
         failure: why there is no transform.
     """
 
@@ -55,4 +56,5 @@ class PairReport:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
     failure: str | None = None

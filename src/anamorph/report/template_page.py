@@ -33,13 +33,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class ScanLine:
-    """A scan registered to the final template: verdict, Dice with its labels, seconds, path parts of its report."""
+    """A scan registered to the final template: verdict, Dice with its labels, seconds, path parts of its report.
+
+    ``headline`` holds both answers of the verdict.
+    """
 
     key: str
     status: str
     dice: float | None
     seconds: float | None
     report: tuple[str, ...]
+    headline: str = ""
 
 
 @dataclass(frozen=True)

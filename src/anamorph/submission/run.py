@@ -127,7 +127,12 @@ def register_scans(
         UserError: the pair or its masks cannot be used.
         RegistrationFailure: memory does not suffice, or the run failed.
     """
-    plan = make_plan(fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings)
+    sources: dict[str, Path | None] = {"fixed": pair.fixed.image, "moving": pair.moving.image}
+    if wanted.masks:
+        sources |= {"fixed mask": pair.fixed.mask, "moving mask": pair.moving.mask}
+    plan = make_plan(
+        fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
+    )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
     return run_plan(
         plan,

@@ -22,6 +22,7 @@ class CohortRow:
         report_link: file of the pair's own report, absolute or relative to the folder of the page.
         error: why the pair has no result.
         reasons: why the verdict is not PASS, one line each.
+        answers: the two answers of the verdict in one line, shown with it.
     """
 
     key: str
@@ -33,6 +34,7 @@ class CohortRow:
     report_link: str | None = None
     error: str | None = None
     reasons: Sequence[str] = ()
+    answers: str = ""
 
 
 @dataclass(frozen=True)
