@@ -1,7 +1,8 @@
 """Does similarity tell a right result from a wrong one when it is compared with other places?
 
-The descriptors of the result are compared where they are and shifted by a quarter of the grid in 26 directions. Printed are, for
-each pair, Dice, the similarity, its mean at the other places, and how far it stands out from them in their standard deviations.
+The descriptors of the result are compared where they are and shifted by a quarter of the grid in 26 directions.
+Printed are, for each pair, Dice, the similarity, its mean at the other places, and how far it stands out from them in
+their standard deviations.
 
 Usage: python benchmarks/similarity_against_chance.py FIXED MOVING FIXED_LABELS MOVING_LABELS [key=value ...]
 """

@@ -38,9 +38,10 @@ def cli_page() -> str:
         "# Command line\n",
         f"Commands: {names}. `anamorph COMMAND --help` prints the same text; `anamorph --version` the version.\n",
         "Results go to standard output, progress and news to standard error. Exit code 0: done. 2: the input or the "
-        "options are wrong. 1: the run failed. 130: interrupted. An error is one line that starts with `error:` and "
-        "ends with the remedy; `ANAMORPH_DEBUG=1` shows the traceback. The verdict of a registration is no exit code: "
-        "read `status` in `result.json`.\n",
+        "options are wrong. 1: the run failed. 3: the verdict is one that `--fail-on` names. 130: "
+        "interrupted. An error is one line that starts with `error:` and "
+        "ends with the remedy; `ANAMORPH_DEBUG=1` shows the traceback. Without `--fail-on` the verdict of a "
+        "registration is no exit code: read `status` in `result.json`.\n",
     ]
     for name, command in commands.items():
         parts += _command(name, command)

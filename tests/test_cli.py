@@ -127,6 +127,131 @@ def test_labels_on_another_grid_are_resampled_on_request(files: Path):
     assert 2 * ((warped == 3) & (truth == 3)).sum() / ((warped == 3).sum() + (truth == 3).sum()) > 0.6
 
 
+def pair_command(files: Path, *more: object) -> list[str]:
+    words = (
+        "register",
+        files / "fixed.nii.gz",
+        files / "moving.nii.gz",
+        "-o",
+        files / "out",
+        "--method",
+        "stub",
+        *more,
+    )
+    return [str(word) for word in words]
+
+
+def save_with(path: Path, source: Path, qform_shift_mm: float = 0.0, coded: bool = True) -> None:
+    """The same scan with a qform that lies elsewhere, or with neither sform nor qform."""
+    image = nibabel.load(source)
+    elsewhere = image.affine.copy()
+    elsewhere[0, 3] += qform_shift_mm
+    header = nibabel.Nifti1Image(np.asarray(image.dataobj), None)
+    if coded:
+        header.set_sform(image.affine, 1)
+        header.set_qform(elsewhere, 1)
+    else:
+        header.set_sform(None, 0)
+        header.set_qform(None, 0)
+    header.to_filename(path)
+
+
+def test_without_labels_the_terminal_says_that_accuracy_was_not_measured(files: Path):
+    told = run(*pair_command(files))
+    assert "PASS: no signs of failure; accuracy not measured (give labels or landmarks of both scans)" in told
+    verdict = json.loads((files / "out" / "result.json").read_text())["verdict"]
+    assert (verdict["status"], verdict["signs_of_failure"], verdict["accuracy"]["measured"]) == ("PASS", "none", False)
+    page = (files / "out" / "report.html").read_text()
+    assert "Accuracy</span> <b>not measured (give labels or landmarks of both scans)" in page
+    assert "Signs of failure</span> <b>none" in page
+
+
+def test_with_labels_the_terminal_says_how_accurate_it_is(files: Path):
+    labels = ("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "moving_labels.nii.gz")
+    told = run(*pair_command(files, *labels))
+    assert "PASS: no signs of failure; accuracy within limits: mean Dice 1.000 (lowest 1.000, label 1)" in told
+    verdict = json.loads((files / "out" / "result.json").read_text())["verdict"]
+    assert verdict["accuracy"] | {"summary": ""} == {
+        "measured": True,
+        "status": "PASS",
+        "summary": "",
+        "mean_dice": 1.0,
+        "mean_hd95_mm": 0.0,
+        "lowest_dice_label": 1,
+        "lowest_dice": 1.0,
+    }
+
+
+def test_labels_that_never_overlap_do_not_pass_and_fail_on_sets_the_exit_code(files: Path):
+    wrong = np.zeros(SHAPE, np.uint8)
+    wrong[15:19, 0:4, 12:16] = 1
+    wrong[0:4, 20:24, 0:4] = 3
+    nibabel.Nifti1Image(wrong, nibabel.load(files / "moving.nii.gz").affine).to_filename(files / "wrong.nii.gz")
+    labels = ("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "wrong.nii.gz")
+    told = run(*pair_command(files, *labels))
+    assert "FAIL: no signs of failure; accuracy poor: mean Dice 0.000 (lowest 0.000, label 1)" in told
+    assert "2 of 2 labels end without overlap: labels 1, 3" in told
+    for limit in ("warn", "fail"):
+        result = CliRunner().invoke(app, pair_command(files, *labels, "--overwrite", "--quiet", "--fail-on", limit))
+        assert result.exit_code == 3
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"the verdict is FAIL (--fail-on {limit}): the labels overlap little")
+        assert (files / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("limit", "code"), [("warn", 3), ("fail", 0)])
+def test_fail_on_tells_warn_from_fail(files: Path, limit: str, code: int):
+    save_with(files / "odd.nii.gz", files / "moving.nii.gz", qform_shift_mm=7.0)
+    words = [str(files / "odd.nii.gz") if "moving.nii.gz" in word else word for word in pair_command(files)]
+    assert CliRunner().invoke(app, [*words, "--fail-on", limit]).exit_code == code
+    assert json.loads((files / "out" / "result.json").read_text())["status"] == "WARN"
+
+
+def test_fail_on_is_checked_before_anything_is_read(tmp_path: Path):
+    result = CliRunner().invoke(app, ["register", "no", "no", "-o", str(tmp_path / "out"), "--fail-on", "always"])
+    assert result.exit_code == 2
+    assert "--fail-on takes warn or fail, not 'always'" in result.stderr
+
+
+def test_what_inspect_says_of_a_header_is_in_the_plan_the_record_the_report_and_on_the_terminal(files: Path):
+    for name in ("fixed", "fixed_labels"):
+        save_with(files / f"{name}.nii.gz", files / f"{name}.nii.gz", qform_shift_mm=7.0)
+    save_with(files / "moving_labels.nii.gz", files / "moving_labels.nii.gz", coded=False)
+    labels = ("--fixed-labels", files / "fixed_labels.nii.gz", "--moving-labels", files / "moving_labels.nii.gz")
+    words = pair_command(files, *labels, "--resample")
+    both = (
+        "fixed fixed.nii.gz, fixed labels fixed_labels.nii.gz: sform (code 1) and qform (code 1) differ by up to 7.0 mm"
+    )
+    neither = "moving labels moving_labels.nii.gz: neither sform nor qform is set"
+    plan = " ".join(run(*words, "--dry-run").split())
+    told = run(*words)
+    record = json.loads((files / "out" / "result.json").read_text())
+    page = (files / "out" / "report.html").read_text()
+    for finding in (both, neither):
+        assert finding in plan
+        assert f"warning: {finding}" in told
+        assert any(warning.startswith(finding) for warning in record["warnings"])
+        assert any(reason.startswith(finding) for reason in record["verdict"]["reasons"])
+        assert finding in page
+    assert record["verdict"]["signs_of_failure"] == "some"
+
+
+def test_a_note_on_the_input_is_told_and_does_not_warn(files: Path):
+    image = nibabel.load(files / "fixed.nii.gz")
+    image.header.set_xyzt_units("micron")
+    affine = image.affine @ np.diag([1000, 1000, 1000, 1.0])
+    affine[:3, 3] = image.affine[:3, 3] * 1000
+    scaled = nibabel.Nifti1Image(np.asarray(image.dataobj), affine, image.header)
+    scaled.header.set_xyzt_units("micron")
+    scaled.to_filename(files / "fixed.nii.gz")
+    told = run(*pair_command(files))
+    record = json.loads((files / "out" / "result.json").read_text())
+    assert "note: fixed fixed.nii.gz: voxel sizes are given in microns" in told
+    assert any("voxel sizes are given in microns" in note for note in record["notes"])
+    assert (record["status"], record["warnings"]) == ("PASS", [])
+    assert "Notes on the input" in (files / "out" / "report.html").read_text()
+
+
 def test_quiet_prints_nothing(files: Path):
     arguments = ["register", files / "fixed.nii.gz", files / "moving.nii.gz", "-o", files / "out", "--method", "stub"]
     assert run(*arguments, "--quiet") == ""

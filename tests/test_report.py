@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from anamorph.evaluation import evaluate_pair, failed, inverse_consistency_mm, verdict
+from anamorph.evaluation import Agreement, evaluate_pair, failed, inverse_consistency_mm, verdict
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
@@ -89,6 +89,22 @@ def test_the_page_parses_shows_its_numbers_and_needs_no_network(tmp_path):
     ):
         assert shown in page.text
     assert path.stat().st_size < 400_000
+
+
+def test_the_page_holds_both_answers():
+    text = Page(render(make_report())).text
+    assert "No signs of failure, and the accuracy is within limits." in text
+    report = make_report()
+    assert report.metrics is not None
+    for dice, judged in (
+        ({}, "not measured (give labels"),
+        ({1: 0.0}, "poor: mean Dice 0.000 (lowest 0.000, label 1)"),
+    ):
+        metrics = dataclasses.replace(report.metrics, before=Agreement(dice=dice), after=Agreement(dice=dice))
+        page = Page(render(make_report(metrics=metrics, verdict=verdict(metrics))))
+        assert "Signs of failure none Accuracy " + judged in " ".join(page.text.split())
+        assert "not measurable" in page.text  # the similarity
+    assert "1 of 1 labels end without overlap: label 1" in page.text
 
 
 def test_parts_of_a_stage_are_not_counted_twice():
