@@ -107,6 +107,38 @@ def test_fields_of_view_apart_are_a_warning_when_the_method_finds_its_start(pair
         anamorph.register(fixed, distant, method="stub", settings={"init": "none"})
 
 
+def test_headers_of_files_are_looked_at_and_equal_findings_are_told_once(pair, tmp_path):
+    fixed, moving = pair
+    elsewhere = fixed.grid.affine.copy()
+    elsewhere[1, 3] += 9
+    image = nibabel.Nifti1Image(fixed.data[0], None)
+    image.set_sform(fixed.grid.affine, 1)
+    image.set_qform(elsewhere, 1)
+    for name in ("fixed.nii.gz", "mask.nii.gz"):
+        image.to_filename(tmp_path / name)
+    result = anamorph.register(tmp_path / "fixed.nii.gz", moving, method="stub")
+    (warning,) = result.warnings
+    assert warning.startswith("fixed fixed.nii.gz: sform (code 1) and qform (code 1) differ by up to 9.0 mm")
+    assert anamorph.register(fixed, moving, method="stub").warnings == []
+    sources = {"fixed": tmp_path / "fixed.nii.gz", "moving": moving, "fixed mask": str(tmp_path / "mask.nii.gz")}
+    (warning,) = make_plan(fixed, moving, method="stub", sources=sources).warnings
+    assert warning.startswith("fixed fixed.nii.gz, fixed mask mask.nii.gz: sform")
+
+
+def test_a_sheared_scan_warns_and_an_identity_is_a_note(pair):
+    fixed, moving = pair
+    sheared = fixed.grid.affine.copy()
+    sheared[0, 1] = 0.5
+    assert any(
+        "axes are sheared" in text
+        for text in make_plan(Image(fixed.data, Grid(fixed.grid.shape, sheared), "odd"), moving, method="stub").warnings
+    )
+    plain = Image(fixed.data, Grid(fixed.grid.shape, np.eye(4)), "plain")
+    plan = make_plan(plain, plain, method="stub")
+    assert plan.warnings == ()
+    assert any(note.startswith("plain: the affine is the identity") for note in plan.notes)
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "expected"),
     [

@@ -90,6 +90,10 @@ def test_the_report_has_tables_and_what_rank_takes(hostile):
     assert [row["pair"] for row in table] == [row["pair"] for row in rows]
     (done,) = [row for row in table if row["state"] == "complete"]
     assert done["dice"] > done["initial_dice"]
+    assert done["signs_of_failure"] in ("none", "some", "clear")
+    assert done["accuracy"] in ("within limits", "doubtful", "poor")
+    (case,) = [case for case in read_evaluation(run / "report" / "fast").cases if case.scores]
+    assert (case.signs_of_failure, case.accuracy) == (done["signs_of_failure"], done["accuracy"])
     assert (run / done["folder"] / "fixed_to_moving.nii.gz").is_file()
     assert all("AbdomenCTCT_0003_0000.nii.gz" in row["reason"] for row in table if row["state"] == "failed")
     evaluation = read_evaluation(run / "report" / "fast")

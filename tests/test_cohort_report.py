@@ -281,6 +281,12 @@ def test_very_many_pictures_become_smaller(tmp_path):
     assert Picture.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).size == (240, 80)
 
 
+def test_the_page_says_that_a_pass_was_not_measured():
+    answers = "signs of failure: none; accuracy: not measured"
+    page = Page(render(CohortReport("cohort", [make_row("p0", answers=answers)], {"Dice": "higher"})))
+    assert answers in page.text
+
+
 def test_a_hundred_pairs_are_written_fast_and_stay_small(tmp_path):
     report = large_report(tmp_path, 100)
     start = time.perf_counter()

@@ -134,9 +134,10 @@ def test_json_is_read_back(evaluation, tmp_path):
     assert again.label_names == {1: "one", 2: "two", 3: "three"}
     assert again.compatible_aggregates() == evaluation.compatible_aggregates()
     assert again.correct_aggregates(baseline=True) == evaluation.correct_aggregates(baseline=True)
-    assert [(case.key, case.verdict, case.error) for case in again.cases] == [
-        (case.key, case.verdict, case.error) for case in evaluation.cases
-    ]
+    for name in ("key", "verdict", "signs_of_failure", "accuracy", "reasons", "error"):
+        assert [getattr(case, name) for case in again.cases] == [getattr(case, name) for case in evaluation.cases]
+    assert {case.signs_of_failure for case in again.cases if case.scores} <= {"none", "some", "clear"}
+    assert "not measured" not in {case.accuracy for case in again.cases}
     write_json(again, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "results.json").read_text()
     assert cohort_report(again).rows[1].per_label == cohort_report(evaluation).rows[1].per_label

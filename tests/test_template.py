@@ -112,6 +112,10 @@ def test_what_is_handed_out_fits_together(built, balls):
             "WARN",
             "FAIL",
         )
+    page = (folder / "report.html").read_text()
+    for told in built[0].template.scans.values():
+        assert "signs of failure; accuracy" in told["headline"]
+        assert told["headline"] in page
     assert {key: told["dice"] > 0.85 for key, told in built[0].template.scans.items()} == dict.fromkeys(
         (case.key for case in balls), True
     )
