@@ -120,6 +120,7 @@ def test_headers_of_files_are_looked_at_and_equal_findings_are_told_once(pair, t
     (warning,) = result.warnings
     assert warning.startswith("fixed fixed.nii.gz: sform (code 1) and qform (code 1) differ by up to 9.0 mm")
     assert anamorph.register(fixed, moving, method="stub").warnings == []
+    assert make_plan(fixed, moving, method="stub", sources={"fixed": tmp_path / "gone.nii.gz"}).warnings == ()
     sources = {"fixed": tmp_path / "fixed.nii.gz", "moving": moving, "fixed mask": str(tmp_path / "mask.nii.gz")}
     (warning,) = make_plan(fixed, moving, method="stub", sources=sources).warnings
     assert warning.startswith("fixed fixed.nii.gz, fixed mask mask.nii.gz: sform")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +111,9 @@ def told_of_headers(sources: Mapping[str, Any]) -> list[Finding]:
     """
     files: dict[Finding, list[str]] = {}
     for role, source in sources.items():
-        if isinstance(source, str | os.PathLike):
+        if not isinstance(source, str | os.PathLike):
+            continue
+        with suppress(OSError):  # a pipe, or a file that is gone since, has been read and needs no second look
             for finding in _header_findings(source):
                 files.setdefault(finding, []).append(f"{role} {Path(source).name}")
     return [replace(found, message=f"{', '.join(names)}: {found.message}") for found, names in files.items()]
