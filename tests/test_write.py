@@ -11,7 +11,7 @@ from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
-from anamorph.image.write import write_image
+from anamorph.image.write import world_code, write_image
 from geometries import GRIDS, SHEARED, textured_image
 
 GRID = GRIDS["oblique"]
@@ -75,7 +75,7 @@ def test_header_codes_and_units(tmp_path: Path) -> None:
     mni = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
     mni.set_sform(np.eye(4), 4)
     mni.to_filename(tmp_path / "mni.nii")
-    write_image(textured_image(GRID), tmp_path / "like.nii.gz", header_like=tmp_path / "mni.nii")
+    write_image(textured_image(GRID), tmp_path / "like.nii.gz", world=world_code(tmp_path / "mni.nii"))
     assert nibabel.load(tmp_path / "like.nii.gz").header["sform_code"] == 4
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.dicom import split_series
 from anamorph.image.points import POINT_MARGIN_VOX
 from anamorph.image.read import read_image, read_labels, read_points
-from anamorph.methods import DEFAULT_METHOD
+from anamorph.image.write import SCANNER, world_code
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device
-from anamorph.settings import GivenSettings
+from anamorph.provenance import models_of
+from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
 
 
@@ -44,6 +50,19 @@ class PairRequest:
         roles = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
         return {role.replace("_", " "): getattr(self, role) for role in roles}
 
+    def files(self) -> list[Path]:
+        """Files and folders that are read, models included; of objects that were read before, none."""
+        given = (
+            *(self.fixed, self.moving, self.fixed_labels, self.moving_labels, self.fixed_points, self.moving_points),
+            *(self.fixed_mask, self.moving_mask, self.init),
+        )
+        files = [split_series(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
+        with suppress(UserError):  # settings that are wrong are told when the pair is planned
+            method: Any = find_method(self.method)
+            config = make_config(method, "default" if self.preset == "auto" else self.preset, self.settings)
+            files += models_of(method(config).settings()).values()
+        return files
+
 
 @dataclass(frozen=True)
 class PairInputs:
@@ -58,6 +77,8 @@ class PairInputs:
     fixed_mask: Mask | None
     moving_mask: Mask | None
     init: Transform | None
+    world: int = SCANNER
+    """NIfTI's code of the world of the fixed scan, for what is written on its grid."""
 
 
 def read_pair(request: PairRequest) -> PairInputs:
@@ -93,6 +114,7 @@ def read_pair(request: PairRequest) -> PairInputs:
         fixed_mask=mask_on(fixed, request.fixed_mask, request.resample),
         moving_mask=mask_on(moving, request.moving_mask, request.resample),
         init=read_init(request.init, fixed, moving),
+        world=world_code(request.fixed),
     )
 
 

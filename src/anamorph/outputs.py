@@ -15,7 +15,8 @@ import numpy as np
 from anamorph.errors import RegistrationFailure
 from anamorph.evaluation.pair import plain
 from anamorph.image import Image
-from anamorph.image.write import write_image
+from anamorph.image.atomic import write_text
+from anamorph.image.write import SCANNER, write_image
 from anamorph.maps import Maps
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
@@ -48,7 +49,7 @@ DESCRIPTIONS = {
 def write_maps(
     folder: Path,
     maps: Maps,
-    fixed_source: Any = None,
+    world: int = SCANNER,
     composite: Transform | None = None,
 ) -> None:
     """Write all images and fields of a run, several files at a time because zlib lets go of the interpreter.
@@ -56,26 +57,23 @@ def write_maps(
     Args:
         folder: exists.
         maps: what to write.
-        fixed_source: path of the fixed scan, whose world the outputs share.
+        world: NIfTI's code of the world of the fixed scan, which the outputs share.
         composite: the fixed-to-moving transform in its parts, to write both directions as ITK ``.h5`` too. The other
             direction is written dense: its field lies on the fixed side, and ITK takes it for zero outside.
     """
     grid = maps.warped.grid
-    like = fixed_source if isinstance(fixed_source, (str, os.PathLike)) and Path(fixed_source).is_file() else None
     jobs: list[Callable[[], None]] = [
         lambda: write_transform(maps.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
         lambda: write_transform(maps.moving_to_fixed, folder / MOVING_TO_FIXED, "itk", maps.moving_to_fixed.grid),
-        lambda: write_image(maps.warped, folder / WARPED, header_like=like),
-        lambda: write_image(Image(maps.jacobian, grid, "jacobian"), folder / JACOBIAN, header_like=like),
+        lambda: write_image(maps.warped, folder / WARPED, world),
+        lambda: write_image(Image(maps.jacobian, grid, "jacobian"), folder / JACOBIAN, world),
         lambda: write_image(
-            Image(maps.inverse_consistency_mm, grid, "inverse consistency"),
-            folder / INVERSE_CONSISTENCY,
-            header_like=like,
+            Image(maps.inverse_consistency_mm, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world
         ),
     ]
     if maps.warped_labels is not None:
         labels = maps.warped_labels
-        jobs.append(lambda: write_image(labels, folder / WARPED_LABELS, header_like=like))
+        jobs.append(lambda: write_image(labels, folder / WARPED_LABELS, world))
     if composite is not None:
         back = maps.moving_to_fixed
         jobs += [
@@ -92,7 +90,7 @@ def write_maps(
 def write_result(folder: Path, content: dict[str, Any]) -> None:
     """Write ``result.json``; numbers that are not finite become null."""
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, default=_plain_numpy)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / RESULT, text + "\n")
 
 
 def check_space(out: Path, needed: int) -> None:

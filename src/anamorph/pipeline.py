@@ -1,4 +1,4 @@
-"""The whole command: read, look, register, measure, write; OUT appears complete or not at all."""
+"""The whole command: read, look, register, measure, write; OUT appears complete or not at all, the report last."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
 from anamorph.methods.device import resolve_device
 from anamorph.outputs import REPORT, RESULT, check_space, write_maps, write_result
-from anamorph.record import describe_failure, describe_success
+from anamorph.record import describe_failure, describe_success, stage_timings
+from anamorph.report.page import drawn
 from anamorph.reporting import report_failure, report_success
 
 Extras = Callable[[Path, Result], dict[str, Any]]
@@ -40,6 +41,8 @@ class PairOutcome:
     metrics: PairMetrics
     verdict: Verdict
     record: dict[str, Any]
+    report_failure: str | None = None
+    """Why there is no report, in one line."""
 
 
 @dataclass
@@ -99,7 +102,7 @@ def register_pair(
 
     Args:
         request: the pair and the settings.
-        out: the folder; it appears when it is complete.
+        out: the folder; it appears when all but the report is complete, which is drawn last.
         overwrite: replace an earlier result there once the new one is complete.
         composite: write ITK ``.h5`` composites too.
         progress: called with the stage and the fraction of the whole run that is done.
@@ -113,10 +116,14 @@ def register_pair(
             beside it in ``<out>-failed`` when an earlier result was to be overwritten, which then stays.
     """
     watch = Stopwatch(progress)
-    had_result = out.exists()
+    had_result = False
     at_risk: tuple[PairInputs, Plan] | None = None
     try:
-        with atomic_directory(out, overwrite, marker=RESULT) as folder, watch_compilation(on_compilation) as compiled:
+        with (
+            watch_compilation(on_compilation) as compiled,
+            atomic_directory(out, overwrite, marker=RESULT, inputs=request.files()) as folder,
+        ):
+            had_result = out.exists()
             with watch.stage("reading", 0.0):
                 inputs, plan, needed = plan_pair(request)
             check_space(out, output_bytes(inputs.fixed, inputs.moving))
@@ -132,12 +139,21 @@ def register_pair(
                 judged = verdict(metrics, result.warnings)
             at_risk = None
             with watch.stage("writing", MEASURED), _told_of(out, folder):
-                write_maps(folder, maps, request.fixed, result.fixed_to_moving if composite else None)
+                write_maps(folder, maps, inputs.world, result.fixed_to_moving if composite else None)
                 more = {} if extras is None else extras(folder, result)
-            with watch.stage("report", WRITTEN):
-                report_success(folder / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more)
-            record = describe_success(inputs, plan, result, metrics, judged, watch.seconds, compiled.seconds) | more
-            write_result(folder, record)
+                record = describe_success(inputs, plan, result, metrics, judged, watch.seconds, compiled.seconds) | more
+                write_result(folder, record | {"report": "not drawn: the run was stopped before"})
+        # From here on nothing that goes wrong, the end of the process included, costs more than the report.
+        with watch.stage("report", WRITTEN), _told_if_interrupted(out):
+            reason = drawn(
+                lambda: report_success(out / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more)
+            )
+        record |= {
+            "timings_s": stage_timings(watch.seconds, result.timings, compiled.seconds),
+            "report": REPORT if reason is None else f"failed: {reason}",
+        }
+        with suppress(OSError, AnamorphError):
+            write_result(out, record)
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -145,12 +161,11 @@ def register_pair(
         if at_risk is not None:
             place = out.with_name(f"{out.name}-failed") if had_result else out
             with suppress(OSError, AnamorphError):  # the failure itself is what has to be told
-                _write_failure(place, request, *at_risk, failure, watch.seconds)
-                failure.add_note(f"report: {place / REPORT}")
+                failure.add_note(f"report: {_write_failure(place, request, *at_risk, failure, watch.seconds)}")
         if failure is error:
             raise
         raise failure from error
-    return PairOutcome(out, plan, result, metrics, judged, record)
+    return PairOutcome(out, plan, result, metrics, judged, record, reason)
 
 
 @contextmanager
@@ -160,6 +175,14 @@ def _told_of(out: Path, folder: Path) -> Iterator[None]:
         yield
     except RegistrationFailure as failure:
         raise RegistrationFailure(str(failure).replace(str(folder), str(out))) from failure
+
+
+@contextmanager
+def _told_if_interrupted(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted while the report was drawn; everything else is in {out}") from None
 
 
 def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Result:
@@ -187,10 +210,11 @@ def _write_failure(
     plan: Plan,
     failure: Exception,
     seconds: dict[str, float],
-) -> None:
-    """Leave a report and a record of a failed run."""
+) -> Path:
+    """Leave a record and, if it can be drawn, a report of a failed run; the file that tells most."""
     message = str(failure) if isinstance(failure, AnamorphError) else f"{type(failure).__name__}: {failure}"
     judged = failed(message)
     with atomic_directory(place, overwrite=True, marker=RESULT) as folder:
         write_result(folder, describe_failure(plan, inputs, request.seed, request.device, judged, seconds))
-        report_failure(folder / REPORT, inputs, plan, judged, seconds)
+        reason = drawn(lambda: report_failure(folder / REPORT, inputs, plan, judged, seconds))
+    return place / (REPORT if reason is None else RESULT)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +17,10 @@ from typing import Any
 import numpy as np
 
 import anamorph
+from anamorph.errors import UserError
 from anamorph.image import Image
+from anamorph.methods.guide import NONE, guide_model
+from anamorph.networks.model_folder import CARD, WEIGHTS, find_model
 
 
 def input_hash(image: Image) -> str:
@@ -32,6 +36,49 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def current_hash(path: Path) -> str:
+    """SHA-256 of a file that many runs use; it is read again only once it was changed or replaced.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return _remembered_hash(path, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _remembered_hash(path: Path, inode: int, modified_ns: int, size: int) -> str:
+    return file_hash(path)
+
+
+def models_of(settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Folders of the models that the settings of a method name, by their names; with the guide that came with one.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    model, guide = (str(settings.get(key, "")) for key in ("model", "guide"))
+    names = {model, guide_model(guide or NONE, model) or ""}
+    return {name: find_model(name) for name in sorted(names - {""})}
+
+
+def model_hashes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of card and weights of every model that settings name: what a result depends on besides the settings.
+
+    Raises:
+        UserError: there is no such model, or it lacks its weights.
+    """
+    return {name: _model_hash(folder) for name, folder in models_of(settings).items()}
+
+
+def _model_hash(folder: Path) -> str:
+    try:
+        return hashlib.sha256("".join(current_hash(folder / name) for name in (CARD, WEIGHTS)).encode()).hexdigest()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{folder}: is no whole model ({reason}); copy the whole model folder again") from error
 
 
 def versions() -> dict[str, str]:

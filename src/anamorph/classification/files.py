@@ -11,15 +11,14 @@ from typing import Any
 
 import anamorph
 from anamorph.classification.run import Classification
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_text, write_text
 
 RESULTS, PREDICTIONS, SUMMARIES = "classification.json", "predictions.csv", "summaries.csv"
 
 
 def write_files(folder: Path, outcome: Classification) -> None:
     """Write the scores, the probability of every patient, and the numbers of every registration."""
-    with atomic_path(folder / RESULTS) as temporary:
-        temporary.write_text(json.dumps(as_json(outcome), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / RESULTS, json.dumps(as_json(outcome), indent=2, ensure_ascii=False) + "\n")
     words = outcome.words
     probabilities = [model.probabilities for model in outcome.models]
     _write_table(
@@ -72,7 +71,7 @@ def as_json(outcome: Classification) -> dict[str, Any]:
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

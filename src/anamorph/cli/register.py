@@ -155,6 +155,8 @@ def run_and_show(
             on_plan=tell_plan,
             extras=extras,
         )
+    if outcome.report_failure is not None:
+        say(f"warning: the report could not be drawn ({outcome.report_failure}); everything else is in {out}")
     if not quiet:
         show_outcome(outcome)
     return outcome
@@ -213,4 +215,4 @@ def show_outcome(outcome: PairOutcome) -> None:
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
     judged = outcome.verdict
     show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))
-    show(f"report: {outcome.folder / REPORT}")
+    show(f"report: {outcome.folder / REPORT}" if outcome.report_failure is None else f"results: {outcome.folder}")

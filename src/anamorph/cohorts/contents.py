@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.errors import AnamorphError, UserError
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.provenance import file_hash, usable_cores
 
 MISSING = "missing"
@@ -70,8 +70,7 @@ class Contents:
         except (OSError, UnicodeDecodeError):
             pass
         try:
-            with atomic_path(self._cache) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(self._cache, text)
         except AnamorphError:  # someone who may only look, or a full disk: the next one hashes again
             return
 

@@ -10,6 +10,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps
 from anamorph.image import Image
 from anamorph.image.read import read_image
+from anamorph.image.write import world_code
 from anamorph.provenance import file_hash
 
 KEPT_BYTES = 200_000_000
@@ -27,6 +28,7 @@ class KeptInputs:
         self.most_bytes = most_bytes
         self._hashes: dict[Path, str] = {}
         self._images: OrderedDict[Path, Image] = OrderedDict()
+        self._worlds: dict[Path, int] = {}
         self.label_maps = LabelMaps(LABEL_MAPS_KEPT)
 
     def check(self, hashes: dict[Path, str]) -> None:
@@ -55,7 +57,12 @@ class KeptInputs:
         """
         if path not in self._images:
             self._images[path] = read_image(path)
+            self._worlds[path] = world_code(path)
         self._images.move_to_end(path)
         while len(self._images) > 2 and sum(image.data.nbytes for image in self._images.values()) > self.most_bytes:
             self._images.popitem(last=False)
         return self._images[path]
+
+    def world(self, path: Path) -> int:
+        """NIfTI's code of the world of a scan that was read."""
+        return self._worlds[path]

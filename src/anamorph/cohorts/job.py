@@ -14,6 +14,7 @@ from anamorph.cohorts.plan import Plan, PlannedMethod
 from anamorph.data import Pair
 from anamorph.evaluation.learn2reg.config import EvaluationConfig, default_measures
 from anamorph.geometry import Grid
+from anamorph.image.atomic import escaped
 from anamorph.image.read import read_grid
 from anamorph.submission import RunSettings
 
@@ -115,4 +116,4 @@ def _lean(pair: Pair) -> Pair:
 
 def _hash_of(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+    return hashlib.sha256(escaped(text).encode()).hexdigest()[:KEY_DIGITS]

@@ -47,16 +47,13 @@ class PlannedMethod:
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """Everything a result depends on apart from the scans, as plain values; models by what is in them.
+        """Everything a result depends on apart from the scans, as plain values.
 
         Raises:
             UserError: there is no such method, preset, setting or model.
         """
         # Workers on other machines may have the GPU that this one lacks.
-        content = replace(self.settings, device="cpu").described() | {"device": self.settings.device}
-        sets = [content["settings"], *content["presets"].values()]
-        named = {str(values[key]) for values in sets for key in ("model", "guide") if key in values}
-        return content | {"models": {name: _model_hash(name) for name in sorted(named - {"", "auto", "none"})}}
+        return replace(self.settings, device="cpu").described() | {"device": self.settings.device}
 
 
 @dataclass(frozen=True)
@@ -200,12 +197,6 @@ def _method(table: TomlTable) -> PlannedMethod:
     except UserError as error:
         table.fail(None, str(error))
     return planned
-
-
-def _model_hash(name: str) -> str:
-    from anamorph.networks.model_folder import find_model, read_card
-
-    return read_card(find_model(name)).sha256
 
 
 def _as_text(value: Any) -> str:

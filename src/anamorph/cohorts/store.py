@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import escaped, write_text
+from anamorph.image.leftovers import remove
 from anamorph.provenance import file_hash
 
 MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"
@@ -114,9 +115,9 @@ class Store:
         if other and not (self.folder.is_dir() and next(self.folder.iterdir(), None) is None):
             raise UserError(f"{self.folder} is no folder of a cohort run and not empty; choose another")
         content = {"what": "a run of anamorph cohort", "plan_folder": str(base.absolute())}
-        _write(self.folder / MARKER, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.folder / MARKER, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         if plan.absolute() != (self.folder / PLAN).absolute():
-            _write(self.folder / PLAN, plan.read_text(encoding="utf-8-sig"))
+            write_text(self.folder / PLAN, plan.read_text(encoding="utf-8-sig"))
         self._sweep()
 
     def plan(self) -> tuple[Path, Path]:
@@ -143,7 +144,7 @@ class Store:
         if records:
             name = _digest("".join(record.key for record in records))[:32]
             lines = (_line(asdict(record)) for record in records)
-            _write(self.folder / RECORDS / name[:FAN_OUT] / f"{name}.jsonl", "".join(lines))
+            write_text(self.room_for(self.folder / RECORDS / name[:FAN_OUT] / f"{name}.jsonl"), "".join(lines))
 
     def records(self) -> dict[str, list[Record]]:
         """All records by key; a line that is damaged is none. Files that were read before are not read again."""
@@ -170,6 +171,19 @@ class Store:
                 return f"{name}: {(error.strerror or str(error)).lower()}"
         return None
 
+    def room_for(self, path: Path) -> Path:
+        """The path of a file of the run, where nothing but a file lies: a folder in its place is damage, and removed.
+
+        So is a file, or a link, in place of one of the folders that lead there.
+        """
+        for parent in reversed(path.relative_to(self.folder).parents[:-1]):
+            place = self.folder / parent
+            if place.is_symlink() or not place.is_dir():
+                remove(place)
+        if path.is_dir():
+            remove(path)
+        return path
+
     def note(self, failure: Failure) -> None:
         """Keep a failed attempt.
 
@@ -177,7 +191,8 @@ class Store:
             RegistrationFailure: the disk is full.
         """
         name = f"{failure.key}-{secrets.token_hex(4)}.json"
-        _write(self.folder / FAILURES / failure.key[:FAN_OUT] / name, json.dumps(asdict(failure), indent=2) + "\n")
+        path = self.room_for(self.folder / FAILURES / failure.key[:FAN_OUT] / name)
+        write_text(path, json.dumps(asdict(failure), indent=2) + "\n")
 
     def failures(self) -> dict[str, list[Failure]]:
         """All failed attempts by key, the earliest first."""
@@ -210,13 +225,8 @@ def result_folder(key: str) -> str:
     return f"{RESULTS}/{key[:FAN_OUT]}/{key}"
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def _line(content: dict[str, Any]) -> str:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    text = escaped(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
     return f"{_digest(text)} {text}\n"
 
 

@@ -13,7 +13,7 @@ from anamorph.cohorts.standing import Standing
 from anamorph.cohorts.store import result_folder
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort_csv import INITIAL, means
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_path, atomic_text, escaped
 
 CSV, PARQUET = "results.csv", "results.parquet"
 _TEXTS = (
@@ -46,7 +46,7 @@ def write_tables(folder: Path, standing: Standing) -> None:
     rows = [_row(job, standing) for job in standing.jobs]
     numbers = sorted({name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}, key=_initial_last)
     columns = (*_TEXTS, *_COUNTS, *_SECONDS, *numbers)
-    with atomic_path(folder / CSV) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(folder / CSV) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -94,4 +94,5 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, .
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> Iterator[Any]:
-    return (row.get(name) for row in rows)
+    values = (row.get(name) for row in rows)
+    return (escaped(value) if isinstance(value, str) else value for value in values)

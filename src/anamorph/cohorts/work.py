@@ -147,6 +147,8 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
     kept = _kept_inputs()
     kept.check(job.hashes)
     fixed, moving = kept.image(job.pair.fixed.image), kept.image(job.pair.moving.image)
+    world = kept.world(job.pair.fixed.image)
+    truth = None if job.evaluation is None else PairTruth.read(job.pair, job.evaluation, kept.label_maps)
     threads = _use_threads(job.threads)
     begin = time.perf_counter()
     result = register_scans(fixed, moving, job.pair, job.settings)
@@ -160,10 +162,10 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
         "method": job.method,
         "inputs": sorted(job.hashes.values()),
         "warnings": result.warnings,
-        "files": _write(job, store.result_folder(job.key), fixed, moving, forward, backward),
+        "files": _write(job, store, fixed, moving, world, forward, backward),
     }
-    if job.evaluation is not None:
-        told["metrics"] = _measure(job, job.evaluation, kept, forward, backward, result.warnings)
+    if job.evaluation is not None and truth is not None:
+        told["metrics"] = _measure(truth, job.evaluation, forward, backward, result.warnings)
     run = {
         "seconds": round(time.perf_counter() - start, 4),
         "registration_seconds": round(registration_seconds, 4),
@@ -189,32 +191,28 @@ def _use_threads(wanted: int | None) -> int:
 
 
 def _write(
-    job: Job, folder: Path, fixed: Image, moving: Image, forward: Displacement, backward: Displacement
+    job: Job, store: Store, fixed: Image, moving: Image, world: int, forward: Displacement, backward: Displacement
 ) -> dict[str, dict[str, Any]]:
     """Write what is wanted; size and hash of every file."""
-    names = []
+    folder = store.result_folder(job.key)
+    names = [*((FIXED_TO_MOVING, MOVING_TO_FIXED) if job.transforms else ()), *((WARPED,) if job.warped else ())]
+    paths = [store.room_for(folder / name) for name in names]
     if job.transforms:
         write_transform(forward, folder / FIXED_TO_MOVING, "itk", fixed.grid)
         write_transform(backward, folder / MOVING_TO_FIXED, "itk", moving.grid)
-        names += [FIXED_TO_MOVING, MOVING_TO_FIXED]
     if job.warped:
-        warped = forward.warp_image(moving, fixed.grid)
-        write_image(warped, folder / WARPED, header_like=job.pair.fixed.image)
-        names.append(WARPED)
-    paths = [folder / name for name in names]
+        write_image(forward.warp_image(moving, fixed.grid), folder / WARPED, world)
     return {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in paths}
 
 
 def _measure(
-    job: Job,
+    truth: PairTruth,
     config: EvaluationConfig,
-    kept: KeptInputs,
     forward: Displacement,
     backward: Displacement,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
-    truth = PairTruth.read(job.pair, config, kept.label_maps)
     grids = truth.fixed_grid, truth.moving_grid
     baseline, before = measure(truth, identity_field(*grids), config)
     scores, metrics = measure(truth, in_voxels(forward, *grids), config, before=before.after)

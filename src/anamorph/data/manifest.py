@@ -16,7 +16,7 @@ from typing import Any
 
 from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 
 __all__ = ["Case", "Dataset", "Pair", "parse_name", "read_dataset", "write_dataset"]
 
@@ -267,8 +267,7 @@ def write_dataset(dataset: Dataset, path: str | Path) -> None:
     """
     path = Path(path).absolute()
     text = json.dumps(as_json(dataset, path.parent), indent=2, ensure_ascii=False) + "\n"
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def as_json(dataset: Dataset, root: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.scores import CORRECT, Score, Scores
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_text
 
 TABLE = "results.csv"
 COMPATIBLE, INITIAL = "learn2reg_", "initial_"
@@ -23,7 +23,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     names = [f"{COMPATIBLE}{measure.name}" for measure in evaluation.measures]
     names += [name for name in CORRECT if any(name in row for row in rows)]
     columns = ["pair", "fixed", "moving", "label", "label_name", *names, *(f"{INITIAL}{name}" for name in names)]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(path) as stream:
         writer = csv.DictWriter(stream, [*columns, *_JUDGED, "error"], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)

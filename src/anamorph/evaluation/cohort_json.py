@@ -16,7 +16,7 @@ from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.learn2reg.aggregate import Metric
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.scores import Scores
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 
 RESULTS = "results.json"
 OWN = "anamorph"
@@ -25,8 +25,7 @@ OWN = "anamorph"
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
     """Write the file once it is complete."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(as_json(evaluation), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(as_json(evaluation), indent=2, ensure_ascii=False) + "\n")
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation
 from anamorph.evaluation.cohort_csv import by_label
 from anamorph.evaluation.scores import Scores
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_text
 
 INITIAL = "before registration"
 
@@ -103,7 +103,7 @@ class OrganTable:
     def write_csv(self, path: Path) -> None:
         """A row per method, mean and standard deviation of each column beside each other."""
         heads = [f"{name}{kind}" for name in self.columns for kind in ("", " std")]
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_text(path) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["method", *heads])
             for method, row in self.rows.items():

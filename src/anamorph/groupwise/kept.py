@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.data import Case
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.provenance import file_hash
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
     """Write a record, so that it appears only when it is complete."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:

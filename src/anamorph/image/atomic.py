@@ -1,34 +1,41 @@
+"""Files and folders that appear complete or not at all, under the very name that was asked for."""
+
 from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from anamorph.errors import RegistrationFailure, UserError
+from anamorph.image.leftovers import remove, sibling, sweep, sweep_once
+
+_ESCAPES = "backslashreplace"
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which takes its place at the end of the block.
 
-    The temporary name ends with the whole name of `path`, so writers that look at suffixes (`.nii.gz`) choose the same
+    The temporary name ends as the name of `path` does, so writers that look at suffixes (`.nii.gz`) choose the same
     format. On any exception, `KeyboardInterrupt` included, it is removed and an existing `path` stays as it was.
-    Missing parent folders are made.
+    Missing parent folders are made. A link is replaced: what it leads to stays as it was.
 
     Raises:
-        UserError: `path` is a folder, or its parent cannot be written to.
+        UserError: `path` is a folder or a device, or its parent cannot be written to.
         RegistrationFailure: the disk is full.
     """
-    path = Path(path).resolve()
-    if path.is_dir():
+    path = _place(path)
+    if path.is_dir() and not path.is_symlink():
         raise UserError(f"{path} is a folder; name a file to write")
-    temporary = _sibling(path, "tmp")
+    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+        raise UserError(f"{path} is a device or a pipe; name a file to write")
+    temporary = sibling(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_once(path.parent)
         temporary.touch(exist_ok=False)  # fails now rather than after minutes of work
         temporary.unlink()
     except OSError as error:
@@ -42,24 +49,57 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Yield a stream for text in UTF-8, which becomes the file `path` at the end of the block, see :func:`atomic_path`.
+
+    Bytes of file names that are not UTF-8 are written as in :func:`escaped`.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors=_ESCAPES, newline="") as stream:
+        yield stream
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file at once, as :func:`atomic_text` does.
+
+    Raises:
+        UserError: the file cannot be written.
+        RegistrationFailure: the disk is full.
+    """
+    with atomic_text(path) as stream:
+        stream.write(text)
+
+
+def escaped(text: str) -> str:
+    """Text in which bytes of file names that are not UTF-8 are written as escapes, which JSON reads back."""
+    return text.encode("utf-8", _ESCAPES).decode("utf-8")
+
+
+@contextmanager
 def atomic_directory(
-    path: str | os.PathLike[str], overwrite: bool = False, *, marker: str | None = None
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    *,
+    marker: str | None = None,
+    inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which takes its place at the end of the block.
 
     With `overwrite` an existing folder is replaced only once the new one is complete, and removed as a whole. On any
     exception, `KeyboardInterrupt` included, the temporary folder is removed and an existing `path` stays as it was.
     Missing parent folders are made. `marker` names a file that an existing, non-empty folder must hold to be replaced,
-    so that a mistyped path does not cost somebody their data.
+    so that a mistyped path does not cost somebody their data; none of the `inputs` may lie in it. A link to a folder is
+    replaced by a folder: what it leads to stays as it was.
 
     Raises:
-        UserError: `path` exists without `overwrite`, is a file, lacks `marker`, holds the working folder, or cannot be
-            written to.
+        UserError: `path` exists without `overwrite`, is a file, lacks `marker`, holds the working folder or an input,
+            or cannot be written to.
         RegistrationFailure: the disk is full.
     """
-    path = Path(path).resolve()
-    _check_replaceable(path, overwrite, marker)
-    temporary = _sibling(path, "tmp")
+    path = _place(path)
+    sweep(path.parent)
+    inputs = [*inputs]
+    _check_replaceable(path, overwrite, marker, inputs)
+    temporary = sibling(path, "tmp")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -67,44 +107,56 @@ def atomic_directory(
     try:
         with _full_disk_reported(path):
             yield temporary
-            _check_replaceable(path, overwrite, marker)  # somebody may have made it meanwhile
+            _check_replaceable(path, overwrite, marker, inputs)  # somebody may have made it meanwhile
             _move_into_place(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
 
 
-def _check_replaceable(path: Path, overwrite: bool, marker: str | None) -> None:
-    if not path.exists():
+def _place(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a name, which may be a link; links on the way to it are followed."""
+    path = Path(path)
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def _check_replaceable(
+    path: Path, overwrite: bool, marker: str | None, inputs: Iterable[str | os.PathLike[str]]
+) -> None:
+    if not os.path.lexists(path):
         return
-    if not path.is_dir():
+    if not (path.is_dir() or path.is_symlink()):
         raise UserError(f"{path} is a file; name a folder for the output")
     if not overwrite:
         raise UserError(f"{path} already exists; choose another output folder or pass --overwrite to replace it")
+    if path.is_symlink():
+        return
     if Path.cwd().resolve().is_relative_to(path):
         raise UserError(f"{path} holds the working folder and is not replaced; choose another output folder")
     if marker is not None and any(path.iterdir()) and not (path / marker).exists():
         raise UserError(f"{path} holds files but no {marker} and is not replaced; choose another output folder")
+    for given in map(Path, inputs):
+        if _place(given).is_relative_to(path) or given.resolve().is_relative_to(path):
+            raise UserError(
+                f"{path} holds {given}, which is read, and is not replaced; choose another output folder, or move the "
+                "input out of it"
+            )
 
 
 def _move_into_place(temporary: Path, path: Path) -> None:
     """Rename `temporary` to `path`; an existing `path` is put back if that fails."""
-    old = _sibling(path, "old")
+    old = sibling(path, "old")
     try:
         try:
-            if path.exists():
+            if os.path.lexists(path):
                 path.rename(old)
             temporary.rename(path)
         except BaseException:
-            if old.exists() and not path.exists():
+            if os.path.lexists(old) and not os.path.lexists(path):
                 old.rename(path)
             raise
     except OSError as error:
         raise _unwritable(path, error) from error
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sibling(path: Path, purpose: str) -> Path:
-    return path.with_name(f".{purpose}-{secrets.token_hex(4)}-{path.name}")
+    remove(old)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -19,7 +19,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.image.points import Points
 
 Frame = Literal["ras", "lps", "voxel"]
@@ -89,8 +89,7 @@ def write_points(points: Points, path: str | os.PathLike[str], grid: Grid | None
         text = "\n".join((header, *lines)) + "\n"
     else:
         raise UserError(f"cannot write points to {Path(path).name}; use .csv, .fcsv or .mrk.json")
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _points(rows: np.ndarray, frame: Frame, grid: Grid | None, labels: tuple[str, ...] = ()) -> Points:

@@ -15,19 +15,21 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.image import Image
 from anamorph.image.point_files import write_points
 
-__all__ = ["save_nifti", "write_image", "write_points"]
+__all__ = ["save_nifti", "world_code", "write_image", "write_points"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
+SCANNER = 1
+"""NIfTI's code of coordinates of the scanner."""
 
 
-def write_image(image: Image, path: str | os.PathLike[str], header_like: str | os.PathLike[str] | None = None) -> None:
+def write_image(image: Image, path: str | os.PathLike[str], world: int = SCANNER) -> None:
     """Write an image with its dtype: NIfTI (sform and qform set), NRRD or MetaImage, by the suffix.
 
     Args:
         image: channels become vector components.
         path: ends in .nii.gz, .nii, .nrrd or .mha; replaced only once the new file is complete.
-        header_like: a NIfTI file in whose world the image lies (scanner, MNI); 'scanner' otherwise.
+        world: code of NIfTI for the world that the image lies in (scanner, MNI), see :func:`world_code`.
 
     Raises:
         UserError: unknown suffix, an unwritable folder, or a sheared grid in a format that cannot hold it.
@@ -37,7 +39,7 @@ def write_image(image: Image, path: str | os.PathLike[str], header_like: str | o
     if name.endswith(NIFTI_SUFFIXES):
         from anamorph.image.convert import to_nibabel
 
-        save_nifti(to_nibabel(image, _world_code(header_like)), path)
+        save_nifti(to_nibabel(image, world), path)
     elif name.endswith(ITK_SUFFIXES):
         import SimpleITK as sitk
 
@@ -74,10 +76,14 @@ def _gzip_for_floats(path: Path) -> Iterator[gzip.GzipFile]:
         yield stream
 
 
-def _world_code(header_like: str | os.PathLike[str] | None) -> int:
-    if header_like is None or not Path(header_like).name.lower().endswith(NIFTI_SUFFIXES):
-        return 1
+def world_code(source: Any) -> int:
+    """NIfTI's code of the world that the header of a NIfTI file speaks of; that of the scanner for any other source.
+
+    Results are written with the code of their scan: ask when the scan is read, for later it may be gone.
+    """
+    if not (isinstance(source, (str, os.PathLike)) and Path(source).name.lower().endswith(NIFTI_SUFFIXES)):
+        return SCANNER
     import nibabel
 
-    header: Any = nibabel.load(header_like).header
-    return int(header["sform_code"]) or int(header["qform_code"]) or 1
+    header: Any = nibabel.load(source).header
+    return int(header["sform_code"]) or int(header["qform_code"]) or SCANNER

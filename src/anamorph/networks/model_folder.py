@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anamorph import __version__
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_path, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,9 +100,7 @@ def save_model(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> Mo
     )
     with atomic_path(folder / WEIGHTS) as temporary:
         temporary.write_bytes(content)
-    with atomic_path(folder / CARD) as temporary:
-        text = json.dumps(complete.as_json(), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(folder / CARD, json.dumps(complete.as_json(), indent=2, ensure_ascii=False) + "\n")
     return complete
 
 

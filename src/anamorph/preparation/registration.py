@@ -14,7 +14,7 @@ from anamorph.api import make_plan, mask_on, run_plan
 from anamorph.data import Case
 from anamorph.evaluation.dice import dice
 from anamorph.image import Image, Mask
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.image.read import read_image, read_labels
 from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods.base import Progress
@@ -109,8 +109,7 @@ def register_scan(job: RegistrationJob, progress: Progress | None = None) -> dic
         "folding_percent": round(float((field.jacobian_determinant() <= 0).mean() * 100), 4),
         "dice": _overlap(job, fixed, moving, transform),
     }
-    with atomic_path(job.record) as temporary:
-        temporary.write_text(json.dumps({"origin": job.origin, "scan": told}, indent=2) + "\n", encoding="utf-8")
+    write_text(job.record, json.dumps({"origin": job.origin, "scan": told}, indent=2) + "\n")
     return told
 
 

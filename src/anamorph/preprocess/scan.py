@@ -14,7 +14,7 @@ from anamorph.api import check_grid, mask_on
 from anamorph.data import Case
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask, Points
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import write_image
 from anamorph.methods.linear_start import linear_start
@@ -82,8 +82,7 @@ def preprocess_scan(job: ScanJob) -> dict[str, Any]:
         "origin": job.origin,
     }
     write_transform(to_original.inverse(), job.folder / transform_path(case), "itk-tfm", image.grid)
-    with atomic_path(job.folder / record_path(case)) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(job.folder / record_path(case), json.dumps(content, indent=2) + "\n")
     return content
 
 

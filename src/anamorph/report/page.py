@@ -3,10 +3,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anamorph.image.atomic import atomic_path
+from anamorph.errors import AnamorphError
+from anamorph.image.atomic import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,6 +38,19 @@ def inline_script(name: str) -> dict[str, Any]:
     return {"script": Markup(script), "script_hash": digest}
 
 
+def drawn(draw: Callable[[], object]) -> str | None:
+    """Draw something, and tell in one line why it could not be drawn; None if it could.
+
+    What was computed is not lost for want of a picture, whatever drawing stumbles over.
+    """
+    try:
+        draw()
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        return text if isinstance(error, AnamorphError) else f"{type(error).__name__}: {text}"
+    return None
+
+
 def save(path: str | os.PathLike[str], page: str) -> None:
     """Write a page; what a file name has that is no text becomes a question mark.
 
@@ -43,5 +58,4 @@ def save(path: str | os.PathLike[str], page: str) -> None:
         UserError: the file cannot be written.
         RegistrationFailure: the disk is full.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
+    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ from anamorph.submission.formats import ArchiveFormat
 from anamorph.submission.store import FieldStore
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
+
+Grids = Mapping[Path, Grid]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def read_back(
     pairs: tuple[Pair, ...],
     store: FieldStore,
     wanted: ArchiveFormat,
+    grids: Grids,
     progress: Progress | None = None,
 ) -> list[StorageError]:
     """See that an archive holds what the year asks for, and measure what storing the fields cost.
@@ -56,6 +60,7 @@ def read_back(
         pairs: whose fields must be in it, and nothing else.
         store: the fields as they were computed.
         wanted: the format.
+        grids: of all scans, by path.
         progress: called with the stage and the fraction done.
 
     Raises:
@@ -72,28 +77,34 @@ def read_back(
             for member in wanted.members(pair):
                 unpacked = Path(folder, Path(member).name)
                 unpacked.write_bytes(archive.read(member))  # checks the sum of its bytes
-                error = _compare(unpacked, pair, store, wanted)
+                error = _compare(unpacked, store.field_path(pair), pair, wanted, grids)
                 unpacked.unlink()
             errors.append(error)
     return errors
 
 
-def zero_field(pair: Pair, store: FieldStore) -> None:
+def zero_field(pair: Pair, store: FieldStore, grids: Grids) -> None:
     """Store the field that moves nothing, which the challenge asks for where there is no other.
 
     Raises:
         UserError: a scan cannot be read.
     """
-    fixed, moving = read_grid(pair.fixed.image), read_grid(pair.moving.image)
+    fixed, moving = _grids_of(pair, grids)
     zeros = from_voxels(np.zeros((3, *fixed.shape), np.float32), fixed, moving)
     store.keep(pair, {"zero": "the pair failed"}, {}, zeros, fixed, moving)
 
 
-def _compare(unpacked: Path, pair: Pair, store: FieldStore, wanted: ArchiveFormat) -> StorageError:
-    fixed, moving = read_grid(pair.fixed.image), read_grid(pair.moving.image)
+def _grids_of(pair: Pair, grids: Grids) -> tuple[Grid, Grid]:
+    """Of both scans; what could not be read before is tried once more, and tells why it cannot."""
+    fixed, moving = (grids.get(case.image) or read_grid(case.image) for case in (pair.fixed, pair.moving))
+    return fixed, moving
+
+
+def _compare(unpacked: Path, computed: Path, pair: Pair, wanted: ArchiveFormat, grids: Grids) -> StorageError:
+    fixed, moving = _grids_of(pair, grids)
     _check_array(unpacked, wanted, fixed)
     read = read_transform(unpacked, grid=fixed, moving_grid=moving).displacement_on(fixed)
-    kept = read_transform(store.field_path(pair), grid=fixed, moving_grid=moving).displacement_on(fixed)
+    kept = read_transform(computed, grid=fixed, moving_grid=moving).displacement_on(fixed)
     distance = np.linalg.norm(read.vectors_mm() - kept.vectors_mm(), axis=0)
     return StorageError(
         pair, float(distance.mean(dtype=np.float64)), float(np.percentile(distance, 95)), float(distance.max())

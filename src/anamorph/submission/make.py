@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from anamorph.data.dataset import PairSplit
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
 from anamorph.evaluation.cohort_json import RESULTS
-from anamorph.image.atomic import atomic_directory, atomic_path
+from anamorph.geometry import Grid
+from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid
 from anamorph.methods.base import Progress
 from anamorph.outputs import check_space
@@ -79,8 +82,8 @@ def make_submission(
     """
     pairs = dataset.pairs(split)
     check_members(pairs, layout)
-    needed = _check_grids(pairs, layout)
-    check_space(work, needed)
+    grids = _grids_of(pairs, layout)
+    check_space(work, sum(12 * math.prod(grids[pair.fixed.image].shape) for pair in pairs if pair.fixed.image in grids))
     store = FieldStore(work)
     runs = register_pairs(pairs, wanted, store, progress=progress, on_pair=on_pair)
     failed = [run for run in runs if run.error is not None]
@@ -90,10 +93,10 @@ def make_submission(
             f"others are kept in {work}: mend and run again, or pass --zero-failed to store fields of zeros"
         )
     for run in failed:
-        zero_field(run.pair, store)
+        zero_field(run.pair, store, grids)
     with atomic_path(out) as temporary:
         write_archive(temporary, pairs, store, layout)
-        errors = read_back(temporary, pairs, store, layout, progress)
+        errors = read_back(temporary, pairs, store, layout, grids, progress)
     stored = evaluate_dataset(dataset, out, split=split, method=wanted.method, progress=progress)
     computed = stored
     if any(error.max_mm > 0 for error in errors):
@@ -111,17 +114,15 @@ def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
     return {case.key: case.compatible[name]["mean"] for case in evaluation.cases for name in names if case.scores}
 
 
-def _check_grids(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> int:
-    """See that the scans suit the format; bytes of all fields. What cannot be read is told later, with its pair."""
-    total = 0
+def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
+    """The grids of all scans, which suit the format. What cannot be read is not among them, and told with its pair."""
+    grids = {}
     for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
-        try:
-            shape = read_grid(image).shape
-        except AnamorphError:
-            continue
-        layout.stored_shape(shape)
-        total += 12 * shape[0] * shape[1] * shape[2] * sum(pair.fixed.image == image for pair in pairs)
-    return total
+        with suppress(AnamorphError):
+            grids[image] = read_grid(image)
+    for grid in grids.values():
+        layout.stored_shape(grid.shape)
+    return grids
 
 
 def _write_record(path: Path, submission: Submission, wanted: RunSettings, layout: ArchiveFormat) -> None:
@@ -145,5 +146,4 @@ def _write_record(path: Path, submission: Submission, wanted: RunSettings, layou
             for run in submission.runs
         },
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Progress, Result
 from anamorph.methods.device import resolve_device
-from anamorph.provenance import file_hash
+from anamorph.provenance import current_hash, model_hashes
 from anamorph.settings import make_config
 from anamorph.submission.store import FieldStore
 
@@ -38,10 +37,10 @@ class RunSettings:
     masks: bool = False
 
     def described(self) -> dict[str, Any]:
-        """Everything the result depends on apart from the scans, as plain values.
+        """Everything the result depends on apart from the scans, as plain values; models by what is in them.
 
         Raises:
-            UserError: there is no such method, preset, setting or device.
+            UserError: there is no such method, preset, setting, model or device.
         """
         method: Any = find_method(self.method)
         auto = self.preset == "auto"
@@ -55,6 +54,11 @@ class RunSettings:
             "presets": method.presets if auto else {},
             "device": resolve_device(self.device),
             "seed": self.seed,
+            "models": {
+                name: told
+                for values in (method(config).settings(), *(method.presets.values() if auto else ()))
+                for name, told in model_hashes(values).items()
+            },
         }
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
@@ -177,16 +181,9 @@ def _input_hashes(pair: Pair, masks: bool) -> dict[str, str | None]:
 
 def _hash_of(path: Path) -> str:
     try:
-        status = path.stat()
+        return current_hash(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the data set with `anamorph dataset check`") from error
-    return _cached_hash(path, status.st_mtime_ns, status.st_size)
-
-
-@cache
-def _cached_hash(path: Path, modified: int, size: int) -> str:
-    """Every scan is part of many pairs."""
-    return file_hash(path)
 
 
 def _times(image: Image) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from anamorph.data import Pair
 from anamorph.geometry import Grid
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 
@@ -51,8 +51,7 @@ class FieldStore:
         """Write the field of a pair, then its record."""
         self._record_path(pair).unlink(missing_ok=True)
         write_transform(transform, self.field_path(pair), "learn2reg", fixed_grid, moving_grid)
-        with atomic_path(self._record_path(pair)) as temporary:
-            temporary.write_text(json.dumps({"origin": origin, "run": run}, indent=2) + "\n", encoding="utf-8")
+        write_text(self._record_path(pair), json.dumps({"origin": origin, "run": run}, indent=2) + "\n")
 
     def _record_path(self, pair: Pair) -> Path:
         return self.folder / f"{pair.disp_names['long']}.json"

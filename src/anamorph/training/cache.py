@@ -17,7 +17,7 @@ from anamorph.data.dataset import Split, all_pairs
 from anamorph.data.findings import some
 from anamorph.errors import UserError
 from anamorph.geometry import SAME_GRID_MM, Grid
-from anamorph.image.atomic import atomic_directory
+from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
@@ -255,7 +255,7 @@ def _build(
                 "images_sha256": file_hash(folder / "images.npy"),
                 "labels_sha256": file_hash(folder / "labels.npy"),
             }
-            (folder / "cache.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_text(folder / "cache.json", json.dumps(record, indent=2) + "\n")
     except UserError:
         if _open(place, fingerprint) is None:  # another process of this training may have been faster
             raise

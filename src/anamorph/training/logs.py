@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_text
 
 TRAINING, VALIDATION = "training", "validation"
 
@@ -57,7 +57,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_text(path) as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)

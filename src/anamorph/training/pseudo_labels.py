@@ -9,7 +9,7 @@ from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_directory
 from anamorph.image.read import read_image, read_labels
-from anamorph.image.write import write_image
+from anamorph.image.write import world_code, write_image
 from anamorph.methods.base import Progress
 from anamorph.networks.segmentation_model import SegmentationModel
 
@@ -59,12 +59,12 @@ def predict_dataset(
 
 
 def _predicted(model: SegmentationModel, case: Case, own: tuple[int, ...], folder: Path) -> Case:
-    image = read_image(case.image)
+    image, world = read_image(case.image), world_code(case.image)
     known = None if case.label is None else read_labels(case.label)
     labels = model.predict(image, known, own if known is not None else ())
     path = folder / LABELS / f"{case.key}.nii.gz"
     path.parent.mkdir(exist_ok=True)
-    write_image(labels, path, header_like=case.image)
+    write_image(labels, path, world)
     return dataclasses.replace(case, label=path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from anamorph.data import Dataset
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import atomic_path, write_text
 from anamorph.provenance import file_hash, machine, versions
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
@@ -113,8 +113,7 @@ class RunFolder:
                 raise UserError(f"{self.path}: {_difference(part, old, new)}; resume with the same, or start a new run")
 
     def _write(self, content: dict[str, Any]) -> None:
-        with atomic_path(self.path / RECORD) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.path / RECORD, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def describe_training(

@@ -8,7 +8,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.image.atomic import atomic_path
+from anamorph.image.atomic import write_text
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
 from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
@@ -21,8 +21,7 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     parameters, centre = to_itk(transform)
     numbers, fixed = (" ".join(repr(float(v)) for v in values) for values in (parameters, centre))
     text = f"{_FIRST_LINE}\n#Transform 0\nTransform: {AFFINE_TYPE}\nParameters: {numbers}\nFixedParameters: {fixed}\n"
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
