@@ -300,7 +300,7 @@ def test_deformed_grid_lines_are_straight_for_a_shift_and_move_against_it():
     view = next(v for v in orthogonal_views(grid, (0, 0, 0)) if v.name == "axial")
     shift = np.zeros((3, *grid.shape), np.float32)
     shift[0] = 0.5  # half a millimetre to the right of the screen
-    assert line_distance_mm([view]) == 2.0
+    assert line_distance_mm([view], shift) == 2.0
     path = deformed_grid(shift, view, 2.0)
     upright = [line for line in path.split("M")[1:] if len({p.split(",")[0] for p in line.split(" ")}) == 1]
     # A grid line at 2 n mm on the moving scan is found half a millimetre further left on the fixed one.

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from anamorph.data import Pair
-from anamorph.errors import UserError
 from anamorph.evaluation.case import PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_csv import TABLE, by_label, write_csv
@@ -18,6 +17,7 @@ from anamorph.evaluation.predictions import parallel_kernels
 from anamorph.evaluation.scores import CORRECT, Direction, Scores
 from anamorph.image.read import read_image
 from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
+from anamorph.report.page import drawn
 from anamorph.transforms import Transform
 
 IDENTITY = "identity"
@@ -51,11 +51,13 @@ class Thumbnails:
         self._read = lru_cache(SCANS_KEPT)(read_image)
 
     def __call__(self, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
-        """Draw one pair; a scan that cannot be shown has no picture."""
-        try:
-            fixed, moving = self._read(pair.fixed.image), self._read(pair.moving.image)
-        except UserError:
-            return
+        """Draw one pair; one that cannot be shown has no picture."""
+        path = self.folder / f"{pair.disp_names['long']}.jpg"
+        if drawn(path, lambda: self._draw(path, pair, fixed_to_moving, truth)) is None:
+            self.paths[pair.key] = path
+
+    def _draw(self, path: Path, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
+        fixed, moving = self._read(pair.fixed.image), self._read(pair.moving.image)
         with parallel_kernels:
             picture = thumbnail(
                 fixed,
@@ -64,16 +66,19 @@ class Thumbnails:
                 fixed_labels=truth.fixed_labels,
                 moving_labels=truth.moving_labels,
             )
-        path = self.folder / f"{pair.disp_names['long']}.jpg"
         write_thumbnail(path, picture)
-        self.paths[pair.key] = path
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> None:
-    """Write ``results.json``, ``results.csv`` and ``report.html`` into a folder; thumbnails are by the pair's key."""
+def write_evaluation(folder: Path, evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> str | None:
+    """Write ``results.json``, ``results.csv`` and ``report.html`` into a folder; thumbnails are by the pair's key.
+
+    Returns:
+        why the page could not be drawn, if so.
+    """
     write_json(evaluation, folder / RESULTS)
     write_csv(evaluation, folder / TABLE)
-    write_cohort_report(folder / REPORT, cohort_report(evaluation, thumbnails))
+    page = folder / REPORT
+    return drawn(page, lambda: write_cohort_report(page, cohort_report(evaluation, thumbnails)))
 
 
 def cohort_report(evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> CohortReport:

@@ -146,7 +146,8 @@ def register_pair(
         # From here on nothing that goes wrong, the end of the process included, costs more than the report.
         with watch.stage("report", WRITTEN), _told_if_interrupted(out):
             reason = drawn(
-                lambda: report_success(out / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more)
+                out / REPORT,
+                lambda: report_success(out / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more),
             )
         record |= {
             "timings_s": stage_timings(watch.seconds, result.timings, compiled.seconds),
@@ -216,5 +217,5 @@ def _write_failure(
     judged = failed(message)
     with atomic_directory(place, overwrite=True, marker=RESULT) as folder:
         write_result(folder, describe_failure(plan, inputs, request.seed, request.device, judged, seconds))
-        reason = drawn(lambda: report_failure(folder / REPORT, inputs, plan, judged, seconds))
+        reason = drawn(folder / REPORT, lambda: report_failure(folder / REPORT, inputs, plan, judged, seconds))
     return place / (REPORT if reason is None else RESULT)

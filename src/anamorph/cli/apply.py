@@ -54,7 +54,7 @@ def apply(
     kinds = [_kind_of(source, kind) for source in sources]
     targets = _targets(sources, kinds, out)
     for target in targets:
-        refuse_existing(target, overwrite)
+        refuse_existing(target, overwrite, (*sources, transform, like, moving))
     if moving is None and is_deeds(transform):
         moving = next((source for source, what in zip(sources, kinds, strict=True) if what != "points"), None)
     field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid)

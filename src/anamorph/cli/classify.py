@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 
 if TYPE_CHECKING:
     from anamorph.classification import Classification
@@ -86,12 +86,14 @@ def classify(
     from anamorph.evaluation.predictions import opened
     from anamorph.image.atomic import atomic_directory
     from anamorph.report.classification import write_classification_page
+    from anamorph.report.page import drawn
 
     table = read_label_table(labels, positive)
+    inputs = [path for path in (registrations, labels, dataset) if path is not None]
     plan = Plan(tuple(model or ALL), folds, repeats, permutations, seed, epochs, device)
     settings = FeatureSettings(affine, cells, box)  # type: ignore[arg-type]
     with (
-        atomic_directory(out, overwrite, marker=RESULTS) as folder,
+        atomic_directory(out, overwrite, marker=RESULTS, inputs=inputs) as folder,
         watch_compilation(CompilationNews(quiet)),
         opened(registrations) as place,
         progress_bar(quiet) as progress,
@@ -109,7 +111,8 @@ def classify(
             lambda stage, share: progress(stage, READ + (1 - READ) * share),
         )
         write_files(folder, outcome)
-        write_classification_page(folder / REPORT, outcome)
+        page = folder / REPORT
+        warn_of_page(drawn(page, lambda: write_classification_page(page, outcome)))
     _print(outcome)
     for warning in outcome.warnings:
         say(f"warning: {warning}", quiet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import progress_bar, say, show
+from anamorph.cli.console import progress_bar, say, show, warn_of_page
 from anamorph.cli.guard import guarded
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def report(
     with progress_bar(quiet) as progress:
         standing = find_standing(Store(run), quick=quick, progress=progress)
     folder = out or run / REPORT_FOLDER
-    write_report(folder, standing)
+    warn_of_page(write_report(folder, standing))
     if not quiet:
         from anamorph.cli.cohort_tables import numbers_tables, states_table
 

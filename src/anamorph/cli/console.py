@@ -27,6 +27,12 @@ def say(text: str, quiet: bool = False) -> None:
         print(plain(text), file=sys.stderr, flush=True)
 
 
+def warn_of_page(reason: str | None) -> None:
+    """A line on a page that could not be drawn, if ``reason`` tells why."""
+    if reason is not None:
+        say(f"warning: the page could not be drawn ({reason}); everything else is complete")
+
+
 class CompilationNews:
     """Tells once that kernels are being compiled, whoever notices first."""
 

@@ -36,7 +36,7 @@ def convert(
 
     kind = chosen_kind(out, to)
     for file in written_files(out, kind):
-        refuse_existing(file, overwrite)
+        refuse_existing(file, overwrite, (transform, fixed, moving))
     moving_grid = None if moving is None else read_image(moving).grid
     field, grid = read_with_grid(transform, fixed, moving_grid)
     if grid is None and kind not in ("itk-tfm", "itk-mat", "itk-h5"):

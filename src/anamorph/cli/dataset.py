@@ -131,7 +131,7 @@ def create(
     )
     found = replace(found, labels=_label_names(label_names))
     choices = {"files": files, "pairings": pairs, "validation": validation, "test": test, "seed": seed}
-    _make(found, name or _task_name(folder), out, choices | {"max_pairs": max_pairs}, overwrite, dry_run, quiet)
+    _make(found, name or _task_name(folder), out, choices | {"max_pairs": max_pairs}, overwrite, dry_run, quiet, folder)
 
 
 def import_(
@@ -167,11 +167,18 @@ def import_(
     if labelled_only:
         found = replace(found, scans=tuple(scan for scan in found.scans if "label" in scan.files))
     choices = {"files": files, "validation": validation, "test": test, "seed": seed, "max_pairs": max_pairs}
-    _make(found, name or found.name or _task_name(folder), out, choices, overwrite, dry_run, quiet)
+    _make(found, name or found.name or _task_name(folder), out, choices, overwrite, dry_run, quiet, folder)
 
 
 def _make(
-    found: ScanFolder, name: str, out: Path, choices: dict[str, Any], overwrite: bool, dry_run: bool, quiet: bool
+    found: ScanFolder,
+    name: str,
+    out: Path,
+    choices: dict[str, Any],
+    overwrite: bool,
+    dry_run: bool,
+    quiet: bool,
+    source: Path,
 ) -> None:
     from anamorph.cli import dataset_tables as tables
     from anamorph.data.create import Recipe, create_dataset, plan_dataset
@@ -184,7 +191,7 @@ def _make(
         show(tables.splits_table(planned), tables.plan_table(planned), "nothing was written")
         return
     with progress_bar(quiet) as progress:
-        made = create_dataset(found.scans, recipe, out, overwrite=overwrite, progress=progress)
+        made = create_dataset(found.scans, recipe, out, inputs=[source], overwrite=overwrite, progress=progress)
     if not quiet:
         show(tables.splits_table(made), f"{made.pairings}, seed {recipe.seed}: {made.path}")
 

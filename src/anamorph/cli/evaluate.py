@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,8 @@ def evaluate(
     with ExitStack() as stack:
         folder = pictures = None
         if out is not None:
-            folder = stack.enter_context(atomic_directory(out, overwrite, marker=RESULTS))
+            inputs = [path for path in (predictions, dataset, config) if path is not None]
+            folder = stack.enter_context(atomic_directory(out, overwrite, marker=RESULTS, inputs=inputs))
             if thumbnails:
                 pictures = Thumbnails(Path(stack.enter_context(TemporaryDirectory())))
         stack.enter_context(watch_compilation(CompilationNews(quiet)))
@@ -69,7 +70,7 @@ def evaluate(
             on_field=pictures,
         )
         if folder is not None:
-            write_evaluation(folder, evaluation, pictures.paths if pictures else {})
+            warn_of_page(write_evaluation(folder, evaluation, pictures.paths if pictures else {}))
     _print(evaluation)
     say(f"wrote {out}" if out else "nothing was written; -o FOLDER keeps the numbers and a report", quiet)
     if evaluation.errors:

@@ -30,7 +30,7 @@ def map_back(
     from anamorph.transforms.files import read_transform, write_transform
 
     kind = chosen_kind(out, to)
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, (transform, fixed, moving))
     before, after = read_record(fixed), read_record(moving)
     found = read_transform(transform, grid=before.preprocessed, moving_grid=after.preprocessed)
     write_transform(mapped_back(found, before, after), out, kind, before.original, after.original)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ def run_and_show(
             on_plan=tell_plan,
             extras=extras,
         )
-    if outcome.report_failure is not None:
-        say(f"warning: the report could not be drawn ({outcome.report_failure}); everything else is in {out}")
+    warn_of_page(outcome.report_failure)
     if not quiet:
         show_outcome(outcome)
     return outcome

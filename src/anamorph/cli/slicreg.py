@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 from anamorph.cli.guard import guarded
 from anamorph.cli.slicreg_table import table
 
@@ -140,6 +140,7 @@ def prepare(
         raise KeyboardInterrupt(
             "interrupted; finished scans are kept, the same command goes on where it stopped"
         ) from None
+    warn_of_page(result.page_failure)
     if not quiet:
         _show(result)
 
@@ -174,6 +175,7 @@ def layers(
     from anamorph.preparation.page import layer_facts
     from anamorph.preparation.settings import LayerSettings
     from anamorph.report.layers_page import LayersReport, write_layers_page
+    from anamorph.report.page import drawn
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs
 
@@ -183,7 +185,7 @@ def layers(
         raise UserError(f"{out.name}: a file of layers must end in {SUFFIX}")
     page = out.with_suffix(".html")
     for path in (out, page, *([nifti] if nifti is not None else [])):
-        refuse_existing(path, overwrite)
+        refuse_existing(path, overwrite, (scan, mask, organs))
     image = read_image(scan)
     region = read_mask(mask) if mask is not None else near_organs(read_labels(organs)) if organs is not None else None
     with progress_bar(quiet) as progress:
@@ -191,7 +193,8 @@ def layers(
     save_layers(made, out)
     if nifti is not None:
         write_image(Image(made.labels, made.grid, image.name), nifti)
-    write_layers_page(page, LayersReport(f"Supervoxel layers of {image.name}", image, made, layer_facts(made)))
+    report = LayersReport(f"Supervoxel layers of {image.name}", image, made, layer_facts(made))
+    warn_of_page(drawn(page, lambda: write_layers_page(page, report)))
     say(f"{out}: {made.count} layers of {made.supervoxels} supervoxels; pictures in {page}", quiet)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 
 if TYPE_CHECKING:
     from anamorph.submission import PairRun
@@ -102,6 +102,7 @@ def submit(
         raise KeyboardInterrupt(
             f"interrupted; finished pairs are kept in {kept}, the same command goes on from there"
         ) from None
+    warn_of_page(submission.page_failure)
     if not quiet:
         _show(submission)
         say(f"{out}: {len(submission.runs)} pairs; settings, times and evaluation are in {kept}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 from anamorph.cli.guard import guarded
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def build(
         raise KeyboardInterrupt(
             f"interrupted; what is finished is kept in {out}, the same command with --resume goes on from there"
         ) from None
+    warn_of_page(result.page_failure)
     if not quiet:
         _show(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from anamorph.cli.console import say
@@ -53,11 +54,13 @@ def chosen_kind(out: Path, asked: str | None) -> str:
     return kind
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
     """Do not overwrite a file that nobody gave up.
 
     Raises:
-        UserError: it exists and ``overwrite`` is off.
+        UserError: it exists and ``overwrite`` is off, or it is one of the ``inputs``.
     """
     if path.exists() and not overwrite:
         raise UserError(f"{path} already exists; choose another name or pass --overwrite to replace it")
+    if path.exists() and any(given is not None and Path(given).exists() and path.samefile(given) for given in inputs):
+        raise UserError(f"{path} is read and not replaced; choose another name")

@@ -15,27 +15,32 @@ from anamorph.evaluation.cohort_csv import TABLE, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
 from anamorph.image.atomic import atomic_directory
 from anamorph.report.cohort import CohortReport, write_cohort_report
+from anamorph.report.page import drawn
 
 MOST_ROWS = 3000
 """On the page, which a browser has to open; the table has all."""
 
 
-def write_report(folder: Path, standing: Standing) -> None:
+def write_report(folder: Path, standing: Standing) -> str | None:
     """Write the report of a run into a folder, which appears, or takes the place of an earlier one, when complete.
+
+    Returns:
+        why the page could not be drawn, if so.
 
     Raises:
         UserError: the folder holds something else, or pyarrow is not installed.
         RegistrationFailure: the disk is full.
     """
     evaluations = evaluations_of(standing)
-    with atomic_directory(folder, overwrite=True, marker=CSV) as temporary:
+    with atomic_directory(folder, overwrite=True, marker=CSV, inputs=standing.plan.files()) as temporary:
         write_tables(temporary, standing)
         for name, evaluation in zip(_folder_names(evaluations), evaluations, strict=True):
             if any(case.scores for case in evaluation.cases):
                 (temporary / name).mkdir()
                 write_json(evaluation, temporary / name / RESULTS)
                 write_csv(evaluation, temporary / name / TABLE)
-        write_cohort_report(temporary / REPORT, page(evaluations, standing))
+        path = temporary / REPORT
+        return drawn(path, lambda: write_cohort_report(path, page(evaluations, standing)))
 
 
 def page(evaluations: Sequence[Evaluation], standing: Standing) -> CohortReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -130,9 +130,23 @@ def plan_dataset(scans: Sequence[Scan], recipe: Recipe, out: Path) -> Dataset:
 
 
 def create_dataset(
-    scans: Sequence[Scan], recipe: Recipe, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+    scans: Sequence[Scan],
+    recipe: Recipe,
+    out: Path,
+    *,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Make the data set; the folder appears when it is complete.
+
+    Args:
+        scans: what it is made of.
+        recipe: how.
+        out: the folder.
+        inputs: where the scans come from; not to be replaced, as the scans themselves.
+        overwrite: replace an earlier data set.
+        progress: called with the stage and the fraction done.
 
     Raises:
         UserError: the plan does not work out, a file cannot be read, or ``out`` exists already.
@@ -145,7 +159,8 @@ def create_dataset(
             raise UserError(f"{dataset.path} already exists; choose another folder or pass --overwrite to replace it")
         write_dataset(described(dataset, tell), dataset.path)
         return read_dataset(dataset.path)
-    with atomic_directory(out, overwrite, marker=dataset.path.name) as folder:
+    read = [source for scan in scans for source in (scan.image, *scan.files.values()) if isinstance(source, Path)]
+    with atomic_directory(out, overwrite, marker=dataset.path.name, inputs=(*inputs, *read)) as folder:
         _place_all(scans, dataset, recipe, folder, tell)
         moved = plan_dataset(scans, recipe, folder)  # the same, seen in the folder under construction
         write_dataset(described(moved, tell), moved.path)

@@ -137,6 +137,12 @@ class Dataset:
             raise UserError(f"{self.path.name} lists no pairs under registration_{split}; choose another split")
         return listed
 
+    def files(self) -> list[Path]:
+        """The manifest and every file that it names and that exists."""
+        own = [case.file(kind) for case in self.cases for kind in ("image", *FILE_KINDS)]
+        more = [value for case in self.cases for value in case.extra.values() if isinstance(value, Path)]
+        return [self.path, *(path for path in (*own, *more) if path is not None)]
+
     def of_split(self, split: Split) -> tuple[Case, ...]:
         """The scans of a split."""
         return tuple(case for case in self.cases if case.split == split)

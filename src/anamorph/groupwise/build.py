@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
 from anamorph.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
+from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
 
 LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
@@ -69,6 +70,7 @@ class Template:
         residual_rms_mm: mean field of the scans registered to the final template, poses taken out.
         scans: of each delivered scan ``status``, ``headline``, ``seconds``, and ``dice`` with the template's labels.
         failed: why scans were left out.
+        page_failure: why the page could not be drawn, if so.
     """
 
     folder: Path
@@ -78,6 +80,7 @@ class Template:
     residual_rms_mm: float
     scans: dict[str, dict[str, Any]]
     failed: dict[str, str]
+    page_failure: str | None = None
 
     @property
     def image(self) -> Path:
@@ -143,7 +146,7 @@ def build_template(
     residual = _residual_mm(out / NAME, jobs)
     scans = _vote(out, jobs)
     result = Template(out, tuple(rounds), _tolerance_mm(settings, rounds[-1]), converged, residual, scans, failed)
-    write_page(result)
+    result = replace(result, page_failure=drawn(result.page, lambda: write_page(result)))
     write_record(out / RECORD, _record(result, described, settings, delivered))
     return result
 

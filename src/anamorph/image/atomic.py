@@ -98,7 +98,7 @@ def atomic_directory(
     path = _place(path)
     sweep(path.parent)
     inputs = [*inputs]
-    _check_replaceable(path, overwrite, marker, inputs)
+    check_replaceable(path, overwrite, marker, inputs)
     temporary = sibling(path, "tmp")
     try:
         temporary.mkdir(parents=True)
@@ -107,21 +107,20 @@ def atomic_directory(
     try:
         with _full_disk_reported(path):
             yield temporary
-            _check_replaceable(path, overwrite, marker, inputs)  # somebody may have made it meanwhile
+            check_replaceable(path, overwrite, marker, inputs)  # somebody may have made it meanwhile
             _move_into_place(temporary, path)
     finally:
         remove(temporary)
 
 
-def _place(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a name, which may be a link; links on the way to it are followed."""
-    path = Path(path)
-    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
-
-
-def _check_replaceable(
-    path: Path, overwrite: bool, marker: str | None, inputs: Iterable[str | os.PathLike[str]]
+def check_replaceable(
+    path: str | os.PathLike[str],
+    overwrite: bool,
+    marker: str | None = None,
+    inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
+    """See that a folder may be written; arguments and errors as of :func:`atomic_directory`."""
+    path = _place(path)
     if not os.path.lexists(path):
         return
     if not (path.is_dir() or path.is_symlink()):
@@ -140,6 +139,12 @@ def _check_replaceable(
                 f"{path} holds {given}, which is read, and is not replaced; choose another output folder, or move the "
                 "input out of it"
             )
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a name, which may be a link; links on the way to it are followed."""
+    path = Path(path)
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def _move_into_place(temporary: Path, path: Path) -> None:

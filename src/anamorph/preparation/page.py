@@ -41,7 +41,7 @@ def write_page(
     scans: Mapping[str, dict[str, Any]],
 ) -> None:
     """Write the page of the template's layers and of the scans that were registered to it."""
-    rows = [ScanRow(key, _cells(jobs[key].case, told), jobs[key].picture) for key, told in scans.items()]
+    rows = [ScanRow(key, _cells(jobs[key].case, told), _picture(jobs[key])) for key, told in scans.items()]
     labelled = any(told["dice"] for told in scans.values())
     report = LayersReport(
         f"Supervoxel layers of the template {template.key}",
@@ -53,6 +53,11 @@ def write_page(
         NOTES if labelled else (),
     )
     write_layers_page(path, report)
+
+
+def _picture(job: RegistrationJob) -> Path | None:
+    """The picture of a scan, if it could be drawn."""
+    return job.picture if job.picture.is_file() else None
 
 
 def _cells(case: Case, told: Mapping[str, Any]) -> tuple[str, ...]:

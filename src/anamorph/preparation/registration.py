@@ -21,6 +21,7 @@ from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import RECORDS
 from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.report.cohort import thumbnail, write_thumbnail
+from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
 from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
@@ -101,7 +102,7 @@ def register_scan(job: RegistrationJob, progress: Progress | None = None) -> dic
     grid = layer_grid(fixed.grid, job.spacing_mm)
     field = transform.displacement_on(grid)
     write_transform(field, job.transform, "itk-h5", grid)
-    write_thumbnail(job.picture, thumbnail(fixed, moving, field))
+    drawn(job.picture, lambda: write_thumbnail(job.picture, thumbnail(fixed, moving, field)))
     told: dict[str, Any] = {
         "how": job.wanted.method if job.given is None else job.given.name,
         "seconds": round(seconds, 2),

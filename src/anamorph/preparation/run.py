@@ -24,6 +24,8 @@ from anamorph.preparation.scans import find_case, place_scans
 from anamorph.preparation.settings import LayerSettings
 from anamorph.preparation.template import cut_template, warp_to_scans
 from anamorph.preprocess import PreprocessSettings
+from anamorph.provenance import models_of
+from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
 from anamorph.supervoxels.prepared import KEY, Prepared
 
@@ -36,13 +38,17 @@ STAGES = {"scans": 0.0, "registration": 0.1, "layers": 0.85, "warping": 0.9, "pa
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came out: the prepared data set, what was told of every registered scan, those left out with the reason."""
+    """What came out: the prepared data set, what was told of every registered scan, those left out with the reason.
+
+    ``page_failure`` tells why the page could not be drawn, if so.
+    """
 
     prepared: Prepared
     scans: dict[str, dict[str, Any]]
     failed: dict[str, str]
     reused: int
     page: Path
+    page_failure: str | None = None
 
 
 def prepare_dataset(
@@ -95,7 +101,13 @@ def prepare_dataset(
     _part("scans", progress)("checking scans", 0.0)
     given = {} if transforms is None else {case.key: given_transform(transforms, case) for case in chosen}
     placed = place_scans(
-        *(dataset, preprocessing, out), workers=workers, overwrite=overwrite, progress=_part("scans", progress)
+        dataset,
+        preprocessing,
+        out,
+        workers=workers,
+        inputs=[*models_of(described["settings"]).values(), *([] if transforms is None else [transforms])],
+        overwrite=overwrite,
+        progress=_part("scans", progress),
     )
     goal = find_case(placed, source.key)
     cases = [case for case in placed.cases if case.split in splits]
@@ -113,7 +125,8 @@ def prepare_dataset(
     warp_to_scans(layers, kept, goal, cutting.spacing_mm, out, _part("warping", progress))
     _part("page", progress)("page", 0.0)
     in_order = {case.key: registered.scans[case.key] for case in kept if case.key != goal.key}
-    write_page(out / PAGE, goal, layers, {job.case.key: job for job in jobs}, in_order)
+    page, by_key = out / PAGE, {job.case.key: job for job in jobs}
+    page_failure = drawn(page, lambda: write_page(page, goal, layers, by_key, in_order))
     told = {
         "template": goal.key,
         "scans": [case.key for case in kept],
@@ -121,7 +134,7 @@ def prepare_dataset(
         "registration": described if transforms is None else {"transforms": str(transforms)},
     }
     write_dataset(replace(placed, extra=dict(placed.extra) | {KEY: told}), placed.path)
-    return Preparation(Prepared.of(read_dataset(placed.path)), in_order, failed, registered.reused, out / PAGE)
+    return Preparation(Prepared.of(read_dataset(placed.path)), in_order, failed, registered.reused, page, page_failure)
 
 
 def _part(stage: str, progress: Progress | None) -> Progress:

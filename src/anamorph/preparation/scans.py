@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def place_scans(
     out: Path,
     *,
     workers: int = 1,
+    inputs: Iterable[Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -28,6 +30,7 @@ def place_scans(
         preprocessing: of every scan; None refers to the scans where they are.
         out: the folder.
         workers: scans at a time.
+        inputs: what else is read, and not to be replaced.
         overwrite: replace a data set that was made of other scans or otherwise.
         progress: called with the stage and the fraction of it that is done.
 
@@ -41,8 +44,9 @@ def place_scans(
         return _reference(dataset, out)
     found = find_preprocessed(dataset, preprocessing, out)
     if found is None:
-        made = preprocess_dataset(dataset, preprocessing, out, workers=workers, overwrite=overwrite, progress=progress)
-        return made.dataset
+        return preprocess_dataset(
+            dataset, preprocessing, out, workers=workers, inputs=inputs, overwrite=overwrite, progress=progress
+        ).dataset
     return _write(found, found.path)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import anamorph
 from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import Grid
-from anamorph.image.atomic import atomic_directory
+from anamorph.image.atomic import atomic_directory, check_replaceable
 from anamorph.image.read import read_grid
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
@@ -53,6 +54,7 @@ def preprocess_dataset(
     out: Path,
     *,
     workers: int = 1,
+    inputs: Iterable[Path] = (),
     overwrite: bool = False,
     leave_out_failed: bool = False,
     progress: Progress | None = None,
@@ -66,6 +68,7 @@ def preprocess_dataset(
             again if neither settings nor files have changed.
         workers: scans at a time, each in a process of its own; fewer if the memory is short. With 1 the scans are done
             in this process.
+        inputs: what else is read besides the data set, and not to be replaced.
         overwrite: replace an earlier data set once the new one is complete.
         leave_out_failed: make the data set without scans that fail and without their pairs.
         progress: called with the stage and the fraction done.
@@ -75,8 +78,8 @@ def preprocess_dataset(
         RegistrationFailure: scans failed; the others are kept.
     """
     manifest = f"{dataset.name}_dataset.json"
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} already exists; choose another output folder or pass --overwrite to replace it")
+    read = [*inputs, *dataset.files()]
+    check_replaceable(out, overwrite, manifest, read)
     check_targets(dataset)
     work = _work_folder(out)
     jobs = _jobs(dataset, settings, work)
@@ -103,7 +106,7 @@ def preprocess_dataset(
     kept = tuple(case for case in dataset.cases if case.key in records)
     write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
     files = [path for case in kept for path in _outputs(case, dataset.root)]
-    with atomic_directory(out, overwrite, marker=manifest) as folder:
+    with atomic_directory(out, overwrite, marker=manifest, inputs=read) as folder:
         for path in (*files, Path(manifest)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (work / path).rename(folder / path)

@@ -197,7 +197,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
 
 
 def _grid_panel(disp_vox: np.ndarray, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
-    distance_mm = line_distance_mm([view for column in arrangement for view in column])
+    distance_mm = line_distance_mm([view for column in arrangement for view in column], disp_vox)
 
     def figure(view: View) -> Figure:
         picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))

@@ -7,6 +7,10 @@ import numpy as np
 from anamorph.report.views import View
 
 GRID_LINES = 24
+MOST_POINTS = 40_000
+"""Of all lines of one grid: ten times as many as a smooth deformation needs, and as many as a picture can show."""
+FARTHEST = 10
+"""Times the longest side of a view that lines are drawn beyond its middle."""
 _GRID_SAMPLES = 128
 
 
@@ -25,9 +29,18 @@ def contours_mm(mask: np.ndarray, view: View) -> list[np.ndarray]:
     return [(np.asarray(line) - 0.5) * (width, height) for line in lines]
 
 
-def line_distance_mm(views: list[View]) -> float:
-    """A round distance that puts about 24 grid lines across the longest side of the views."""
+def line_distance_mm(views: list[View], disp_vox: np.ndarray) -> float:
+    """A round distance that puts about 24 grid lines across the longest side of the views.
+
+    It is larger where the field is so wild that the lines would have more than :data:`MOST_POINTS`: lines of a distance
+    meet the samples as often as the positions of neighbours differ by it.
+    """
     distance_mm = max(max(view.height_mm, view.width_mm) for view in views) / GRID_LINES
+    for view in views:
+        steps_mm = (
+            np.abs(np.ma.diff(place, axis=axis)).sum() for place in _positions(disp_vox, view)[2] for axis in (0, 1)
+        )
+        distance_mm = max(distance_mm, sum(float(step) for step in steps_mm if step is not np.ma.masked) / MOST_POINTS)
     power = 10.0 ** np.floor(np.log10(distance_mm))
     return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= distance_mm))
 
@@ -42,18 +55,31 @@ def deformed_grid(disp_vox: np.ndarray, view: View, distance_mm: float) -> str:
     """
     import contourpy
 
+    x, y, positions = _positions(disp_vox, view)
+    paths = []
+    for position in positions:
+        if not position.count():
+            continue
+        generator = contourpy.contour_generator(x, y, position)
+        levels = np.arange(np.ceil(position.min() / distance_mm), np.floor(position.max() / distance_mm) + 1)
+        for level in levels:
+            paths += [_path(np.asarray(line), closed=False) for line in generator.lines(level * distance_mm)]
+    return "".join(paths)
+
+
+def _positions(disp_vox: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray, list[np.ma.MaskedArray]]:
+    """Samples of a view to the right and down in mm, and how far to the right and down each lies on the moving scan.
+
+    What is not finite, or :data:`FARTHEST` times the view away from the middle one, is masked.
+    """
     rows, columns = view.pixels
     height, width = view.pixel_mm
     step = max(1, round(rows / _GRID_SAMPLES)), max(1, round(columns / _GRID_SAMPLES))
-    y, x = (np.arange(0, n, s) + 0.5 for n, s in zip(view.pixels, step, strict=True))
-    moved_x, moved_y = (u[:: step[0], :: step[1]] for u in view.screen_displacement_mm(disp_vox))
-    path = ""
-    for position in (x[None] * width + moved_x, y[:, None] * height + moved_y):
-        generator = contourpy.contour_generator(x * width, y * height, position)
-        levels = np.arange(np.ceil(position.min() / distance_mm), np.floor(position.max() / distance_mm) + 1)
-        for line in (line for level in levels for line in generator.lines(level * distance_mm)):
-            path += _path(np.asarray(line), closed=False)
-    return path
+    y, x = ((np.arange(0, n, s) + 0.5) * mm for n, s, mm in zip(view.pixels, step, (height, width), strict=True))
+    right, down = (u[:: step[0], :: step[1]].astype(np.float64) for u in view.screen_displacement_mm(disp_vox))
+    farthest_mm = FARTHEST * max(view.height_mm, view.width_mm)
+    moved = [np.ma.masked_invalid(place) for place in (x[None] + right, y[:, None] + down)]
+    return x, y, [np.ma.masked_where(np.abs(place - np.ma.median(place)) > farthest_mm, place) for place in moved]
 
 
 def _corners(line: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,17 @@ def inline_script(name: str) -> dict[str, Any]:
     return {"script": Markup(script), "script_hash": digest}
 
 
-def drawn(draw: Callable[[], object]) -> str | None:
-    """Draw something, and tell in one line why it could not be drawn; None if it could.
+def drawn(path: Path, draw: Callable[[], object]) -> str | None:
+    """Draw a page or a picture, and tell in one line why it could not be drawn; None if it could.
 
-    What was computed is not lost for want of a picture, whatever drawing stumbles over.
+    What was computed is not lost for want of a picture, whatever drawing stumbles over. An earlier file at ``path``,
+    which would show something else, does not stay.
     """
     try:
         draw()
     except Exception as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         text = " ".join(str(error).split())[:200]
         return text if isinstance(error, AnamorphError) else f"{type(error).__name__}: {text}"
     return None

@@ -41,6 +41,7 @@ class Submission:
         errors: what storing the fields cost, per pair.
         computed: metrics of the fields as they were computed.
         stored: metrics of the fields read back from the archive; the same object where nothing was lost.
+        page_failure: why the page of the evaluation could not be drawn, if so.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Submission:
     errors: list[StorageError]
     computed: Evaluation
     stored: Evaluation
+    page_failure: str | None = None
 
 
 def make_submission(
@@ -102,8 +104,8 @@ def make_submission(
     if any(error.max_mm > 0 for error in errors):
         computed = evaluate_dataset(dataset, work, split=split, method=wanted.method, progress=progress)
     with atomic_directory(work / EVALUATION, overwrite=True, marker=RESULTS) as folder:
-        write_evaluation(folder, stored)
-    submission = Submission(out, runs, failed, errors, computed, stored)
+        page_failure = write_evaluation(folder, stored)
+    submission = Submission(out, runs, failed, errors, computed, stored, page_failure)
     _write_record(work / RECORD, submission, wanted, layout)
     return submission
 

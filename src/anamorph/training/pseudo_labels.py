@@ -47,7 +47,7 @@ def predict_dataset(
             f"{dataset.path.name} annotates {', '.join(map(str, unknown))}, which {model.card.name} does not know"
         )
     out = out.absolute()
-    with atomic_directory(out, overwrite=overwrite, marker=_manifest_name(dataset)) as folder:
+    with atomic_directory(out, overwrite, marker=_manifest_name(dataset), inputs=dataset.files()) as folder:
         cases = []
         for n, case in enumerate(dataset.cases):
             if progress is not None:
