@@ -13,7 +13,8 @@ ROOT = Path(anamorph.__file__).parent
 
 # Lowest first; names in one row do not know each other.
 LAYERS = (
-    ("errors", "compilation"),
+    ("errors", "kernel_cache"),
+    ("compilation",),
     ("geometry",),
     ("image",),
     ("transforms",),

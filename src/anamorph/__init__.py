@@ -7,7 +7,11 @@ points to moving points and pulls moving images onto the fixed grid.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from anamorph.compilation import keep_kernels
+
 __version__ = "0.1.0"
+
+keep_kernels()
 
 if TYPE_CHECKING:
     from anamorph.api import register

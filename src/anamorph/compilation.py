@@ -1,12 +1,53 @@
-"""Notice when numba compiles, which it does once per machine and keeps on disk."""
+"""Notice when numba compiles, which it does once per machine and keeps on disk, in :mod:`anamorph.kernel_cache`."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from typing import Any
+
+_DISPATCHER = "numba.core.dispatcher"
+
+
+def keep_kernels() -> None:
+    """Have numba keep the kernels of this package in :mod:`anamorph.kernel_cache`, from when it is imported.
+
+    Importing it takes a second, so it is not done here; that is what the hook is for.
+    """
+    if _DISPATCHER in sys.modules:
+        _use_cache()
+    elif not any(isinstance(finder, _WhenImported) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WhenImported())
+
+
+def _use_cache() -> None:
+    from anamorph.kernel_cache import cache_of
+
+    sys.modules[_DISPATCHER].FunctionCache = cache_of  # type: ignore[attr-defined]
+
+
+class _WhenImported:
+    """Calls :func:`_use_cache` once numba's dispatcher is loaded, and finds nothing itself."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != _DISPATCHER:
+            return None
+        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_use(module: Any) -> None:
+                execute(module)
+                _use_cache()
+
+            spec.loader.exec_module = execute_and_use  # type: ignore[method-assign]
+        return spec
 
 
 @dataclass

@@ -78,7 +78,7 @@ def _positions(disp_vox: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray
     y, x = ((np.arange(0, n, s) + 0.5) * mm for n, s, mm in zip(view.pixels, step, (height, width), strict=True))
     right, down = (u[:: step[0], :: step[1]].astype(np.float64) for u in view.screen_displacement_mm(disp_vox))
     farthest_mm = FARTHEST * max(view.height_mm, view.width_mm)
-    moved = [np.ma.masked_invalid(place) for place in (x[None] + right, y[:, None] + down)]
+    moved = [np.ma.fix_invalid(place, fill_value=0) for place in (x[None] + right, y[:, None] + down)]
     return x, y, [np.ma.masked_where(np.abs(place - np.ma.median(place)) > farthest_mm, place) for place in moved]
 
 
