@@ -16,7 +16,7 @@ from anamorph.report import PairReport, write_report
 from anamorph.report.chart import curve
 from anamorph.report.encode import LONGEST_SIDE, data_uri
 from anamorph.report.focus import focus_voxel
-from anamorph.report.lines import deformed_grid, line_distance_mm, outline
+from anamorph.report.lines import MOST_POINTS, deformed_grid, line_distance_mm, outline
 from anamorph.report.maps import FOLD_COLOUR, ColourScale, jacobian_scale, magnitude_scale, mark_folds
 from anamorph.report.numbers import total_seconds
 from anamorph.report.overlays import checkerboard, fuse
@@ -350,3 +350,24 @@ def test_real_scans_fit_the_page(shared_data):
     text = render(make_report(image.grid, fixed=image, moving=image))
     assert len(Page(text).pictures) == 30
     assert len(text) < 3_000_000
+
+
+@pytest.mark.parametrize("kind", ["noise", "huge", "not finite", "one voxel", "far away"])
+def test_grid_lines_of_an_absurd_field_are_bounded(kind):
+    grid = Grid((96, 80, 2), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    view = next(v for v in orthogonal_views(grid, (0, 0, 0)) if v.name == "axial")
+    noise = np.random.default_rng(0).normal(size=(3, *grid.shape)).astype(np.float32)
+    field = {
+        "noise": 300 * noise,
+        "huge": 1e30 * noise,
+        "not finite": np.full_like(noise, np.nan),
+        "one voxel": np.where(np.arange(96)[:, None, None] == 40, np.float32(np.inf), 0 * noise),
+        "far away": np.full_like(noise, 1e5),
+    }[kind]
+    distance_mm = line_distance_mm([view], field)
+    path = deformed_grid(field, view, distance_mm)
+    assert path.count(",") < 3 * MOST_POINTS  # the lines of a level are joined at corners as well
+    assert "nan" not in path
+    if kind in ("one voxel", "far away"):  # what is usual is drawn as ever
+        assert distance_mm == 5.0
+        assert path.count("M") > 30

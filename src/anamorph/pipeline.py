@@ -215,7 +215,7 @@ def _write_failure(
     """Leave a record and, if it can be drawn, a report of a failed run; the file that tells most."""
     message = str(failure) if isinstance(failure, AnamorphError) else f"{type(failure).__name__}: {failure}"
     judged = failed(message)
-    with atomic_directory(place, overwrite=True, marker=RESULT) as folder:
+    with atomic_directory(place, overwrite=True, marker=RESULT, inputs=request.files()) as folder:
         write_result(folder, describe_failure(plan, inputs, request.seed, request.device, judged, seconds))
         reason = drawn(folder / REPORT, lambda: report_failure(folder / REPORT, inputs, plan, judged, seconds))
     return place / (REPORT if reason is None else RESULT)

@@ -1,0 +1,88 @@
+"""What was made with a model is used again only as long as the model is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anamorph.cohorts.plan import PlannedMethod
+from anamorph.data import Case
+from anamorph.errors import UserError
+from anamorph.groupwise.jobs import ScanJob, has_field
+from anamorph.groupwise.kept import sums, write_record
+from anamorph.preparation.registration import finished
+from anamorph.preparation.registrations import make_jobs
+from anamorph.submission import RunSettings
+from small_dataset import write_scan
+from tiny_models import save_tiny
+
+
+def settings(model: Path, *more: str) -> RunSettings:
+    return RunSettings("symmetric", "default", (f"model={model}", *more), "cpu")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_tiny(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_weights_card_and_guide_are_part_of_what_is_described(model: Path):
+    wanted = settings(model)
+    first = wanted.described()
+    assert wanted.described() == first
+    save_tiny(model, bend=0.1)
+    weights = wanted.described()
+    card = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(card | {"summary": "other"}))
+    described = wanted.described()
+    save_tiny(model / "guide")
+    guided = wanted.described()
+    save_tiny(model / "guide", bend=0.1)
+    seen = [json.dumps(one, sort_keys=True) for one in (first, weights, described, guided, wanted.described())]
+    assert len(set(seen)) == 5
+    assert PlannedMethod("tiny", wanted).described["models"] == wanted.described()["models"]
+
+
+def test_a_named_guide_counts_for_methods_without_a_network(model: Path):
+    wanted = RunSettings("convex", "default", (f"guide={model}",), "cpu")
+    first = wanted.described()["models"]
+    save_tiny(model, bend=0.1)
+    assert wanted.described()["models"] != first
+    assert RunSettings("convex", "auto", (), "cpu").described()["models"] == {}
+
+
+def test_a_model_without_weights_is_told(model: Path):
+    (model / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match="is no whole model"):
+        settings(model).described()
+
+
+def test_prepared_scans_are_registered_again_after_retraining(model: Path, tmp_path: Path):
+    cases = [Case(f"{n:04d}", "0000", write_scan(tmp_path / f"{n}.nii.gz", n)) for n in (1, 2)]
+
+    def job():
+        (one,) = make_jobs(cases, cases[0], settings(model), {}, None, tmp_path)
+        return one
+
+    before = job()
+    write_record(before.record, {"origin": before.origin, "scan": {"how": "symmetric"}})
+    before.transform.write_text("a transform")
+    assert finished(job()) == {"how": "symmetric"}
+    save_tiny(model, bend=0.1)
+    assert finished(job()) is None
+
+
+def test_fields_of_a_template_are_made_again_after_retraining(model: Path, tmp_path: Path):
+    def job() -> ScanJob:
+        case = Case("0001", "0000", tmp_path / "scan.nii.gz")
+        return ScanJob(case, tmp_path, None, settings(model), tmp_path, {"how": settings(model).described()})
+
+    before = job()
+    before.field.write_text("a field")
+    write_record(before.field.with_suffix(".json"), {"origin": before.origin, "files": sums([before.field])})
+    assert has_field(job())
+    save_tiny(model, bend=0.1)
+    assert not has_field(job())
