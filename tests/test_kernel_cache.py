@@ -138,11 +138,11 @@ def test_a_damaged_cache_that_may_only_be_read_is_passed_over(compiled: Tiny):
 
 
 def test_what_numba_wrote_itself_is_still_loaded(tiny: Tiny):
-    plain = "import anamorph.kernel_cache as k\nk.OWN = 'nothing.'\n"
+    plain = "import anamorph.compilation\nanamorph.compilation._OWN = 'nothing.'\n"
     assert tiny.run(plain)[0] == "compiled"
     assert tiny.run() == ("loaded", str(tiny.beside), "")
 
 
 def test_numba_that_was_imported_before_is_caught_up_with():
     code = "import numba, anamorph\nfrom numba.core import dispatcher\nprint(dispatcher.FunctionCache.__name__)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "cache_of\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "_cache_of\n"

@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 _DISPATCHER = "numba.core.dispatcher"
+_OWN = "anamorph."
 
 
 def keep_kernels() -> None:
@@ -26,9 +27,18 @@ def keep_kernels() -> None:
 
 
 def _use_cache() -> None:
-    from anamorph.kernel_cache import cache_of
+    sys.modules[_DISPATCHER].FunctionCache = _cache_of  # type: ignore[attr-defined]
 
-    sys.modules[_DISPATCHER].FunctionCache = cache_of  # type: ignore[attr-defined]
+
+def _cache_of(function: Callable[..., Any]) -> Any:
+    """The cache of a function that numba compiles; numba's own for functions of other packages."""
+    if not function.__module__.startswith(_OWN):
+        from numba.core.caching import FunctionCache
+
+        return FunctionCache(function)
+    from anamorph.kernel_cache import KernelCache
+
+    return KernelCache(function)
 
 
 class _WhenImported:

@@ -27,14 +27,8 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 
-OWN = "anamorph."
 _MARK = b"sha256:"
 _REMEDY = "set NUMBA_CACHE_DIR to a folder that you may write to and that lasts"
-
-
-def cache_of(function: Callable[..., Any]) -> FunctionCache:
-    """The cache of a function that numba compiles; for functions of other packages numba's own."""
-    return KernelCache(function) if function.__module__.startswith(OWN) else FunctionCache(function)
 
 
 class _TemporaryLocator(UserWideCacheLocator):
