@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel
@@ -105,3 +106,14 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(RegistrationFailure, match="disk is full"):
             write_image(image, tmp_path / name)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_names_that_itk_would_die_of_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff" + suffix.encode())
+    with pytest.raises(UserError, match="not UTF-8"):
+        write_image(textured_image(GRID), path)
+    write_image(textured_image(GRID), tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(path)
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_image(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from anamorph.groupwise.settings import TemplateSettings
 from anamorph.groupwise.space import template_grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.image.leftovers import remove
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
@@ -131,7 +131,7 @@ def iterate(
     new = _write(folder, image, settings.sharpening)
     told = Iteration(number, folder / NAME, mean.rms_mm, mean.spread_mm, _change(old, new), failed)
     _keep(told, origin)
-    shutil.rmtree(folder / FIELDS)  # they are large, and what they were needed for is done
+    remove(folder / FIELDS)  # they are large, and what they were needed for is done
     return told
 
 

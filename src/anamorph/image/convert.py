@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps
 from anamorph.geometry.sampling import native
+from anamorph.image.atomic import escaped
 from anamorph.image.image import Image
 
 if TYPE_CHECKING:
@@ -77,6 +79,18 @@ def from_nibabel(image: Any, name: str = "image") -> Image:
         data *= np.float32(slope)
         data += np.float32(inter)
     return Image(native(data), grid, name)
+
+
+def itk_path(path: Path) -> str:
+    """A path as ITK takes it, which ends the process at one that is not UTF-8.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    text = str(path)
+    if escaped(text) != text:
+        raise UserError(f"{escaped(text)}: its path is not UTF-8, which ITK needs; rename it, or use NIfTI")
+    return text
 
 
 @contextmanager

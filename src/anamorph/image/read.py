@@ -148,12 +148,12 @@ def _read_nibabel(path: Path, name: str) -> Image:
 def _read_simpleitk(path: Path, name: str) -> Image:
     import SimpleITK as sitk
 
-    from anamorph.image.convert import from_simpleitk, quiet_itk
+    from anamorph.image.convert import from_simpleitk, itk_path, quiet_itk
     from anamorph.image.detached import refuse_data_elsewhere
 
     refuse_data_elsewhere(path)
     with quiet_itk():
-        return from_simpleitk(sitk.ReadImage(str(path)), name)
+        return from_simpleitk(sitk.ReadImage(itk_path(path)), name)
 
 
 def _guarded(read: Callable[[], Read], name: str) -> Read:

@@ -43,8 +43,9 @@ def write_image(image: Image, path: str | os.PathLike[str], world: int = SCANNER
     elif name.endswith(ITK_SUFFIXES):
         import SimpleITK as sitk
 
-        from anamorph.image.convert import to_simpleitk
+        from anamorph.image.convert import itk_path, to_simpleitk
 
+        itk_path(Path(path).absolute())
         converted = to_simpleitk(image)
         with atomic_path(path) as temporary:
             try:

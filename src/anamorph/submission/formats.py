@@ -12,6 +12,7 @@ import numpy as np
 
 from anamorph.data import Dataset, Pair
 from anamorph.errors import UserError
+from anamorph.image.atomic import escaped
 from anamorph.transforms.files.learn2reg_2020 import halved
 
 Container = Literal["nii.gz", "npz"]
@@ -142,16 +143,18 @@ def archive_format(
 
 
 def check_members(pairs: tuple[Pair, ...], wanted: ArchiveFormat) -> None:
-    """See that no two pairs would be stored under one name.
+    """See that no two pairs would be stored under one name, and that each name can be stored.
 
     Raises:
-        UserError: they would.
+        UserError: they would, or it cannot.
     """
     owners: dict[str, Pair] = {}
     for pair in pairs:
         for name in wanted.members(pair):
             if name in owners:
                 raise UserError(f"{owners[name].key} and {pair.key} would both be stored as {name}; pass --names long")
+            if escaped(name) != name:
+                raise UserError(f"{escaped(name)}: the name is not UTF-8, which an archive needs; rename the scans")
             owners[name] = pair
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
+from anamorph.image.convert import itk_path, nibabel_grid, place, simpleitk_grid
 from anamorph.image.detached import refuse_data_elsewhere
 from anamorph.image.write import save_nifti
 from anamorph.transforms.base import Transform
@@ -62,7 +62,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     import SimpleITK as sitk
 
     refuse_data_elsewhere(path)
-    image = sitk.ReadImage(str(path))
+    image = sitk.ReadImage(itk_path(path))
     if image.GetNumberOfComponentsPerPixel() != 3 or image.GetDimension() != 3:
         raise UserError("an image without three components per voxel is no displacement field")
     vectors = flip_ras_lps(sitk.GetArrayViewFromImage(image).astype(np.float32))
