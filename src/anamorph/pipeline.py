@@ -120,8 +120,8 @@ def register_pair(
     at_risk: tuple[PairInputs, Plan] | None = None
     try:
         with (
-            watch_compilation(on_compilation) as compiled,
             atomic_directory(out, overwrite, marker=RESULT, inputs=request.files()) as folder,
+            watch_compilation(on_compilation) as compiled,
         ):
             had_result = out.exists()
             with watch.stage("reading", 0.0):
