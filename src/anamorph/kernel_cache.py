@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from numba.core.caching import (
     CompileResultCacheImpl,
@@ -69,7 +69,7 @@ class _NowhereLocator(InTreeCacheLocator):
 
 
 class _KernelCacheImpl(CompileResultCacheImpl):
-    _locator_classes: ClassVar = [*CompileResultCacheImpl._locator_classes, _TemporaryLocator, _NowhereLocator]
+    _locator_classes = [*CompileResultCacheImpl._locator_classes, _TemporaryLocator, _NowhereLocator]  # noqa: RUF012  # as the class above declares it
 
 
 class _CheckedFile(IndexDataCacheFile):
