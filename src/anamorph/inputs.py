@@ -13,7 +13,7 @@ from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image import Image, Labels, Mask, Points
-from anamorph.image.dicom import split_series
+from anamorph.image.dicom import split_choice
 from anamorph.image.points import POINT_MARGIN_VOX
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import SCANNER, world_code
@@ -56,7 +56,7 @@ class PairRequest:
             *(self.fixed, self.moving, self.fixed_labels, self.moving_labels, self.fixed_points, self.moving_points),
             *(self.fixed_mask, self.moving_mask, self.init),
         )
-        files = [split_series(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
+        files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # settings that are wrong are told when the pair is planned
             method: Any = find_method(self.method)
             config = make_config(method, "default" if self.preset == "auto" else self.preset, self.settings)
