@@ -12,8 +12,9 @@ from anamorph.cli.guard import guarded
 if TYPE_CHECKING:
     from anamorph.data.scans import ScanFolder
 
-FILES, SPLIT, RUN = "Which files", "Split and pairs", "Run"
+FILES, LABELS, SPLIT, RUN = "Which files", "Labels", "Split and pairs", "Run"
 _MOST_PROBLEMS = 40
+_MOST_REMARKS = 5
 
 dataset = typer.Typer(no_args_is_help=True, help="Make, import and check data sets with a Learn2Reg manifest.")
 
@@ -30,6 +31,23 @@ Seed = Annotated[int, typer.Option(help="Of the split and the choice of pairs.",
 MaxPairs = Annotated[int, typer.Option(help="Most pairs listed for validation, and for test.", rich_help_panel=SPLIT)]
 Files = Annotated[
     str, typer.Option(help="link to the scans, copy them, or reference them in the JSON alone.", rich_help_panel=FILES)
+]
+Relabel = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW,...|FILE",
+        help="Other numbers and names: liver=1,tumour=1 merges, 1=6:liver, 3=drop, kidney=2:left kidney/3:right kidney "
+        "splits by side. A JSON or TOML file holds the same. Repeatable.",
+        rich_help_panel=LABELS,
+    ),
+]
+Unknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL,...|all",
+        help="Labels that are unknown, not background, in scans whose label map lacks them.",
+        rich_help_panel=LABELS,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.", rich_help_panel=RUN)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be made, and stop.", rich_help_panel=RUN)]
@@ -61,6 +79,8 @@ def check(
     elif not quiet:
         labels = tables.labels_table(content, result.facts)
         show(tables.splits_table(content), tables.scans_table(content, result.facts), *([labels] if labels else []))
+        for line in tables.absent_labels(content, result.facts):
+            show(line)
         if cases:
             show(tables.cases_table(result.facts))
     if not json_output and not (quiet and not errors):
@@ -105,8 +125,11 @@ def create(
         ),
     ] = None,
     label_names: Annotated[
-        str | None, typer.Option(metavar="1=NAME,2=...", help="Names of the labels.", rich_help_panel=FILES)
+        str | None,
+        typer.Option(metavar="1=NAME,2=...", help="Names of the labels in the files.", rich_help_panel=LABELS),
     ] = None,
+    relabel: Relabel = None,
+    unknown_if_absent: Unknown = None,
     files: Files = "link",
     pairs: Pairs = "auto",
     validation: Validation = 0.2,
@@ -131,7 +154,8 @@ def create(
     )
     found = replace(found, labels=_label_names(label_names))
     choices = {"files": files, "pairings": pairs, "validation": validation, "test": test, "seed": seed}
-    _make(found, name or _task_name(folder), out, choices | {"max_pairs": max_pairs}, overwrite, dry_run, quiet, folder)
+    choices |= {"max_pairs": max_pairs, "unknown_if_absent": _list(unknown_if_absent)}
+    _make(found, name or _task_name(folder), out, relabel or [], choices, overwrite, dry_run, quiet, folder)
 
 
 def import_(
@@ -145,6 +169,8 @@ def import_(
     labelled_only: Annotated[
         bool, typer.Option("--labelled-only", help="Leave out scans without label map.", rich_help_panel=FILES)
     ] = False,
+    relabel: Relabel = None,
+    unknown_if_absent: Unknown = None,
     files: Files = "link",
     validation: Validation = 0.2,
     test: Test = 0.2,
@@ -167,13 +193,15 @@ def import_(
     if labelled_only:
         found = replace(found, scans=tuple(scan for scan in found.scans if "label" in scan.files))
     choices = {"files": files, "validation": validation, "test": test, "seed": seed, "max_pairs": max_pairs}
-    _make(found, name or found.name or _task_name(folder), out, choices, overwrite, dry_run, quiet, folder)
+    choices["unknown_if_absent"] = _list(unknown_if_absent)
+    _make(found, name or found.name or _task_name(folder), out, relabel or [], choices, overwrite, dry_run, quiet, folder)
 
 
 def _make(
     found: ScanFolder,
     name: str,
     out: Path,
+    relabel: list[str],
     choices: dict[str, Any],
     overwrite: bool,
     dry_run: bool,
@@ -182,7 +210,11 @@ def _make(
 ) -> None:
     from anamorph.cli import dataset_tables as tables
     from anamorph.data.create import Recipe, create_dataset, plan_dataset
+    from anamorph.data.relabel import make_relabelling
+    from anamorph.data.relabelled import relabelled
 
+    if relabel:
+        found = relabelled(found, make_relabelling(relabel, found.labels))
     recipe = Recipe(name, modalities=found.modalities, labels=found.labels, extra=found.extra, **choices)
     for note in found.notes:
         say(f"note: {note}", quiet)
@@ -192,6 +224,8 @@ def _make(
         return
     with progress_bar(quiet) as progress:
         made = create_dataset(found.scans, recipe, out, inputs=[source], overwrite=overwrite, progress=progress)
+    for remark in tables.remarks(made, _MOST_REMARKS):
+        say(f"note: {remark}", quiet)
     if not quiet:
         show(tables.splits_table(made), f"{made.pairings}, seed {recipe.seed}: {made.path}")
 
@@ -201,6 +235,10 @@ def _task_name(folder: Path) -> str:
     import re
 
     return re.sub(r"[^A-Za-z0-9]+", "", folder.resolve().name.title() if "_" in folder.name else folder.resolve().name)
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _label_names(text: str | None) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from anamorph.cli.console import make_table, show
@@ -59,6 +59,37 @@ def labels_table(dataset: Dataset, facts: Sequence[CaseFacts]) -> Table | None:
         numbers = (f"{size:.3g}" for size in (min(sizes), median(sizes), max(sizes))) if sizes else ("", "", "")
         table.add_row(str(value), dataset.labels.get(value, "?"), f"{len(sizes)} of {len(labelled)}", *numbers)
     return table
+
+
+def absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[str]:
+    """What it means that some label maps lack a label that others hold."""
+    from anamorph.data.annotated import annotated_labels
+    from anamorph.errors import UserError
+
+    labelled = [one for one in facts if one.case.label is not None]
+    for value in sorted({value for one in labelled for value in one.volumes_ml} & set(dataset.labels)):
+        lacking = [one.case for one in labelled if value not in one.volumes_ml]
+        try:
+            known = sum(value in annotated_labels(dataset, case) for case in lacking)
+        except UserError:
+            return  # among the errors
+        if known:
+            yield (
+                f"{dataset.labels[value]} ({value}) counts as background in {known} of {len(labelled)} label maps, which "
+                "lack it; where nobody looked for it, make the data set with --unknown-if-absent"
+            )
+
+
+def remarks(dataset: Dataset, most: int) -> Iterator[str]:
+    """What a person should look at in the scans of a new data set; of many, the first ones."""
+    from anamorph.data.dataset import REMARK
+
+    found = [
+        f"{case.extra.get('source', case.key)}: {case.extra[REMARK]}" for case in dataset.cases if REMARK in case.extra
+    ]
+    yield from found[:most]
+    if len(found) > most:
+        yield f"and {len(found) - most} scans more; `anamorph dataset check` lists all"
 
 
 def cases_table(facts: Sequence[CaseFacts]) -> Table:

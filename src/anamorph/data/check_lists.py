@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from anamorph.data.dataset import Dataset
+from anamorph.data.annotated import annotated_labels
+from anamorph.data.dataset import REMARK, Dataset
 from anamorph.data.findings import CaseFacts, Problem, some
+from anamorph.errors import UserError
 
 
 def list_problems(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Problem]:
@@ -57,6 +59,13 @@ def _disagreeing_lists(dataset: Dataset) -> Iterator[Problem]:
         yield Problem(
             "warning", name, f"{len(repeated)} pairs of val or test are listed for training too, and left out there"
         )
+    for case in dataset.cases:
+        if isinstance(case.extra.get(REMARK), str):
+            yield Problem("warning", case.key, case.extra[REMARK])
+        try:
+            annotated_labels(dataset, case)
+        except UserError as error:
+            yield Problem("error", case.key, str(error))
     for remark in dataset.remarks:
         yield Problem("warning", name, remark)
     if not dataset.listed_pairs.get("val") and not dataset.listed_pairs.get("test"):

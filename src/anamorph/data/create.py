@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from anamorph import __version__
-from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split, all_pairs
+from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, REMARK, Case, Dataset, Pair, Split, all_pairs
 from anamorph.data.describe import described
 from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.data.place import FileMode, place
@@ -40,6 +40,8 @@ class Recipe:
         test: share or number of patients.
         seed: of the split and of the choice of pairs.
         max_pairs: most pairs listed for validation, and for test.
+        unknown_if_absent: numbers or names of labels, or ``all``: a scan whose label map lacks such a label does not
+            tell whether the structure is there; any other label is background where it is not.
         files: ``link`` to the originals, ``copy`` them, or ``reference`` them in the JSON alone.
         extra: further keys of the manifest.
     """
@@ -52,6 +54,7 @@ class Recipe:
     test: float = 0.2
     seed: int = 0
     max_pairs: int = 100
+    unknown_if_absent: Sequence[str] = ()
     files: FileMode = "link"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,13 +160,17 @@ def create_dataset(
     if recipe.files == "reference":
         if dataset.path.exists() and not overwrite:
             raise UserError(f"{dataset.path} already exists; choose another folder or pass --overwrite to replace it")
-        write_dataset(described(dataset, tell), dataset.path)
+        write_dataset(described(dataset, tell, recipe.unknown_if_absent), dataset.path)
         return read_dataset(dataset.path)
     read = [source for scan in scans for source in (scan.image, *scan.files.values()) if isinstance(source, Path)]
     with atomic_directory(out, overwrite, marker=dataset.path.name, inputs=(*inputs, *read)) as folder:
-        _place_all(scans, dataset, recipe, folder, tell)
+        remarks = _place_all(scans, dataset, recipe, folder, tell)
         moved = plan_dataset(scans, recipe, folder)  # the same, seen in the folder under construction
-        write_dataset(described(moved, tell), moved.path)
+        cases = tuple(
+            replace(case, extra={**case.extra, REMARK: remark} if remark else case.extra)
+            for case, remark in zip(moved.cases, remarks, strict=True)
+        )
+        write_dataset(described(replace(moved, cases=cases), tell, recipe.unknown_if_absent), moved.path)
     return read_dataset(dataset.path)
 
 
@@ -172,6 +179,7 @@ def _record(recipe: Recipe) -> dict[str, Any]:
     return {
         "by": f"anamorph {__version__}",
         **{key: getattr(recipe, key) for key in ("validation", "test", "seed", "max_pairs", "files")},
+        **({"unknown_if_absent": list(recipe.unknown_if_absent)} if recipe.unknown_if_absent else {}),
     }
 
 
@@ -210,24 +218,31 @@ def _pairs(cases: tuple[Case, ...], pairings: str, modalities: int) -> tuple[Pai
     return all_pairs(cases, pairings, ("0000", "0000"))
 
 
-def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: Path, tell: Progress) -> None:
+def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: Path, tell: Progress) -> list[str]:
+    """Every file into its place; what is to be said of each scan comes back."""
     ordered = sorted(scans, key=_order)
     names: dict[str, dict[tuple[str, ...], str]] = {kind: {} for kind in POINT_KINDS}
 
-    def put(scan: Scan, case: Case) -> None:
+    def put(scan: Scan, case: Case) -> str:
+        remarks = []
         image = folder / case.image.relative_to(dataset.root)
         place(scan.image, image, "image", recipe.files, image)
         for kind, source in scan.files.items():
             path = case.file(kind)
             assert path is not None
-            found = place(source, folder / path.relative_to(dataset.root), kind, recipe.files, image)
-            if found:
-                names[kind].setdefault(found, scan.name)
+            placed = place(source, folder / path.relative_to(dataset.root), kind, recipe.files, image)
+            if placed.names:
+                names[kind].setdefault(placed.names, scan.name)
+            remarks += [placed.remark] if placed.remark else []
+        return "; ".join(remarks)
 
+    told: list[str] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for n, _ in enumerate(pool.map(put, ordered, dataset.cases)):
-            tell("placing files", 0.9 * n / len(ordered))
+        for remark in pool.map(put, ordered, dataset.cases):
+            told.append(remark)
+            tell("placing files", 0.9 * len(told) / len(ordered))
     for kind, found in names.items():
         if len(found) > 1:
             one, other = list(found.values())[:2]
             raise UserError(f"the {kind} of {one} and {other} have different names; each scan needs the same points")
+    return told

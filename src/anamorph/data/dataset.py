@@ -13,6 +13,8 @@ from anamorph.errors import UserError
 Split = Literal["training", "validation", "test"]
 PairSplit = Literal["val", "test", "training"]
 POINT_KINDS = ("keypoints", "landmarks")
+REMARK = "remark"
+"""Key of an entry for what a person should look at."""
 FILE_KINDS = ("label", "mask", *POINT_KINDS)
 
 

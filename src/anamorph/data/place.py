@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,20 @@ from anamorph.image.atomic import atomic_path
 FileMode = Literal["link", "copy", "reference"]
 
 
-def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Placed:
+    """What came of placing a file.
+
+    Args:
+        names: of converted points in the order written, which must be the same in the other scan of a pair.
+        remark: what a person should look at; mostly empty.
+    """
+
+    names: tuple[str, ...] = ()
+    remark: str = ""
+
+
+def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) -> Placed:
     """Put one file where the manifest names it.
 
     Gzipped NIfTI and point tables of voxel indices are linked or copied as they are; other formats are converted.
@@ -29,18 +43,15 @@ def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) 
         mode: ``link`` or ``copy``.
         image: the scan that points belong to, already in its place.
 
-    Returns:
-        The names of converted points in the order written, which must be the same in the other scan of a pair.
-
     Raises:
         UserError: the file cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(source, Path):
-        source(target, image)
-    elif not fits(source, kind):
-        return _convert(source, target, kind, image)
-    elif mode == "copy":
+        return Placed(remark=source(target, image) or "")
+    if not fits(source, kind):
+        return Placed(_convert(source, target, kind, image))
+    if mode == "copy":
         shutil.copy2(source, target)
     else:
         try:
@@ -49,7 +60,7 @@ def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) 
             raise UserError(
                 f"this file system takes no links ({os.strerror(error.errno or 0)}); pass --files copy"
             ) from error
-    return ()
+    return Placed()
 
 
 def fits(path: Path, kind: str) -> bool:

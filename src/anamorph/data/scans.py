@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from anamorph.data.dataset import FILE_KINDS
+from anamorph.data.patients import find_owners
 from anamorph.errors import UserError
 
-Source = Path | Callable[[Path, Path], None]
-"""A file (or DICOM folder), or what writes one, given its path and that of the scan already in place."""
+Source = Path | Callable[[Path, Path], str | None]
+"""A file (or DICOM folder), or what writes one, given its path and that of the scan already in place.
+
+What writes one may give back a remark for the person who makes the data set.
+"""
 
 KINDS = ("image", *FILE_KINDS)
 _IMAGE_SUFFIX = r"\.(?:nii\.gz|nii|mha|mhd|nrrd|mgz|mgh)$"
@@ -28,8 +31,6 @@ _FOLDERS = {
     "keypoints": ("keypoints", "keypointsTr"),
     "landmarks": ("landmarks", "landmarksTr"),
 }
-_MOST_TIME_POINTS = 5
-_WORDS_OF_LABELS = {"label", "labels", "mask", "seg", "segmentation", "gt"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def find_scans(
     images = {key: path for key, path in found.pop("image").items() if path not in others}
     if not images:
         raise UserError(f"{folder}: no scans found; name them with --images, for example --images 'scans/*.nii.gz'")
-    owners, notes = _owners(list(images), subject, modalities)
+    owners, notes = find_owners(list(images), subject, modalities)
     if (folder / "imagesTs").is_dir() and not any("imagesTs" in path.parts for path in images.values()):
         notes.append("imagesTs is left out; make a second data set of it with --images 'imagesTs/*'")
     scans, used = [], set()
@@ -143,57 +144,3 @@ def _find(folder: Path, kind: str, pattern: str) -> dict[str, Path]:
     if not files and pattern != "*":
         raise UserError(f"{folder}: no {kind} files match '{pattern}'")
     return files
-
-
-def _owners(
-    keys: list[str], subject: str | None, modalities: Sequence[str]
-) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Patient and modality of every key, and what was guessed."""
-    if subject is not None:
-        owners = {key: _by_expression(key, subject) for key in keys}
-        unknown = {modality for _, modality in owners.values()} - set(modalities) if modalities else set()
-        if unknown:
-            raise UserError(
-                f"--subject leaves '{min(unknown)}', which is not among --modalities {','.join(modalities)}"
-            )
-        return owners, []
-    if modalities:
-        return {key: _by_token(key, modalities) for key in keys}, []
-    numbered = {key: re.fullmatch(r"(.*\d)_(0\d{3})", key) for key in keys}
-    if all(numbered.values()):
-        return {key: (match[1], match[2]) for key, match in numbered.items() if match}, []
-    endings: dict[str, set[str]] = defaultdict(set)
-    for key in keys:
-        stem, _, ending = key.rpartition("_")
-        endings[stem].add(ending)
-    names = sorted(set().union(*endings.values()))
-    several = sum(len(found) > 1 for found in endings.values())
-    if len(names) <= _MOST_TIME_POINTS and "" not in endings and several > len(endings) / 2:
-        if not _WORDS_OF_LABELS.isdisjoint(name.lower() for name in names):
-            raise UserError(
-                f"the names end in {', '.join(names)}; say which are scans, such as --images '*_{names[0]}*'"
-            )
-        note = (
-            f"took {', '.join(names)} at the end of the names for scans of one patient; pass --subject '(.+)' if not so"
-        )
-        return {key: (key.rpartition("_")[0], key.rpartition("_")[2]) for key in keys}, [note]
-    return {key: (key, "") for key in keys}, []
-
-
-def _by_expression(key: str, subject: str) -> tuple[str, str]:
-    try:
-        match = re.search(subject, key)
-    except re.error as error:
-        raise UserError(f"--subject '{subject}' is no regular expression ({error})") from error
-    if match is None or not match.groups() or not match[1]:
-        raise UserError(f"--subject '{subject}' finds no patient in '{key}'; put the patient in parentheses")
-    rest = (key[: match.start(1)] + key[match.end(1) :]).strip("_-. ")
-    return match[1], rest
-
-
-def _by_token(key: str, modalities: Sequence[str]) -> tuple[str, str]:
-    for name in sorted(modalities, key=len, reverse=True):
-        match = re.search(rf"(?:^|[_.\-]){re.escape(name)}(?=$|[_.\-])", key)
-        if match:
-            return (key[: match.start()] + key[match.end() :]).strip("_-."), name
-    raise UserError(f"'{key}' holds none of --modalities {','.join(modalities)}; complete the list or narrow --images")

@@ -72,7 +72,10 @@ def validation_pairs(cohorts: Sequence[Cohort], most: int) -> list[Pair]:
     """
     found = [(number, *pair) for number, cohort in enumerate(cohorts) for pair in cohort.pairs("validation")]
     if not found:
-        raise UserError("no data set holds validation pairs; split by patient with `anamorph dataset split`")
+        raise UserError(
+            "no data set holds validation pairs; list some under registration_val, or make the data set again with "
+            "`anamorph dataset create --validation 0.2`"
+        )
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
     return [found[n] for n in sorted(order[:most])]
 
