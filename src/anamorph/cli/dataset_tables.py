@@ -75,8 +75,8 @@ def absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[str]
             return  # among the errors
         if known:
             yield (
-                f"{dataset.labels[value]} ({value}) counts as background in {known} of {len(labelled)} label maps, which "
-                "lack it; where nobody looked for it, make the data set with --unknown-if-absent"
+                f"{dataset.labels[value]} ({value}) counts as background in {known} of {len(labelled)} label maps, "
+                "which lack it; where nobody looked for it, make the data set with --unknown-if-absent"
             )
 
 

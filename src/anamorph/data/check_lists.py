@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from anamorph.data.annotated import annotated_labels
+from anamorph.data.annotated import ANNOTATED, annotated_labels
 from anamorph.data.dataset import REMARK, Dataset
 from anamorph.data.findings import CaseFacts, Problem, some
 from anamorph.errors import UserError
@@ -62,10 +62,11 @@ def _disagreeing_lists(dataset: Dataset) -> Iterator[Problem]:
     for case in dataset.cases:
         if isinstance(case.extra.get(REMARK), str):
             yield Problem("warning", case.key, case.extra[REMARK])
+    for one in (None, *(case for case in dataset.cases if ANNOTATED in case.extra)):
         try:
-            annotated_labels(dataset, case)
+            annotated_labels(dataset, one)
         except UserError as error:
-            yield Problem("error", case.key, str(error))
+            yield Problem("error", name if one is None else one.key, str(error))
     for remark in dataset.remarks:
         yield Problem("warning", name, remark)
     if not dataset.listed_pairs.get("val") and not dataset.listed_pairs.get("test"):

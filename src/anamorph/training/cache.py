@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anamorph.data import Case, Dataset, Pair
+from anamorph.data.annotated import annotated_labels
 from anamorph.data.dataset import Split, all_pairs
 from anamorph.data.findings import some
 from anamorph.errors import UserError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 """Of the files of a cache; a change makes every older one be built again."""
 HIGHEST_LABEL = 255
 _ROWS = "rows.txt"
@@ -42,10 +43,12 @@ class Cohort:
         dataset: the manifest; ``dataset.cases[n]`` is the scan of row ``n``.
         preprocessing: what was done to the scans.
         images: memory-mapped ``(N, C, I, J, K)`` float16.
-        label_maps: memory-mapped ``(N, I, J, K)`` uint8; 0 for labels that the cohort does not annotate.
+        label_maps: memory-mapped ``(N, I, J, K)`` uint8; 0 for labels that a scan does not annotate.
         frames: the grid of every row; all have one shape.
-        annotated: the labels that the cohort annotates: ``annotated_labels`` of the manifest, else all it names.
+        annotated_by_row: the labels that each scan annotates: ``annotated_labels`` of its entry, else of the manifest,
+            else all that this names; none without a label map. All other labels are unknown there.
         fingerprint: hash of all files and of the preprocessing.
+        numbers: the number of each label in the training by that in the files, if they differ.
     """
 
     dataset: Dataset
@@ -53,12 +56,18 @@ class Cohort:
     images: np.ndarray
     label_maps: np.ndarray
     frames: tuple[Grid, ...]
-    annotated: tuple[int, ...]
+    annotated_by_row: tuple[tuple[int, ...], ...]
     fingerprint: str
+    numbers: Mapping[int, int]
 
     @classmethod
     def of(
-        cls, dataset: Dataset, preprocessing: Preprocessing, folder: Path, progress: Progress | None = None
+        cls,
+        dataset: Dataset,
+        preprocessing: Preprocessing,
+        folder: Path,
+        progress: Progress | None = None,
+        numbers: Mapping[int, int] | None = None,
     ) -> Cohort:
         """Open the cache of a data set, made first if there is none for these files and this preprocessing.
 
@@ -69,25 +78,28 @@ class Cohort:
             progress: told about every scan that is read. It may raise
                 :class:`~anamorph.training.time_budget.TimeIsUp`: what was cached until then is kept, as it is on
                 Ctrl-C, and the next call goes on from there.
+            numbers: of the labels in the training by those in the files, where several data sets are brought together
+                by the names of their labels; the same by default.
 
         Raises:
             UserError: the data set cannot be trained on; every reason is found before the first scan is cached, save
                 what only the voxels tell (labels that the manifest does not name, differing channel counts).
         """
-        annotated = _checked(dataset)
+        own = {value: value for value in dataset.labels} | dict(numbers or {})
+        annotated = _checked(dataset, own)
         grids = [read_grid(case.image) for case in dataset.cases]
         i, j, k = np.max([preprocessing.covering_shape(grid) for grid in grids], axis=0).tolist()
         frames = tuple(preprocessing.frame(grid, (i, j, k)) for grid in grids)
         tell = progress or (lambda stage, fraction: None)
-        fingerprint = _fingerprint(dataset, preprocessing, annotated, tell)
+        fingerprint = _fingerprint(dataset, preprocessing, annotated, own, tell)
         place = folder / f"{dataset.name}-{fingerprint[:12]}"
         arrays = _open(place, fingerprint)
         if arrays is None:
-            _build(place, dataset, preprocessing, frames, annotated, fingerprint, tell)
+            _build(place, dataset, preprocessing, frames, annotated, own, fingerprint, tell)
             arrays = _open(place, fingerprint)
         if arrays is None:
             raise UserError(f"{place}: the cache does not hold what was written; is the disk sound?")
-        return cls(dataset, preprocessing, *arrays, frames, annotated, fingerprint)
+        return cls(dataset, preprocessing, *arrays, frames, annotated, fingerprint, own)
 
     @property
     def channels(self) -> int:
@@ -100,9 +112,30 @@ class Cohort:
         return self.images.shape[2:]
 
     @property
+    def names(self) -> dict[int, str]:
+        """The labels that the manifest names, by their numbers in the training, ascending."""
+        return dict(sorted((self.numbers[value], name) for value, name in self.dataset.labels.items()))
+
+    @property
     def labels(self) -> tuple[int, ...]:
-        """The labels that the manifest names, ascending."""
-        return _label_values(self.dataset)
+        """Their numbers."""
+        return tuple(self.names)
+
+    @property
+    def annotated(self) -> tuple[int, ...]:
+        """The labels that some scan annotates, ascending."""
+        return tuple(sorted({label for labels in self.annotated_by_row for label in labels}))
+
+    def taken_for_background(self) -> dict[int, int]:
+        """By label, the number of training scans that annotate it and whose label map lacks it, if others hold it."""
+        rows = self.of_split("training", labelled=True)
+        present = {row: set(np.flatnonzero(np.bincount(self.label_maps[row].ravel())).tolist()) for row in rows}
+        counts = {
+            label: sum(label in self.annotated_by_row[row] and label not in present[row] for row in rows)
+            for label in self.annotated
+            if any(label in found for found in present.values())
+        }
+        return {label: count for label, count in counts.items() if count}
 
     def of_split(self, split: Split, *, labelled: bool = False) -> list[int]:
         """The rows of a split, on wish only those with a label map."""
@@ -148,7 +181,7 @@ class Cohort:
         return {
             "name": self.dataset.name,
             "scans": {split: len(self.of_split(split)) for split in ("training", "validation", "test")},
-            "labels": {str(value): name for value, name in self.dataset.labels.items()},
+            "labels": {str(value): name for value, name in self.names.items()},
             "annotated_labels": list(self.annotated),
             "sha256": self.fingerprint,
         } | {key: extra[key] for key in keys if isinstance(extra.get(key), str)}
@@ -158,8 +191,8 @@ class Cohort:
         return rows[pair.fixed.image], rows[pair.moving.image]
 
 
-def _checked(dataset: Dataset) -> tuple[int, ...]:
-    """The annotated labels of a data set that can be trained on, as far as its manifest tells."""
+def _checked(dataset: Dataset, numbers: Mapping[int, int]) -> tuple[tuple[int, ...], ...]:
+    """The annotated labels of every scan of a data set that can be trained on, as far as its manifest tells."""
     name = dataset.path.name
     if not dataset.of_split("training"):
         raise UserError(f"{name}: lists no scans for training; put them under the key training")
@@ -172,22 +205,24 @@ def _checked(dataset: Dataset) -> tuple[int, ...]:
         raise UserError(f'{name}: has label maps but names no labels; add such as "labels": {{"1": "liver"}}')
     if known and not (known[0] > 0 and known[-1] <= HIGHEST_LABEL):
         raise UserError(f"{name}: labels are whole numbers from 1 to {HIGHEST_LABEL}, not {known[0]} to {known[-1]}")
-    given = dataset.extra.get("annotated_labels")
-    if given is None:
-        return known
-    if not isinstance(given, list) or not all(isinstance(value, int) for value in given):
-        raise UserError(f"{name}: annotated_labels must be a list of label values such as [1, 2], not {given!r}")
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise UserError(f"{name}: annotated_labels holds {some(map(str, unknown))}, which labels does not name")
-    return tuple(sorted(given))
+    annotated_labels(dataset)
+    return tuple(
+        () if case.label is None else tuple(sorted(numbers[value] for value in annotated_labels(dataset, case)))
+        for case in dataset.cases
+    )
 
 
 def _label_values(dataset: Dataset) -> tuple[int, ...]:
     return tuple(sorted(dataset.labels))
 
 
-def _fingerprint(dataset: Dataset, preprocessing: Preprocessing, annotated: tuple[int, ...], tell: Progress) -> str:
+def _fingerprint(
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    annotated: tuple[tuple[int, ...], ...],
+    numbers: Mapping[int, int],
+    tell: Progress,
+) -> str:
     scans = []
     for n, case in enumerate(dataset.cases, 1):
         scans.append([case.key, file_hash(case.image), None if case.label is None else file_hash(case.label)])
@@ -195,7 +230,7 @@ def _fingerprint(dataset: Dataset, preprocessing: Preprocessing, annotated: tupl
     content = {
         "format": FORMAT,
         "preprocessing": preprocessing.as_json(),
-        "labels": _label_values(dataset),
+        "numbers": sorted(numbers.items()),
         "annotated": annotated,
         "scans": scans,
     }
@@ -222,7 +257,8 @@ def _build(
     dataset: Dataset,
     preprocessing: Preprocessing,
     frames: tuple[Grid, ...],
-    annotated: tuple[int, ...],
+    annotated: tuple[tuple[int, ...], ...],
+    numbers: Mapping[int, int],
     fingerprint: str,
     tell: Progress,
 ) -> None:
@@ -243,7 +279,7 @@ def _build(
                             f"{images.shape[1]}; a network takes one number of channels"
                         )
                     images[n] = channels
-                    labels[n] = _label_map(case, dataset, preprocessing, frame, annotated)
+                    labels[n] = _label_map(case, dataset, preprocessing, frame, annotated[n], numbers)
                     done = n + 1
                     tell(f"caching {dataset.name}", done / len(frames))
                     del images, labels
@@ -290,7 +326,12 @@ def _take_up(unfinished: Path, folder: Path) -> int:
 
 
 def _label_map(
-    case: Case, dataset: Dataset, preprocessing: Preprocessing, frame: Grid, annotated: tuple[int, ...]
+    case: Case,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    frame: Grid,
+    annotated: tuple[int, ...],
+    numbers: Mapping[int, int],
 ) -> np.ndarray:
     if case.label is None:
         return np.zeros(frame.shape, np.uint8)
@@ -307,5 +348,7 @@ def _label_map(
             f"{dataset.path.name}: {case.label.name} holds the labels {some(map(str, strange))}, but the manifest "
             f"names {some(map(str, known))}; name them under labels or correct the file"
         )
-    values = preprocessing.labels(labels, frame)
-    return np.where(np.isin(values, annotated), values, 0)
+    counted = np.zeros(HIGHEST_LABEL + 1, np.uint8)
+    for value in known:
+        counted[value] = numbers[value] if numbers[value] in annotated else 0
+    return counted[preprocessing.labels(labels, frame)]

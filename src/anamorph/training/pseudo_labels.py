@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
+from anamorph.data.annotated import ANNOTATED, annotated_labels
+from anamorph.data.label_names import LabelTable, shared_numbers
 from anamorph.errors import UserError
+from anamorph.image import Labels
 from anamorph.image.atomic import atomic_directory
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import world_code, write_image
@@ -16,19 +22,14 @@ from anamorph.networks.segmentation_model import SegmentationModel
 LABELS = "labels"
 
 
-def annotated_labels(dataset: Dataset) -> tuple[int, ...]:
-    """The labels that every labelled scan of a data set shows completely: ``annotated_labels``, else all."""
-    given = dataset.extra.get("annotated_labels")
-    return tuple(int(value) for value in (dataset.labels if given is None else given))
-
-
 def predict_dataset(
     model: SegmentationModel, dataset: Dataset, out: Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Dataset:
     """Write a label map for every scan, and a manifest that names them beside the original scans.
 
-    Labels that the data set annotates are taken from its own maps; all others are predicted, with whatever errors the
-    model makes: the manifest says so under ``pseudo_labels``.
+    Labels that a scan annotates are taken from its own map; all others are predicted, with whatever errors the model
+    makes: the manifest says so under ``pseudo_labels``. Labels of the data set and of the model go by their names; the
+    numbers written are those of the model.
 
     Args:
         model: of the labels.
@@ -38,10 +39,12 @@ def predict_dataset(
         progress: told about every scan.
 
     Raises:
-        UserError: a scan cannot be segmented, or ``out`` exists already.
+        UserError: a scan cannot be segmented, a number has another name in the model, or ``out`` exists already.
     """
+    tables = (LabelTable(model.card.name, model.card.labels), LabelTable(dataset.path.name, dataset.labels))
+    _, (_, numbers) = shared_numbers(tables)
     own = annotated_labels(dataset)
-    unknown = sorted(set(own) - set(model.labels))
+    unknown = sorted(value for value in own if numbers[value] not in model.labels)
     if unknown:
         raise UserError(
             f"{dataset.path.name} annotates {', '.join(map(str, unknown))}, which {model.card.name} does not know"
@@ -52,24 +55,34 @@ def predict_dataset(
         for n, case in enumerate(dataset.cases):
             if progress is not None:
                 progress(f"segmenting {dataset.name}", n / len(dataset.cases))
-            cases.append(_predicted(model, case, own, folder))
-        made = _manifest(model, dataset, cases, folder, own)
+            known = annotated_labels(dataset, case)
+            cases.append(_predicted(model, case, {value: numbers[value] for value in known}, folder))
+        made = _manifest(model, dataset, cases, folder, [numbers[value] for value in own])
         write_dataset(made, made.path)
     return read_dataset(out / made.path.name)
 
 
-def _predicted(model: SegmentationModel, case: Case, own: tuple[int, ...], folder: Path) -> Case:
+def _predicted(model: SegmentationModel, case: Case, own: Mapping[int, int], folder: Path) -> Case:
+    """Label the scan; ``own`` are the labels it annotates, as numbers of the model by numbers of the file."""
     image, world = read_image(case.image), world_code(case.image)
-    known = None if case.label is None else read_labels(case.label)
-    labels = model.predict(image, known, own if known is not None else ())
+    known = None if case.label is None else _renumbered(read_labels(case.label), own)
+    labels = model.predict(image, known, own.values() if known is not None else ())
     path = folder / LABELS / f"{case.key}.nii.gz"
     path.parent.mkdir(exist_ok=True)
     write_image(labels, path, world)
-    return dataclasses.replace(case, label=path)
+    extra = {key: value for key, value in case.extra.items() if key != ANNOTATED}
+    return dataclasses.replace(case, label=path, extra=extra)
+
+
+def _renumbered(labels: Labels, numbers: Mapping[int, int]) -> Labels:
+    """The labels of interest under other numbers; all else becomes background."""
+    values, places = np.unique(labels.data, return_inverse=True)
+    new = np.array([numbers.get(int(value), 0) for value in values], np.int32)
+    return Labels(new[places].reshape(labels.data.shape), labels.grid, labels.name)
 
 
 def _manifest(
-    model: SegmentationModel, dataset: Dataset, cases: list[Case], folder: Path, own: tuple[int, ...]
+    model: SegmentationModel, dataset: Dataset, cases: list[Case], folder: Path, known: Sequence[int]
 ) -> Dataset:
     by_image = {case.image: case for case in cases}
     pairs = {
@@ -79,8 +92,8 @@ def _manifest(
         )
         for name, listed in dataset.listed_pairs.items()
     }
-    pseudo = {"model": model.card.name, "sha256": model.card.sha256, "known": list(own)}
-    extra = {key: value for key, value in dataset.extra.items() if key != "annotated_labels"}
+    pseudo = {"model": model.card.name, "sha256": model.card.sha256, "known": list(known)}
+    extra = {key: value for key, value in dataset.extra.items() if key != ANNOTATED}
     return dataclasses.replace(
         dataset,
         path=folder / _manifest_name(dataset),

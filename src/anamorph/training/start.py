@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anamorph.data import read_dataset
+from anamorph.data.label_names import LabelTable, shared_numbers
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
 from anamorph.methods.device import resolve_device
@@ -16,6 +17,7 @@ from anamorph.networks.model_folder import ModelCard, load_model
 from anamorph.training import find_task
 from anamorph.training.cache import Cohort
 from anamorph.training.fabric import make_fabric
+from anamorph.training.label_notes import label_notes
 from anamorph.training.precision import choose_precision
 from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings, make_settings
@@ -93,6 +95,7 @@ def start_training(
     if not datasets:
         raise UserError("name at least one --dataset")
     manifests = [read_dataset(one) for one in datasets]
+    _, numbers = shared_numbers([LabelTable(one.path.name, one.labels) for one in manifests])
     weights, origin = _pretrained(pretrained)
     before_loop = None if before is None else before["loop"]
     precision = choose_precision(
@@ -106,9 +109,15 @@ def start_training(
         place = cache or default_cache()
         with budget.during("caching the scans"):
             within = _Caching(budget, progress if first else None)
-            cohorts = [Cohort.of(one, kind.preprocessing(config), place, within) for one in manifests]
+            cohorts = [
+                Cohort.of(one, kind.preprocessing(config), place, within, own)
+                for one, own in zip(manifests, numbers, strict=True)
+            ]
     made = kind(config, cohorts)
     made.check()
+    if first:
+        for note in label_notes(cohorts):
+            say(note)
     described = describe_training(
         *(kind.name, preset, made.settings(), loop, cohorts),
         device=fabric.device.type,
@@ -180,7 +189,7 @@ def _card(
     data = [cohort.describe() for cohort in cohorts]
     licences = [one.get("licence") or one.get("license") for one in data]
     sources = [one.get("attribution") or one.get("reference") for one in data]
-    labels = {int(value): text for one in data for value, text in one["labels"].items()}
+    labels = {int(value): text for one in reversed(data) for value, text in one["labels"].items()}
     kept = ("task", "preset", "config", "loop", "device", "precision", "processes", "date", "versions")
     # A card travels with the model: it names what the training began with, not where that lay.
     pretrained = described["pretrained"]

@@ -51,14 +51,18 @@ class Task(ABC):
 
         Raises:
             UserError: a label map is missing, nothing is held for validation, or the cohorts differ in their number of
-                channels.
+                channels or in what a label is called.
         """
+        from anamorph.data.label_names import LabelTable, shared_numbers
         from anamorph.errors import UserError
 
         names = ", ".join(cohort.dataset.path.name for cohort in self.cohorts)
         if len({cohort.channels for cohort in self.cohorts}) > 1:
             each = ", ".join(f"{cohort.dataset.path.name} {cohort.channels}" for cohort in self.cohorts)
             raise UserError(f"the cohorts differ in their number of channels ({each}); a network takes one number")
+        _, maps = shared_numbers([LabelTable(cohort.dataset.path.name, cohort.names) for cohort in self.cohorts])
+        if any(own != joint for numbers in maps for own, joint in numbers.items()):
+            raise UserError(f"{names}: number the same labels differently; make the cohorts with their shared_numbers")
         if not any(cohort.of_split("validation") for cohort in self.cohorts):
             raise UserError(f"{names}: no scans for validation; list some under registration_val or validation")
         for cohort in self.cohorts:

@@ -13,7 +13,7 @@ def dice_losses(predicted: Tensor, target: Tensor, axes: tuple[int, ...]) -> Ten
 
 
 def partial_dice(probabilities: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
-    """The Dice loss of a batch whose scans come from cohorts that annotate different labels.
+    """The Dice loss of a batch whose scans annotate different labels.
 
     A label's loss is the mean over the scans that annotate it; the sum over labels is divided by their number whether
     or not the batch annotates them (Estienne et al. 2020). A label that is not annotated in a scan gets a gradient of
@@ -22,7 +22,7 @@ def partial_dice(probabilities: Tensor, target: Tensor, annotated: Tensor) -> Te
     Args:
         probabilities: ``(B, L, I, J, K)``, without background.
         target: the same shape; what it holds for labels that are not annotated is not looked at.
-        annotated: ``(B, L)``: which labels the cohort of each scan annotates.
+        annotated: ``(B, L)``: which labels each scan annotates.
     """
     weight = annotated.to(probabilities.dtype)
     losses = dice_losses(probabilities, target, VOXELS) * weight

@@ -29,7 +29,7 @@ def describe_model(
         cohorts: trained on.
         labels: the network knows.
     """
-    names = {value: name for cohort in cohorts for value, name in cohort.dataset.labels.items()}
+    names = {value: name for cohort in reversed(cohorts) for value, name in cohort.names.items()}
     shape = tuple(int(max(sizes)) for sizes in zip(*(cohort.shape for cohort in cohorts), strict=True))
     return {
         "kind": kind,

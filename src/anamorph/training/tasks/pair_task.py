@@ -13,6 +13,7 @@ from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.annotated_tables import annotated_in_both, annotated_tables
 from anamorph.training.tasks.described import describe_model
 from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
 from anamorph.training.tasks.reading_config import ReadingConfig
@@ -57,9 +58,9 @@ class PairTask(Task):
     def __init__(self, config: PairConfig, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
         self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
+        self.annotated = annotated_tables(self.cohorts, self.labels)
         self.measured = validation_pairs(self.cohorts, config.measured_pairs)
-        if not any(self.cohorts[c].annotated for c, _, _ in self.measured):
+        if not annotated_in_both(self.annotated, self.measured).any():
             self.score = ("loss", "min")  # type: ignore[misc]
 
     def check(self) -> None:
@@ -91,7 +92,7 @@ class PairTask(Task):
             "moving": moving,
             "fixed_labels": fixed_labels,
             "moving_labels": moving_labels,
-            "annotated": self.annotated[[cohort for cohort, _, _ in items]].to(device),
+            "annotated": annotated_in_both(self.annotated, items).to(device),
         }
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:

@@ -126,7 +126,7 @@ class PddTask(PairTask):
         return torch.from_numpy(weights).float()
 
     def _weights_of(self, batch: Batch) -> Tensor:
-        """``(B, C)``: nothing is learned from labels that a cohort does not annotate, nor from what may hide them."""
+        """``(B, C)``: nothing is learned from labels that a scan does not annotate, nor from what may hide them."""
         annotated = batch["annotated"]
         known = torch.cat([annotated.all(dim=1, keepdim=True), annotated], dim=1)
         return known * self.weights.to(annotated.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from anamorph.evaluation import dice, jacobian_summary
 from anamorph.geometry import Grid
 from anamorph.image import Labels
+from anamorph.training.tasks.annotated_tables import annotated_in_both
 from anamorph.transforms import Displacement
 from anamorph.transforms.fields import compose
 
@@ -24,24 +25,26 @@ def measure_pairs(task: PairTask, network: nn.Module, device: torch.device) -> M
     """The means over the validation pairs.
 
     Returns:
-        ``dice`` of the labels that a cohort annotates, one-hot linear as in every evaluation; ``folding_percent`` and
+        ``dice`` of the labels that both scans annotate, one-hot linear as in every evaluation; ``folding_percent`` and
         ``sdlogj_learn2reg`` of the field; ``inverse_consistency_vox`` of the two directions; and the ``loss``.
     """
     found: dict[str, list[float]] = {}
     for n, (cohort, fixed, moving) in enumerate(task.measured, 1):
         images, maps = task.cohorts[cohort].load((fixed, moving), device)
+        annotated = annotated_in_both(task.annotated, [(cohort, fixed, moving)])
         batch = {
             "fixed": images[:1],
             "moving": images[1:],
             "fixed_labels": maps[:1],
             "moving_labels": maps[1:],
-            "annotated": task.annotated[[cohort]].to(device),
+            "annotated": annotated.to(device),
         }
         there, back = network(images[:1], images[1:])
         fields = [flow.disp_vox[0].cpu().numpy() for flow in (there, back)]
         numbers = _of_field(*fields) | {"loss": float(task.loss(network, batch)["loss"])}
-        if task.cohorts[cohort].annotated:
-            numbers["dice"] = _dice(fields[0], maps[0].cpu().numpy(), maps[1].cpu().numpy(), task, cohort)
+        if annotated.any():
+            known = [label for label, both in zip(task.labels, annotated[0].tolist(), strict=True) if both]
+            numbers["dice"] = _dice(fields[0], maps[0].cpu().numpy(), maps[1].cpu().numpy(), known)
         for name, value in numbers.items():
             found.setdefault(name, []).append(value)
         task.on_validated(n / len(task.measured))
@@ -59,11 +62,11 @@ def _of_field(forward: np.ndarray, backward: np.ndarray) -> dict[str, float]:
     }
 
 
-def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, task: PairTask, cohort: int) -> float:
+def _dice(forward: np.ndarray, fixed: np.ndarray, moving: np.ndarray, known: Sequence[int]) -> float:
     grid = _grid(forward)
     here, there = Labels(fixed, grid), Labels(moving, grid)
     overlaps = dice(here, Displacement(forward, grid).warp_labels(there, grid))
-    values = [overlaps[label] for label in task.cohorts[cohort].annotated if label in overlaps]
+    values = [overlaps[label] for label in known if label in overlaps]
     return float(np.mean(values)) if values else float("nan")
 
 

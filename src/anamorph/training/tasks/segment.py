@@ -20,6 +20,7 @@ from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.warp import one_hot
 from anamorph.training.losses.partial_dice import partial_dice
 from anamorph.training.task import Batch, Task
+from anamorph.training.tasks.annotated_tables import annotated_tables
 from anamorph.training.tasks.described import describe_model
 from anamorph.training.tasks.scan_config import ScanConfig
 from anamorph.training.tasks.varied import read_varied
@@ -92,7 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class SegmentTask(Task):
-    """Single scans of cohorts that annotate different labels; only annotated ones are learned from."""
+    """Single scans that annotate different labels; only annotated ones are learned from."""
 
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
@@ -104,7 +105,7 @@ class SegmentTask(Task):
     def __init__(self, config: SegmentConfig, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
         self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = torch.tensor([[label in c.annotated for label in self.labels] for c in self.cohorts])
+        self.annotated = annotated_tables(self.cohorts, self.labels)
 
     def check(self) -> None:
         super().check()
@@ -138,7 +139,7 @@ class SegmentTask(Task):
         ((image, labels),) = read_varied(
             self.cohorts, scans, config.augmentation(), config.crop, False, device, generators
         )
-        annotated = self.annotated[[cohort for cohort, _ in items]].to(device)
+        annotated = torch.stack([self.annotated[cohort][row] for cohort, row in items]).to(device)
         return {"image": image, "labels": labels, "annotated": annotated}
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -157,7 +158,7 @@ class SegmentTask(Task):
             predicted = values[network(image).argmax(1)[0].cpu().numpy()]
             grid = Grid(cohort.shape, np.eye(4))
             overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
-            own = {label: overlaps[label] for label in cohort.annotated if label in overlaps}
+            own = {label: overlaps[label] for label in cohort.annotated_by_row[row] if label in overlaps}
             for label, value in own.items():
                 scores.setdefault(label, []).append(value)
             if own:

@@ -167,9 +167,11 @@ class TemplateTask(Task):
         return cases[row].label is not None and cases[self.scans.template].label is not None
 
     def _dice(self, row: int, field: np.ndarray) -> float:
-        """Of the template's labels and a scan's under a field on the lattice, mean over those that both have."""
+        """Of the template's labels and a scan's under a field on the lattice, mean over those that both annotate."""
         frame = self.scans.frame
         maps = self.cohorts[0].label_maps
         fixed, moving = (Labels(np.asarray(maps[n]), frame) for n in (self.scans.template, row))
         overlaps = dice(fixed, Displacement(field, lattice(frame)).warp_labels(moving, frame))
-        return float(np.nanmean([*overlaps.values()])) if overlaps else float("nan")
+        known = set.intersection(*(set(self.cohorts[0].annotated_by_row[n]) for n in (self.scans.template, row)))
+        values = [value for label, value in overlaps.items() if label in known]
+        return float(np.nanmean(values)) if values else float("nan")
