@@ -43,6 +43,13 @@ def relabel(labels: Labels, image: Image, relabelling: Relabelling) -> tuple[Lab
     old = labels.data[0]
     values, places = np.unique(old, return_inverse=True)
     targets = [relabelling.targets.get(int(value), Target(int(value))) for value in values]
+    taken = {number for target in relabelling.targets.values() for number in target.numbers if number}
+    unsaid = [int(value) for value in values if int(value) in taken and int(value) not in relabelling.targets]
+    if unsaid:
+        raise UserError(
+            f"{labels.name}: holds label {unsaid[0]}, into which --relabel would merge others without a word; add "
+            f"{unsaid[0]}={unsaid[0]} to merge them, or take another number"
+        )
     highest = max(number for target in targets for number in target.numbers)
     new = np.array([target.left for target in targets], np.min_scalar_type(highest))[places].reshape(old.shape)
     remarks = []
