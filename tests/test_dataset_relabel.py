@@ -103,7 +103,9 @@ def test_an_import_merges_and_splits_by_the_side_of_the_body(tmp_path):
     sides = "5:left kidney/6:right kidney"
     rules = f"kidney={sides},tumour={sides}"
     out = tmp_path / "out"
-    result = invoke("import", "kits19", kits(tmp_path / "in"), "-o", out, "--relabel", rules, "--validation", 2, "--test", 0)
+    result = invoke(
+        "import", "kits19", kits(tmp_path / "in"), "-o", out, "--relabel", rules, "--validation", 2, "--test", 0
+    )
     assert result.exit_code == 0, result.output
     made = read_dataset(out)
     assert made.labels == {5: "left kidney", 6: "right kidney"}
@@ -226,4 +228,6 @@ def test_a_list_of_a_scan_that_makes_no_sense_is_found(folder, tmp_path, given, 
     path.write_text(json.dumps(content))
     found = invoke("check", tmp_path / "out", "--json")
     assert found.exit_code == 2
-    assert [message in one["message"] for one in json.loads(found.stdout)["problems"] if one["severity"] == "error"] == [True]
+    assert [
+        message in one["message"] for one in json.loads(found.stdout)["problems"] if one["severity"] == "error"
+    ] == [True]

@@ -107,7 +107,9 @@ def make_relabelling(texts: Sequence[str], labels: Mapping[int, str]) -> Relabel
             if name and same_name(given.setdefault(number, name)) != same_name(name):
                 raise UserError(f"--relabel calls label {number} both '{given[number]}' and '{name}'; choose one")
     # A label that is merged into by its name is spoken of, and stays.
-    named = [numbers[same_name(side)] for new in plain.values() for side in new.split("/") if same_name(side) in numbers]
+    named = [
+        numbers[same_name(side)] for new in plain.values() for side in new.split("/") if same_name(side) in numbers
+    ]
     targets |= {number: Target(number) for number in named if number not in targets}
     _refuse_unsaid_merges(targets, labels)
     return Relabelling(targets, _new_names(targets, labels, given), tuple(f"{old}={new}" for old, new in rules))
