@@ -10,6 +10,7 @@ import pytest
 from anamorph.data import read_dataset
 from anamorph.data.check import check_dataset
 from anamorph.data.create import Recipe, create_dataset, plan_dataset
+from anamorph.data.patients import find_owners
 from anamorph.data.scans import find_scans
 from anamorph.data.split import split_subjects, thin_pairs
 from anamorph.errors import UserError
@@ -118,6 +119,33 @@ def test_time_points_are_recognised_paired_and_kept_together(beats: Path, tmp_pa
     assert (pair.fixed.modality, pair.moving.modality) == ("0000", "0001")
     assert pair.fixed.extra["source"].replace("ED", "ES") == pair.moving.extra["source"]
     assert check_dataset(made).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        ("x_049 x_057", 2),
+        ("x-049 x-057", 2),
+        ("a_001 a_002 b_001 b_002", 4),
+        ("site1_0049 site1_0057", 2),
+        ("h_p1 h_p2 g_p1 g_p2", 4),
+        ("study_v01 study_v02", 2),
+        ("x_anna x_bert", 2),
+        ("x_049 x_049_t1 x_057", 2),
+        ("x_049_ED x_049_ES x_057_ED x_057_ES", 2),
+        ("1_v1 1_v2 2_v1", 2),
+        ("p1_visit1_insp p1_visit1_exp p1_visit-2_insp p2_visit1_exp", 2),
+        ("B_001_0000 B_001_0001 B_002_0000 B_002_0001", 2),
+        ("sub-01_ses-1_T1w sub-01_ses-2_T1w sub-02_ses-1_T1w", 2),
+        ("a_foo a_bar b_foo b_bar", 2),
+    ],
+)
+def test_numbers_are_patients_and_only_known_names_are_time_points(names: str, patients: int):
+    owners, notes = find_owners(names.split(), None, ())
+    assert len({patient for patient, _ in owners.values()}) == patients
+    assert len(set(owners.values())) == len(owners), "no patient has two scans of one name"
+    told = any(f"{len(owners)} scans of {patients} patients, at most" in note for note in notes)
+    assert told == (patients < len(owners))
 
 
 def test_modalities_may_be_named_in_another_order(beats: Path):

@@ -120,6 +120,18 @@ def test_an_import_merges_and_splits_by_the_side_of_the_body(tmp_path):
     assert original == [1, 2], "the download is as it was"
 
 
+def test_a_label_that_nobody_named_is_not_merged_into(tmp_path):
+    for n in range(4):
+        write_scan(tmp_path / f"in/images/p{n}.nii.gz", n)
+        write_labels(tmp_path / f"in/labels/p{n}.nii.gz", 1 + n % 2)
+    result = invoke("create", tmp_path / "in", "-o", tmp_path / "out", "--relabel", "1=2:liver", "--test", 0)
+    assert result.exit_code == 2
+    assert "holds label 2, into which --relabel would merge others without a word; add 2=2" in " ".join(
+        result.stderr.split()
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_reference_cannot_hold_other_labels(tmp_path):
     result = invoke("import", "kits19", kits(tmp_path / "in"), "-o", tmp_path / "o", "--files", "reference",
                     "--relabel", "tumour=kidney", "--validation", 2, "--test", 0)  # fmt: skip

@@ -144,6 +144,23 @@ def test_a_data_set_of_pseudo_labels_is_complete(tmp_path, model):
         np.testing.assert_allclose(nibabel.load(case.label).affine, nibabel.load(case.image).affine)
 
 
+def test_known_labels_go_by_their_names_and_by_scan(tmp_path, model):
+    path = make_blobs(tmp_path / "data", training=1, validation=1, name="Turned", labels={"1": "core", "2": "shell"})
+    content = json.loads(path.read_text())
+    content["training"][0]["annotated_labels"] = [1]
+    path.write_text(json.dumps(content))
+    made = predict_dataset(model[0], read_dataset(path), tmp_path / "out")
+    assert made.labels == {1: "shell", 2: "core"}
+    first, second = (read_labels(case.label).data[0] for case in made.cases)
+    np.testing.assert_array_equal(first == 2, blob_scan(0)[1] == 1, "known, under the number of the model")
+    assert (first == 1).any()
+    np.testing.assert_array_equal(second, np.array([0, 2, 1])[blob_scan(1)[1]])
+    assert all("annotated_labels" not in case.extra for case in made.cases)
+    path.write_text(json.dumps(content | {"labels": {"1": "liver", "2": "shell"}}))
+    with pytest.raises(UserError, match="label 1 is 'shell' in seg and 'liver' in Turned_dataset.json"):
+        predict_dataset(model[0], read_dataset(path), tmp_path / "other")
+
+
 def test_what_cannot_be_predicted_is_refused(tmp_path, model):
     path = make_blobs(tmp_path / "data", name="Other", labels={"1": "shell", "2": "core", "7": "more"})
     with pytest.raises(UserError, match="annotates 7"):

@@ -14,7 +14,9 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.training.cache import Cohort
+from anamorph.networks.warp import one_hot
 from anamorph.training.label_notes import label_notes
+from anamorph.training.losses.partial_dice import partial_dice
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pdd import PddConfig, PddTask
 from anamorph.training.tasks.segment import SegmentConfig, SegmentTask
@@ -64,25 +66,18 @@ def test_each_scan_has_its_own_labels(mixed):
 def test_nothing_is_learned_of_a_label_in_a_scan_where_it_is_unknown(mixed):
     task = SegmentTask(SegmentConfig(**TINY), [mixed])
     batch = task.batch([(0, 0), (0, 1)], CPU, generators(2))
-    probabilities = torch.full((2, 3, *SHAPE), 1 / 3, requires_grad=True)
-
-    def network(image):
-        return probabilities.log()  # its softmax are the probabilities
-
-    task.loss(network, batch)["loss"].backward()
     assert batch["annotated"].tolist() == [[True, True], [True, False]]
-    # The core is changed in the files of the second scan: no loss sees it.
-    other = dict(batch, labels=torch.where(torch.arange(2).reshape(2, 1, 1, 1) == 1, 0, batch["labels"]))
-    other["labels"][1][batch["labels"][1] == 1] = 1
-    assert float(task.loss(network, other)["loss"]) == float(task.loss(network, batch)["loss"])
-    # A label that is unknown in every scan of a batch has no gradient at all.
-    logits = torch.zeros((1, 3, *SHAPE), requires_grad=True)
-    alone = task.batch([(0, 1)], CPU, generators(1))
-    from anamorph.training.losses.partial_dice import partial_dice
-
-    partial_dice(logits.sigmoid()[:, 1:], torch.rand(1, 2, *SHAPE), alone["annotated"]).backward()
-    assert logits.grad[:, 1].abs().sum() > 0
-    assert not logits.grad[:, 2].any()
+    # Whatever the second scan says of the core, the loss does not hear it.
+    other = batch["labels"].clone()
+    other[1][other[1] == 0] = 2
+    network = torch.zeros(2, 3, *SHAPE).clone
+    losses = [
+        float(task.loss(lambda image: network(), batch | {"labels": one})["loss"]) for one in (batch["labels"], other)
+    ]
+    assert losses[0] == losses[1]
+    probabilities = torch.full((2, 2, *SHAPE), 1 / 3, requires_grad=True)
+    partial_dice(probabilities, one_hot(other[:, None], torch.tensor([1.0, 2.0])), batch["annotated"]).backward()
+    assert (probabilities.grad != 0).flatten(2).any(-1).tolist() == [[True, True], [True, False]]
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "pdd"])
@@ -115,7 +110,7 @@ def test_what_only_some_scans_hold_is_learned_where_it_is_unknown_elsewhere(tmp_
     found = {}
     for told in (True, False):
         task = SegmentTask(SegmentConfig(**TINY), [cohort_of(tmp_path / str(told), held, told=told)])
-        network = trained(task, 60, 2e-2, [(0, row) for row in range(4)])
+        network = trained(task, 40, 3e-2, [(0, row) for row in range(4)])
         with torch.no_grad():
             found[told] = task.validate(network, CPU)
     assert found[True]["dice_2"] > 0.6
@@ -185,5 +180,5 @@ def test_a_training_by_names_reads_the_numbers_of_the_first_data_set(tmp_path):
 def test_cohorts_that_were_read_apart_are_refused(tmp_path):
     one = make_cohort(tmp_path / "a", labels={"1": "liver"})
     two = make_cohort(tmp_path / "b", labels={"1": "spleen"})
-    with pytest.raises(UserError, match="label 1 is 'liver' in .* and 'spleen' in"):
+    with pytest.raises(UserError, match=r"label 1 is 'liver' in .* and 'spleen' in"):
         ToyTask(ToyTask.Config(), [one, two]).check()

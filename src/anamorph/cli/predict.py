@@ -33,7 +33,8 @@ def segment(
     """Give every scan a complete label map: known labels where there are, predicted ones elsewhere.
 
     A label that a scan annotates (annotated_labels of its entry or of the manifest, else all) is taken from its own map
-    and never predicted. Labels go by their names and get the numbers of the model. The new manifests name the original scans.
+    and never predicted. Labels go by their names and get the numbers of the model. The new manifests name the original
+    scans.
     """
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
