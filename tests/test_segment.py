@@ -157,7 +157,7 @@ def test_known_labels_go_by_their_names_and_by_scan(tmp_path, model):
     np.testing.assert_array_equal(second, np.array([0, 2, 1])[blob_scan(1)[1]])
     assert all("annotated_labels" not in case.extra for case in made.cases)
     path.write_text(json.dumps(content | {"labels": {"1": "liver", "2": "shell"}}))
-    with pytest.raises(UserError, match="label 1 is 'shell' in seg and 'liver' in Turned_dataset.json"):
+    with pytest.raises(UserError, match=r"label 1 is 'shell' in seg and 'liver' in Turned_dataset.json"):
         predict_dataset(model[0], read_dataset(path), tmp_path / "other")
 
 

@@ -13,8 +13,8 @@ import torch
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.training.cache import Cohort
 from anamorph.networks.warp import one_hot
+from anamorph.training.cache import Cohort
 from anamorph.training.label_notes import label_notes
 from anamorph.training.losses.partial_dice import partial_dice
 from anamorph.training.start import start_training
