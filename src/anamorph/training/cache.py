@@ -127,7 +127,7 @@ class Cohort:
         return tuple(sorted({label for labels in self.annotated_by_row for label in labels}))
 
     def taken_for_background(self) -> dict[int, int]:
-        """By label, the number of training scans that annotate it and whose label map lacks it, if others hold it."""
+        """By label, how many training scans annotate it and show none of it as they are cached, if others show some."""
         rows = self.of_split("training", labelled=True)
         present = {row: set(np.flatnonzero(np.bincount(self.label_maps[row].ravel())).tolist()) for row in rows}
         counts = {
