@@ -20,6 +20,6 @@ def label_notes(cohorts: Sequence[Cohort]) -> Iterator[str]:
             yield f"{name}: labels go by their names: {', '.join(changed)}"
         for label, count in cohort.taken_for_background().items():
             yield (
-                f"{name}: {cohort.names[label]} ({label}) counts as background in {count} training scans that show none "
-                "of it; where nobody looked for it, make the data set with `--unknown-if-absent`"
+                f"{name}: {cohort.names[label]} ({label}) counts as background in {count} training scans that show "
+                "none of it; where nobody looked for it, make the data set with `--unknown-if-absent`"
             )
