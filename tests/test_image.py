@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from anamorph.errors import UserError
+from anamorph.evaluation.dice import dice
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like, looks_like_ct
+from anamorph.transforms import Affine
 from geometries import GRIDS
 
 GRID = GRIDS["flipped"]
@@ -37,6 +39,32 @@ def test_labels_are_whole_numbers_of_one_channel() -> None:
         Labels(values + 0.5, GRID)
     with pytest.raises(UserError, match="one channel"):
         Labels(np.zeros((2, *GRID.shape), np.uint8), GRID)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint32, np.int64, np.uint64])
+def test_ids_beyond_31_bits_keep_their_value(dtype: type) -> None:
+    values = np.zeros(GRID.shape, dtype)
+    values[0, 0, :3] = 2**31 + 2**20, 614454272, 2**31 + 2**21
+    labels = Labels(values, GRID)
+    assert labels.present() == [614454272, 2**31 + 2**20, 2**31 + 2**21]
+    assert Affine.identity().warp_labels(labels, GRID).present() == labels.present()
+    assert dice(labels, labels) == dict.fromkeys(labels.present(), 1.0)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(2**63, np.uint64), (1e19, np.float64), (-1e30, np.float32)])
+def test_ids_beyond_64_bits_are_refused(value: float, dtype: type) -> None:
+    values = np.zeros(GRID.shape, dtype)
+    values[0, 0, 0] = value
+    with pytest.raises(UserError, match="do not fit into 64 bits"):
+        Labels(values, GRID)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
+def test_labels_that_are_no_whole_numbers_are_refused(value: float) -> None:
+    values = np.zeros(GRID.shape, np.float32)
+    values[0, 0, 0] = value
+    with pytest.raises(UserError, match="whole numbers"):
+        Labels(values, GRID)
 
 
 def test_background_of_ct_and_of_the_rest() -> None:

@@ -67,14 +67,28 @@ def test_the_sform_wins_and_the_disagreement_is_noted(tmp_path: Path) -> None:
     image.set_qform(GRIDS["flipped"].affine, 1)
     image.to_filename(tmp_path / "both.nii")
     assert read_image(tmp_path / "both.nii").grid.matches(GRID, 1e-4)
-    assert "differ by up to" in header_notes(tmp_path / "both.nii")[0]
+    note = header_notes(tmp_path / "both.nii")[0]
+    apart = GRID.corner_distance_mm(Grid(GRID.shape, GRIDS["flipped"].affine))
+    assert f"differ by up to {apart:.1f} mm" in note
+    assert "ITK, ANTs and 3D Slicer place this scan elsewhere" in note
+    assert "set_qform(image.affine, 1)" in note
+    itk = sitk.ReadImage(str(tmp_path / "both.nii"))
+    first = np.multiply(itk.TransformIndexToPhysicalPoint((0, 0, 0)), (-1, -1, 1))
+    np.testing.assert_allclose(first, GRIDS["flipped"].origin_mm, atol=1e-3)
     image.set_sform(None, 0)
     image.to_filename(tmp_path / "qform.nii")
     assert read_image(tmp_path / "qform.nii").grid.matches(GRIDS["flipped"], 1e-3)
     assert header_notes(tmp_path / "qform.nii") == []
     image.set_qform(None, 0)
     image.to_filename(tmp_path / "none.nii")
-    assert "guesses" in header_notes(tmp_path / "none.nii")[0]
+    note = header_notes(tmp_path / "none.nii")[0]
+    assert "guesses" in note
+    assert "elsewhere" in note
+    itk = sitk.ReadImage(str(tmp_path / "none.nii"))
+    last = np.array(GRID.shape) - 0.5
+    theirs = np.multiply(itk.TransformContinuousIndexToPhysicalPoint(last.tolist()), (-1, -1, 1))
+    ours = read_image(tmp_path / "none.nii").grid.voxel_to_world(last)
+    assert f"{np.linalg.norm(theirs - ours):.1f} mm" in note
 
 
 def test_an_empty_sform_gives_way_to_the_qform(tmp_path: Path) -> None:
@@ -195,6 +209,55 @@ def test_every_bad_file_gets_one_line_with_a_remedy(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value), name
         assert path.name in str(caught.value), name
         assert len(str(caught.value)) < 500, name
+
+
+def test_a_check_sum_that_fails_is_refused(tmp_path: Path) -> None:
+    plain = save(tmp_path / "scan.nii", VALUES)
+    whole = gzip.compress(plain.read_bytes())
+    for n, content in enumerate((whole[:-8] + bytes(4) + whole[-4:], whole[:-4] + bytes(4), whole[:-3])):
+        path = tmp_path / f"{n}.nii.gz"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read"):
+            read_image(path)
+        mgh = nibabel.MGHImage(VALUES.astype(np.int32), GRID.affine)
+        zipped = gzip.compress(mgh.to_bytes())
+        (tmp_path / "scan.mgz").write_bytes(zipped[:-8] + bytes(8))
+        with pytest.raises(UserError, match="cannot be read"):
+            read_image(tmp_path / "scan.mgz")
+    (tmp_path / "more.nii.gz").write_bytes(whole + b"bytes after it")
+    np.testing.assert_array_equal(read_image(tmp_path / "more.nii.gz").data[0], VALUES)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_compressed_voxels_that_are_damaged_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(to_simpleitk(textured_image(GRID, np.int16)), str(path), useCompression=True)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(read_image(path).data[0], VALUES)
+    for content in (whole[:-6] + bytes(6), whole[:-3]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"damaged|end early"):
+            read_image(path)
+
+
+def test_a_quaternion_that_is_none_is_told(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VALUES, GRID.affine)
+    image.header["qform_code"], image.header["quatern_b"], image.header["quatern_c"] = 1, 3, 3
+    content = bytearray(image.to_bytes())
+    path = tmp_path / "scan.nii"
+    content[252:254] = np.int16(1).tobytes()
+    content[256:264] = np.full(2, 3, "<f4").tobytes()
+    path.write_bytes(bytes(content))
+    assert read_image(path).grid.matches(GRID, 1e-3)
+    assert "no rotation" in header_notes(path)[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_masks_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    values = np.ones(GRID.shape, np.float32)
+    values[0, 0, 0] = value
+    with pytest.raises(UserError, match="NaN or infinite"):
+        read_mask(save(tmp_path / "mask.nii", values))
 
 
 def test_labels_and_masks(tmp_path: Path) -> None:

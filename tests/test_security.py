@@ -8,7 +8,10 @@ import gzip
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -16,6 +19,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+from PIL import Image as Picture
 from typer.testing import CliRunner
 
 import anamorph
@@ -29,7 +34,7 @@ from anamorph.evaluation.predictions import opened
 from anamorph.geometry import Grid
 from anamorph.groupwise.kept import intact
 from anamorph.image import Image, Labels, bounds
-from anamorph.image.read import read_image
+from anamorph.image.read import read_grid, read_image, read_labels, read_mask
 from anamorph.preprocess.layout import targets
 from anamorph.report import PairReport
 from anamorph.report.cohort import CohortReport, CohortRow
@@ -322,6 +327,131 @@ def test_headers_that_lie_about_their_size_ask_for_no_memory(tmp_path, suffix):
         read_image(path)
     with pytest.raises(UserError, match="do not hold"):
         read_transform(path, grid=GRID)
+
+
+def swelling(folder: Path) -> dict[str, Path]:
+    """A file of each kind whose few bytes tell of 8 MB of zeros."""
+    zeros, size = bytes(8_000_000), (200, 200, 200)
+    nifti = nibabel.Nifti1Image(np.zeros(size, np.uint8), np.eye(4)).to_bytes()
+    mgh = nibabel.MGHImage(np.zeros(size, np.uint8), np.eye(4)).to_bytes()
+    deflated = zlib.compress(zeros)
+    meta = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\nCompressedDataSize = {size}\n"
+        "DimSize = {}\nElementType = MET_UCHAR\n"
+    )
+    files = {
+        "scan.nii.gz": gzip.compress(nifti),
+        "scan.mgz": gzip.compress(mgh),
+        "scan.nrrd": b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 200 200 200\nencoding: gzip\n\n"
+        + gzip.compress(zeros),
+        "scan.mha": (meta.format("200 200 200", size=len(deflated)) + "ElementDataFile = LOCAL\n").encode() + deflated,
+        "hidden.mha": (meta.format("5 5 5", size=len(deflated)) + "ElementDataFile = LOCAL\n").encode() + deflated,
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    tifffile.imwrite(folder / "scan.tif", np.zeros((2800, 2800), np.uint8), compression="zlib")
+    Picture.fromarray(np.zeros((2800, 2800), np.uint8)).save(folder / "scan.png")
+    with h5py.File(folder / "scan.h5", "w") as file:
+        file.create_dataset("ITKImage/0/VoxelData", size, np.uint8, chunks=(10, 200, 200), compression="gzip")
+    return {name: folder / name for name in (*files, "scan.tif", "scan.png", "scan.h5")}
+
+
+def test_scans_that_swell_are_not_read(tmp_path, monkeypatch):
+    files = swelling(tmp_path)
+    for name in ("scan.nii.gz", "scan.mgz", "scan.nrrd", "scan.mha", "scan.tif", "scan.png"):
+        with pytest.raises(UserError, match="every voxel has the value 0"):
+            read_image(files[name])
+    monkeypatch.setattr(bounds, "HARMLESS_VALUES", 1_000_000)
+    for path in files.values():
+        with pytest.raises(UserError, match=r"would unpack to .* genuine"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("a.mha", "ObjectType = Image\nNDims = 200\nDimSize = {}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"),
+        (
+            "b.mha",
+            "ObjectType = Image\nNDims = 3\nDimSize = -3 3 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n",
+        ),
+        ("c.mha", "ObjectType = Image\nNDims = 3\nDimSize = 0 3 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"),
+        ("d.mha", "ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\n"),
+        ("e.nrrd", "NRRD0004\ntype: uchar\ndimension: 200\nsizes: {}\nencoding: raw\n\n"),
+        ("f.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 99999999999 3\nencoding: raw\n\n"),
+        ("g.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 3 3\nencoding: raw\n"),
+    ],
+)
+def test_headers_of_impossible_axes_are_refused(tmp_path, name, head):
+    (tmp_path / name).write_bytes(head.format("2 " * 200).encode() + bytes(range(27)))
+    with pytest.raises(UserError, match=r"its header (tells of|has no end)|odd"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "\n\nElementDataFile = {}\n",
+        "Comment = " + "x" * 100_000 + "\nElementDataFile = {}\n",
+        "ElementDataFile\n = {}\nElementDataFile = LOCAL\n",
+        "Comment = x\rElementDataFile = {}\nElementDataFile = LOCAL\n",
+        "elementdatafile = LOCAL\nElementDataFile = {}\n",
+        "ElementDataFile = ../secret%d.raw 1 3 1\n",
+    ],
+)
+def test_no_form_of_a_header_leads_elsewhere(tmp_path, secret, head):
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    path = folder / "scan.mhd"
+    start = "ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\n"
+    path.write_bytes((start + head.format("../secret.raw")).encode())
+    with pytest.raises(UserError, match=r"side by side|odd ElementDataFile"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["p.nrrd", "p.mha", "p.nii", "p.nii.gz", "p.mgz", "p.tif", "p.png", "p.h5", "p.xyz"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for read in (read_image, read_labels, read_mask, read_grid):
+        with pytest.raises(UserError, match="pipe, socket or device"):
+            read(tmp_path / name)
+
+
+def test_pipes_beside_a_header_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "scan.raw")
+    (tmp_path / "scan.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\nElementDataFile = scan.raw\n"
+    )
+    nibabel.Nifti1Pair(np.zeros((3, 3, 3), np.uint8), np.eye(4)).to_filename(tmp_path / "pair.hdr")
+    (tmp_path / "pair.img").unlink()
+    os.mkfifo(tmp_path / "pair.img")
+    for name in ("scan.mhd", "pair.hdr"):
+        with pytest.raises(UserError, match="pipe, socket or device"):
+            read_image(tmp_path / name)
+
+
+def test_damaged_files_leave_one_line_on_stderr(tmp_path):
+    """What C libraries write reaches the terminal only in a process of its own."""
+    scan = sitk.GetImageFromArray(np.arange(27_000, dtype=np.uint16).reshape(30, 30, 30))
+    names = ["scan.mha", "scan.nrrd", "scan.tif", "scan.h5"]
+    for name in names:
+        sitk.WriteImage(scan, str(tmp_path / name))
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.nii").write_text("no image " * 100)
+    code = (
+        "import sys\nfrom anamorph.cli.main import app\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: app(['inspect', name])\n"
+        "    except SystemExit as end: assert end.code == 2\n"
+    )
+    paths = [str(tmp_path / name) for name in (*names, "text.nii")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=100, check=False
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(paths), done.stderr
+    assert all(line.startswith("error: ") and Path(p).name in line for line, p in zip(lines, paths, strict=True))
 
 
 # ---- the terminal ----

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
-from anamorph.image import Image
+from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import world_code, write_image
 from geometries import GRIDS, SHEARED, textured_image
@@ -87,6 +87,34 @@ def test_shear_fits_into_nifti_only(tmp_path: Path) -> None:
     assert nibabel.load(tmp_path / "scan.nii.gz").header["qform_code"] == 0
     with pytest.raises(UserError, match=r"sheared .* \.nii\.gz"):
         write_image(image, tmp_path / "scan.nrrd")
+
+
+def test_slight_shear_is_read_by_itk(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[0, 1] = 1e-3  # 5e-4 off a right angle
+    affine[:3, 3] = 5, 6, 7
+    grid = Grid((20, 24, 10), affine)
+    assert grid.is_sheared
+    for suffix in (".nii.gz", ".nrrd", ".mha"):
+        path = tmp_path / f"scan{suffix}"
+        write_image(textured_image(grid), path)
+        itk = sitk.ReadImage(str(path))
+        corner = np.multiply(itk.TransformIndexToPhysicalPoint((19, 23, 9)), (-1, -1, 1))
+        assert np.linalg.norm(corner - grid.voxel_to_world([19, 23, 9])) < 0.2
+    assert read_image(tmp_path / "scan.nii.gz").grid.matches(grid, 1e-4)
+    assert grid.shear_vox == pytest.approx(0.0035, abs=0.003)
+    wide = Grid((900, 900, 10), affine)
+    assert wide.shear_vox > 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint32, np.uint64])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_large_ids_survive_the_file(tmp_path: Path, dtype: type, suffix: str) -> None:
+    values = np.zeros(GRID.shape, dtype)
+    values[2:5, 2:5, 2:5], values[6:9, 2:5, 2:5] = 614454277, 3_000_000_019
+    write_image(Labels(values, GRID), tmp_path / f"ids{suffix}")
+    assert read_labels(tmp_path / f"ids{suffix}").present() == [614454277, 3_000_000_019]
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"ids{suffix}"))).max() == 3_000_000_019
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from anamorph.geometry import Grid
+from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
 from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
-
-MOST_LABELS = 40
-"""An image of at most so many whole values is taken for a label map."""
+from anamorph.image.label_like import is_label_map
 
 _CERTAIN, _ASSUMED = ("converted to mm", "read as float32"), "assumed"
 """Words of :func:`header_notes` about values that were converted, and about a spacing that the format cannot give."""
@@ -82,7 +81,7 @@ def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> I
     """
     grid = image.grid
     values = _thinned(image)
-    modality = guess_modality(values)
+    modality = guess_modality(image)
     region, reason = guess_region(image, modality)
     facts = ImageFacts(
         name=image.name,
@@ -175,11 +174,11 @@ def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
     return "generic-mr", f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
 
 
-def guess_modality(values: np.ndarray) -> Modality:
-    """CT by Hounsfield values, a mask by a handful of whole values from zero, MR if nothing is negative, else other."""
-    distinct = np.unique(values[:: max(values.size // 50_000, 1)])
-    if distinct.size <= MOST_LABELS and distinct[0] >= 0 and (distinct == np.rint(distinct)).all():
+def guess_modality(image: Image) -> Modality:
+    """A label map by its constant pieces, CT by Hounsfield values, MR if nothing is negative, else other."""
+    if is_label_map(image):
         return "mask-like"
+    values = _thinned(image)
     if values.min() <= -500 and 100 <= values.max() <= 40000:
         return "ct"
     return "mr" if values.min() >= 0 else "other"
@@ -262,7 +261,11 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
     found = []
     if facts.modality == "mask-like":
         found.append(
-            Finding("note", "few, whole values: a label map?", "takes it as an image; labels go to --fixed-labels")
+            Finding(
+                "note",
+                "constant pieces of whole values: a label map?",
+                "takes it as an image; labels go to --fixed-labels",
+            )
         )
     if np.allclose(grid.affine, np.eye(4)):
         found.append(
@@ -280,8 +283,10 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
         found.append(
             Finding(
                 "warning",
-                "the axes are sheared, which ITK readers refuse",
-                "takes it as it is; ITK fields go on an orthogonal grid",
+                f"the axes are sheared (corners {grid.shear_vox:.2f} voxels off a grid at right angles), which ITK "
+                + ("takes to be at right angles" if grid.shear_vox < NEGLIGIBLE_SHEAR_VOX else "readers refuse"),
+                "takes it as it is; ITK fields go on an orthogonal grid"
+                + ("" if grid.shear_vox < NEGLIGIBLE_SHEAR_VOX else ", ITK cannot read scans written on this one"),
             )
         )
     if max(facts.spacing_mm) > 4 * min(facts.spacing_mm) and not grid.is_2d:

@@ -26,7 +26,7 @@ def apply(
     ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     kind: Annotated[
-        str, typer.Option("--as", help="image, labels or points; auto: points by suffix, labels by few whole values.")
+        str, typer.Option("--as", help="image, labels or points; auto: points by suffix, labels by constant pieces.")
     ] = "auto",
     like: Annotated[
         str | None, typer.Option(help="Scan whose grid images and labels are brought to; T's own fixed grid otherwise.")
@@ -75,12 +75,15 @@ def _kind_of(source: str, asked: str) -> Kind:
         raise UserError(f"--as must be image, labels, points or auto, not '{asked}'")
     if source.lower().endswith(POINT_SUFFIXES):
         return "points"
+    from anamorph.image.label_like import is_label_map
     from anamorph.image.read import read_image
-    from anamorph.preflight import guess_modality
+    from anamorph.image.segments import read_segments
 
-    image = read_image(source)
-    whole = image.channels == 1 and guess_modality(image.data.ravel()) == "mask-like"
-    return "labels" if whole else "image"
+    labels = bool(read_segments(Path(source))) or is_label_map(read_image(source))
+    reason = "constant pieces of whole values" if labels else "no constant pieces of whole values"
+    kind: Kind = "labels" if labels else "image"
+    say(f"{Path(source).name}: taken for {'a label map' if labels else 'an image'} ({reason}); --as says otherwise")
+    return kind
 
 
 def _targets(sources: list[str], kinds: list[Kind], out: Path) -> list[Path]:

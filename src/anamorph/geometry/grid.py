@@ -8,6 +8,9 @@ import numpy as np
 
 from anamorph.errors import UserError
 
+NEGLIGIBLE_SHEAR_VOX = 0.1
+"""A sheared grid whose corners lie closer than this to one at right angles may be written as that one for ITK."""
+
 SAME_GRID_MM = 0.1
 """Grids of one shape whose corners lie closer than this are the same: headers of one scan differ by rounding."""
 
@@ -131,6 +134,22 @@ class Grid:
     def corner_distance_mm(self, other: Grid) -> float:
         """Largest distance between corresponding outer corners of the two grids."""
         return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+
+    def nearest_orthogonal(self) -> Grid:
+        """The grid of the same shape, spacing and middle whose axes are the nearest ones at right angles.
+
+        They come from the polar decomposition of the directions: the nearest orthonormal matrix (Frobenius norm).
+        """
+        left, _, right = np.linalg.svd(self.directions)
+        affine = self.affine.copy()
+        affine[:3, :3] = left @ right * self.spacing_mm
+        affine[:3, 3] = self.centre_mm - affine[:3, :3] @ ((np.array(self.shape) - 1) / 2)
+        return Grid(self.shape, affine)
+
+    @property
+    def shear_vox(self) -> float:
+        """How far the corners are from those of the nearest grid at right angles, in voxels of the finest spacing."""
+        return self.corner_distance_mm(self.nearest_orthogonal()) / self.finest_mm
 
     def pooled(self, factors: tuple[int, int, int]) -> Grid:
         """The grid of cells of ``factors`` voxels, placed at the cell centres; the last cell may hang over the edge."""

@@ -1,13 +1,13 @@
-"""Bounds on what a file may unpack to, looked at before memory or disk is asked for."""
+"""Bounds on what a file may be and unpack to, looked at before it is opened, and before memory or disk is asked for."""
 
 from __future__ import annotations
 
-import math
+import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from anamorph.errors import UserError
 
@@ -22,6 +22,24 @@ HARMLESS_VALUES = 400_000_000
 
 GZIP_SHRINKS = 1040
 """Most that gzip can shrink a file by."""
+
+
+def check_regular_file(path: str | os.PathLike[str]) -> None:
+    """See that a path is an ordinary file, or a link to one: opening a pipe or a device may wait for ever.
+
+    Raises:
+        UserError: it is missing, a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the path") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be opened ({error}); check the path") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path}: a folder; name a file in it")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: a pipe, socket or device; save its content to a file and name that")
 
 
 def most_values(packed: int) -> int:
@@ -51,6 +69,40 @@ def check_values(name: object, needed: int, packed: int, holds: int | None = Non
             f"{name}: {packed / 1e6:.1f} MB would unpack to {needed / 1e6:.0f} MB; is it genuine? "
             "If so, save it uncompressed (gunzip for .nii.gz) or with a smaller voxel type"
         )
+
+
+def check_hdf5(path: Path) -> None:
+    """See that an HDF5 file brings its values along, and that they are in proportion to its size.
+
+    Every data set counts with the size it is declared with, since chunks that were never written take no room.
+
+    Raises:
+        UserError: links or values in other files, or values out of proportion.
+        OSError: it is no HDF5 file, or a damaged one.
+    """
+    import h5py
+
+    needed = 0
+
+    def look(group: h5py.Group) -> None:
+        nonlocal needed
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise UserError(f"{path}: links within HDF5 are not followed; save all values in one file")
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                if entry.id not in seen:
+                    seen.append(entry.id)
+                    look(entry)
+            elif isinstance(entry, h5py.Dataset):
+                if entry.external or entry.is_virtual:
+                    raise UserError(f"{path}: values are stored in other files; save all values in one file")
+                needed += entry.nbytes
+
+    with h5py.File(path, "r") as file:
+        seen = [file.id]
+        look(file)
+    check_values(path, needed, path.stat().st_size)
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
@@ -87,19 +139,3 @@ def check_arrays(path: Path, most_bytes: int) -> None:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > most_bytes:
         raise UserError(f"unpacks to {unpacked / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB it can hold")
-
-
-def check_volume(image: Any) -> None:
-    """See that the file of a nibabel image can hold the voxels that its header tells of.
-
-    Raises:
-        UserError: it cannot.
-    """
-    file = Path(image.file_map["image"].filename)
-    size = file.stat().st_size
-    needed = math.prod(image.shape) * image.get_data_dtype().itemsize
-    if needed > size * (GZIP_SHRINKS if file.suffix.lower() in (".gz", ".mgz") else 1):
-        raise UserError(
-            f"{file.name}: cannot be read: its {size} bytes do not hold the {needed} bytes that its header tells of; "
-            "is it complete?"
-        )

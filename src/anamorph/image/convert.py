@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps
+from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
 from anamorph.geometry.sampling import native
 from anamorph.image.atomic import escaped
 from anamorph.image.image import Image
@@ -19,7 +18,16 @@ from anamorph.image.image import Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-_MM_PER_UNIT = {"micron": 1e-3, "meter": 1e3}
+MM_PER_UNIT = {
+    "nm": 1e-6, "nanometer": 1e-6, "nanometre": 1e-6,
+    "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3, "microns": 1e-3,
+    "micrometer": 1e-3, "micrometre": 1e-3,
+    "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0,
+    "cm": 10.0, "centimeter": 10.0, "centimetre": 10.0,
+    "m": 1e3, "meter": 1e3, "metre": 1e3,
+    "in": 25.4, "inch": 25.4, "inches": 25.4, "\u00c5": 1e-7, "angstrom": 1e-7, "pm": 1e-9, "dm": 100.0, "km": 1e6,
+}  # fmt: skip
+"""Millimetres in one unit of length, by the names that headers use."""
 GREY_REMEDY = "convert it to grey values first, for example with ITK-SNAP or 3D Slicer"
 
 
@@ -52,7 +60,7 @@ def nibabel_grid(image: Any, name: str) -> Grid:
         qform = header.get_qform(coded=True)[0]
         affine = affine if qform is None else qform
     if hasattr(header, "get_xyzt_units"):
-        affine[:3] *= _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     i, j, k, _ = spatial_shape(image.shape, name)
     try:
         return Grid((i, j, k), affine)
@@ -69,16 +77,20 @@ def from_nibabel(image: Any, name: str = "image") -> Image:
     grid = nibabel_grid(image, name)
     _, _, _, channels = spatial_shape(image.shape, name)
     proxy = image.dataobj
-    if np.dtype(proxy.dtype).kind == "V":
+    kind = np.dtype(proxy.dtype).kind
+    if kind == "V":
         raise UserError(f"{name}: colour (RGB) voxels; {GREY_REMEDY}")
+    if kind == "c":
+        raise UserError(f"{name}: complex voxels are not real numbers; take the magnitude first")
     slope, inter = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
     data = np.asarray(proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy)
-    data = np.moveaxis(data.reshape(*grid.shape, channels, order="F"), 3, 0)
+    data = native(np.moveaxis(data.reshape(*grid.shape, channels, order="F"), 3, 0))
     if (slope, inter) != (1.0, 0.0):
         data = data.astype(np.float32)
-        data *= np.float32(slope)
-        data += np.float32(inter)
-    return Image(native(data), grid, name)
+        with np.errstate(all="ignore"):  # what overflows is infinite, and refused as that
+            data *= np.float32(slope)
+            data += np.float32(inter)
+    return Image(data, grid, name)
 
 
 def itk_path(path: Path) -> str:
@@ -91,19 +103,6 @@ def itk_path(path: Path) -> str:
     if escaped(text) != text:
         raise UserError(f"{escaped(text)}: its path is not UTF-8, which ITK needs; rename it, or use NIfTI")
     return text
-
-
-@contextmanager
-def quiet_itk() -> Iterator[None]:
-    """ITK writes warnings to the terminal; what matters in them is checked here and said in one line."""
-    import SimpleITK as sitk
-
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.GlobalWarningDisplayOff()
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def simpleitk_grid(image: sitk.Image) -> Grid:
@@ -139,7 +138,7 @@ def from_simpleitk(image: sitk.Image, name: str = "image") -> Image:
 
 
 def to_nibabel(image: Image, code: int = 1) -> Any:
-    """A NIfTI-1 image with the values' own type, sform and qform set (a qform cannot hold shear and is left out then).
+    """A NIfTI-1 image with the values' own type, sform and qform set; a qform is left out where shear matters.
 
     Args:
         image: channels go to the fifth axis, as ITK reads vectors.
@@ -159,9 +158,14 @@ def to_nibabel(image: Image, code: int = 1) -> Any:
 
 
 def place(nifti: Any, grid: Grid, code: int = 1) -> None:
-    """Write a grid into the header of a nibabel NIfTI image."""
+    """Write a grid into the header of a nibabel NIfTI image.
+
+    A qform holds no shear, and ITK reads no sform with shear: where it hardly matters, the qform is the nearest grid at
+    right angles, so that ITK reads the file; elsewhere there is none.
+    """
     nifti.set_sform(grid.affine, code)
-    nifti.set_qform(grid.affine, 0 if grid.is_sheared else code)
+    itk_reads = not grid.is_sheared or grid.shear_vox < NEGLIGIBLE_SHEAR_VOX
+    nifti.set_qform(grid.nearest_orthogonal().affine if grid.is_sheared else grid.affine, code if itk_reads else 0)
     nifti.header.set_xyzt_units("mm")
 
 
@@ -169,12 +173,12 @@ def to_simpleitk(image: Image) -> sitk.Image:
     """A 3D SimpleITK image.
 
     Raises:
-        UserError: the grid is sheared.
+        UserError: the grid is sheared by more than a tenth of a voxel at its corners.
     """
     import SimpleITK as sitk
 
-    grid = image.grid
-    if grid.is_sheared:
+    grid = image.grid.nearest_orthogonal() if image.grid.is_sheared else image.grid
+    if image.grid.is_sheared and image.grid.shear_vox >= NEGLIGIBLE_SHEAR_VOX:
         raise UserError(f"{image.name}: a sheared grid fits only into NIfTI; write .nii.gz instead")
     data = image.data.astype(np.uint8) if image.data.dtype.kind == "b" else image.data
     reverse = data.transpose(3, 2, 1, 0)

@@ -1,4 +1,4 @@
-"""What is odd about the header of a NIfTI file or of DICOM slices."""
+"""What is odd about the header of a file: what was assumed, converted, or is read otherwise by other programs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,52 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.image.convert import spatial_shape
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import itk_files, nibabel_files, pictures, segments, tiff
+from anamorph.image.bounds import check_regular_file
+from anamorph.image.convert import nibabel_grid
+from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
+from anamorph.image.quiet import quiet_libraries
+
+_SCANNER = 1
+_ELSEWHERE = (
+    "ITK, ANTs and 3D Slicer place this scan elsewhere (by up to {apart}), so the fields and images written do not fit "
+    "the original file there; to mend it, write one position into both forms: image = nibabel.load(FILE); "
+    "image.set_sform(image.affine, 1); image.set_qform(image.affine, 1); image.to_filename(FILE)"
+)
 
 
 def header_notes(path: str | os.PathLike[str]) -> list[str]:
-    """Sentences about a header that a user should know of; empty for a sound header and for other formats.
+    """Sentences about a header that a user should know of; empty for a sound header and for folders.
 
     Raises:
-        OSError, nibabel errors: the header cannot be read; call it on files that ``read_image`` took.
+        OSError, UserError, nibabel errors: the header cannot be read; call it on files that ``read_image`` took.
     """
-    from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
-
     place, choice = split_choice(str(path))
-    if place.is_dir() or is_dicom(place):
+    if place.is_dir():
         return dicom_notes(place, choice)
-    if not Path(path).name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
+    path, name = place, place.name.lower()
+    check_regular_file(path)
+    if is_dicom(path):
+        return dicom_notes(path, choice)
+    if name.endswith((".mgz", ".mgh")):
         return []
-    import nibabel
+    if name.endswith(nibabel_files.SUFFIXES):
+        with quiet_libraries(), nibabel_files.opened(path) as image:
+            return _nibabel_notes(image, path)
+    if name.endswith(tiff.SUFFIXES):
+        return tiff.tiff_notes(path)
+    if name.endswith(pictures.SUFFIXES):
+        return pictures.picture_notes(path)
+    return [*itk_files.itk_notes(path), *segments.segment_notes(path)]
 
-    image: Any = nibabel.load(path)
+
+def _nibabel_notes(image: Any, path: Path) -> list[str]:
     header = image.header
     if not hasattr(header, "get_qform"):
         return ["an Analyze header says nothing about left and right: check the orientation"]
-    notes = []
-    qform, q_code = header.get_qform(coded=True)
-    sform, s_code = header.get_sform(coded=True)
-    if qform is None and sform is None:
-        notes.append("neither sform nor qform is set: position and orientation are guesses")
-    elif qform is not None and sform is not None:
-        i, j, k, _ = spatial_shape(image.shape, Path(path).name)
-        corners = np.array([[a, b, c, 1] for a in (0, i - 1) for b in (0, j - 1) for c in (0, k - 1)], float)
-        apart = float(np.linalg.norm(corners @ (qform - sform).T, axis=1).max())
-        if apart > 0.1:
-            notes.append(
-                f"sform (code {s_code}) and qform (code {q_code}) differ by up to {apart:.1f} mm: the sform is used"
-            )
+    notes = _position_notes(image, path)
     unit = header.get_xyzt_units()[0]
     if unit in ("micron", "meter"):
         notes.append(f"voxel sizes are given in {unit}s: converted to mm")
@@ -50,3 +61,52 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     if (slope, inter) != (1.0, 0.0):
         notes.append(f"stored values are scaled by {slope:g} and shifted by {inter:g}: read as float32")
     return notes
+
+
+def _position_notes(image: Any, path: Path) -> list[str]:
+    """Whether the two forms of a NIfTI header tell one place, and whether ITK takes the same one."""
+    header = image.header
+    sform, s_code = header.get_sform(coded=True)
+    try:
+        qform, q_code = header.get_qform(coded=True)
+    except Exception:  # nibabel raises errors of several kinds on a quaternion that is none
+        return ["the qform of the header is no rotation: it is not used; repair it if other programs refuse the file"]
+    grid = nibabel_grid(image, path.name)
+    if sform is None and qform is None:
+        apart = _apart(grid, _with(image, path, np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*_zooms(header), 1.0])))
+        told = "neither sform nor qform is set: position and orientation are guesses"
+        return [f"{told}. {_ELSEWHERE.format(apart=_length(apart))}"]
+    if sform is None or qform is None:
+        return []
+    apart = _apart(grid, _with(image, path, qform))
+    if apart <= 0.1 * grid.finest_mm:
+        return []
+    told = f"sform (code {s_code}) and qform (code {q_code}) differ by up to {_length(apart)}: the sform is used"
+    if s_code == _SCANNER and not grid.is_sheared:
+        return [f"{told}, as by ITK 5.4. Of older versions: {_ELSEWHERE.format(apart=_length(apart))}"]
+    return [f"{told}. {_ELSEWHERE.format(apart=_length(apart))}"]
+
+
+def _with(image: Any, path: Path, affine: np.ndarray) -> Grid | None:
+    """The grid that the same header would give with another affine; None if it is singular."""
+    import nibabel
+
+    unit = image.header.get_xyzt_units()[0]
+    other = nibabel.Nifti1Image(image.dataobj, affine)
+    other.header.set_xyzt_units(unit)
+    try:
+        return nibabel_grid(other, path.name)
+    except UserError:
+        return None
+
+
+def _zooms(header: Any) -> list[float]:
+    return [float(zoom) or 1.0 for zoom in (*header.get_zooms()[:3], 1.0, 1.0)[:3]]
+
+
+def _apart(grid: Grid, other: Grid | None) -> float:
+    return float("inf") if other is None else grid.corner_distance_mm(other)
+
+
+def _length(mm: float) -> str:
+    return f"{mm:.1f} mm" if mm >= 1 else f"{mm:.3g} mm"

@@ -18,7 +18,6 @@ from anamorph.image.point_files import read_points
 __all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points"]
 
 Read = TypeVar("Read", Image, Grid)
-NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _NO_SUCH_FILE = "no such file; check the path"
 
 
@@ -38,6 +37,7 @@ def read_image(source: Any, name: str | None = None) -> Image:
         UserError: missing, unreadable, 4D, colour, empty, constant, or values that are not finite.
     """
     image = _read(source, name)
+    _refuse_layers(source, image)
     data = image.data
     if data.dtype.kind == "f":
         bad = data.size - np.count_nonzero(np.isfinite(data))
@@ -57,7 +57,7 @@ def read_labels(source: Any, name: str | None = None) -> Labels:
     Raises:
         UserError: unreadable, several channels, values that are not whole numbers, or no label at all.
     """
-    image = _read(source, name)
+    image = _merged(source, _read(source, name))
     labels = image if isinstance(image, Labels) else Labels(image.data, image.grid, image.name)
     if not labels.data.any():
         raise UserError(f"{labels.name}: the label map holds background only; is this the right file?")
@@ -71,12 +71,15 @@ def read_mask(source: Any, name: str | None = None) -> Mask:
         UserError: unreadable, several channels, empty, or weights outside [0, 1].
     """
     image = _read(source, name)
+    _refuse_layers(source, image)
     if image.channels != 1:
         raise UserError(f"{image.name}: a mask has one channel, this has {image.channels}")
     data, highest = image.data, image.data.max()
+    if data.dtype.kind == "f" and not all(np.isfinite(part).all() for part in data[0]):
+        raise UserError(f"{image.name}: mask weights must lie in [0, 1], but some are NaN or infinite; write them anew")
     if not highest > 0:
         raise UserError(f"{image.name}: the mask is empty; no voxel would take part")
-    if highest > 1 and ((data == 0) | (data == highest)).all():
+    if highest > 1 and all(((part == 0) | (part == highest)).all() for part in data[0]):
         data = (data == highest).astype(np.uint8)
     if not (data.min() >= 0 and data.max() <= 1):
         raise UserError(f"{image.name}: mask weights must lie in [0, 1], not {data.min()} to {data.max()}")
@@ -89,14 +92,18 @@ def read_grid(path: str | os.PathLike[str]) -> Grid:
     Raises:
         UserError: missing or unreadable.
     """
-    path = Path(path)
-    if not path.is_file() or not path.name.lower().endswith(NIBABEL_SUFFIXES):
-        return _read(str(path), None).grid
-    import nibabel
-
+    from anamorph.image import nibabel_files
     from anamorph.image.convert import nibabel_grid
 
-    return _guarded(lambda: nibabel_grid(nibabel.load(path), path.name), str(path))
+    path = Path(path)
+    if not path.is_file() or not path.name.lower().endswith(nibabel_files.SUFFIXES):
+        return _read(str(path), None).grid
+
+    def read() -> Grid:
+        with nibabel_files.opened(path) as image:
+            return nibabel_grid(image, path.name)
+
+    return _guarded(read, str(path))
 
 
 def _read(source: Any, name: str | None) -> Image:
@@ -119,52 +126,71 @@ def _read(source: Any, name: str | None) -> Image:
 
 
 def _read_path(source: str, name: str | None) -> Image:
+    from anamorph.image.bounds import check_regular_file
     from anamorph.image.dicom import is_dicom, read_dicom, split_choice
 
     path, choice = split_choice(source)
     if not path.exists():
         raise UserError(f"{path}: {_NO_SUCH_FILE}")
     label = name or path.name
-    if path.is_dir() or is_dicom(path):
+    if path.is_dir():
+        return _guarded(lambda: read_dicom(path, choice, name), str(path))
+    check_regular_file(path)
+    if is_dicom(path):
         return _guarded(lambda: read_dicom(path, choice, name), str(path))
     if choice:
         raise UserError(f"{source}: '{choice}' chooses from DICOM, which {path.name} is not; name the file alone")
-    if path.name.lower().endswith(NIBABEL_SUFFIXES):
-        return _guarded(lambda: _read_nibabel(path, label), str(path))
-    return _guarded(lambda: _read_simpleitk(path, label), str(path))
+    return _guarded(lambda: _read_file(path, label), str(path))
 
 
-def _read_nibabel(path: Path, name: str) -> Image:
-    import nibabel
-
-    from anamorph.image.bounds import check_volume
+def _read_file(path: Path, name: str) -> Image:
+    from anamorph.image import itk_files, nibabel_files, pictures, tiff
     from anamorph.image.convert import from_nibabel
 
-    image = nibabel.load(path)
-    check_volume(image)
-    return from_nibabel(image, name)
+    lower = path.name.lower()
+    if lower.endswith(nibabel_files.SUFFIXES):
+        with nibabel_files.opened(path) as image:
+            read = from_nibabel(image, name)
+            nibabel_files.check_rest(image)
+            return read
+    if lower.endswith(tiff.SUFFIXES):
+        return tiff.read_tiff(path, name)
+    if lower.endswith(pictures.SUFFIXES):
+        return pictures.read_picture(path, name)
+    return itk_files.read_itk(path, name)
 
 
-def _read_simpleitk(path: Path, name: str) -> Image:
-    import SimpleITK as sitk
+def _merged(source: Any, image: Image) -> Image:
+    """The layers of a segmentation as one label map; other images as they are."""
+    from anamorph.image.segments import is_layered, merged_layers, read_segments
 
-    from anamorph.image.convert import from_simpleitk, itk_path, quiet_itk
-    from anamorph.image.detached import refuse_data_elsewhere
+    if image.channels > 1 and isinstance(source, (str, os.PathLike)) and is_layered(Path(source), image):
+        return merged_layers(image, read_segments(Path(source)))
+    return image
 
-    refuse_data_elsewhere(path)
-    with quiet_itk():
-        return from_simpleitk(sitk.ReadImage(itk_path(path)), name)
+
+def _refuse_layers(source: Any, image: Image) -> None:
+    from anamorph.image.segments import is_layered
+
+    if image.channels > 1 and isinstance(source, (str, os.PathLike)) and is_layered(Path(source), image):
+        raise UserError(
+            f"{image.name}: a segmentation of {image.channels} layers, neither scan nor mask; give it as labels "
+            "(--fixed-labels, --moving-labels), or export one segment in 3D Slicer"
+        )
 
 
 def _guarded(read: Callable[[], Read], name: str) -> Read:
     """Run a reader; whatever it stumbles over becomes one line."""
+    from anamorph.image.quiet import quiet_libraries
+
     try:
-        return read()
+        with quiet_libraries():
+            return read()
     except (UserError, MemoryError):
         raise
     except Exception as error:  # the readers raise anything from zlib.error to RuntimeError on a damaged file
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1][:200] if lines else type(error).__name__
+        reason = lines[-1].rstrip(".")[:200] if lines else type(error).__name__
         raise UserError(
             f"{name}: cannot be read as an image ({reason}); is it complete and of a known format?"
         ) from error

@@ -84,7 +84,7 @@ def world_code(source: Any) -> int:
     """
     if not (isinstance(source, (str, os.PathLike)) and Path(source).name.lower().endswith(NIFTI_SUFFIXES)):
         return SCANNER
-    import nibabel
+    from anamorph.image.nibabel_files import opened
 
-    header: Any = nibabel.load(source).header
-    return int(header["sform_code"]) or int(header["qform_code"]) or SCANNER
+    with opened(Path(source)) as image:
+        return int(image.header["sform_code"]) or int(image.header["qform_code"]) or SCANNER

@@ -14,8 +14,9 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image.convert import itk_path, nibabel_grid, place, simpleitk_grid
-from anamorph.image.detached import refuse_data_elsewhere
+from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
+from anamorph.image.itk_files import check_before_itk
+from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
 from anamorph.transforms.base import Transform
 from anamorph.transforms.displacement import Displacement
@@ -61,8 +62,9 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     """Read a field that SimpleITK reads as an image of vectors."""
     import SimpleITK as sitk
 
-    refuse_data_elsewhere(path)
-    image = sitk.ReadImage(itk_path(path))
+    check_before_itk(path)
+    with quiet_itk():
+        image = sitk.ReadImage(str(path))
     if image.GetNumberOfComponentsPerPixel() != 3 or image.GetDimension() != 3:
         raise UserError("an image without three components per voxel is no displacement field")
     vectors = flip_ras_lps(sitk.GetArrayViewFromImage(image).astype(np.float32))

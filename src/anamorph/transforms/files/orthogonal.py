@@ -8,14 +8,10 @@ from anamorph.geometry import Grid
 
 
 def orthogonal_cover(grid: Grid) -> Grid:
-    """The grid itself if its axes are orthogonal, else the nearest orthogonal grid of the same spacing that covers it.
-
-    The axes come from the polar decomposition of the sheared ones: the nearest orthonormal matrix (Frobenius norm).
-    """
+    """The grid itself if its axes are orthogonal, else the nearest orthogonal one of its spacing that covers it."""
     if not grid.is_sheared:
         return grid
-    left, _, right = np.linalg.svd(grid.directions)
-    axes = left @ right
+    axes = grid.nearest_orthogonal().directions
     corners = grid.corners_mm() @ axes
     low, high = corners.min(axis=0), corners.max(axis=0)
     shape = np.maximum(np.ceil((high - low) / grid.spacing_mm - 1e-6), 1).astype(int)
