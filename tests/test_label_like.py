@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
+from anamorph.cli.main import app
 from anamorph.geometry import Grid
-from anamorph.image import Image
+from anamorph.image import Image, Labels
 from anamorph.image.label_like import is_label_map
+from anamorph.image.read import read_labels
+from anamorph.image.write import write_image
 from anamorph.preflight import guess_modality
+from anamorph.transforms import Affine
+from anamorph.transforms.files import write_transform
 
 SHAPE = (48, 48, 40)
 RNG = np.random.default_rng(0)
@@ -95,3 +103,20 @@ def test_one_fraction_anywhere_makes_it_a_scan() -> None:
     values = atlas(300).astype(np.float32)
     values[1, 2, 3] += 0.5
     assert not is_label_map(image(values))
+
+
+def test_apply_keeps_ids_and_says_what_it_took(tmp_path: Path) -> None:
+    ids = np.where(BALL, atlas(336) * 12_000_017, 0)  # beyond 2^31
+    scan = image(noisy_ct())
+    write_image(Labels(ids, scan.grid), tmp_path / "atlas.nii.gz")
+    write_image(scan, tmp_path / "scan.nii.gz")
+    write_transform(Affine.translation([0.4, 0.3, 0.2]), tmp_path / "t.tfm", "itk-tfm", scan.grid)
+    files = [str(tmp_path / name) for name in ("atlas.nii.gz", "scan.nii.gz")]
+    like = ["--like", files[1], "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["apply", str(tmp_path / "t.tfm"), "--to", *files, *like])
+    assert done.exit_code == 0, done.output
+    assert "atlas.nii.gz: taken for a label map" in done.output
+    assert "scan.nii.gz: taken for an image" in done.output
+    warped = read_labels(tmp_path / "out" / "atlas.nii.gz")
+    assert set(warped.present()) <= set(np.unique(ids).tolist())
+    assert max(warped.present()) > 2**31
