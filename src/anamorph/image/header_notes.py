@@ -11,7 +11,6 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import itk_files, nibabel_files, pictures, segments, tiff
-from anamorph.image.bounds import check_regular_file
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
 from anamorph.image.quiet import quiet_libraries
@@ -25,7 +24,7 @@ _ELSEWHERE = (
 
 
 def header_notes(path: str | os.PathLike[str]) -> list[str]:
-    """Sentences about a header that a user should know of; empty for a sound header and for folders.
+    """Sentences about a header that a user should know of; empty for a sound header, and for what is no file.
 
     Raises:
         OSError, UserError, nibabel errors: the header cannot be read; call it on files that ``read_image`` took.
@@ -34,7 +33,8 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     if place.is_dir():
         return dicom_notes(place, choice)
     path, name = place, place.name.lower()
-    check_regular_file(path)
+    if not path.is_file():
+        return []
     if is_dicom(path):
         return dicom_notes(path, choice)
     if name.endswith((".mgz", ".mgh")):
