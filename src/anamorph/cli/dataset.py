@@ -194,7 +194,8 @@ def import_(
         found = replace(found, scans=tuple(scan for scan in found.scans if "label" in scan.files))
     choices = {"files": files, "validation": validation, "test": test, "seed": seed, "max_pairs": max_pairs}
     choices["unknown_if_absent"] = _list(unknown_if_absent)
-    _make(found, name or found.name or _task_name(folder), out, relabel or [], choices, overwrite, dry_run, quiet, folder)
+    named = name or found.name or _task_name(folder)
+    _make(found, named, out, relabel or [], choices, overwrite, dry_run, quiet, folder)
 
 
 def _make(

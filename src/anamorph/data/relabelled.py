@@ -78,7 +78,7 @@ def _names(target: Target, relabelling: Relabelling) -> str:
 def _write(source: Source, relabelling: Relabelling, target: Path, image: Path) -> str:
     """Write a label map; what is to be said of it comes back."""
     from anamorph.image.read import read_image, read_labels
-    from anamorph.image.write import write_image
+    from anamorph.image.write import world_code, write_image
 
     if isinstance(source, Path):
         before = read_labels(source)
@@ -86,5 +86,5 @@ def _write(source: Source, relabelling: Relabelling, target: Path, image: Path) 
         place(source, target, "label", "copy", image)
         before = read_labels(target)
     labels, remark = relabel(before, read_image(image), relabelling)
-    write_image(labels, target, header_like=image)
+    write_image(labels, target, world_code(image))
     return remark
