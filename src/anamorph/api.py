@@ -11,13 +11,22 @@ from typing import Any, Literal
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import SAME_GRID_MM
+from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
-from anamorph.preflight import header_mismatch_mm, inspect_image, inspect_pair, overlap_percent, told_of_headers
+from anamorph.preflight import (
+    UNIT_REMEDY,
+    header_mismatch_mm,
+    inspect_image,
+    inspect_pair,
+    overlap_percent,
+    told_of_headers,
+    unit_mismatch,
+)
 from anamorph.provenance import describe_run
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
@@ -127,6 +136,9 @@ def make_plan(
         )
     if fixed.grid.is_2d != moving.grid.is_2d:
         raise UserError(f"{fixed.name} and {moving.name}: one is a single slice, the other is not; give two of a kind")
+    apart = unit_mismatch(fixed.grid, moving.grid)
+    if apart is not None:
+        raise UserError(f"{fixed.name} and {moving.name}: {apart}; {UNIT_REMEDY}")
     facts = inspect_image(fixed), inspect_image(moving)
     pair = inspect_pair(fixed, moving, *facts)
     reason = "as asked for"
@@ -134,7 +146,7 @@ def make_plan(
         preset, reason = pair.preset, pair.preset_reason
         if preset not in method_class.presets:  # type: ignore[attr-defined]
             preset, reason = "default", f"the method has no preset {preset}"
-    config = make_config(method_class, preset, settings)
+    config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
     if max_memory is not None and hasattr(config, "max_memory_mb"):
         left = (max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes) // 2**20
         config = dataclasses.replace(config, max_memory_mb=max(left, 1))
@@ -231,8 +243,9 @@ def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["ma
         UserError: it lies elsewhere and ``resample`` is off.
     """
     apart = header_mismatch_mm(companion.grid, image.grid)
-    if apart <= SAME_GRID_MM or resample:
-        return apart <= SAME_GRID_MM
+    same = apart <= image.grid.limit_mm(SAME_GRID_MM)
+    if same or resample:
+        return same
     where = (
         f"has shape {_times(companion)}, not {_times(image)}"
         if companion.grid.shape != image.grid.shape

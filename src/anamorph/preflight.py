@@ -13,12 +13,21 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
+from anamorph.geometry.lengths import length_text, lengths_text
+from anamorph.geometry.scale import is_patient_sized
 from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
 from anamorph.image.label_like import is_label_map
 
 _CERTAIN, _ASSUMED = ("converted to mm", "read as float32"), "assumed"
 """Words of :func:`header_notes` about values that were converted, and about a spacing that the format cannot give."""
+MOST_APART, WORTH_TELLING = 200, 50
+"""Ratios of the longest sides of two fields of view: no anatomy explains the first, few explain the second."""
+UNIT_REMEDY = "one header may give metres or micrometres for millimetres: repair its voxel size, by nibabel or 3D Slicer"
+CT_ORGANS_MM = 150.0
+"""Longest side from which the presets of the neck and the chest, whose lengths are in mm, hold for a CT."""
+SMALL_MR_MM = 50.0
+"""Longest side from which the preset of small MR scans holds for voxels finer than the 1 mm of its descriptors."""
 
 Severity = Literal["note", "warning", "error"]
 Modality = Literal["ct", "mr", "mask-like", "other"]
@@ -87,8 +96,8 @@ def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> I
         name=image.name,
         shape=image.data.shape[1:] if image.channels == 1 else image.data.shape,
         dtype=image.data.dtype.name,
-        spacing_mm=tuple(round(float(s), 4) for s in grid.spacing_mm),
-        extent_mm=tuple(round(float(e), 1) for e in grid.spacing_mm * grid.shape),
+        spacing_mm=tuple(_significant(s, 6) for s in grid.spacing_mm),
+        extent_mm=tuple(_significant(e, 5) for e in grid.spacing_mm * grid.shape),
         orientation=grid.orientation,
         obliqueness_deg=round(grid.obliqueness_deg, 2),
         sheared=grid.is_sheared,
@@ -127,10 +136,16 @@ def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_fa
         findings.append(
             Finding(
                 "warning",
-                f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres {shift:.0f} mm apart)",
+                f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres "
+                f"{length_text(shift, 0)} apart)",
                 "tries all translations instead of trusting the headers (unless init=none)",
             )
         )
+    apart = unit_mismatch(fixed.grid, moving.grid)
+    if apart is not None:
+        findings.append(Finding("error", f"{apart}; {UNIT_REMEDY}", "refuses the pair"))
+    elif _side_ratio(fixed.grid, moving.grid) > WORTH_TELLING:
+        findings.append(Finding("warning", _sides_apart(fixed.grid, moving.grid), "takes both headers at their word"))
     ratio = fixed.grid.spacing_mm.prod() / moving.grid.spacing_mm.prod()
     if max(ratio, 1 / ratio) > 8:
         findings.append(
@@ -150,11 +165,26 @@ def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_fa
     return PairFacts(round(overlap, 1), preset, reason, tuple(findings))
 
 
+def unit_mismatch(fixed: Grid, moving: Grid) -> str | None:
+    """What is wrong when two fields of view differ so much that the units of the headers must; None otherwise."""
+    return _sides_apart(fixed, moving) if _side_ratio(fixed, moving) > MOST_APART else None
+
+
+def _side_ratio(fixed: Grid, moving: Grid) -> float:
+    ratio = fixed.longest_mm / moving.longest_mm
+    return max(ratio, 1 / ratio)
+
+
+def _sides_apart(fixed: Grid, moving: Grid) -> str:
+    here, there = (length_text(grid.longest_mm, 0) for grid in (fixed, moving))
+    return f"the fields of view are {here} and {there} long, {_side_ratio(fixed, moving):.0f}-fold apart"
+
+
 def header_mismatch_mm(grid: Grid, other: Grid) -> float:
     """Largest distance between equal corners of two grids of the same shape; infinite when the shapes differ."""
     if grid.shape != other.shape:
         return float("inf")
-    return float(np.linalg.norm(grid.corners_mm() - other.corners_mm(), axis=1).max())
+    return grid.corner_distance_mm(other)
 
 
 def overlap_percent(fixed: Grid, moving: Grid, transform: Any = None) -> float:
@@ -189,6 +219,9 @@ def guess_region(image: Image, modality: Modality) -> tuple[str, str]:
     grid = image.grid
     if grid.is_2d:
         return ("generic-ct" if modality == "ct" else "generic-mr"), "a single slice"
+    if not is_patient_sized(grid):
+        kind = "generic-ct" if modality == "ct" else "generic-mr"
+        return kind, f"a field of view of {lengths_text(grid.spacing_mm * grid.shape, 0)} is no part of a patient"
     if modality == "ct":
         return _ct_region(image)
     return _mr_region(grid) if modality == "mr" else ("generic-mr", f"neither CT nor MR: {modality}")
@@ -196,16 +229,16 @@ def guess_region(image: Image, modality: Modality) -> tuple[str, str]:
 
 def _mr_region(grid: Grid) -> tuple[str, str]:
     spacing, extent = grid.spacing_mm, grid.spacing_mm * grid.shape
-    text = " x ".join(f"{e:.0f}" for e in extent)
+    text = lengths_text(extent, 0)
     thick = int(np.argmax(spacing))
     others = np.delete(spacing, thick)
     if spacing[thick] >= 4 and spacing[thick] >= 2.5 * others.max() and grid.shape[thick] <= 24:
-        return "cardiac-mr", f"MR of {grid.shape[thick]} thick slices ({spacing[thick]:.1f} mm)"
-    if extent.max() <= 80:
-        return "small-mr", f"MR of a small field of view ({text} mm)"
+        return "cardiac-mr", f"MR of {grid.shape[thick]} thick slices ({length_text(spacing[thick], 1)})"
+    if extent.max() <= 80 and (extent.max() >= SMALL_MR_MM or spacing.min() >= 0.7):
+        return "small-mr", f"MR of a small field of view ({text})"
     if extent.min() >= 80 and extent.max() <= 300 and spacing.max() <= 2:
-        return "brain-mr", f"MR of fine voxels over the extent of a head ({text} mm)"
-    return "generic-mr", f"MR of {text} mm"
+        return "brain-mr", f"MR of fine voxels over the extent of a head ({text})"
+    return "generic-mr", f"MR of {text}"
 
 
 def _ct_region(image: Image) -> tuple[str, str]:
@@ -234,6 +267,8 @@ def _ct_region(image: Image) -> tuple[str, str]:
     enclosed = int(sizes[(touching < 0.05 * sizes) & (touching < 0.05 * rim.sum() * body.shape[2])].sum())
     air = enclosed / (enclosed + voxels)
     cut = float(body[rim].mean())
+    if grid.longest_mm < CT_ORGANS_MM:
+        return "generic-ct", f"CT of a small field of view ({lengths_text(grid.spacing_mm * grid.shape, 0)})"
     if bone >= 0.045 and area_cm2 < 300 and cut < 0.3:
         return "head-neck-ct", f"CT with {100 * bone:.0f} % of bone and a median cross-section of {area_cm2:.0f} cm²"
     if air >= 0.17:
@@ -292,6 +327,11 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
     if max(facts.spacing_mm) > 4 * min(facts.spacing_mm) and not grid.is_2d:
         found.append(Finding("note", "strongly anisotropic voxels", "works in millimetres"))
     return found
+
+
+def _significant(value: float, digits: int) -> float:
+    """Rounded to so many significant digits: a number of decimals would make nothing of a microscope's voxels."""
+    return float(f"{value:.{digits}g}")
 
 
 def _thinned(image: Image) -> np.ndarray:

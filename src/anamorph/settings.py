@@ -14,19 +14,22 @@ GivenSettings = Mapping[str, Any] | Iterable[str] | None
 """A mapping of names to values, or strings such as ``"search_radius_mm=32"``."""
 
 
-def make_config(method: type, preset: str, given: GivenSettings = None) -> Any:
+def make_config(method: type, preset: str, given: GivenSettings = None, patient_mm: float = 1.0) -> Any:
     """The config of a method.
 
     Args:
         method: a :class:`~anamorph.methods.base.Method` class.
         preset: one of ``method.presets``, or ``"default"`` for none.
         given: settings that go before the preset's.
+        patient_mm: what stands for a millimetre of the preset, whose lengths were chosen on patients, in these scans.
 
     Raises:
         UserError: an unknown preset or setting, or a value of the wrong type or out of its range.
     """
     config = method.Config  # type: ignore[attr-defined]
-    values = dict(preset_settings(method, preset))
+    lengths = {one.name for one in dataclasses.fields(config) if one.metadata.get("unit") == "mm"}
+    chosen = preset_settings(method, preset)
+    values = {key: _scaled(value, patient_mm) if key in lengths else value for key, value in chosen.items()}
     values.update(parse_settings(config, given, method.name))  # type: ignore[attr-defined]
     try:
         return config(**values)
@@ -47,6 +50,10 @@ def preset_settings(method: type, preset: str) -> dict[str, Any]:
         names = [*presets, "default", "auto"]
         raise UserError(f"there is no preset '{preset}'{closest(preset, names)}; choose one of: {', '.join(names)}")
     return presets[preset]
+
+
+def _scaled(lengths: Any, factor: float) -> Any:
+    return tuple(one * factor for one in lengths) if isinstance(lengths, tuple) else lengths * factor
 
 
 def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict[str, Any]:

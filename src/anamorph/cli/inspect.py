@@ -48,7 +48,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
     relation: dict[str, Any] = {"of": other_facts.name, "to": first_facts.name}
     if "mask-like" in (first_facts.modality, other_facts.modality):
         apart = header_mismatch_mm(first.grid, other.grid)
-        same = apart <= SAME_GRID_MM
+        same = apart <= first.grid.limit_mm(SAME_GRID_MM)
         relation |= {
             "header_mismatch_mm": None if apart == float("inf") else round(apart, 4),
             "same_grid": same,

@@ -6,6 +6,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.scale import patient_mm
 
 BODY_HU = -500.0
 """Above this a CT voxel belongs to the body, the table or the clothes."""
@@ -25,18 +26,21 @@ def body_mask(hounsfield: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray
         grid: of the scan.
         reach_mm: margin, in which the outline is still information.
 
+    Lengths are those of a patient, and in proportion for a scan of another size.
+
     Returns:
         ``(I, J, K)`` bool, in cells of about 8 mm.
     """
     from scipy.ndimage import binary_dilation, label
 
-    cell = tuple(int(c) for c in np.clip(np.rint(CELL_MM / grid.spacing_mm), 1, grid.shape))
+    spacing = grid.spacing_mm / patient_mm(grid)
+    cell = tuple(int(c) for c in np.clip(np.rint(CELL_MM / spacing), 1, grid.shape))
     tissue = pool_volume((hounsfield > BODY_HU)[None].astype(np.float32), cell)[0] > LEAST_TISSUE  # type: ignore[arg-type]
     regions, _ = label(~tissue)
     lateral = [a for a in range(3) if grid.shape[a] > 1 and a != int(np.abs(grid.directions[2]).argmax())]
     ends = [regions.take(end, axis=a).ravel() for a in lateral for end in (0, -1)]
     inside = ~np.isin(regions, np.setdiff1d(np.concatenate(ends), 0))
-    reach = np.maximum(np.rint(reach_mm / (grid.spacing_mm * cell)), 1).astype(int)
+    reach = np.maximum(np.rint(reach_mm / (spacing * cell)), 1).astype(int)
     near = binary_dilation(inside, np.ones(2 * reach + 1, bool))
     for axis, size in enumerate(cell):
         near = near.repeat(size, axis=axis).take(np.arange(grid.shape[axis]), axis=axis)

@@ -13,6 +13,8 @@ NEGLIGIBLE_SHEAR_VOX = 0.1
 
 SAME_GRID_MM = 0.1
 """Grids of one shape whose corners lie closer than this are the same: headers of one scan differ by rounding."""
+ORDINARY_VOXELS_MM = (0.5, 5.0)
+"""Voxels for which limits and tolerances in mm hold as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,23 @@ class Grid:
     @property
     def finest_mm(self) -> float:
         """Smallest spacing among the axes of more than one voxel: a slice's thickness is no resolution."""
-        spacing = self.spacing_mm
+        return float(self.spacing_mm[self._resolved].min())
+
+    @property
+    def voxel_mm(self) -> float:
+        """Size of a voxel: the geometric mean of the spacings, without axes of a single voxel."""
+        return float(np.exp(np.log(self.spacing_mm[self._resolved]).mean()))
+
+    @property
+    def longest_mm(self) -> float:
+        """Longest side of the field of view, without axes of a single voxel."""
+        return float((self.spacing_mm * self.shape)[self._resolved].max())
+
+    @property
+    def _resolved(self) -> np.ndarray:
+        """Which axes have more than one voxel; all of them if none has."""
         several = np.array(self.shape) > 1
-        return float(spacing[several].min() if several.any() else spacing.min())
+        return several if several.any() else ~several
 
     @property
     def directions(self) -> np.ndarray:
@@ -127,9 +143,14 @@ class Grid:
         vox = self.world_to_voxel(points_mm)
         return np.all((vox >= -margin_vox) & (vox <= np.array(self.shape) - 1 + margin_vox), axis=-1)
 
+    def limit_mm(self, ordinary_mm: float) -> float:
+        """A limit of errors in mm: as given for voxels of ordinary size, in proportion to the voxels for others."""
+        finest, coarsest = ORDINARY_VOXELS_MM
+        return ordinary_mm * min(self.voxel_mm / finest, 1.0) * max(self.voxel_mm / coarsest, 1.0)
+
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
-        """True when both grids have the same shape and no corner differs by more than the tolerance."""
-        return self.shape == other.shape and self.corner_distance_mm(other) <= tolerance_mm
+        """True when both have one shape and no corner differs by more than the tolerance for voxels of this size."""
+        return self.shape == other.shape and self.corner_distance_mm(other) <= self.limit_mm(tolerance_mm)
 
     def corner_distance_mm(self, other: Grid) -> float:
         """Largest distance between corresponding outer corners of the two grids."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.pooling import Cell
+from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.transforms.files.deeds import control_grid
 
 
@@ -57,7 +58,7 @@ class DeedsLevel:
             spacing,
             quantisation,
             _triple(cell),
-            _triple(np.where(several, reach, 0)),
+            _triple(np.where(np.array(working.shape) > FEW_SLICES, reach, 0)),
             _triple(step),
             _triple(np.where((spacing > 4) & (cell > 2), 2, 1)),
             _triple(mind_step),

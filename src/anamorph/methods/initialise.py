@@ -15,7 +15,9 @@ import numpy as np
 from anamorph.discrete.block_matching import match_blocks
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
+from anamorph.features.mind_ssc import LANES
 from anamorph.geometry import Grid
+from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid
 from anamorph.similarity.translation_search import TranslationSearch, overlap_cost, search_translation
 from anamorph.transforms import Affine
@@ -27,10 +29,17 @@ LEAST_OVERLAP = 0.25
 """Of the smaller body; below it a translation is not considered."""
 MISSING_PRICE = 0.8
 """What a voxel without partner costs, in typical mismatches."""
+SLAB_MISSING_PRICE = 1.25
+"""The same in scans of a few slices, one of which is much of the scan: more than a voxel that matches nothing, so that
+without evidence no slice is moved out of view."""
 BODY_REACH_MM = 20.0
 AIR_WEIGHT = 0.05
 SEARCH_VOXELS = 40
 """Voxels along the longest axis in the translation search."""
+MOST_VOXELS = 2**20
+"""Voxels of the moving scan in one translation search; a larger field of view is first searched with coarser ones."""
+WINDOW = 0.75
+"""How far around a place the search after that looks, in fields of view of the fixed scan."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +95,81 @@ def initialise(
     """
     if model == "none":
         return Initialisation(start or Affine.identity(), steps=["world coordinates of the files"])
-    fixed_level = _Level.of(fixed, fixed.grid.directions, SEARCH_VOXELS, kind, settings)
-    spacing = fixed_level.grid.finest_mm
-    moving_level = _Level.at(moving, covering_grid(moving.grid, fixed.grid.directions, spacing), kind, settings)
-    search = search_translation(
-        fixed_level.descriptor, fixed_level.weight, moving_level.descriptor, moving_level.weight,
-        LEAST_OVERLAP, MISSING_PRICE,
-    )  # fmt: skip
-    if start is None:
-        start = _translation(search, fixed_level.grid, moving_level.grid)
-    found = Initialisation(start, [search.cost], ["best of all translations"])
+    search, best = _best_translation(fixed, moving, kind, settings)
+    found = Initialisation(start or best, [search.cost], ["best of all translations"])
     if model in ("rigid", "affine"):
-        _match_stages(found, fixed, moving, kind, model, settings, search.typical)
+        unmatched = _missing_price(fixed.grid, moving.grid) * search.typical
+        _match_stages(found, fixed, moving, kind, model, settings, unmatched)
     return found
 
 
-def _translation(search: TranslationSearch, fixed: Grid, moving: Grid) -> Affine:
-    return Affine.translation(moving.voxel_to_world(search.shift_vox) - fixed.voxel_to_world(np.zeros(3)))
+def _best_translation(
+    fixed: Scan, moving: Scan, kind: IntensityKind, settings: DescriptorSettings
+) -> tuple[TranslationSearch, Affine]:
+    """The best of all translations; in a far larger moving scan, of those near the best coarse one and the header's."""
+
+    def search(here: Grid, there: Grid) -> tuple[TranslationSearch, Affine]:
+        one, other = _Level.at(fixed, here, kind, settings), _Level.at(moving, there, kind, settings)
+        found = search_translation(one.descriptor, one.weight, other.descriptor, other.weight, LEAST_OVERLAP, price)
+        return found, Affine.translation(there.voxel_to_world(found.shift_vox) - here.voxel_to_world(np.zeros(3)))
+
+    price = _missing_price(fixed.grid, moving.grid)
+    grids = _search_grids(fixed.grid, moving.grid)
+    if np.prod(grids[1].shape) <= MOST_VOXELS:
+        return search(*grids)
+    places = [search(*_coarser(fixed.grid, moving.grid, grids[0].finest_mm))[1], Affine.identity()]
+    windows = [_window(*grids, place) for place in places]
+    return min((search(grids[0], window) for window in windows if window), key=lambda found: found[0].cost)
+
+
+def _missing_price(fixed: Grid, moving: Grid) -> float:
+    few = any(1 < n <= FEW_SLICES for n in (*fixed.shape, *moving.shape))
+    return SLAB_MISSING_PRICE if few else MISSING_PRICE
+
+
+def _search_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
+    """Both fields of view along the axes of the fixed one, its longest side divided by ``SEARCH_VOXELS``."""
+    here = covering_grid(fixed, fixed.directions, max(fixed.longest_mm / SEARCH_VOXELS, fixed.finest_mm))
+    return here, covering_grid(moving, fixed.directions, here.finest_mm)
+
+
+def _coarser(fixed: Grid, moving: Grid, spacing_mm: float) -> tuple[Grid, Grid]:
+    """The same with voxels so large that the moving scan has no more than ``MOST_VOXELS``."""
+    there = covering_grid(moving, fixed.directions, spacing_mm)
+    while np.prod(there.shape) > MOST_VOXELS:
+        spacing_mm *= max((np.prod(there.shape) / MOST_VOXELS) ** (1 / 3), 1.02)
+        there = covering_grid(moving, fixed.directions, spacing_mm)
+    return covering_grid(fixed, fixed.directions, spacing_mm), there
+
+
+def _window(fixed: Grid, moving: Grid, place: Affine) -> Grid | None:
+    """The part of the moving grid around the place of the fixed field of view; None if that lies outside."""
+    size, most = np.array(fixed.shape), np.array(moving.shape)
+    corner = moving.world_to_voxel(place.map_world(fixed.voxel_to_world(np.zeros((1, 3)))))[0]
+    if (corner + size <= 0).any() or (corner >= most).any():
+        return None
+    first = np.clip(np.floor(corner - WINDOW * size), 0, most - 1).astype(int)
+    end = np.clip(np.ceil(corner + (1 + WINDOW) * size), first + 1, most).astype(int)
+    affine = moving.affine.copy()
+    affine[:3, 3] = moving.voxel_to_world(first)
+    return Grid(tuple(end - first), affine)
+
+
+def initialise_bytes(fixed: Grid, moving: Grid) -> int:
+    """Predicted peak memory of :func:`initialise` beside the prepared scans, for one channel."""
+    here, there = _search_grids(fixed, moving)
+    searches = [(here.shape, there.shape)]
+    if np.prod(there.shape) > MOST_VOXELS:
+        window = np.minimum(there.shape, np.ceil((1 + 2 * WINDOW) * np.array(here.shape)) + 1)
+        one, other = _coarser(fixed, moving, here.finest_mm)
+        searches = [(one.shape, other.shape), (here.shape, tuple(window))]
+    finest = covering_grid(fixed, fixed.directions, max(fixed.longest_mm / STAGES[-1].voxels, fixed.finest_mm))
+    # Two descriptors and the square of one, and the transforms; later both descriptors and their differences.
+    descriptor = 4 * LANES
+    peaks = [
+        descriptor * (np.prod(f) + 2 * np.prod(m)) + 36 * np.prod(np.add(f, m, dtype=float)) for f, m in searches
+    ]
+    return int(max(*peaks, 6.5 * descriptor * np.prod(finest.shape)))
 
 
 def _match_stages(
@@ -112,7 +179,7 @@ def _match_stages(
     kind: IntensityKind,
     model: LinearModel,
     settings: DescriptorSettings,
-    typical: float,
+    unmatched: float,
 ) -> None:
     spacing = np.inf
     for stage in STAGES:
@@ -121,13 +188,13 @@ def _match_stages(
             break
         spacing = level.grid.finest_mm
         warped = _Level.at(moving, level.grid, kind, settings, found.transform)
-        best = level.cost(warped, typical) * _stretch_price(found.transform)
+        best = level.cost(warped, unmatched) * _stretch_price(found.transform)
         for _ in range(stage.rounds):
             source, target = _correspondences(level, warped, stage)
             accepted = None
             if len(source) >= 4:
                 update = fit_least_trimmed_squares(source, target, model)
-                accepted = _accepted(level, moving, found.transform, update, kind, settings, typical, best)
+                accepted = _accepted(level, moving, found.transform, update, kind, settings, unmatched, best)
             if accepted is None:
                 break
             best, warped, found.transform = accepted
@@ -142,7 +209,7 @@ def _accepted(
     update: np.ndarray,
     kind: IntensityKind,
     settings: DescriptorSettings,
-    typical: float,
+    unmatched: float,
     best: float,
 ) -> tuple[float, _Level, Affine] | None:
     """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
@@ -152,7 +219,7 @@ def _accepted(
             continue
         candidate = Affine(matrix)
         warped = _Level.at(moving, level.grid, kind, settings, candidate)
-        cost = level.cost(warped, typical) * _stretch_price(candidate)
+        cost = level.cost(warped, unmatched) * _stretch_price(candidate)
         if cost < (1 - LEAST_GAIN) * best:
             return cost, warped, candidate
     return None
@@ -194,8 +261,7 @@ class _Level:
     def of(
         cls, scan: Scan, directions: np.ndarray, voxels: int, kind: IntensityKind, settings: DescriptorSettings
     ) -> _Level:
-        extent = np.array(scan.grid.shape) * scan.grid.spacing_mm
-        spacing = max(float(extent.max()) / voxels, scan.grid.finest_mm)
+        spacing = max(scan.grid.longest_mm / voxels, scan.grid.finest_mm)
         return cls.at(scan, covering_grid(scan.grid, directions, spacing), kind, settings)
 
     @classmethod
@@ -213,5 +279,5 @@ class _Level:
             return self.descriptor
         return np.where(empty[..., None], self.descriptor[~empty].mean(axis=0), self.descriptor)
 
-    def cost(self, moving: _Level, typical: float) -> float:
-        return overlap_cost(self.descriptor, self.weight, moving.descriptor, moving.weight, typical, MISSING_PRICE)
+    def cost(self, moving: _Level, unmatched: float) -> float:
+        return overlap_cost(self.descriptor, self.weight, moving.descriptor, moving.weight, unmatched)

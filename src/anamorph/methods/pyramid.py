@@ -14,16 +14,19 @@ DESCRIPTOR_VOXELS = 1.0e6
 WORKING_VOXELS = 1.6e7
 """A scan with more voxels is resampled to about so many."""
 MOST_LABELS_PER_SIDE = 6
+FEW_SLICES = 5
+"""Along an axis of so few nothing is searched: neighbours differ too little from noise and are half of the scan."""
 THICK = 2.0
 """An axis this many times coarser than the finest is left alone by smoothing: neighbours there are far away."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: ``cell`` voxels of the base grid make one voxel here."""
+    """One resolution: ``cell`` voxels of the base grid make one voxel here; ``searched`` are axes of enough slices."""
 
     grid: Grid
     cell: Cell
+    searched: tuple[bool, bool, bool] = (True, True, True)
 
     def ratio_to(self, coarser: Level) -> Cell:
         """Voxels of this level per voxel of a coarser one."""
@@ -40,7 +43,8 @@ class Level:
         spacing = self.grid.spacing_mm
         reach = radius_mm if radius_mm > 0 else automatic * self.grid.finest_mm
         labels = np.minimum(np.ceil(reach / spacing - 1e-2), MOST_LABELS_PER_SIDE)
-        return tuple(int(r) if n > 1 else 0 for r, n in zip(labels, self.grid.shape, strict=True))  # type: ignore[return-value]
+        sides = zip(labels, self.grid.shape, self.searched, strict=True)
+        return tuple(int(r) if n > 1 and searched else 0 for r, n, searched in sides)  # type: ignore[return-value]
 
     @property
     def neighbours(self) -> Cell:
@@ -100,4 +104,5 @@ class Pyramid:
             while factor < scale and s * factor * 2 <= 1.5 * scale * self.base.finest_mm and n // (factor * 2) >= 4:
                 factor *= 2
             cell.append(factor)
-        return Level(self.base if max(cell) == 1 else self.base.pooled(tuple(cell)), tuple(cell))  # type: ignore[arg-type]
+        grid = self.base if max(cell) == 1 else self.base.pooled(tuple(cell))  # type: ignore[arg-type]
+        return Level(grid, tuple(cell), tuple(n > FEW_SLICES for n in self.working.shape))  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def refine(
         velocity, objective = optimise_velocity(
             at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
             level.neighbours,
-            VelocitySettings(iterations, config.rate, config.diffusion, 1),
+            VelocitySettings(iterations, config.rate, config.diffusion, 1, level.searched),
             partial(_tell, progress, done / planned, iterations / planned),
         )  # fmt: skip
         done += iterations

@@ -31,12 +31,13 @@ else:
 
 @dataclass(frozen=True)
 class VelocitySettings:
-    """Iterations, Adam's rate in descriptor voxels, weight of the diffusion term, passes of smoothing."""
+    """Iterations, Adam's rate in descriptor voxels, weight of diffusion, passes of smoothing, axes that are refined."""
 
     iterations: int
     rate: float
     diffusion: float
     smoothing: int
+    axes: tuple[bool, bool, bool] = (True, True, True)
 
 
 def optimise_velocity(
@@ -90,6 +91,9 @@ def optimise_velocity(
             gradient[axis] *= chain[axis]
         roughness = add_diffusion(velocity, strength, gradient)
         trace.append(((loss_forward + loss_backward) / 2 + roughness) / total_weight)
+        for axis in range(3):
+            if not settings.axes[axis]:
+                gradient[axis] = 0
         rate = settings.rate if iteration < 0.7 * settings.iterations else 0.4 * settings.rate
         adam.step(box_smooth(gradient, radius, settings.smoothing), rate / max(control))
         progress((iteration + 1) / settings.iterations)

@@ -83,11 +83,13 @@ def overlap_cost(
     fixed_weight: np.ndarray,
     moving: np.ndarray,
     moving_weight: np.ndarray,
-    typical: float,
-    missing_price: float,
+    unmatched: float,
 ) -> float:
-    """The cost of :func:`search_translation` for two descriptors already on one grid, per fixed weight."""
+    """The cost of :func:`search_translation` for two descriptors already on one grid, per fixed weight.
+
+    ``unmatched`` is what weight without overlap costs: the price of the search times its typical mismatch.
+    """
     both = fixed_weight * moving_weight
     mismatch = float((both * ((fixed - moving) ** 2).sum(axis=-1)).sum())
     whole = float(fixed_weight.sum())
-    return (mismatch + missing_price * typical * max(whole - float(both.sum()), 0.0)) / max(whole, 1e-9)
+    return (mismatch + unmatched * max(whole - float(both.sum()), 0.0)) / max(whole, 1e-9)

@@ -14,6 +14,7 @@ from anamorph.api import failure_line, make_plan, mask_on, run_plan
 from anamorph.data import Case, Pair
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.memory import check_memory, predicted_peak_bytes
@@ -67,7 +68,8 @@ class RunSettings:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
         method: Any = find_method(self.method)
         preset = "default" if self.preset == "auto" else self.preset
-        return int(method(make_config(method, preset, self.settings)).peak_memory_bytes(fixed, moving))
+        config = make_config(method, preset, self.settings, patient_mm(fixed))
+        return int(method(config).peak_memory_bytes(fixed, moving))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ class Inversion:
     residual_mm: np.ndarray
 
 
-def invert(transform: Transform, grid: Grid, tolerance_mm: float = 1e-2) -> Inversion:
+TOLERANCE_MM = 1e-2
+"""Residual at which an inverse is good enough, in voxels of ordinary size."""
+
+
+def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) -> Inversion:
     """Invert a transform on a grid (the moving one, usually).
 
     One displacement field between any affines is inverted voxel by voxel with Newton's method: with
@@ -35,8 +39,10 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float = 1e-2) -> Inve
     Args:
         transform: the map to invert.
         grid: where the inverse is wanted.
-        tolerance_mm: residual at which a voxel is left alone; where the map folds the best point found is kept.
+        tolerance_mm: residual at which a voxel is left alone, by default a small part of a voxel; where the map folds
+            the best point found is kept.
     """
+    tolerance_mm = grid.limit_mm(TOLERANCE_MM) if tolerance_mm is None else tolerance_mm
     split = _around_one_field(transform)
     if split is None:
         return invert_by_fixed_point(transform, grid, tolerance_mm=tolerance_mm)
@@ -65,7 +71,7 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float = 1e-2) -> Inve
 
 
 def invert_by_fixed_point(
-    transform: Transform, grid: Grid, iterations: int = 50, tolerance_mm: float = 1e-2
+    transform: Transform, grid: Grid, iterations: int = 50, tolerance_mm: float | None = None
 ) -> Inversion:
     """Invert any transform on a grid; the readable twin of the Newton kernel behind :func:`invert`.
 
@@ -80,6 +86,7 @@ def invert_by_fixed_point(
     """
     from anamorph.geometry import _sampling_numba as kernels
 
+    tolerance_mm = grid.limit_mm(TOLERANCE_MM) if tolerance_mm is None else tolerance_mm
     backward = np.linalg.inv(affine_part(transform, grid))
     target = identity_positions(grid.shape).reshape(3, -1)
     guess = target.copy()

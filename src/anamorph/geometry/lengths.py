@@ -1,0 +1,35 @@
+"""Lengths and positions as people read them, at any scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+NOTHING_MM = 1e-9
+"""Shorter than a thousandth of a nanometre: what rounding leaves of zero."""
+MISSING = "–"
+
+
+def length_text(length_mm: float | None, decimals: int) -> str:
+    """A length with its unit; see :func:`lengths_text`."""
+    return MISSING if length_mm is None else lengths_text([length_mm], decimals)
+
+
+def lengths_text(lengths_mm: Iterable[float], decimals: int, separator: str = " x ") -> str:
+    """Lengths of one kind, with their unit once: ``35 x 51 x 35 mm``, ``0.32 x 0.32 x 0.16 mm``."""
+    return separator.join(numbers_mm(lengths_mm, decimals)) + " mm"
+
+
+def numbers_mm(lengths_mm: Iterable[float], decimals: int) -> list[str]:
+    """Lengths or coordinates in mm with equally many decimals, two digits of the largest at least.
+
+    Args:
+        lengths_mm: what belongs together; a dash stands for what is not finite.
+        decimals: for lengths of ordinary size, such as 1 for tenths of a millimetre.
+    """
+    values = [float(value) for value in lengths_mm]
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest > NOTHING_MM:
+        decimals = max(decimals, 1 - math.floor(math.log10(largest)))
+    # Adding zero turns the negative zero that rounding leaves into a plain one.
+    return [f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else MISSING for value in values]
