@@ -69,11 +69,16 @@ def deformed_pair(voxels: int, ct: bool = False, seed: int = 0):
     # The fixed scan is the moving one read at x + u(x): u is the displacement from fixed to moving.
     scans = []
     for one, names in (
-        (map_coordinates(values, where, order=1, mode="nearest"), map_coordinates(labels, where, order=0, mode="nearest")),
+        (
+            map_coordinates(values, where, order=1, mode="nearest"),
+            map_coordinates(labels, where, order=0, mode="nearest"),
+        ),
         (values, labels),
     ):
         noisy = one + rng.normal(0, 0.015, shape)
-        scans.append(((AIR_HU + (TISSUE_HU - AIR_HU) * noisy if ct else np.maximum(noisy, 0)).astype(np.float32), names))
+        scans.append(
+            ((AIR_HU + (TISSUE_HU - AIR_HU) * noisy if ct else np.maximum(noisy, 0)).astype(np.float32), names)
+        )
     return scans, field.astype(np.float32)
 
 

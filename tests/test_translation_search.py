@@ -75,5 +75,5 @@ def test_overlap_cost_prices_what_has_no_partner():
     half[:3] = 0
     squared = ((fixed - moving) ** 2).sum(axis=-1)
     expected = (squared[3:].sum() + PRICE * 2.0 * 108) / 216
-    assert overlap_cost(fixed, ones(fixed), moving, half, 2.0, PRICE) == pytest.approx(expected, rel=1e-5)
-    assert overlap_cost(fixed, ones(fixed), fixed, ones(fixed), 2.0, PRICE) == 0
+    assert overlap_cost(fixed, ones(fixed), moving, half, 2.0 * PRICE) == pytest.approx(expected, rel=1e-5)
+    assert overlap_cost(fixed, ones(fixed), fixed, ones(fixed), 2.0 * PRICE) == 0

@@ -9,7 +9,6 @@ import pytest
 
 from anamorph.evaluation import Agreement, PairMetrics, evaluate_pair, failed, verdict
 from anamorph.evaluation.gates import GATES, change
-from anamorph.evaluation.pair import voxel_edge_mm
 from anamorph.evaluation.verdict import gates_markdown
 from anamorph.geometry import Grid
 from anamorph.image import Image
@@ -224,7 +223,7 @@ def test_the_ruler_is_the_voxel_of_the_coarser_scan():
     for fixed, moving in ((fine, coarse), (coarse, fine)):
         metrics = evaluate_pair(image[fixed], image[moving], Affine.identity(), Affine.identity())
         assert metrics.voxel_mm == pytest.approx(2.0)
-    assert voxel_edge_mm(Grid((4, 4, 1), np.diag([2.0, 2, 90, 1]))) == pytest.approx(2.0)
+    assert Grid((4, 4, 1), np.diag([2.0, 2, 90, 1])).voxel_mm == pytest.approx(2.0)
 
 
 def test_reasons_come_worst_first_and_warnings_of_the_method_count():

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import SAME_GRID_MM
+from anamorph.geometry.lengths import length_text
 from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
@@ -249,7 +250,7 @@ def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["ma
     where = (
         f"has shape {_times(companion)}, not {_times(image)}"
         if companion.grid.shape != image.grid.shape
-        else f"lies up to {apart:.1f} mm away (another header)"
+        else f"lies up to {length_text(apart, 1)} away (another header)"
     )
     verb = "is" if kind == "mask" else "are"
     raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.lengths import lengths_text
 from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.dicom import split_choice
 from anamorph.image.points import POINT_MARGIN_VOX
@@ -140,5 +141,5 @@ def _points_of(source: Any, image: Image) -> Points | None:
         remedy = "with x and y negated all lie inside: is the file LPS? name its columns x_lps,y_lps,z_lps"
     raise UserError(
         f"{(~inside).sum()} of {len(points)} points lie outside {image.name} "
-        f"(the first at RAS {', '.join(f'{v:.1f}' for v in first)} mm); {remedy}"
+        f"(the first at RAS {lengths_text(first, 1, ', ')}); {remedy}"
     )

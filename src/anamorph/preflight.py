@@ -13,7 +13,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
-from anamorph.geometry.lengths import length_text, lengths_text
+from anamorph.geometry.lengths import length_text, lengths_text, significant
 from anamorph.geometry.scale import is_patient_sized
 from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
@@ -23,7 +23,9 @@ _CERTAIN, _ASSUMED = ("converted to mm", "read as float32"), "assumed"
 """Words of :func:`header_notes` about values that were converted, and about a spacing that the format cannot give."""
 MOST_APART, WORTH_TELLING = 200, 50
 """Ratios of the longest sides of two fields of view: no anatomy explains the first, few explain the second."""
-UNIT_REMEDY = "one header may give metres or micrometres for millimetres: repair its voxel size, by nibabel or 3D Slicer"
+UNIT_REMEDY = (
+    "one header may give metres or micrometres for millimetres: repair its voxel size, by nibabel or 3D Slicer"
+)
 CT_ORGANS_MM = 150.0
 """Longest side from which the presets of the neck and the chest, whose lengths are in mm, hold for a CT."""
 SMALL_MR_MM = 50.0
@@ -96,8 +98,8 @@ def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> I
         name=image.name,
         shape=image.data.shape[1:] if image.channels == 1 else image.data.shape,
         dtype=image.data.dtype.name,
-        spacing_mm=tuple(_significant(s, 6) for s in grid.spacing_mm),
-        extent_mm=tuple(_significant(e, 5) for e in grid.spacing_mm * grid.shape),
+        spacing_mm=tuple(significant(s, 6) for s in grid.spacing_mm),
+        extent_mm=tuple(significant(e, 5) for e in grid.spacing_mm * grid.shape),
         orientation=grid.orientation,
         obliqueness_deg=round(grid.obliqueness_deg, 2),
         sheared=grid.is_sheared,
@@ -327,11 +329,6 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
     if max(facts.spacing_mm) > 4 * min(facts.spacing_mm) and not grid.is_2d:
         found.append(Finding("note", "strongly anisotropic voxels", "works in millimetres"))
     return found
-
-
-def _significant(value: float, digits: int) -> float:
-    """Rounded to so many significant digits: a number of decimals would make nothing of a microscope's voxels."""
-    return float(f"{value:.{digits}g}")
 
 
 def _thinned(image: Image) -> np.ndarray:

@@ -126,6 +126,7 @@ def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | 
 
 
 def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) -> None:
+    from anamorph.geometry.lengths import numbers_mm
     from anamorph.image import Points
     from anamorph.image.read import read_points
     from anamorph.image.write import write_points
@@ -133,7 +134,7 @@ def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) 
     points = read_points(source, grid=grid)
     mapped = Points(field.map_world(points.positions_mm), points.labels)
     write_points(mapped, target)
-    before, after = (", ".join(f"{v:.2f}" for v in one.positions_mm[0]) for one in (points, mapped))
+    before, after = (", ".join(numbers_mm(one.positions_mm[0], 2)) for one in (points, mapped))
     say(
         f"{target}: {len(points)} fixed points mapped to the moving scan; the first: RAS ({before}) -> RAS ({after}) mm"
     )

@@ -94,9 +94,11 @@ def _write_inputs(folder: Path, pair: PhantomPair) -> None:
 
 
 def _show_truth(errors: dict[str, dict[str, float]]) -> None:
+    from anamorph.geometry.lengths import length_text
+
     table = make_table("true error inside the body", ">before", ">after")
     for key, name in (("mean", "mean"), ("p95", "95 %"), ("max", "largest")):
-        table.add_row(name, *(f"{errors[when][key]:.2f} mm" for when in ("before", "after")))
+        table.add_row(name, *(length_text(errors[when][key], 2) for when in ("before", "after")))
     show(table)
 
 

@@ -43,6 +43,7 @@ def inspect(
 def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: ImageFacts) -> dict[str, Any]:
     """What a file says about the first one: a label map should share its grid, a scan should overlap."""
     from anamorph.geometry import SAME_GRID_MM
+    from anamorph.geometry.lengths import significant
     from anamorph.preflight import header_mismatch_mm, inspect_pair, overlap_percent
 
     relation: dict[str, Any] = {"of": other_facts.name, "to": first_facts.name}
@@ -50,7 +51,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
         apart = header_mismatch_mm(first.grid, other.grid)
         same = apart <= first.grid.limit_mm(SAME_GRID_MM)
         relation |= {
-            "header_mismatch_mm": None if apart == float("inf") else round(apart, 4),
+            "header_mismatch_mm": None if apart == float("inf") else significant(apart, 4),
             "same_grid": same,
             "overlap_percent": round(overlap_percent(first.grid, other.grid), 1),
             "action": "takes them as they are" if same else "refuses labels on another grid unless --resample is given",
@@ -60,12 +61,14 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
 
 
 def _show_facts(facts: ImageFacts) -> None:
+    from anamorph.geometry.lengths import lengths_text
+
     table = make_table("", "", title=facts.name)
     table.show_header = False
     rows = {
         "shape": " x ".join(map(str, facts.shape)) + f", {facts.dtype}",
         "spacing": " x ".join(f"{s:.4g}" for s in facts.spacing_mm) + " mm",
-        "extent": " x ".join(f"{e:.0f}" for e in facts.extent_mm) + " mm",
+        "extent": lengths_text(facts.extent_mm, 0),
         "orientation": facts.orientation
         + (f", oblique by {facts.obliqueness_deg:.1f}°" if facts.obliqueness_deg else ""),
         "intensity": f"{facts.minimum:g} to {facts.maximum:g}; 1, 5, 50, 95, 99 %: "
@@ -82,12 +85,14 @@ def _show_facts(facts: ImageFacts) -> None:
 
 
 def _show_relation(relation: dict[str, Any]) -> None:
+    from anamorph.geometry.lengths import length_text
+
     table = make_table("", "", title=f"{relation['of']} and {relation['to']}")
     table.show_header = False
     table.add_row("overlap", f"{relation['overlap_percent']:.0f} % of the field of view of {relation['to']}")
     if "same_grid" in relation:
         apart = relation["header_mismatch_mm"]
-        mismatch = "different shapes" if apart is None else f"corners up to {apart:.2f} mm apart"
+        mismatch = "different shapes" if apart is None else f"corners up to {length_text(apart, 2)} apart"
         table.add_row("grid", ("the same" if relation["same_grid"] else mismatch) + f"; register {relation['action']}")
     else:
         table.add_row("preset", f"{relation['preset']}: {relation['preset_reason']}")

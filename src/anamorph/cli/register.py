@@ -184,33 +184,34 @@ def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, n
 
 def show_outcome(outcome: PairOutcome) -> None:
     """Print the numbers of a run, both answers of the verdict and where everything is."""
+    from functools import partial
+
+    from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
     from anamorph.outputs import REPORT
 
     metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
     table = make_table("", ">before", ">after")
     rows = (
-        ("Dice, mean over labels", before.mean_dice, after.mean_dice, "{:.3f}"),
-        ("HD95, mean over labels", before.mean_hd95_mm, after.mean_hd95_mm, "{:.1f} mm"),
-        ("landmark error (TRE), mean", before.mean_tre_mm, after.mean_tre_mm, "{:.2f} mm"),
+        ("Dice, mean over labels", before.mean_dice, after.mean_dice, "{:.3f}".format),
+        ("HD95, mean over labels", before.mean_hd95_mm, after.mean_hd95_mm, partial(length_text, decimals=1)),
+        ("landmark error (TRE), mean", before.mean_tre_mm, after.mean_tre_mm, partial(length_text, decimals=2)),
     )
     for name, earlier, later, form in rows:
         if earlier is not None and later is not None:
-            table.add_row(name, form.format(earlier), form.format(later))
+            table.add_row(name, form(earlier), form(later))
     consistency = metrics.inverse_consistency_mm
     table.add_row("folding (det J <= 0)", "", f"{metrics.jacobian['folding_percent']:.3f} %")
     table.add_row("SDlogJ", "", f"{metrics.jacobian['sdlogj']:.3f}")
     table.add_row(
         "inverse consistency, mean / 95 % / max",
         "",
-        " / ".join(f"{consistency[key]:.2f}" for key in ("mean", "p95", "max")) + " mm",
+        lengths_text((consistency[key] for key in ("mean", "p95", "max")), 2, " / "),
     )
     seconds = outcome.record["timings_s"]
     table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
     show(table)
     check = outcome.record["direction_check"]
-    centre, there = (
-        ", ".join(f"{v:.1f}" for v in check[f"{key}_ras_mm"]) for key in ("fixed_centre", "maps_to_moving")
-    )
+    centre, there = (", ".join(numbers_mm(check[f"{key}_ras_mm"], 1)) for key in ("fixed_centre", "maps_to_moving"))
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
     judged = outcome.verdict
     show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))

@@ -109,6 +109,7 @@ def submit(
 
 
 def _show(submission: Submission) -> None:
+    from anamorph.geometry.lengths import lengths_text
     from anamorph.submission.make import dice_by_pair
 
     computed, stored = dice_by_pair(submission.computed), dice_by_pair(submission.stored)
@@ -117,7 +118,7 @@ def _show(submission: Submission) -> None:
         key = run.pair.key
         seconds = "zeros" if run.error else f"{run.seconds:.1f} s" + (" (kept)" if run.reused else "")
         values = (f"{dice[key]:.4f}" if key in dice else "" for dice in (computed, stored))
-        table.add_row(key, seconds, f"{error.mean_mm:.3f} / {error.max_mm:.3f} mm", *values)
+        table.add_row(key, seconds, lengths_text((error.mean_mm, error.max_mm), 3, " / "), *values)
     show(table)
     summary = make_table("as Learn2Reg counts", ">computed", ">stored", ">identity", title="Mean over the pairs")
     aggregates = [

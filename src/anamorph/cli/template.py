@@ -129,15 +129,21 @@ def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[
 
 
 def _show(result: Template) -> None:
+    from anamorph.geometry.lengths import length_text, numbers_mm
+
     table = make_table("iteration", ">mean field, mm", ">single fields, mm", ">change, %", title="Convergence")
     for told in result.iterations[1:]:
-        numbers = f"{told.mean_field_rms_mm:.4f}", f"{told.spread_mm:.3f}", f"{100 * (told.change or 0):.2f}"
+        numbers = (
+            *numbers_mm([told.mean_field_rms_mm], 4),
+            *numbers_mm([told.spread_mm], 3),
+            f"{100 * (told.change or 0):.2f}",
+        )
         table.add_row(str(told.number), *numbers)
     show(table)
     overlaps = [told["dice"] for told in result.scans.values() if told["dice"] is not None]
     if overlaps:
         show(f"Dice of the scans with the template's labels: {sum(overlaps) / len(overlaps):.3f}")
-    show(f"mean field of the scans registered to the final template: {result.residual_rms_mm:.4f} mm")
+    show(f"mean field of the scans registered to the final template: {length_text(result.residual_rms_mm, 4)}")
     if not result.converged:
         show("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
     for key, reason in result.failed.items():

@@ -11,6 +11,7 @@ from anamorph.data.dataset import POINT_KINDS, Case, Dataset
 from anamorph.data.findings import CaseFacts, Problem, some
 from anamorph.errors import UserError
 from anamorph.geometry import SAME_GRID_MM, Grid
+from anamorph.geometry.lengths import length_text
 from anamorph.image.points import POINT_MARGIN_VOX
 
 
@@ -86,7 +87,9 @@ def _check_grid(case: Case, what: str, own: Grid, grid: Grid | None, problems: l
     elif not own.matches(grid, SAME_GRID_MM):
         apart = own.corner_distance_mm(grid)
         problems.append(
-            Problem("error", case.key, f"the {what} lies up to {apart:.1f} mm from its scan: a header was changed")
+            Problem(
+                "error", case.key, f"the {what} lies up to {length_text(apart, 1)} from its scan: a header was changed"
+            )
         )
 
 

@@ -18,7 +18,7 @@ from anamorph.evaluation.jacobian import jacobian_summary
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.learn2reg.config import EvaluationConfig
 from anamorph.evaluation.non_diffeomorphic import non_diffeomorphic_volume_percent
-from anamorph.evaluation.pair import Agreement, PairMetrics, voxel_edge_mm
+from anamorph.evaluation.pair import Agreement, PairMetrics
 from anamorph.evaluation.predictions import in_world, parallel_kernels
 from anamorph.evaluation.scores import Score, Scores, nan_mean, scalar
 from anamorph.evaluation.tre import tre_mm
@@ -142,7 +142,7 @@ def measure(
         inverse_consistency_mm={},  # a submission has one direction
         outside_percent=_outside_percent(positions, truth.moving_grid),
         labels_lost=lost,
-        voxel_mm=max(voxel_edge_mm(truth.fixed_grid), voxel_edge_mm(truth.moving_grid)),
+        voxel_mm=max(truth.fixed_grid.voxel_mm, truth.moving_grid.voxel_mm),
     )
     correct: dict[str, Score] = {}
     if truth.fixed_labels is not None:

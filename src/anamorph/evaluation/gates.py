@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from anamorph.evaluation.pair import PairMetrics
+from anamorph.geometry import voxel_scale
 
 Status = Literal["PASS", "WARN", "FAIL"]
 SEVERITY: tuple[Status, ...] = ("PASS", "WARN", "FAIL")
@@ -65,8 +66,9 @@ class Gate:
     per_voxel: bool = False
 
     def limits(self, metrics: PairMetrics) -> tuple[float, float]:
-        """Both limits for a pair, in the unit of the number."""
-        scale = metrics.voxel_mm if self.per_voxel else 1.0
+        """Both limits for a pair, in the unit of the number; those in mm are for voxels of ordinary size."""
+        in_mm = voxel_scale(metrics.voxel_mm) if self.unit == "mm" else 1.0
+        scale = metrics.voxel_mm if self.per_voxel else in_mm
         return scale * self.warn, scale * self.fail
 
     def check(self, metrics: PairMetrics) -> Check | None:

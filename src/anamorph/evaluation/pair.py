@@ -12,7 +12,6 @@ from anamorph.evaluation.dice import dice
 from anamorph.evaluation.hausdorff import hd95_mm
 from anamorph.evaluation.jacobian import jacobian_summary
 from anamorph.evaluation.tre import tre_axes_mm, tre_mm
-from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.transforms import Affine, Transform
 
@@ -162,15 +161,9 @@ def evaluate_pair(
         jacobian=jacobian_summary(jacobian),
         inverse_consistency_mm=consistency.summary(inverse_consistency_mm),
         outside_percent=100 * float(np.isnan(inverse_consistency_mm).mean()),
-        voxel_mm=max(voxel_edge_mm(fixed.grid), voxel_edge_mm(moving.grid)),
+        voxel_mm=max(fixed.grid.voxel_mm, moving.grid.voxel_mm),
         **lists,
     )
-
-
-def voxel_edge_mm(grid: Grid) -> float:
-    """Edge of a cube as large as a voxel; of a square as large as a pixel where the grid is a single slice."""
-    edges = grid.spacing_mm[: 2 if grid.is_2d else 3]
-    return float(np.prod(edges)) ** (1 / len(edges))
 
 
 def plain(value: Any) -> Any:

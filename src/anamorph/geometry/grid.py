@@ -17,6 +17,12 @@ ORDINARY_VOXELS_MM = (0.5, 5.0)
 """Voxels for which limits and tolerances in mm hold as they are."""
 
 
+def voxel_scale(voxel_mm: float) -> float:
+    """The factor of limits in mm: 1 for voxels of ordinary size, in proportion to the voxels for others."""
+    finest, coarsest = ORDINARY_VOXELS_MM
+    return min(voxel_mm / finest, 1.0) * max(voxel_mm / coarsest, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A voxel grid placed in the world: shape and the affine from voxel indices to RAS millimetres.
@@ -145,8 +151,7 @@ class Grid:
 
     def limit_mm(self, ordinary_mm: float) -> float:
         """A limit of errors in mm: as given for voxels of ordinary size, in proportion to the voxels for others."""
-        finest, coarsest = ORDINARY_VOXELS_MM
-        return ordinary_mm * min(self.voxel_mm / finest, 1.0) * max(self.voxel_mm / coarsest, 1.0)
+        return ordinary_mm * voxel_scale(self.voxel_mm)
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """True when both have one shape and no corner differs by more than the tolerance for voxels of this size."""

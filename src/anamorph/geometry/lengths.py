@@ -12,24 +12,29 @@ MISSING = "–"
 
 def length_text(length_mm: float | None, decimals: int) -> str:
     """A length with its unit; see :func:`lengths_text`."""
-    return MISSING if length_mm is None else lengths_text([length_mm], decimals)
+    return lengths_text([length_mm], decimals)
 
 
-def lengths_text(lengths_mm: Iterable[float], decimals: int, separator: str = " x ") -> str:
+def lengths_text(lengths_mm: Iterable[float | None], decimals: int, separator: str = " x ") -> str:
     """Lengths of one kind, with their unit once: ``35 x 51 x 35 mm``, ``0.32 x 0.32 x 0.16 mm``."""
     return separator.join(numbers_mm(lengths_mm, decimals)) + " mm"
 
 
-def numbers_mm(lengths_mm: Iterable[float], decimals: int) -> list[str]:
+def numbers_mm(lengths_mm: Iterable[float | None], decimals: int) -> list[str]:
     """Lengths or coordinates in mm with equally many decimals, two digits of the largest at least.
 
     Args:
-        lengths_mm: what belongs together; a dash stands for what is not finite.
+        lengths_mm: what belongs together; a dash stands for None and for what is not finite.
         decimals: for lengths of ordinary size, such as 1 for tenths of a millimetre.
     """
-    values = [float(value) for value in lengths_mm]
+    values = [math.nan if value is None else float(value) for value in lengths_mm]
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest > NOTHING_MM:
         decimals = max(decimals, 1 - math.floor(math.log10(largest)))
     # Adding zero turns the negative zero that rounding leaves into a plain one.
     return [f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else MISSING for value in values]
+
+
+def significant(value: float, digits: int) -> float:
+    """A number rounded to so many significant digits, as records hold it."""
+    return float(f"{value:.{digits}g}")

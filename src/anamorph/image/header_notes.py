@@ -10,6 +10,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.geometry.lengths import length_text
 from anamorph.image import itk_files, nibabel_files, pictures, segments, tiff
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
@@ -75,16 +76,16 @@ def _position_notes(image: Any, path: Path) -> list[str]:
     if sform is None and qform is None:
         apart = _apart(grid, _with(image, path, np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*_zooms(header), 1.0])))
         told = "neither sform nor qform is set: position and orientation are guesses"
-        return [f"{told}. {_ELSEWHERE.format(apart=_length(apart))}"]
+        return [f"{told}. {_ELSEWHERE.format(apart=length_text(apart, 1))}"]
     if sform is None or qform is None:
         return []
     apart = _apart(grid, _with(image, path, qform))
     if apart <= 0.1 * grid.finest_mm:
         return []
-    told = f"sform (code {s_code}) and qform (code {q_code}) differ by up to {_length(apart)}: the sform is used"
+    told = f"sform (code {s_code}) and qform (code {q_code}) differ by up to {length_text(apart, 1)}: the sform is used"
     if s_code == _SCANNER and not grid.is_sheared:
-        return [f"{told}, as by ITK 5.4. Of older versions: {_ELSEWHERE.format(apart=_length(apart))}"]
-    return [f"{told}. {_ELSEWHERE.format(apart=_length(apart))}"]
+        return [f"{told}, as by ITK 5.4. Of older versions: {_ELSEWHERE.format(apart=length_text(apart, 1))}"]
+    return [f"{told}. {_ELSEWHERE.format(apart=length_text(apart, 1))}"]
 
 
 def _with(image: Any, path: Path, affine: np.ndarray) -> Grid | None:
@@ -106,7 +107,3 @@ def _zooms(header: Any) -> list[float]:
 
 def _apart(grid: Grid, other: Grid | None) -> float:
     return float("inf") if other is None else grid.corner_distance_mm(other)
-
-
-def _length(mm: float) -> str:
-    return f"{mm:.1f} mm" if mm >= 1 else f"{mm:.3g} mm"

@@ -59,8 +59,9 @@ class Convex(Method):
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
         held = self.config.held_bytes(pyramid, fixed, moving)
-        scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        return scans + held + self.config.costs_bytes(pyramid, held)
+        # Channels and weights.
+        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        return scans + max(held + self.config.costs_bytes(pyramid, held), self.config.start_bytes(fixed, moving))
 
 
 class _Run:

@@ -94,11 +94,13 @@ class Deeds(Method):
         voxels, described = int(np.prod(pyramid.working.shape)), int(np.prod(pyramid.base.shape))
         levels = self.config.levels(pyramid.working)
         costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
-        scans = 4 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+        # Channels and weights.
+        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
         scans += guide_bytes(self.config.guide, fixed, moving, pyramid.base)
         # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
         # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
-        return scans + 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
+        search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
+        return scans + max(search, self.config.start_bytes(fixed, moving))
 
 
 def _search(

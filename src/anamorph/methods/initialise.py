@@ -166,9 +166,7 @@ def initialise_bytes(fixed: Grid, moving: Grid) -> int:
     finest = covering_grid(fixed, fixed.directions, max(fixed.longest_mm / STAGES[-1].voxels, fixed.finest_mm))
     # Two descriptors and the square of one, and the transforms; later both descriptors and their differences.
     descriptor = 4 * LANES
-    peaks = [
-        descriptor * (np.prod(f) + 2 * np.prod(m)) + 36 * np.prod(np.add(f, m, dtype=float)) for f, m in searches
-    ]
+    peaks = [descriptor * (np.prod(f) + 2 * np.prod(m)) + 36 * np.prod(np.add(f, m, dtype=float)) for f, m in searches]
     return int(max(*peaks, 6.5 * descriptor * np.prod(finest.shape)))
 
 

@@ -42,12 +42,13 @@ class NetworkConfig(SearchConfig):
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
-        """Peak memory of search and refinement in bytes; 0 without."""
+        """Peak memory of the linear start, or of search and refinement, in bytes; 0 without."""
+        start = self.start_bytes(fixed, moving)
         if not self.refine:
-            return 0
+            return start
         pyramid = self.pyramid(fixed)
         held = self.held_bytes(pyramid, fixed, moving)
-        return held + (self.costs_bytes(pyramid, held) if self.search else 0)
+        return max(start, held + (self.costs_bytes(pyramid, held) if self.search else 0))
 
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, and of a guide."""

@@ -14,7 +14,7 @@ from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device, to_numpy
-from anamorph.methods.initialise import InitModel
+from anamorph.methods.initialise import InitModel, initialise_bytes
 from anamorph.methods.linear_start import INTENSITY_WEIGHT
 from anamorph.methods.pyramid import Pyramid
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
@@ -62,6 +62,10 @@ class RefinementConfig:
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""
         return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm)
+
+    def start_bytes(self, fixed: Grid, moving: Grid) -> int:
+        """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""
+        return initialise_bytes(fixed, moving) if self.init in ("translation", "rigid", "affine") else 0
 
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.geometry.lengths import length_text
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
 from anamorph.networks.model_folder import ModelCard, find_model, load_model, read_card
@@ -108,8 +109,8 @@ class RegistrationModel:
             trained_mm = float((np.array(shape) * spacing).max())
             if longest_mm > MUCH_LARGER * trained_mm:
                 found.append(
-                    f"{image.name} is {longest_mm:.0f} mm long, but {self.card.name} was trained on scans of up to "
-                    f"{trained_mm:.0f} mm; is it the model for this part of the body?"
+                    f"{image.name} is {length_text(longest_mm, 0)} long, but {self.card.name} was trained on scans of "
+                    f"up to {length_text(trained_mm, 0)}; is it the model for this part of the body?"
                 )
         return found
 

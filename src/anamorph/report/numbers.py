@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from anamorph.evaluation import Agreement, PairMetrics
+from anamorph.geometry.lengths import MISSING, numbers_mm
 from anamorph.image import Image
 from anamorph.report.palette import label_colour
-
-MISSING = "–"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ def text(value: float | None, digits: int) -> str:
     return MISSING if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def mm(value: float | None, decimals: int) -> str:
+    """A length in mm without its unit, with as many decimals as its size asks for; a dash when there is none."""
+    return numbers_mm([value], decimals)[0]
+
+
 def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     """The key numbers, most telling first."""
     before, after = metrics.before, metrics.after
@@ -50,17 +54,17 @@ def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
     if after.dice:
         count = f"mean of {len(after.dice)} label{'s' * (len(after.dice) != 1)}"
         found.append(Tile("Dice", text(after.mean_dice, 3), "", text(before.mean_dice, 3), count))
-        found.append(Tile("HD95", text(after.mean_hd95_mm, 1), "mm", text(before.mean_hd95_mm, 1), count))
+        found.append(Tile("HD95", mm(after.mean_hd95_mm, 1), "mm", mm(before.mean_hd95_mm, 1), count))
     if after.tre_mm:
         count = f"mean of {len(after.tre_mm)} landmark{'s' * (len(after.tre_mm) != 1)}"
-        found.append(Tile("Landmark error", text(after.mean_tre_mm, 2), "mm", text(before.mean_tre_mm, 2), count))
+        found.append(Tile("Landmark error", mm(after.mean_tre_mm, 2), "mm", mm(before.mean_tre_mm, 2), count))
     folding = metrics.jacobian["folding_percent"]
     digits = 3 if 0 < folding < 0.1 else 2
     found.append(Tile("Folding", text(folding, digits), "%", note="of voxels", half=True))
     if timings:
         found.append(Tile("Time", text(total_seconds(timings), 1), "s", note="all stages", half=True))
-    spread = f"95 % below {text(inverse['p95'], 2)}, largest {text(inverse['max'], 1)}"
-    found.append(Tile("Inverse consistency", text(inverse["mean"], 2), "mm", note=spread))
+    spread = f"95 % below {mm(inverse['p95'], 2)}, largest {mm(inverse['max'], 1)}"
+    found.append(Tile("Inverse consistency", mm(inverse["mean"], 2), "mm", note=spread))
     return found
 
 
@@ -76,7 +80,8 @@ def label_rows(metrics: PairMetrics, ranks: Mapping[int, int]) -> list[LabelRow]
     before, after = metrics.before, metrics.after
 
     def pair(of: str, name: int, digits: int) -> tuple[str, str]:
-        return text(getattr(before, of).get(name), digits), text(getattr(after, of).get(name), digits)
+        form = mm if of.endswith("_mm") else text
+        return form(getattr(before, of).get(name), digits), form(getattr(after, of).get(name), digits)
 
     return [
         LabelRow(
@@ -96,7 +101,8 @@ def overview(metrics: PairMetrics) -> list[tuple[str, str, str]]:
 
     def both(name: str, of: str, digits: int) -> list[tuple[str, str, str]]:
         values = getattr(before, of), getattr(after, of)
-        return [] if values[1] is None else [(name, text(values[0], digits), text(values[1], digits))]
+        form = mm if of.endswith("_mm") else text
+        return [] if values[1] is None else [(name, form(values[0], digits), form(values[1], digits))]
 
     jacobian, inverse = metrics.jacobian, metrics.inverse_consistency_mm
     return [
@@ -110,9 +116,9 @@ def overview(metrics: PairMetrics) -> list[tuple[str, str, str]]:
         ("det J, smallest to largest", "", f"{text(jacobian['min'], 2)} to {text(jacobian['max'], 2)}"),
         ("SDlogJ (true log det J)", "", text(jacobian["sdlogj"], 3)),
         ("SDlogJ as Learn2Reg computes it", "", text(jacobian["sdlogj_learn2reg"], 3)),
-        ("Inverse consistency, mean, mm", "", text(inverse["mean"], 3)),
-        ("Inverse consistency, 95th percentile, mm", "", text(inverse["p95"], 3)),
-        ("Inverse consistency, largest, mm", "", text(inverse["max"], 2)),
+        ("Inverse consistency, mean, mm", "", mm(inverse["mean"], 3)),
+        ("Inverse consistency, 95th percentile, mm", "", mm(inverse["p95"], 3)),
+        ("Inverse consistency, largest, mm", "", mm(inverse["max"], 2)),
         ("Fixed field of view mapped outside, %", "", text(metrics.outside_percent, 1)),
     ]
 
@@ -124,7 +130,7 @@ def _similarity(agreement: Agreement) -> str:
 def _worst_landmark(before: Agreement, after: Agreement) -> list[tuple[str, str, str]]:
     if not after.tre_mm:
         return []
-    return [("Largest landmark error, mm", text(max(before.tre_mm, default=None), 2), text(max(after.tre_mm), 2))]
+    return [("Largest landmark error, mm", mm(max(before.tre_mm, default=None), 2), mm(max(after.tre_mm), 2))]
 
 
 def geometry_row(role: str, image: Image) -> tuple[str, str, str, str, str, str]:
