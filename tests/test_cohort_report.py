@@ -7,7 +7,6 @@ import html
 import io
 import math
 import re
-import time
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from anamorph.report.cohort.table import href
 from anamorph.report.cohort.write import render
 from cohorts import DIRECTIONS, large_report, make_report, make_row
 from html_page import Page
+from processor_time import processor_seconds
 
 EVIL = '</script><img src=x onerror="alert(1)">\'&{{ 7 * 6 }}<!-- \udcff'
 
@@ -289,9 +289,9 @@ def test_the_page_says_that_a_pass_was_not_measured():
 
 def test_a_hundred_pairs_are_written_fast_and_stay_small(tmp_path):
     report = large_report(tmp_path, 100)
-    start = time.perf_counter()
+    start = processor_seconds()
     write_cohort_report(tmp_path / "report.html", report)
-    assert time.perf_counter() - start < 10
+    assert processor_seconds() - start < 10
     size = (tmp_path / "report.html").stat().st_size
     assert size < 3_000_000
     text = (tmp_path / "report.html").read_text(encoding="utf-8")

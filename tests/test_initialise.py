@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from anamorph.features.descriptor import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods.initialise import initialise
+from anamorph.methods.initialise import initialise, initialise_bytes
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
@@ -85,3 +88,34 @@ def test_scans_without_structure_give_a_finite_map(model):
     flat = Image(np.zeros(grid.shape, np.float32), grid)
     found = run(flat, flat, model, "scaled")
     np.testing.assert_allclose(found.transform.matrix, np.eye(4), atol=1e-6)
+
+
+@pytest.mark.parametrize(("voxels", "spacing"), [(24, 1.0), (50, 2.0), (40, 7.5), (48, 20.0)])
+def test_the_start_needs_no_more_memory_than_foreseen_however_large_the_moving_scan(voxels, spacing):
+    small, large = cube(24, 1.0, 0), cube(voxels, spacing, 1)
+    scans = Scan.prepare(small, None), Scan.prepare(large, None)
+    tracemalloc.start()
+    try:
+        initialise(*scans, "scaled", "affine", SETTINGS)
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    foreseen = initialise_bytes(small.grid, large.grid)
+    assert used < foreseen + 2_000_000
+    assert foreseen < 400_000_000
+
+
+def test_a_detail_is_found_in_a_far_larger_scan():
+    wide = cube(64, 4.0, 3)
+    at = np.array([18.0, -27.0, 30.0])
+    grid = Grid((30, 30, 30), Affine.translation(at).matrix @ cube(30, 1.5, 0).grid.affine)
+    seen = Affine.identity().warp_image(wide, grid)
+    assert np.linalg.norm(run(seen, wide, "translation", "scaled").transform.matrix[:3, 3]) < 3.0
+
+
+def cube(voxels, spacing, seed):
+    """Smooth noise around the origin."""
+    values = gaussian_filter(np.random.default_rng(seed).standard_normal((voxels,) * 3), 2)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -spacing * (voxels - 1) / 2
+    return Image((values - values.min()).astype(np.float32), Grid(values.shape, affine))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from anamorph.preflight import (
     overlap_percent,
 )
 from anamorph.transforms import Affine
+from processor_time import processor_seconds
 
 EXPECTED = {
     "abdomen_ct/images/*.nii.gz": "abdomen-ct",
@@ -86,9 +86,9 @@ def test_fast_enough_on_a_large_scan():
         np.random.default_rng(0).integers(-1000, 1000, (192, 160, 256)).astype(np.int16), diagonal(2, (192, 160, 256))
     )
     inspect_image(image)
-    start = time.perf_counter()
+    start = processor_seconds()
     inspect_image(image)
-    assert time.perf_counter() - start < 0.3
+    assert processor_seconds() - start < 0.3
 
 
 def test_overlap_is_a_share_of_the_fixed_volume():

@@ -8,6 +8,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions
+from anamorph.geometry.scale import patient_mm
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
@@ -26,7 +27,7 @@ class Inversion:
 
 
 TOLERANCE_MM = 1e-2
-"""Residual at which an inverse is good enough, in voxels of ordinary size."""
+"""Residual at which an inverse is good enough in a scan of a patient."""
 
 
 def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) -> Inversion:
@@ -39,10 +40,10 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     Args:
         transform: the map to invert.
         grid: where the inverse is wanted.
-        tolerance_mm: residual at which a voxel is left alone, by default a small part of a voxel; where the map folds
-            the best point found is kept.
+        tolerance_mm: residual at which a voxel is left alone, by default a small part of a voxel whatever its size;
+            where the map folds the best point found is kept.
     """
-    tolerance_mm = grid.limit_mm(TOLERANCE_MM) if tolerance_mm is None else tolerance_mm
+    tolerance_mm = TOLERANCE_MM * patient_mm(grid) if tolerance_mm is None else tolerance_mm
     split = _around_one_field(transform)
     if split is None:
         return invert_by_fixed_point(transform, grid, tolerance_mm=tolerance_mm)
@@ -86,7 +87,7 @@ def invert_by_fixed_point(
     """
     from anamorph.geometry import _sampling_numba as kernels
 
-    tolerance_mm = grid.limit_mm(TOLERANCE_MM) if tolerance_mm is None else tolerance_mm
+    tolerance_mm = TOLERANCE_MM * patient_mm(grid) if tolerance_mm is None else tolerance_mm
     backward = np.linalg.inv(affine_part(transform, grid))
     target = identity_positions(grid.shape).reshape(3, -1)
     guess = target.copy()
