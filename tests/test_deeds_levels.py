@@ -5,6 +5,7 @@ import pytest
 
 from anamorph.geometry import Grid
 from anamorph.methods.deeds import DeedsConfig
+from anamorph.methods.pyramid import FEW_SLICES
 from geometries import affine_of, isotropic
 
 

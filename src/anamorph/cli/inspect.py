@@ -51,7 +51,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
         apart = header_mismatch_mm(first.grid, other.grid)
         same = apart <= first.grid.limit_mm(SAME_GRID_MM)
         relation |= {
-            "header_mismatch_mm": None if apart == float("inf") else significant(apart, 4),
+            "header_mismatch_mm": None if apart == float("inf") else significant(apart, 6),
             "same_grid": same,
             "overlap_percent": round(overlap_percent(first.grid, other.grid), 1),
             "action": "takes them as they are" if same else "refuses labels on another grid unless --resample is given",
