@@ -94,6 +94,7 @@ def test_scans_without_structure_give_a_finite_map(model):
 def test_the_start_needs_no_more_memory_than_foreseen_however_large_the_moving_scan(voxels, spacing):
     small, large = cube(24, 1.0, 0), cube(voxels, spacing, 1)
     scans = Scan.prepare(small, None), Scan.prepare(large, None)
+    initialise(scans[0], scans[0], "scaled", "affine", SETTINGS)  # kernels and modules are no part of it
     tracemalloc.start()
     try:
         initialise(*scans, "scaled", "affine", SETTINGS)
