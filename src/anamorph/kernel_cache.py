@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import pickle
 import stat
 import sys
 import tempfile
@@ -83,7 +82,7 @@ class _CheckedFile(IndexDataCacheFile):
         content, mark, digest = Path(self._data_path(name)).read_bytes().rpartition(_MARK)
         if mark and len(digest) == hashlib.sha256().digest_size and digest != hashlib.sha256(content).digest():
             raise ValueError(f"{name} is not what was written")
-        return pickle.loads(content + mark + digest)
+        return super()._load_data(name)
 
 
 class KernelCache(FunctionCache):
