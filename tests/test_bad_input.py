@@ -202,7 +202,8 @@ def test_points_in_the_other_frame(refused, tmp_path):
     affine[:2, 3] = 50
     image = save(tmp_path / "image.nii.gz", blob(), affine)
     flipped = write_points(tmp_path / "flipped.csv", [(-60, -70, 0)])
-    assert "is the file LPS?" in refused(image, image, "--fixed-points", flipped, "--moving-points", flipped)
+    line = refused(image, image, "--fixed-points", flipped, "--moving-points", flipped)
+    assert "with x and y negated all lie inside: LPS taken for RAS, or the reverse" in line
 
 
 def test_points_of_one_side(refused, fixed, moving, tmp_path):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.networks.known import build_network
 from anamorph.networks.model_folder import SHIPPED, ModelCard, find_model, load_model, save_model, shipped_models
+from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.symmetric_network import SymmetricNetwork
 
 ARCHITECTURE = {"inputs": 1, "mult": 1, "convolutions": [1, 1]}
@@ -120,3 +123,80 @@ def test_the_commands(model):
     checked = runner.invoke(app, ["models", "check", str(folder)])
     assert checked.exit_code == 2
     assert "is not the file its card describes" in checked.output
+
+
+def changed(folder, **values):
+    content = json.loads((folder / "model.json").read_text())
+    for key, value in values.items():
+        *parts, last = key.split("__")
+        holder = content
+        for part in parts:
+            holder = holder[part]
+        holder[last] = value
+    (folder / "model.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"architecture__convolutions": [200_000, 200_000]}, "convolutions is [200000, 200000] in the card"),
+        ({"architecture__convolutions": [60_000] * 60}, "has more parameters than the weights"),
+        ({"architecture__mult": 4096}, "has more parameters than the weights"),
+        ({"architecture__mult": "many"}, "mult is many in the card"),
+        ({"architecture__mult": True}, "mult is True in the card"),
+        ({"architecture__inputs": 10**400}, "inputs is 1000"),
+        ({"architecture__more": 1}, "describes no network of kind 'symmetric'; it has: inputs, mult"),
+        ({"architecture": []}, "architecture is '[]', no table"),
+        ({"preprocessing__spacing_mm": -2.0}, "spacing_mm must be above 0"),
+        ({"preprocessing__spacing_mm": float("nan")}, "spacing_mm must be above 0"),
+        ({"preprocessing__spacing_mm": "two"}, "is no model card"),
+        ({"preprocessing__shape": [16, 16]}, "must be counts of voxels"),
+        ({"preprocessing__shape": [2**40] * 3}, "must be counts of voxels"),
+        ({"preprocessing__normalise": "magic"}, "normalise is magic; choose one of percentile"),
+        ({"preprocessing__windows": [[400, -100]], "preprocessing__normalise": "windows"}, "pairs of HU, low and high"),
+        ({"preprocessing__more": 1}, "unexpected keyword argument 'more'"),
+        ({"parameters": "12"}, "parameters is '12', no whole number"),
+        ({"parameters": 1}, "holds other weights than the 1 of its card"),
+        ({"labels": {"liver": 1}}, "is no model card"),
+        ({"format": "text"}, "is no model card"),
+        ({"training_data": [1]}, "no list of data sets"),
+    ],
+)
+def test_cards_that_describe_no_model_give_one_line_at_once(model, values, message):
+    folder, _, _ = model
+    content = json.loads((folder / "model.json").read_text())
+    content["preprocessing"] = Preprocessing().as_json()
+    (folder / "model.json").write_text(json.dumps(content))
+    changed(folder, **values)
+    start = time.process_time()
+    done = CliRunner().invoke(app, ["models", "check", str(folder)])
+    assert time.process_time() - start < 5
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"format": 1}', "\udcff", "null"])
+def test_files_that_are_no_card_give_one_line(model, text):
+    folder, _, _ = model
+    (folder / "model.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    for command in ("check", "show"):
+        done = CliRunner().invoke(app, ["models", command, str(folder)])
+        assert done.exit_code == 2
+        assert "model.json: is no model card" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_models_hold_no_links_out_and_no_pipes(model, tmp_path):
+    folder, _, _ = model
+    for name in ("model.json", "weights.safetensors"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        with pytest.raises(UserError, match="is a link out of the folder"):
+            load_model(folder)
+        (folder / name).unlink()
+        (tmp_path / name).rename(folder / name)
+    (folder / "weights.safetensors").unlink()
+    os.mkfifo(folder / "weights.safetensors")
+    with pytest.raises(UserError, match="is no file"):
+        load_model(folder)

@@ -8,6 +8,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.ndimage import map_coordinates, zoom
 
 from anamorph.errors import UserError
@@ -190,3 +191,87 @@ def test_unknown_kinds_and_wrong_suffixes(tmp_path: Path) -> None:
         write_transform(small_affine(GRID), tmp_path / "t.h5", "fsl", GRID)
     with pytest.raises(UserError, match=r"must end in \.h5"):
         write_transform(small_affine(GRID), tmp_path / "t.nii.gz", "itk-h5", GRID)
+
+
+@pytest.mark.parametrize("in_composite", [False, True])
+def test_fields_that_itk_smooths_are_dense_fields(tmp_path: Path, in_composite: bool) -> None:
+    field = sitk.DisplacementFieldTransform(
+        sitk.Cast(sitk.GetImageFromArray(np.random.default_rng(0).normal(0, 2, (6, 7, 8, 3)), isVector=True),
+                  sitk.sitkVectorFloat64)
+    )  # fmt: skip
+    field.SetSmoothingGaussianOnUpdate()
+    oracle = field
+    if in_composite:
+        oracle = sitk.CompositeTransform([field, sitk.TranslationTransform(3, (1.0, -2.0, 0.5))])
+    sitk.WriteTransform(oracle, str(tmp_path / "t.h5"))
+    with h5py.File(tmp_path / "t.h5") as file:
+        names = [group["TransformType"][0].decode() for group in file["TransformGroup"].values()]
+    assert any("GaussianSmoothingOnUpdateDisplacementField" in name for name in names)
+    points_lps = np.random.default_rng(1).uniform(1.5, 3.5, (9, 3))
+    expected = [oracle.TransformPoint(point) for point in points_lps.tolist()]
+    mapped = read_transform(tmp_path / "t.h5").apply_points(points_lps, frame="lps")
+    np.testing.assert_allclose(mapped, expected, atol=1e-4)
+
+
+def test_bspline_smoothing_is_read_and_other_deforming_kinds_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    write_transform(smooth_field(GRID), path, "itk-h5", GRID)
+    inside = points_inside(GRID)
+    expected = read_transform(path).map_world(inside)
+    for kind in (
+        "BSplineSmoothingOnUpdateDisplacementField",
+        "TimeVaryingVelocityField",
+        "GaussianExponentialDiffeomorphic",
+    ):
+        with h5py.File(path, "r+") as file:
+            file["TransformGroup/1/TransformType"][0] = f"{kind}Transform_double_3_3"
+        if kind.startswith("BSpline"):
+            np.testing.assert_array_equal(read_transform(path).map_world(inside), expected)
+        else:
+            with pytest.raises(UserError, match=f"holds a {kind}Transform_double_3_3, which is not supported"):
+                read_transform(path)
+
+
+def test_small_files_of_many_values_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    write_transform(smooth_field(GRID), path, "itk-h5", GRID)
+    with h5py.File(path, "r+") as file:
+        group = file["TransformGroup/1"]
+        del group["TransformParameters"]
+        group.create_dataset("TransformParameters", (2**40,), "f8", chunks=(1000,), compression="gzip")
+    with pytest.raises(UserError, match="would unpack to 8796093 MB"):
+        read_transform(path)
+    (tmp_path / "t.tfm").write_bytes(b"#Insight Transform File V1.0\n" + b"1 " * 9_000_000)
+    with pytest.raises(UserError, match="18 MB are no linear transform"):
+        read_transform(tmp_path / "t.tfm")
+
+
+@pytest.mark.parametrize("values", ["nan 0 0 0 1 0 0 0 1 0 0 0", "1 0 0 0 1 0 0 0 0 0 0 0", "1 0 0", "x"])
+def test_affines_without_an_inverse_or_numbers_are_refused(tmp_path: Path, values: str) -> None:
+    path = tmp_path / "t.tfm"
+    path.write_text(f"#Insight Transform File V1.0\nTransform: AffineTransform_double_3_3\nParameters: {values}\n"
+                    "FixedParameters: 0 0 0\n")  # fmt: skip
+    with pytest.raises(UserError) as caught:
+        read_transform(path)
+    assert len(str(caught.value).splitlines()) == 1
+    path.write_text("#Insight Transform File V1.0\nParameters: 1\n")
+    with pytest.raises(UserError, match="belongs to no transform"):
+        read_transform(path)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("itk", "t.nii.gz"), ("itk-h5", "t.h5")])
+def test_files_keep_whose_points_they_map(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    transform = smooth_field(GRID)
+    write_transform(transform, path, kind, GRID)
+    assert read_transform(path).maps is None
+    write_transform(transform.between("moving", "fixed"), path, kind, GRID)
+    again = read_transform(path)
+    assert again.maps == ("moving", "fixed")
+    assert "(moving -> fixed, " in repr(again)
+    assert "(fixed -> moving, " in repr(again.inverse())
+    oracle = sitk.ReadTransform(str(path)) if kind == "itk-h5" else sitk.DisplacementFieldTransform(
+        sitk.ReadImage(str(path), sitk.sitkVectorFloat64))  # fmt: skip
+    point = points_inside(GRID)[:1]
+    mapped = oracle.TransformPoint((point * (-1, -1, 1))[0].tolist())
+    np.testing.assert_allclose(again.map_world(point)[0] * (-1, -1, 1), mapped, atol=1e-3)

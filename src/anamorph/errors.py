@@ -8,6 +8,10 @@ class AnamorphError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __str__(self) -> str:
+        # Names and values from files may hold line breaks.
+        return " ".join(super().__str__().splitlines())
+
 
 class UserError(AnamorphError):
     """The input or the settings are wrong; nothing was written."""

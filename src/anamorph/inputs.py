@@ -11,11 +11,8 @@ from typing import Any
 
 from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
-from anamorph.geometry.frames import flip_ras_lps
-from anamorph.geometry.lengths import lengths_text
 from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.dicom import split_choice
-from anamorph.image.points import POINT_MARGIN_VOX
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
@@ -81,6 +78,11 @@ class PairInputs:
     world: int = SCANNER
     """NIfTI's code of the world of the fixed scan, for what is written on its grid."""
 
+    @property
+    def point_notes(self) -> tuple[str, ...]:
+        """What was assumed in reading the landmarks."""
+        return tuple(note for points in (self.fixed_points, self.moving_points) if points for note in points.notes)
+
 
 def read_pair(request: PairRequest) -> PairInputs:
     """Read everything a request names, and see that masks, labels and points belong to their scans.
@@ -124,22 +126,9 @@ def _labels(source: Any) -> Labels | None:
 
 
 def _points_of(source: Any, image: Image) -> Points | None:
-    """Read landmarks and see that they lie in their scan.
-
-    Raises:
-        UserError: some lie outside; the message says so if the other world frame would put them inside.
-    """
+    """Read landmarks and see that they lie in their scan."""
     if source is None:
         return None
     points = source if isinstance(source, Points) else read_points(source, grid=image.grid)
-    inside = image.grid.contains(points.positions_mm, POINT_MARGIN_VOX)
-    if inside.all():
-        return points
-    first = points.positions_mm[~inside][0]
-    remedy = "check which scan the points belong to"
-    if image.grid.contains(flip_ras_lps(points.positions_mm), POINT_MARGIN_VOX).all():
-        remedy = "with x and y negated all lie inside: is the file LPS? name its columns x_lps,y_lps,z_lps"
-    raise UserError(
-        f"{(~inside).sum()} of {len(points)} points lie outside {image.name} "
-        f"(the first at RAS {lengths_text(first, 1, ', ')}); {remedy}"
-    )
+    points.check_inside(image.grid, image.name)
+    return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,7 @@ def plan_pair(request: PairRequest) -> tuple[PairInputs, Plan, int]:
         max_memory=request.max_memory,
         sources=request.scans(),
     )
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *inputs.point_notes))
     return inputs, plan, predicted_peak_bytes(plan.method, inputs.fixed, inputs.moving)
 
 

@@ -73,7 +73,7 @@ def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict
             )
         try:
             values[key] = coerce(value, kinds[key])
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise UserError(f"setting {key} must be {describe_kind(kinds[key])}, not {value!r}") from None
     return values
 
@@ -126,7 +126,7 @@ def _coerce_union(value: Any, options: tuple[Any, ...]) -> Any:
         if option is not types.NoneType:
             try:
                 return coerce(value, option)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 continue
     raise ValueError(value)
 

@@ -132,9 +132,15 @@ def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) 
     from anamorph.image.write import write_points
 
     points = read_points(source, grid=grid)
+    for note in points.notes:
+        say(f"note: {note}")
+    if grid is not None:
+        points.check_inside(grid, "the grid of the transform; --like names another")
     mapped = Points(field.map_world(points.positions_mm), points.labels)
     write_points(mapped, target)
     before, after = (", ".join(numbers_mm(one.positions_mm[0], 2)) for one in (points, mapped))
-    say(
-        f"{target}: {len(points)} fixed points mapped to the moving scan; the first: RAS ({before}) -> RAS ({after}) mm"
-    )
+    if field.maps is None:
+        what = f"{len(points)} points of the transform's fixed scan mapped to its moving scan"
+    else:
+        what = f"{len(points)} {field.maps[0]} points mapped to the {field.maps[1]} scan"
+    say(f"{target}: {what}; the first: RAS ({before}) -> RAS ({after}) mm")

@@ -17,8 +17,11 @@ _CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "?")
 
 
 def plain(text: str) -> str:
-    """Text without control characters: names in files must not steer the terminal."""
-    return text.translate(_CONTROLS)
+    """Text without control characters, which must not steer the terminal, and without halves of characters.
+
+    Names of files that are no UTF-8 hold such halves, which no terminal can print.
+    """
+    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
 
 
 def say(text: str, quiet: bool = False) -> None:

@@ -6,12 +6,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import typer
 
 from anamorph.cli.console import plain
 from anamorph.errors import AnamorphError
+from anamorph.image.quiet import quiet_libraries
 
 INTERRUPTED = 130
 
@@ -22,7 +24,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with nullcontext() if debugging() else quiet_libraries():
+                command(*args, **kwargs)
         except KeyboardInterrupt as interrupt:
             _stop(str(interrupt) or "interrupted; nothing was written", INTERRUPTED)
         except AnamorphError as error:
@@ -43,8 +46,13 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def debugging() -> bool:
+    """Whether the user asked for tracebacks and for what libraries say."""
+    return os.environ.get("ANAMORPH_DEBUG", "0") not in ("", "0")
+
+
 def _stop(line: str, exit_code: int, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("ANAMORPH_DEBUG", "0") not in ("", "0"):
+    if error is not None and debugging():
         raise error
-    print(*map(plain, (" ".join(line.split("\n")), *getattr(error, "__notes__", ()))), sep="\n", file=sys.stderr)
+    print(*map(plain, (" ".join(line.splitlines()), *getattr(error, "__notes__", ()))), sep="\n", file=sys.stderr)
     raise typer.Exit(exit_code)

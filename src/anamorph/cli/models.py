@@ -57,12 +57,15 @@ def show_model(model: Model) -> None:
 @guarded
 def check_model(model: Model) -> None:
     """See that the weights are those of the card and fit the network it describes; exit code 2 if not."""
-    from anamorph.networks.known import build_network
+    from anamorph.networks.known import OF_A_TEMPLATE, build_network
     from anamorph.networks.model_folder import find_model, load_model
+    from anamorph.networks.template_model import TemplateModel
 
     folder = find_model(model)
     card, state = load_model(folder)
     build_network(card, state)
+    if card.kind in OF_A_TEMPLATE:
+        TemplateModel.describe(str(folder), card.kind)  # type: ignore[arg-type]
     show(f"{folder}: sound ({card.kind}, {card.parameters:,} parameters, sha256 {card.sha256[:12]})")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anamorph.errors import RegistrationFailure, UserError
+from anamorph.reading import read_text, understood
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -167,10 +168,8 @@ def _batch_cluster(machines: Machines) -> Any:
 def _jobqueue_settings(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: cannot be read as TOML ({_short(error)}); write queue = "..." and so on') from error
+    with understood(path, "cannot be read as TOML", 'write queue = "..." and so on'):
+        return tomllib.loads(read_text(path))
 
 
 def _temporary_security() -> Security:

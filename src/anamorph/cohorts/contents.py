@@ -11,6 +11,7 @@ from typing import Any
 from anamorph.errors import AnamorphError, UserError
 from anamorph.image.atomic import write_text
 from anamorph.provenance import file_hash, usable_cores
+from anamorph.reading import read_own_record
 
 MISSING = "missing"
 """Stands for the hash of a file that is not there: its pairs fail, and are other pairs once it is."""
@@ -76,8 +77,9 @@ class Contents:
 
 
 def _read(cache: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(cache.read_text(encoding="utf-8"))
-        return {path: entry for path, entry in content.items() if [*map(type, entry)] == [int, int, str]}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+    content = read_own_record(cache)
+    return {
+        path: entry
+        for path, entry in content.items()
+        if isinstance(entry, list) and [*map(type, entry)] == [int, int, str]
+    }

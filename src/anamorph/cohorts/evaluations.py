@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.standing import STATES, Standing
 from anamorph.cohorts.store import Record
 from anamorph.data import Dataset
 from anamorph.evaluation.cohort import CaseResult, Evaluation
-from anamorph.evaluation.learn2reg.config import Measure
-from anamorph.evaluation.scores import Scores
+from anamorph.evaluation.learn2reg.config import Measure, measure_from
+from anamorph.evaluation.scores import Scores, scores_from
+from anamorph.reading import understood
 
 
 def evaluations_of(standing: Standing) -> list[Evaluation]:
@@ -26,8 +27,9 @@ def evaluations_of(standing: Standing) -> list[Evaluation]:
 
 def scores_of(record: Record) -> tuple[Scores, Scores]:
     """Of the registration and of the identity."""
-    metrics = record.result["metrics"]
-    return Scores(**metrics["scores"]), Scores(**metrics["baseline"])
+    with of_this_version(record):
+        metrics = record.result["metrics"]
+        return scores_from(**metrics["scores"]), scores_from(**metrics["baseline"])
 
 
 def _evaluation(jobs: list[Job], dataset: Dataset, standing: Standing) -> Evaluation:
@@ -46,16 +48,17 @@ def _case(job: Job, record: Record | None, standing: Standing) -> CaseResult:
     if record is None or "metrics" not in record.result:
         return replace(empty, error=why_missing(job, standing))
     scores, baseline = scores_of(record)
-    metrics = record.result["metrics"]
-    return replace(
-        empty,
-        scores=scores,
-        baseline=baseline,
-        verdict=metrics["verdict"],
-        signs_of_failure=metrics.get("signs_of_failure"),
-        accuracy=metrics.get("accuracy"),
-        reasons=tuple(metrics["reasons"]),
-    )
+    with of_this_version(record):
+        metrics = record.result["metrics"]
+        return replace(
+            empty,
+            scores=scores,
+            baseline=baseline,
+            verdict=metrics["verdict"],
+            signs_of_failure=metrics.get("signs_of_failure"),
+            accuracy=metrics.get("accuracy"),
+            reasons=tuple(metrics["reasons"]),
+        )
 
 
 def why_missing(job: Job, standing: Standing) -> str:
@@ -71,8 +74,18 @@ def why_missing(job: Job, standing: Standing) -> str:
 
 def _shared_measures(records: Iterable[Record]) -> tuple[Measure, ...]:
     """Those that every pair has: one without landmarks leaves the landmarks out of the means of all."""
-    shared: list[dict[str, Any]] | None = None
+    shared: list[Measure] | None = None
     for record in records:
-        own = record.result.get("metrics", {}).get("measures", [])
+        with of_this_version(record):
+            own = [measure_from(row) for row in record.result.get("metrics", {}).get("measures", [])]
         shared = own if shared is None else [measure for measure in shared if measure in own]
-    return tuple(Measure(**measure | {"labels": tuple(measure["labels"])}) for measure in shared or ())
+    return tuple(shared or ())
+
+
+def of_this_version(record: Record) -> AbstractContextManager[None]:
+    """Tell in one line what a record lacks that another version wrote."""
+    return understood(
+        f"the record of {record.id} by {record.method}",
+        "is of another version of anamorph",
+        "begin the run anew in another folder",
+    )

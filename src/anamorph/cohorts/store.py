@@ -21,7 +21,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from anamorph.errors import UserError
 from anamorph.image.atomic import escaped, write_text
 from anamorph.image.leftovers import remove
 from anamorph.provenance import file_hash
+from anamorph.reading import read_json, read_own_record, understood
 
 MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"
 RESULTS, RECORDS, FAILURES = "results", "records", "failures"
@@ -126,13 +127,8 @@ class Store:
         Raises:
             UserError: this is no folder of a run.
         """
-        try:
-            content = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
-            return self.folder / PLAN, Path(content["plan_folder"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.folder} is no folder of a cohort run; name what -o of `cohort run` named"
-            ) from error
+        with understood(self.folder, "is no folder of a cohort run", "name what -o of `anamorph cohort run` named"):
+            return self.folder / PLAN, Path(read_json(self.folder / MARKER)["plan_folder"])
 
     def keep(self, records: Iterable[Record]) -> None:
         """Write the records of a batch into one file.
@@ -238,19 +234,35 @@ def _records_in(path: Path) -> Iterator[Record]:
     for line in lines:
         digest, _, text = line.partition(" ")
         if digest and digest == _digest(text):
-            record = Record(**json.loads(text))
+            # Its check sum is right: what does not fit was written by another version.
+            remedy = "go on with that version, or begin anew in another folder"
+            with understood(path, "holds a record of another version of anamorph", remedy):
+                record = _record_of(json.loads(text))
             if _KEY.fullmatch(record.key) and all(
                 "/" not in name and name[:1] != "." for name in record.result["files"]
             ):
                 yield record
 
 
+def _record_of(content: Any) -> Record:
+    """The record of the content of a line.
+
+    Raises:
+        ValueError: it has other keys or values of another kind.
+    """
+    record = Record(str(content["key"]), dict(content["result"]), dict(content["run"]))
+    if len(content) != len(fields(Record)) or not record.id or not record.method:
+        raise ValueError(f"with the keys {', '.join(map(str, content))}")
+    for name, told in record.result["files"].items():
+        if not isinstance(told["bytes"], int) or not isinstance(told["sha256"], str):
+            raise ValueError(f"without size and check sum of {name}")
+    return record
+
+
 def _failure_in(path: Path, key: str) -> Failure:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Failure(**{name: str(content[name]) for name in Failure.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError):
-        return Failure(key, "", "", "the record of the failure is damaged")
+    content = read_own_record(path)
+    told = {name: str(content[name]) for name in Failure.__dataclass_fields__ if name in content}
+    return Failure(**{"key": key, "id": "", "method": "", "reason": "the record of the failure is damaged"} | told)
 
 
 def _digest(text: str) -> str:

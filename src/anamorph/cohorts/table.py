@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from anamorph.cohorts.evaluations import scores_of, why_missing
+from anamorph.cohorts.evaluations import of_this_version, scores_of, why_missing
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.standing import Standing
 from anamorph.cohorts.store import result_folder
@@ -43,7 +43,7 @@ def write_tables(folder: Path, standing: Standing) -> None:
         UserError: pyarrow is not installed.
         RegistrationFailure: the disk is full.
     """
-    rows = [_row(job, standing) for job in standing.jobs]
+    rows = rows_of(standing)
     numbers = sorted({name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}, key=_initial_last)
     columns = (*_TEXTS, *_COUNTS, *_SECONDS, *numbers)
     with atomic_text(folder / CSV) as stream:
@@ -51,6 +51,15 @@ def write_tables(folder: Path, standing: Standing) -> None:
         writer.writeheader()
         writer.writerows(rows)
     _write_parquet(folder / PARQUET, rows, columns)
+
+
+def rows_of(standing: Standing) -> list[dict[str, Any]]:
+    """What is known of every pair by every method, by column.
+
+    Raises:
+        UserError: a record is of another version.
+    """
+    return [_row(job, standing) for job in standing.jobs]
 
 
 def _row(job: Job, standing: Standing) -> dict[str, Any]:
@@ -66,15 +75,17 @@ def _row(job: Job, standing: Standing) -> dict[str, Any]:
     record = standing.records.get(job.key)
     if record is None:
         return row | {"reason": why_missing(job, standing)}
-    row |= {name: record.run[name] for name in (*_SECONDS, "worker", "host", "finished")}
-    row |= {"attempts": record.run["attempt"], "folder": result_folder(job.key) if record.result["files"] else ""}
-    metrics = record.result.get("metrics")
-    if metrics is None:
-        return row
-    scores, baseline = scores_of(record)
-    row |= {name: metrics.get(name) for name in ("verdict", "signs_of_failure", "accuracy")}
-    row |= means(scores, "") | means(baseline, INITIAL)
-    return row | {f"inverse_consistency_mm_{name}": value for name, value in metrics["inverse_consistency_mm"].items()}
+    with of_this_version(record):
+        row |= {name: record.run[name] for name in (*_SECONDS, "worker", "host", "finished")}
+        row |= {"attempts": record.run["attempt"], "folder": result_folder(job.key) if record.result["files"] else ""}
+        metrics = record.result.get("metrics")
+        if metrics is None:
+            return row
+        scores, baseline = scores_of(record)
+        row |= {name: metrics.get(name) for name in ("verdict", "signs_of_failure", "accuracy")}
+        row |= means(scores, "") | means(baseline, INITIAL)
+        errors = metrics["inverse_consistency_mm"]
+        return row | {f"inverse_consistency_mm_{name}": value for name, value in errors.items()}
 
 
 def _initial_last(name: str) -> tuple[bool, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from anamorph.errors import UserError
+from anamorph.reading import read_text, understood
 from anamorph.settings import closest, describe_kind
 
 _NO_DEFAULT: Any = object()
@@ -107,14 +108,10 @@ def read_toml(path: Path) -> TomlTable:
     Raises:
         UserError: it is missing or no TOML.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
+    with understood(path, "cannot be read", "name a plan"):
+        text = read_text(path)
+    with understood(path, "no TOML", "mend that line"):
         return TomlTable(tomllib.loads(text), path, text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: no TOML ({error}); mend that line") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
-        raise UserError(f"{path}: cannot be read ({reason.lower()}); name a plan") from error
 
 
 def _line_of(text: str, table: str, place: int, key: str | None) -> int | None:

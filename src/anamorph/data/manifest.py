@@ -17,6 +17,7 @@ from typing import Any
 from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split
 from anamorph.errors import UserError
 from anamorph.image.atomic import write_text
+from anamorph.reading import read_json, understood
 
 __all__ = ["Case", "Dataset", "Pair", "parse_name", "read_dataset", "write_dataset"]
 
@@ -75,13 +76,12 @@ def read_dataset(source: str | Path) -> Dataset:
         UserError: no such file, damaged JSON, or entries that are not understood.
     """
     path = find_manifest(source).absolute()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); is it a Learn2Reg dataset file?") from error
+    with understood(path, "cannot be read as JSON", "is it a Learn2Reg dataset file?"):
+        content = read_json(path)
     if not isinstance(content, dict) or not {*CASE_COUNT_KEYS, *PAIR_KEYS.values()} & set(content):
         raise UserError(f"{path}: lists no scans (training, test) and no pairs; is it a Learn2Reg dataset file?")
-    return _Reader(path, content).dataset()
+    with understood(path, "is not understood", "compare it with the Learn2Reg layout"):
+        return _Reader(path, content).dataset()
 
 
 class _Reader:

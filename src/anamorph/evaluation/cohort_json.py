@@ -14,9 +14,10 @@ import anamorph
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.learn2reg.aggregate import Metric
-from anamorph.evaluation.learn2reg.config import Measure
-from anamorph.evaluation.scores import Scores
+from anamorph.evaluation.learn2reg.config import Measure, measure_from
+from anamorph.evaluation.scores import scores_from
 from anamorph.image.atomic import write_text
+from anamorph.reading import read_json, understood
 
 RESULTS = "results.json"
 OWN = "anamorph"
@@ -86,14 +87,12 @@ def read_evaluation(path: Path) -> Evaluation:
     path = path / RESULTS if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a {RESULTS} of `anamorph evaluate`")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        return _from_json(content, path)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not the result of an evaluation ({type(error).__name__}: {error}); expected the JSON of "
-            "`anamorph evaluate` or of Learn2Reg's evaluator 2.0"
-        ) from error
+    with understood(
+        path,
+        "not the result of an evaluation",
+        "expected the JSON of `anamorph evaluate` or of Learn2Reg's evaluator 2.0",
+    ):
+        return _from_json(read_json(path), path)
 
 
 def _from_json(content: dict[str, Any], path: Path) -> Evaluation:
@@ -109,8 +108,10 @@ def _from_json(content: dict[str, Any], path: Path) -> Evaluation:
                 key,
                 pair.get("fixed", fixed),
                 pair.get("moving", moving),
-                Scores(rows[key], _cases(own.get("correct", {})).get(key, {})) if key in rows else None,
-                Scores(_cases(baseline)[key], _cases(baseline["correct"])[key]) if key in _cases(baseline) else None,
+                scores_from(rows[key], _cases(own.get("correct", {})).get(key, {})) if key in rows else None,
+                scores_from(_cases(baseline)[key], _cases(baseline["correct"])[key])
+                if key in _cases(baseline)
+                else None,
                 own.get("errors", {}).get(key),
                 judged.get("status"),
                 tuple(judged.get("reasons", ())),
@@ -136,7 +137,7 @@ def _cases(part: dict[str, Any]) -> dict[str, Any]:
 def _measures(content: dict[str, Any], own: dict[str, Any]) -> list[Measure]:
     """As recorded; in a file of another evaluator, as the names tell."""
     if "evaluation_methods" in own:
-        return [Measure(**row | {"labels": tuple(row["labels"])}) for row in own["evaluation_methods"]]
+        return [measure_from(row) for row in own["evaluation_methods"]]
     return [Measure(name, _metric(name)) for name in content["aggregates"] if name != "num_foldings"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import threading
 import zipfile
@@ -18,6 +19,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions
 from anamorph.image.bounds import check_archive
+from anamorph.reading import reason_of
 from anamorph.transforms import Affine, Displacement, Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
@@ -94,8 +96,11 @@ def opened(source: Path) -> Iterator[Path]:
                 with zipfile.ZipFile(source) as archive:
                     check_archive(archive, source)
                     archive.extractall(folder)  # drops "..", roots and links
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-                raise UserError(f"{source}: damaged archive ({error}); pack it again") from error
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
+                # RuntimeError: encrypted, or packed in another way. A full disk is no damage.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise
+                raise UserError(f"{source}: damaged archive ({reason_of(error)}); pack it again") from error
             yield Path(folder)
     else:
         raise UserError(f"{source}: no folder and no .zip archive; name what holds the predicted fields")

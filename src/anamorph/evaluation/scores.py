@@ -45,6 +45,25 @@ CORRECT: dict[str, tuple[Direction, str]] = {
 """Names of the correct numbers, the better end of each, and what they are."""
 
 
+def scores_from(compatible: Any, correct: Any) -> Scores:
+    """Scores of the content of a JSON file.
+
+    Raises:
+        ValueError: a number is missing or is something else.
+    """
+    for name, score in [*compatible.items(), *correct.items()]:
+        detailed = score["detailed"]
+        if isinstance(detailed, dict):
+            values = [value for label, value in detailed.items() if int(label) >= 0]
+        else:
+            values = detailed if isinstance(detailed, list) else [detailed]
+        for value in (score["mean"], *values):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{name} is {str(value)[:40]}, no number")
+            float(value)  # raises where a whole number is too large for one
+    return Scores(compatible, correct)
+
+
 def scalar(value: float) -> Score:
     """A number that is the mean of nothing."""
     return Score(mean=float(value), detailed=float(value))

@@ -10,6 +10,7 @@ from typing import Any
 from anamorph.data import Case
 from anamorph.image.atomic import write_text
 from anamorph.provenance import file_hash
+from anamorph.reading import read_own_record
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
@@ -19,11 +20,7 @@ def write_record(path: Path, content: dict[str, Any]) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record; empty if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_own_record(path)
 
 
 def sums(paths: Sequence[Path]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from anamorph import __version__
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_path, write_text
+from anamorph.networks.preprocessing import Preprocessing
+from anamorph.reading import DAMAGE, read_json, reason_of, understood
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +23,11 @@ CARD = "model.json"
 WEIGHTS = "weights.safetensors"
 FORMAT = 1
 SHIPPED = Path(__file__).parents[1] / "models"
+MOST_TENSORS = 10_000
+LARGEST_WEIGHTS_BYTES = 8 << 30
+_KINDS = {"str": str, "int": int, "dict": dict, "list": list}
+_WORDS = {str: "text", int: "whole number", dict: "table", list: "list"}
+_REMEDY = "copy the whole model folder again"
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,16 @@ class ModelCard:
         """
         if content["format"] > FORMAT:
             raise ValueError(f"its format {content['format']} is newer than this version of anamorph reads")
-        names = {one.name for one in dataclasses.fields(cls)}
-        given = {key: value for key, value in content.items() if key in names}
+        kinds = {one.name: _KINDS[str(one.type).partition("[")[0]] for one in dataclasses.fields(cls)}
+        given = {key: value for key, value in content.items() if key in kinds}
+        for key, value in given.items():
+            if not isinstance(value, kinds[key]) or isinstance(value, bool):
+                raise ValueError(f"{key} is {str(value)[:40]!r}, no {_WORDS[kinds[key]]}")
+        sets = given.get("training_data", [])
+        if not all(isinstance(one, dict) and isinstance(one.get("scans", {}), dict) for one in sets):
+            raise ValueError("training_data is no list of data sets with their scans")
+        if not given["name"] or not given["kind"]:
+            raise ValueError("name or kind is empty")
         given["labels"] = {int(value): str(name) for value, name in given.get("labels", {}).items()}
         return cls(**given)
 
@@ -129,10 +144,27 @@ def read_card(folder: Path) -> ModelCard:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        return ModelCard.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / CARD}: is no model card ({error}); copy the whole model folder again") from error
+    path = folder / CARD
+    with understood(path, "is no model card", _REMEDY):
+        _check_place(path)
+        card = ModelCard.from_json(read_json(path))
+        try:
+            Preprocessing.from_json(card.preprocessing)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return card
+
+
+def _check_place(path: Path) -> None:
+    """See that a file of a model is one, and lies in its folder.
+
+    Raises:
+        ValueError: it is a pipe or a device, or a link that leads elsewhere.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("is no file")
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ValueError("is a link out of the folder")
 
 
 def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, Tensor]]:
@@ -154,13 +186,20 @@ def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[Model
         raise UserError(
             f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; `anamorph models list` shows all"
         )
-    try:
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise UserError(f"{folder}: has a card but no {WEIGHTS}; copy the whole model folder again") from error
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise UserError(f"{folder}: has a card but no {WEIGHTS}; {_REMEDY}")
+    with understood(path, "cannot be read", _REMEDY):
+        _check_place(path)
+        if path.stat().st_size > LARGEST_WEIGHTS_BYTES:
+            raise ValueError("too large for weights")
+        content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise UserError(f"{folder / WEIGHTS}: is not the file its card describes; copy the whole model folder again")
+        raise UserError(f"{path}: is not the file its card describes; {_REMEDY}")
     try:
-        return card, load(content)
-    except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}); copy the whole model folder again") from error
+        state = load(content)
+    except (SafetensorError, *DAMAGE) as error:
+        raise UserError(f"{path}: cannot be read ({reason_of(error)}); {_REMEDY}") from error
+    if len(state) > MOST_TENSORS or card.parameters != sum(value.numel() for value in state.values()):
+        raise UserError(f"{path}: holds other weights than the {card.parameters:,} of its card; {_REMEDY}")
+    return card, state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from anamorph.image.background import background_value
 
 Normalise = Literal["percentile", "zscore", "windows", "none"]
 PERCENTILES = (1.0, 99.0)
+MOST_VOXELS_OF_AN_AXIS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Preprocessing:
         crop_in_use: crop scans to ``shape`` in use too; else a network that is used sees all of larger ones.
 
     Raises:
-        UserError: windows without the step that uses them, or the reverse.
+        UserError: a value that no scan can have, windows without the step that uses them, or the reverse.
     """
 
     spacing_mm: float | tuple[float, float, float] | None = None
@@ -44,12 +45,27 @@ class Preprocessing:
     crop_in_use: bool = False
 
     def __post_init__(self) -> None:
+        spacing = np.ravel([] if self.spacing_mm is None else self.spacing_mm)
+        if spacing.size not in (0, 1, 3) or not (np.isfinite(spacing) & (spacing > 0)).all():
+            raise UserError(f"spacing_mm must be above 0, one for all axes or three, not {self.spacing_mm}")
+        shape = () if self.shape is None else self.shape
+        if len(shape) not in (0, 3) or not all(_is_count(n) for n in shape) or not _is_count(self.multiple):
+            raise UserError(f"shape {self.shape} and multiple {self.multiple} must be counts of voxels")
+        if self.normalise not in get_args(Normalise):
+            raise UserError(f"normalise is {self.normalise}; choose one of {', '.join(get_args(Normalise))}")
+        if not all(np.isfinite(window).all() and window[0] < window[1] for window in self.windows):
+            raise UserError(f"windows must be pairs of HU, low and high, not {self.windows}")
         if (self.normalise == "windows") != bool(self.windows):
             raise UserError("normalise=windows and a list of windows go together")
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Preprocessing:
-        """The preprocessing that a model card describes."""
+        """The preprocessing that a model card describes.
+
+        Raises:
+            UserError: a key is unknown or a value impossible.
+            TypeError: a value is of another kind.
+        """
         shape, windows, spacing = content.get("shape"), content.get("windows", ()), content.get("spacing_mm")
         given = content | {
             "spacing_mm": tuple(spacing) if isinstance(spacing, list) else spacing,
@@ -129,6 +145,10 @@ class Preprocessing:
         if not high > low:
             low, high = float(channel.min()), float(channel.max())
         return np.clip((channel - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and 1 <= int(value) <= MOST_VOXELS_OF_AN_AXIS
 
 
 def canonical(grid: Grid) -> Grid:

@@ -21,6 +21,7 @@ from anamorph.networks.warp import warp
 DILATIONS = (1, 2)
 """Of the convolutions of a step; the published network looks around by a network of its own, at the end."""
 FIRST_TEMPERATURE = 0.1
+LARGEST_RADIUS = 8
 
 
 class PwcFlow(NamedTuple):
@@ -46,8 +47,11 @@ class PwcNetwork(Checkpointing):
         mult: width of the features: 4, 8, 16, ... times this.
         convolutions: 3 x 3 x 3 convolutions of the features per halving of the resolution.
         finest: halvings of the resolution at which the last step is taken; from there the field is read linearly.
-        radius: of the cost volume of a step, voxels of its resolution.
+        radius: of the cost volume of a step, voxels of its resolution; up to :data:`LARGEST_RADIUS`.
         width: channels of the convolutions of a step.
+
+    Raises:
+        ValueError: a larger radius.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class Step(Staged):
 
     def __init__(self, channels: int, radius: int, width: int) -> None:
         super().__init__()
+        if not 0 <= radius <= LARGEST_RADIUS:
+            raise ValueError(f"the radius of a step is 0 to {LARGEST_RADIUS}, not {radius}")
         self.radius = radius
         labels = label_window([2 * radius + 1] * 3, [radius] * 3)
         self.register_buffer("labels", labels, persistent=False)

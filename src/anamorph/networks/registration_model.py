@@ -13,6 +13,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.networks.known import architecture_of, build_network
 from anamorph.networks.model_folder import ModelCard, find_model, load_model, read_card
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.transforms import Affine, Transform
@@ -46,6 +47,7 @@ class RegistrationModel:
         card = read_card(find_model(name_or_path))
         if card.kind != kind:
             raise UserError(f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; choose another")
+        card = dataclasses.replace(card, architecture=architecture_of(card))
         return cls(card, Preprocessing.from_json(card.preprocessing))
 
     @classmethod
@@ -55,12 +57,10 @@ class RegistrationModel:
         Raises:
             UserError: there is no such model, it is damaged, or the weights are not those of the architecture.
         """
-        from anamorph.networks.known import build_network
-
-        cls.describe(name_or_path, kind)
+        described = cls.describe(name_or_path, kind)
         card, state = load_model(name_or_path, kind)
         network = build_network(card, state)
-        return cls(card, Preprocessing.from_json(card.preprocessing), network.to(device))
+        return cls(described.card, described.preprocessing, network.to(device))
 
     @property
     def first_channels(self) -> int:

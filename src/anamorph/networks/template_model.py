@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from anamorph.features.body_centre import body_centre_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.networks.known import architecture_of, build_network
 from anamorph.networks.model_folder import ModelCard, find_model, load_model, read_card
 from anamorph.networks.preprocessing import Preprocessing
+from anamorph.reading import understood
 from anamorph.transforms import Affine, Transform
 
 if TYPE_CHECKING:
@@ -50,6 +53,14 @@ class TemplateModel:
         card = read_card(find_model(name_or_path))
         if card.kind != kind:
             raise UserError(f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; choose another")
+        own: dict[str, Any] = {"network": architecture_of(card)}
+        with understood(find_model(name_or_path), "the card describes no model of this kind", "copy it again"):
+            own |= {"ct": bool(card.architecture["ct"]), "divisor": float(card.architecture["divisor"])}
+            if card.architecture["centre"] not in get_args(Centre):
+                raise ValueError(f"centre is {card.architecture['centre']}")
+            if not 0 < own["divisor"] < float("inf"):
+                raise ValueError(f"divisor is {own['divisor']}")
+        card = dataclasses.replace(card, architecture=card.architecture | own)
         return cls(card, Preprocessing.from_json(card.preprocessing))
 
     @classmethod
@@ -59,20 +70,10 @@ class TemplateModel:
         Raises:
             UserError: there is no such model, it is damaged, or the weights are not those of the architecture.
         """
-        from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
-
         described = cls.describe(name_or_path, kind)
         card, state = load_model(name_or_path, kind)
-        build: Any = SupervoxelNetwork if kind == "slicreg" else CoordinateNetwork
-        try:
-            network = build(**card.architecture["network"])
-            network.load_state_dict(state)
-        except (TypeError, KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{name_or_path}: its weights are not those of the network that its card describes "
-                f"({str(error).splitlines()[0][:100]}); train it again with this version"
-            ) from error
-        return cls(card, described.preprocessing, network.eval().to(device))
+        network: Any = build_network(card, state)
+        return cls(described.card, described.preprocessing, network.to(device))
 
     @property
     def frame(self) -> Grid:

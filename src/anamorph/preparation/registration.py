@@ -20,6 +20,7 @@ from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import RECORDS
 from anamorph.preprocess.record import field_of_view, read_record
+from anamorph.reading import read_own_record
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
@@ -69,14 +70,11 @@ class RegistrationJob:
 
 def finished(job: RegistrationJob) -> dict[str, Any] | None:
     """What an earlier run told of a scan that it finished from the same files with the same settings."""
-    try:
-        record = json.loads(job.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = read_own_record(job.record)
     if record.get("origin") != job.origin or not job.transform.is_file():
         return None
-    told: dict[str, Any] = record["scan"]
-    return told
+    told = record.get("scan")
+    return told if isinstance(told, dict) else None
 
 
 def register_scan(job: RegistrationJob, progress: Progress | None = None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Mask
+from anamorph.reading import read_json, understood
 from anamorph.transforms import Affine, Composite, Transform
 
 
@@ -69,16 +69,17 @@ def read_record(path: str | os.PathLike[str]) -> ScanRecord:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; records are in the folder records of a preprocessed data set")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return ScanRecord(
-            content["scan"],
-            _grid_of(content["original"]),
-            _grid_of(content["preprocessed"]),
-            Affine(np.array(content["preprocessed_to_original_ras_mm"], np.float64)),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is no record of `anamorph preprocess` ({error})") from error
+    with understood(path, "is no record of `anamorph preprocess`", "name one of the folder records"):
+        content = read_json(path)
+        try:
+            return ScanRecord(
+                str(content["scan"]),
+                _grid_of(content["original"]),
+                _grid_of(content["preprocessed"]),
+                Affine(np.array(content["preprocessed_to_original_ras_mm"], np.float64)),
+            )
+        except UserError as error:  # of a grid or an affine
+            raise ValueError(str(error)) from error
 
 
 def _grid_as_json(grid: Grid) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from anamorph.preprocess.scan import ScanJob, preprocess_scan
 from anamorph.preprocess.settings import PreprocessSettings
 from anamorph.processes import Failed, fitting_workers, outcomes
 from anamorph.provenance import file_hash
+from anamorph.reading import read_own_record
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""
@@ -160,10 +161,7 @@ def _outputs(case: Case, root: Path) -> list[Path]:
 
 def _finished(job: ScanJob) -> dict[str, Any] | None:
     """The record of a scan that an earlier run finished with the same settings from the same files."""
-    try:
-        record: dict[str, Any] = json.loads((job.folder / record_path(job.case)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = read_own_record(job.folder / record_path(job.case))
     complete = all((job.folder / path).is_file() for path in _outputs(job.case, job.root))
     return record if complete and record.get("origin") == job.origin else None
 

@@ -9,6 +9,7 @@ from typing import Any
 from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.image.atomic import write_text
+from anamorph.reading import read_own_record
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 
@@ -31,13 +32,11 @@ class FieldStore:
 
     def find(self, pair: Pair, origin: dict[str, Any]) -> dict[str, Any] | None:
         """What the run told that made the field of a pair from the same origin; None if there is no such field."""
-        try:
-            record = json.loads(self._record_path(pair).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        record = read_own_record(self._record_path(pair))
         if record.get("origin") != origin or not self.field_path(pair).is_file():
             return None
-        return record["run"]
+        run = record.get("run")
+        return run if isinstance(run, dict) else None
 
     def keep(
         self,

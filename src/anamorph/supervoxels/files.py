@@ -13,6 +13,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_arrays
+from anamorph.reading import reason_of
 from anamorph.supervoxels.layers import Layers
 
 FORMAT = 1
@@ -48,12 +49,18 @@ def load_layers(path: str | os.PathLike[str]) -> Layers:
         check_arrays(path, MOST_BYTES)
         with np.load(path, allow_pickle=False) as content:
             labels, affine = content["labels"], content["affine"]
-            about: dict[str, Any] = json.loads(str(content["about"]))
-    except Exception as error:  # damaged archives make the reader raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-        raise UserError(f"{path}: cannot be read as layers ({reason}); is it complete?") from error
+            about: dict[str, Any] = dict(json.loads(str(content["about"])))
+            provenance = about.get("provenance")
+    except Exception as error:  # damaged archives make the reader raise anything, also what is no memory
+        raise UserError(f"{path}: cannot be read as layers ({reason_of(error)}); is it complete?") from error
     if about.get("format") != FORMAT:
-        raise UserError(f"{path}: is of format {about.get('format')}, not {FORMAT}; make it anew with this version")
+        told = str(about.get("format"))[:20]
+        raise UserError(f"{path}: is of format {told}, not {FORMAT}; make it anew with this version")
     if labels.ndim != 4 or labels.dtype != np.uint8:
         raise UserError(f"{path}: layers are 8-bit maps (L, I, J, K), not {labels.dtype} of shape {labels.shape}")
-    return Layers(labels, Grid(labels.shape[1:], affine), about["provenance"])
+    if not isinstance(provenance, dict) or affine.dtype.kind != "f":
+        raise UserError(f"{path}: says not how it was made, or where it lies; make it anew")
+    try:
+        return Layers(labels, Grid(labels.shape[1:], affine), provenance)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

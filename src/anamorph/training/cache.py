@@ -23,6 +23,7 @@ from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.provenance import file_hash
+from anamorph.reading import read_own_record
 from anamorph.training.time_budget import TimeIsUp
 
 if TYPE_CHECKING:
@@ -239,14 +240,11 @@ def _fingerprint(
 
 def _open(place: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
     """The arrays of a cache, or None if there is none or its files were changed."""
-    try:
-        record = json.loads((place / "cache.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = read_own_record(place / "cache.json")
     files = [place / "images.npy", place / "labels.npy"]
     if record.get("fingerprint") != fingerprint or not all(file.is_file() for file in files):
         return None
-    if [file_hash(file) for file in files] != [record["images_sha256"], record["labels_sha256"]]:
+    if [file_hash(file) for file in files] != [record.get("images_sha256"), record.get("labels_sha256")]:
         return None
     images, labels = (np.load(file, mmap_mode="r") for file in files)
     return images, labels

@@ -16,6 +16,7 @@ from anamorph.data import Dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_path, write_text
 from anamorph.provenance import file_hash, machine, versions
+from anamorph.reading import read_json, understood
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
 
@@ -62,11 +63,11 @@ class RunFolder:
             UserError: it cannot be read.
         """
         path = self.path / RECORD
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); start the training in another folder") from error
+        with understood(path, "cannot be read", "start the training in another folder"):
+            content = read_json(path)
+            if not isinstance(content, dict):
+                raise ValueError("no record of a training")
+            return content
 
     def begin(self, description: dict[str, Any], datasets: Sequence[Dataset], *, overwrite: bool = False) -> None:
         """Make the folder of a new training with its record and a copy of every manifest.

@@ -41,7 +41,7 @@ class Affine(Transform):
         return cls(matrix)
 
     def __repr__(self) -> str:
-        return f"Affine(fixed RAS mm -> moving RAS mm, {np.round(self.matrix[:3], 3).tolist()})"
+        return f"Affine({self.direction}, RAS mm, {np.round(self.matrix[:3], 3).tolist()})"
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         from anamorph.geometry import _sampling_numba
@@ -53,4 +53,4 @@ class Affine(Transform):
         return np.asarray(points_mm, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 
     def inverse(self) -> Affine:
-        return Affine(np.linalg.inv(self.matrix))
+        return self._turned(Affine(np.linalg.inv(self.matrix)))

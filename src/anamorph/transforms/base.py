@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from anamorph.transforms.displacement import Displacement
 
 PointFrame = Literal["ras", "lps"]
+Role = Literal["fixed", "moving"]
+Roles = tuple[Role, Role]
+AnyTransform = TypeVar("AnyTransform", bound="Transform")
 
 
 class Transform(ABC):
@@ -25,6 +29,25 @@ class Transform(ABC):
     ``a @ b`` applies ``b`` first. Points of the fixed scan go through ``apply_points``; points of the moving scan go
     through the transform of the other direction (``Result.moving_to_fixed``) or ``inverse()``.
     """
+
+    maps: Roles | None = None
+    """Whose points go where, as a registration calls its two scans; None where nobody said, such as in most files."""
+
+    def between(self, source: Role, target: Role) -> Self:
+        """The same transform, known to map points of one scan of a registration to the other."""
+        named = copy.copy(self)
+        named.maps = (source, target)
+        return named
+
+    @property
+    def direction(self) -> str:
+        """Words for whose points go where; the scan that a transform starts from is its fixed one unless told."""
+        return " -> ".join(self.maps or ("fixed", "moving"))
+
+    def _turned(self, inverse: AnyTransform) -> AnyTransform:
+        """The inverse with the two scans exchanged."""
+        source, target = self.maps or ("fixed", "moving")
+        return inverse.between(target, source)
 
     @abstractmethod
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
@@ -72,7 +95,9 @@ class Transform(ABC):
 
         positions = self.positions_on(grid)
         positions -= identity_positions(grid.shape)
-        return Displacement(positions, grid)
+        field = Displacement(positions, grid)
+        field.maps = self.maps
+        return field
 
     def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
         """``(3, I, J, K)`` float32: the place of each fixed voxel in the moving image, in voxels of the moving grid."""

@@ -28,7 +28,7 @@ class Composite(Transform):
         return flat[0] if len(flat) == 1 else cls(tuple(flat))
 
     def __repr__(self) -> str:
-        return "Composite(fixed -> moving: " + ", then ".join(map(repr, self.parts)) + ")"
+        return f"Composite({self.direction}: {', then '.join(map(repr, self.parts))})"
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         for part in self.parts:
@@ -40,4 +40,4 @@ class Composite(Transform):
         return points_mm
 
     def inverse(self) -> Transform:
-        return Composite.of(*(part.inverse() for part in reversed(self.parts)))
+        return self._turned(Composite.of(*(part.inverse() for part in reversed(self.parts))))

@@ -33,7 +33,7 @@ class Displacement(Transform):
         self.grid = grid
 
     def __repr__(self) -> str:
-        return f"Displacement(fixed -> moving, voxels of {self.grid!r})"
+        return f"Displacement({self.direction}, voxels of {self.grid!r})"
 
     @classmethod
     def from_world(cls, vectors_mm: np.ndarray, grid: Grid) -> Displacement:
@@ -76,4 +76,4 @@ class Displacement(Transform):
     def inverse(self) -> Transform:
         from anamorph.transforms.inversion import invert
 
-        return invert(self, self.grid).transform
+        return self._turned(invert(self, self.grid).transform)

@@ -56,7 +56,7 @@ class ThinPlate(Transform):
         self._affine, self._weights = self._solve()
 
     def __repr__(self) -> str:
-        return f"ThinPlate(fixed -> moving, {len(self.points_mm)} points, kernel {self.kernel})"
+        return f"ThinPlate({self.direction}, {len(self.points_mm)} points, kernel {self.kernel})"
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         moved = grid.world_to_voxel(self.map_world(grid.voxel_to_world(positions_vox.T)))
@@ -78,7 +78,7 @@ class ThinPlate(Transform):
         from anamorph.transforms.inversion import invert
 
         grid = self.lattice()
-        return invert(self.displacement_on(grid), grid).transform
+        return self._turned(invert(self.displacement_on(grid), grid).transform)
 
     def lattice(self, longest: int = LATTICE) -> Grid:
         """A grid around the points and where they go, with so many points along its longest side."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from anamorph.data.importers.inside import inside
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
+from anamorph.reading import read_json, understood
 
 
 def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
@@ -28,8 +28,8 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
         UserError: there is no ``dataset.json`` of that form, or several channels and none or an unknown one chosen.
     """
     path = folder / "dataset.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    with understood(path, "is not a dataset.json of the Decathlon", "name the folder of one task"):
+        content = read_json(path)
         names = {int(key): str(name) for key, name in content["modality"].items()}
         first = names[0]
         labels = {int(key): str(name) for key, name in content["labels"].items() if int(key) != 0}
@@ -40,12 +40,6 @@ def find_decathlon(folder: Path, channel: str | None = None) -> ScanFolder:
             (inside(folder, entry["image"]), None if (label := entry.get("label")) is None else inside(folder, label))
             for entry in entries
         ]
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name the folder of one task of the Decathlon"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is not a dataset.json of the Decathlon ({type(error).__name__}: {error})") from error
     number = _channel(names, channel, path)
     taken = first if number is None else names[number]
     scans = []

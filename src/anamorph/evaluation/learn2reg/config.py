@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from anamorph.data.dataset import POINT_KINDS, Dataset, Pair, PairSplit
 from anamorph.data.manifest import parse_name
 from anamorph.errors import UserError
 from anamorph.evaluation.learn2reg.aggregate import Metric
+from anamorph.reading import read_json, understood
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,12 @@ def read_config(path: Path, dataset: Dataset) -> EvaluationConfig:
         UserError: missing or damaged file, an unknown metric, names that are not unique, or a scan that the data set
             does not have.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    with understood(
+        path, "cannot be read as an evaluation configuration", "it needs evaluation_methods and eval_pairs"
+    ):
+        content = read_json(path)
         rows, pairs = content["evaluation_methods"], content["eval_pairs"]
         measures = tuple(_measure(row, path) for row in rows)
         shape = content.get("expected_shape")
@@ -106,17 +110,21 @@ def read_config(path: Path, dataset: Dataset) -> EvaluationConfig:
             expected_shape=None if shape is None else tuple(int(n) for n in shape[:3]),
             masked=bool(content.get("masked_evaluation", False)),
         )
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; check the path") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(
-            f"{path}: cannot be read as an evaluation configuration ({type(error).__name__}: {error}); it needs "
-            "evaluation_methods and eval_pairs"
-        ) from error
     names = [measure.name for measure in measures]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: the names of the evaluation methods must differ from each other: {', '.join(names)}")
     return config
+
+
+def measure_from(row: Mapping[str, Any]) -> Measure:
+    """A measure of the content of a JSON file.
+
+    Raises:
+        ValueError: it is of no kind that is known.
+    """
+    if row["metric"] not in get_args(Metric):
+        raise ValueError(f"no metric is called {str(row['metric'])[:40]}")
+    return Measure(str(row["name"]), row["metric"], tuple(int(label) for label in row["labels"]), str(row["dest"]))
 
 
 def _measure(row: Mapping[str, Any], path: Path) -> Measure:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.image.bounds import check_regular_file
+from anamorph.image.quiet import quiet_libraries
 from anamorph.transforms.base import Transform
 
 __all__ = ["KINDS", "Kind", "read_transform", "write_transform", "written_files"]
@@ -96,16 +98,17 @@ def read_transform(
         UserError: missing, damaged or unknown file, or a format that needs ``grid``.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
+    check_regular_file(path)
     name = path.name.lower()
     for suffixes, module in _READERS.items():
         if name.endswith(suffixes):
             reader: Callable[[Path, Grid | None, Grid | None], Transform] = import_module(f"{__name__}.{module}").read
             try:
-                return reader(path, grid, moving_grid)
+                with quiet_libraries():
+                    return reader(path, grid, moving_grid)
             except UserError as error:
-                raise UserError(f"{path}: {error}") from error
+                told = str(error)
+                raise UserError(told if told.startswith(str(path)) else f"{path}: {told}") from error
             except MemoryError:
                 raise
             except Exception as error:  # damaged files make the libraries raise anything

@@ -26,6 +26,7 @@ from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
 from anamorph.transforms.displacement import Displacement
 from anamorph.transforms.files import itk_text
+from anamorph.transforms.files.itk_linear import check_size
 
 FIELD_SUFFIX, MATRIX_SUFFIX = "_displacements.dat", "_matrix.txt"
 _AXES = [1, 0, 2]  # of the blocks, and where to find i, j, k among them
@@ -35,7 +36,8 @@ def is_deeds(path: Path) -> bool:
     """Whether a file is one of deeds; an affine of ITK may end in ``_matrix.txt`` too."""
     name = path.name.lower()
     if name.endswith(MATRIX_SUFFIX) and path.is_file():
-        return not path.read_bytes().startswith(b"#Insight")
+        with path.open("rb") as stream:
+            return stream.read(8) != b"#Insight"
     return name.endswith(FIELD_SUFFIX)
 
 
@@ -157,6 +159,7 @@ def _read_vectors(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _read_matrix(path: Path) -> np.ndarray:
     """4x4 for column vectors, from fixed to moving voxels."""
+    check_size(path)
     try:
         table = np.array(
             [line.split() for line in path.read_text(errors="replace").splitlines() if line.strip()], float

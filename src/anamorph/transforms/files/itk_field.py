@@ -20,6 +20,7 @@ from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
 from anamorph.transforms.base import Transform
 from anamorph.transforms.displacement import Displacement
+from anamorph.transforms.files.direction import direction_in, direction_text
 from anamorph.transforms.files.orthogonal import orthogonal_cover
 
 INTENT_DISPVECT, INTENT_VECTOR = 1006, 1007
@@ -34,6 +35,7 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     vectors[:2] *= -1  # RAS to LPS
     nifti = nibabel.Nifti1Image(vectors.transpose(1, 2, 3, 0)[:, :, :, None], field.grid.affine)
     nifti.header.set_intent(INTENT_VECTOR)
+    nifti.header["descrip"] = direction_text(transform).encode()
     place(nifti, field.grid)
     save_nifti(nifti, path)
 
@@ -55,7 +57,9 @@ def from_nifti(image: Any) -> Displacement:
     if intent == INTENT_VECTOR:
         vectors = flip_ras_lps(vectors)
     i, j, k, _ = vectors.shape
-    return Displacement.from_world(np.moveaxis(vectors, -1, 0), Grid((i, j, k), nibabel_grid(image, "field").affine))
+    field = Displacement.from_world(np.moveaxis(vectors, -1, 0), Grid((i, j, k), nibabel_grid(image, "field").affine))
+    field.maps = direction_in(bytes(image.header["descrip"]).rstrip(b"\0").decode("utf-8", "replace"))
+    return field
 
 
 def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
 from anamorph.image.atomic import atomic_path
+from anamorph.image.bounds import check_hdf5
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
 from anamorph.transforms.displacement import Displacement
+from anamorph.transforms.files.direction import direction_in, direction_text
 from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
 from anamorph.transforms.files.orthogonal import orthogonal_cover
 
+DIRECTION = "direction"
 COMPOSITE_TYPE = "CompositeTransform_double_3_3"
 FIELD_TYPE = "DisplacementFieldTransform_double_3_3"
+# What is smoothed when ITK optimises it (ANTs, SimpleITK) is a dense field like any other.
+_DENSE_FIELD = re.compile(r"(\w+SmoothingOnUpdate)?DisplacementFieldTransform_\w+_3_3$")
 # ITK before 5 wrote, and reads, only the misspelt name.
 PARAMETERS = ("TransformParameters", "TranformParameters")
 FIXED_PARAMETERS = ("TransformFixedParameters", "TranformFixedParameters")
@@ -37,6 +43,7 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file["ITKVersion"] = np.array(["5.4.0"], h5py.string_dtype("ascii"))
         file["HDFVersion"] = np.array([h5py.version.hdf5_version], h5py.string_dtype("ascii"))
+        file.attrs[DIRECTION] = direction_text(transform)
         _write_group(file, 0, COMPOSITE_TYPE)
         for n, part in enumerate(reversed(parts), start=1):
             if isinstance(part, Affine):
@@ -49,17 +56,20 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
     """Read affines and displacement fields, single or composite."""
     import h5py
 
+    check_hdf5(path)
     with h5py.File(path, "r") as file:
         if "TransformGroup" not in file:
             raise UserError("an HDF5 file without an ITK TransformGroup")
-        listed_in = _own(file, "TransformGroup")
-        groups = [_own(listed_in, str(n)) for n in range(len(listed_in))]
+        listed_in = file["TransformGroup"]
+        groups = [listed_in[str(n)] for n in range(len(listed_in))]
         composite = bool(groups) and _type_name(groups[0]).startswith("CompositeTransform")
         listed = groups[1:] if composite else groups
         if not listed or (len(listed) > 1 and not composite):
             raise UserError(f"holds {len(listed)} separate transforms; save them as one composite")
         parts = [_read_group(group) for group in listed]
-    return Composite.of(*reversed(parts))
+        maps = direction_in(str(file.attrs.get(DIRECTION, "")))
+    transform = Composite.of(*reversed(parts))
+    return transform if maps is None else transform.between(*maps)
 
 
 def _itk_parts(transform: Transform, fixed_grid: Grid) -> list[Affine | Displacement]:
@@ -112,11 +122,13 @@ def _field_to_itk(field: Displacement) -> tuple[np.ndarray, np.ndarray]:
 def _read_group(group: Any) -> Transform:
     type_name = _type_name(group)
     parameters, fixed = _dataset(group, PARAMETERS), _dataset(group, FIXED_PARAMETERS)
-    if not type_name.startswith("DisplacementFieldTransform"):
+    if not _DENSE_FIELD.match(type_name):
         return from_itk(type_name, parameters, fixed)
     if len(fixed) != 18:
         raise UserError(f"a {type_name} with {len(fixed)} fixed parameters; only 3D fields are supported")
     i, j, k = (int(n) for n in fixed[:3])
+    if min(i, j, k) < 1 or parameters.size != 3 * i * j * k:
+        raise UserError(f"a {type_name} of {i} x {j} x {k} voxels with {parameters.size} numbers; is it complete?")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(fixed[9:18], (3, 3)) * fixed[6:9]
     affine[:3, 3] = fixed[3:6]
@@ -125,25 +137,12 @@ def _read_group(group: Any) -> Transform:
 
 
 def _type_name(group: Any) -> str:
-    name = np.ravel(_own(group, "TransformType")[()])[0]
+    name = np.ravel(group["TransformType"][()])[0]
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _own(group: Any, name: str) -> Any:
-    """A member of a group whose content is in this file: HDF5 can name others, and any bytes of the machine."""
-    import h5py
-
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise UserError("an HDF5 file with links; save the transform anew, in one file")
-    member = group[name]
-    if isinstance(member, h5py.Dataset) and (member.external or member.is_virtual):
-        raise UserError("an HDF5 file whose values are in other files; save the transform anew, in one file")
-    return member
 
 
 def _dataset(group: Any, spellings: tuple[str, str]) -> np.ndarray:
     for name in spellings:
         if name in group:
-            return _own(group, name)[()]
+            return np.ravel(group[name][()])
     raise UserError(f"a {_type_name(group)} without {spellings[0]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from anamorph.errors import UserError
@@ -22,6 +24,20 @@ _OTHER_TYPES = (
     "ScaleSkewVersor3DTransform",
     "ComposeScaleSkewVersor3DTransform",
 )
+
+
+LARGEST_FILE_BYTES = 1 << 24
+
+
+def check_size(path: Path) -> None:
+    """See that a file is not much larger than linear transforms are, before it is read.
+
+    Raises:
+        UserError: it is.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_FILE_BYTES:
+        raise UserError(f"{size / 1e6:.0f} MB are no linear transform; is this the right file?")
 
 
 def to_itk(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +72,8 @@ def from_itk(type_name: str, parameters: np.ndarray, fixed_parameters: np.ndarra
         "IdentityTransform",
     ):
         raise UserError(f"holds a {type_name}, which is not supported; export an affine or a dense displacement field")
+    if not (np.isfinite(parameters).all() and np.isfinite(fixed_parameters).all()):
+        raise UserError(f"holds a {type_name} with numbers that are not finite; export it again")
     matrix = np.eye(4)
     if kind in _MATRIX_TYPES:
         centre = np.zeros(3) if len(fixed_parameters) == 0 else fixed_parameters[:3]

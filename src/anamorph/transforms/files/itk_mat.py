@@ -9,7 +9,7 @@ from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
-from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
+from anamorph.transforms.files.itk_linear import AFFINE_TYPE, check_size, from_itk, to_itk
 
 
 def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
@@ -24,8 +24,12 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
 def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Affine:
     """Read an affine."""
     from scipy.io import loadmat
+    from scipy.io.matlab import matfile_version
 
+    check_size(path)
     try:
+        if matfile_version(path, appendmat=False)[0] != 0:  # later levels may be packed, and swell
+            raise ValueError("not of level 4")
         content = loadmat(path, appendmat=False)
     except Exception as error:  # scipy raises ValueError, NotImplementedError or its own
         raise UserError(

@@ -11,7 +11,7 @@ from anamorph.geometry import Grid
 from anamorph.image.atomic import write_text
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
-from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
+from anamorph.transforms.files.itk_linear import AFFINE_TYPE, check_size, from_itk, to_itk
 
 _FIRST_LINE = "#Insight Transform File V1.0"
 
@@ -26,6 +26,7 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
 
 def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
     """Read an affine, or a composite of affines (the last one listed is applied first)."""
+    check_size(path)
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
         raise UserError(f"no ITK transform: the first line must be '{_FIRST_LINE}'")
@@ -36,6 +37,8 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
             continue
         if key == "Transform":
             blocks.append({})
+        if not blocks:
+            raise UserError(f"the line '{line[:40]}' belongs to no transform; export it again")
         blocks[-1][key] = value.strip()
     composite = bool(blocks) and blocks[0]["Transform"].startswith("CompositeTransform")
     parts = blocks[1:] if composite else blocks

@@ -30,8 +30,11 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     if grid is None:
         raise UserError("an .npz field says nothing about the world; give the fixed image")
     check_arrays(path, 8 * 3 * int(np.prod(grid.shape)) + HEADER_BYTES)
-    with np.load(path, allow_pickle=False) as content:
-        arrays = list(content.values())
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = list(content.values())
+    except MemoryError as error:  # a header that tells of more values than follow
+        raise UserError("damaged: its header tells of more values than it holds; is it complete?") from error
     if len(arrays) != 1 or arrays[0].ndim != 4:
         raise UserError("expected one array, (X, Y, Z, 3) or (3, X, Y, Z)")
     field = arrays[0]
