@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zipfile
@@ -141,24 +140,17 @@ def write_seg_nrrd(folder: Path) -> Path:
 
 
 def write_dicom(folder: Path) -> Path:
-    import pydicom
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from dicom_files import classic_series
 
-    for n in range(4):
-        one = pydicom.Dataset()
-        one.file_meta = pydicom.dataset.FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = CTImageStorage
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = f"1.2.3.{n + 1}"
-        one.SeriesInstanceUID, one.StudyInstanceUID, one.Modality = "1.2.3", "1.2", "CT"
-        one.Rows, one.Columns, one.BitsAllocated, one.BitsStored, one.HighBit = 8, 9, 16, 16, 15
-        one.PixelRepresentation, one.SamplesPerPixel, one.PhotometricInterpretation = 1, 1, "MONOCHROME2"
-        one.RescaleSlope, one.RescaleIntercept, one.InstanceNumber = "1", "-10", n + 1
-        one.PixelSpacing, one.SliceThickness = ["2", "1.5"], "3"
-        one.ImagePositionPatient, one.ImageOrientationPatient = ["0", "0", str(3 * n)], ["1", "0", "0", "0", "1", "0"]
-        one.PixelData = scan()[:, :, n].T.tobytes()
-        one.save_as(folder / f"{n}.dcm", enforce_file_format=True)
+    classic_series(folder)
     return folder
+
+
+def write_enhanced(folder: Path) -> Path:
+    from dicom_files import enhanced_file
+
+    enhanced_file(folder / "e.dcm")
+    return folder / "e.dcm"
 
 
 # ---- points ----
@@ -511,7 +503,8 @@ _ALL = (
     Reader("image .mhd", write_image("scan.mhd"), read_image, damage.any_text, "*.mhd"),
     Reader("image .tif", write_image("scan.tif"), read_image, damage.any_bytes),
     Reader("image .png", write_image("scan.png"), read_image, damage.any_bytes),
-    Reader("image DICOM", write_dicom, read_image, damage.dicom),
+    Reader("image DICOM series", write_dicom, read_image, damage.dicom),
+    Reader("image DICOM enhanced", write_enhanced, read_image, damage.dicom),
     Reader("grid .nii", write_image("scan.nii"), read_with("image.read", "read_grid"), damage.NIFTI),
     Reader("labels .nii.gz", write_image("l.nii.gz", organs), read_labels, damage.packed(damage.NIFTI)),
     Reader("labels .seg.nrrd", write_seg_nrrd, read_labels, damage.headed),
@@ -554,8 +547,3 @@ _ALL = (
     Reader("archive .zip", write_zip, read_zip, damage.any_bytes),
 )  # fmt: skip
 READERS = {reader.name: reader for reader in _ALL}
-
-
-def gz_bomb(header: bytes, size: int) -> bytes:
-    """A gzip stream of a header and as many zeros."""
-    return gzip.compress(header + bytes(size), 9, mtime=0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from anamorph.cohorts.store import Record, Store
 from anamorph.errors import UserError
 from anamorph.groupwise.kept import read_record
 from anamorph.reading import read_own_record
-from reader_seeds import READERS, any_record, results, seed_of
+from reader_seeds import READERS, results, seed_of
 
 DEEP = "[" * 100_000
 JSON_READERS = [name for name in READERS if name.endswith("JSON") or name == "cohort marker"]
@@ -63,9 +63,6 @@ def test_plans_nested_too_deeply(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nested too deeply") as caught:
         READERS["plan TOML"].read(path)
     assert "plan.toml: no TOML" in str(caught.value)
-    path.write_text(path.with_name("plan.toml").read_text().replace("a =", "[[dataset]]\nmanifest ="))
-    with pytest.raises(UserError):
-        READERS["plan TOML"].read(path)
 
 
 def test_numbers_of_settings_that_no_integer_holds(tmp_path: Path) -> None:
@@ -83,22 +80,11 @@ def test_records_of_another_version_are_told(tmp_path: Path, changes: dict[str, 
     folder.mkdir(parents=True)
     path = folder / "a.jsonl"
 
-    def write(text: str) -> None:
-        line = any_record(b"x " + text.encode(), SameText())
-        path.write_bytes(line)
-
-    write(text)
+    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n")
     with pytest.raises(UserError, match=r"a\.jsonl: holds a record of another version of anamorph .*begin anew"):
         Store(tmp_path).records()
     path.write_bytes(b"0" * 64 + b" " + text.encode() + b"\n")  # damaged: no record
     assert Store(tmp_path).records() == {}
-
-
-class SameText(random.Random):
-    """Chance that changes nothing but the check sum."""
-
-    def random(self) -> float:
-        return 0.9
 
 
 def test_what_is_missing_in_a_record_is_named() -> None:
