@@ -14,8 +14,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/anamorph demo -o demo-out --overwrite
 
+# One process per core, a file of tests at a time; kernels run on one thread in each.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
