@@ -64,6 +64,7 @@ def affine_pairs() -> dict:
             "annotated": torch.ones(2, 2, dtype=torch.bool)}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_planted_linear_maps_are_learned_and_the_branch_matters(cohort):
     batch = affine_pairs()
     after = {}

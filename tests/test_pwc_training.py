@@ -24,6 +24,7 @@ def task_of(cohort, **settings) -> PwcTask:
     return PwcTask(PwcConfig(**(TINY | settings)), [cohort])
 
 
+@pytest.mark.slow
 def test_two_pairs_are_learned_by_heart_and_the_method_uses_what_was_learned(tmp_path):
     cohort = blob_cohort(tmp_path, training=2, validation=2)
     task = task_of(cohort, mse=0.0)

@@ -146,6 +146,7 @@ def test_every_preset_can_be_chosen(kind):
         make_settings(kind, "default", ["spacing_mm=0"])
 
 
+@pytest.mark.slow
 @needs_fabric
 def test_from_a_prepared_cohort_to_a_registration(folder, dataset):
     """Supervoxels are learned in a few seconds, and the model registers a scan it has not seen."""

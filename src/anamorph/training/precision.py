@@ -14,7 +14,7 @@ SINGLE, HALF, BRAIN = "32-true", "16-mixed", "bf16-mixed"
 CPU_INFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Of processors that multiply bfloat16 matrices: AVX-512 and AMX of x86, and those of ARM. Without them PyTorch
-emulates: an epoch of half a minute then takes over ten."""
+emulates: a step of a small ``segment`` then took 12 times as long (docs/results.md)."""
 
 
 @dataclass(frozen=True)
