@@ -80,6 +80,7 @@ class Worker:
     def _ask(self, name: str, number: int | None, seconds: float) -> tuple[str, str]:
         try:
             self.pipe.send((name, number))
+            self.pipe.recv()  # the input is made, which is not the reader's time
             if self.pipe.poll(seconds):
                 answer: tuple[str, str] = self.pipe.recv()
                 return answer
@@ -108,6 +109,7 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         seed = seed_of(name) if number is None else damaged(name, Random(number))
+        pipe.send("made")
         pipe.send(attempt(name, seed))
 
 

@@ -204,7 +204,8 @@ def any_array(array: np.ndarray, random: Random) -> np.ndarray:
         changed.flat[random.randrange(array.size)] = np.asarray(value).astype(array.dtype)
         return changed
     # Nothing but zeros, which shrink a thousand times.
-    return np.zeros(random.choice(((0,), (20_000_000,), (150, 150, 150, 3), (3, 3), ())), array.dtype)
+    many = 600_000_000 // array.itemsize
+    return np.zeros(random.choice(((0,), (many,), (150, 150, 150, 3), (3, 3), ())), array.dtype)
 
 
 def npz(content: bytes, random: Random) -> bytes:

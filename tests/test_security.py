@@ -46,6 +46,7 @@ from anamorph.report.template_page import ScanLine, Stage, TemplateReport
 from anamorph.report.template_page import render as template_page
 from anamorph.report.write import render as pair_page
 from anamorph.supervoxels import Layers
+from anamorph.supervoxels.files import load_layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
 from dicom_files import classic_series, ramp
@@ -261,6 +262,14 @@ def test_arrays_that_swell_are_not_unpacked(tmp_path):
     np.savez_compressed(path, np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="allow_pickle=False"):
         read_transform(path, grid=GRID)
+
+
+def test_layers_that_swell_are_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "layers.npz"
+    np.savez_compressed(path, labels=np.zeros((1, 90, 100, 100), np.uint8), affine=np.eye(4), about="{}")
+    monkeypatch.setattr(bounds, "HARMLESS_VALUES", 500_000)
+    with pytest.raises(UserError, match="unpacks to 1 MB, more than the 0 MB it can hold"):
+        load_layers(path)
 
 
 @pytest.fixture
