@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.loop import train
 from anamorph.training.run_folder import RunFolder
 from anamorph.training.settings import LoopSettings
-from anamorph.training.time_budget import TimeBudget
+from anamorph.training.time_budget import TimeBudget, TimeIsUp
 from toy_task import ToyConfig, ToyTask, begin, make_cohort, needs_fabric, one_process
 
 pytestmark = needs_fabric
@@ -175,6 +176,18 @@ def test_a_first_validation_that_would_not_end_in_time_is_left_out_for_steps(tas
     assert slow.now == 95.0, "two scans tell how long ten take"
     assert (run.model / "weights.safetensors").is_file()
     assert load_checkpoint(run.latest)["position"]["validation_s"] == pytest.approx(400.0)
+
+
+@pytest.mark.parametrize("where", ["loss", "validate"])
+def test_what_comes_before_the_first_step_is_ended_in_its_midst(task, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(ToyTask, where, lambda *_: time.sleep(60))
+    handler, start = signal.getsignal(signal.SIGALRM), time.monotonic()
+    run = begin(tmp_path / "run", task, LOOP)
+    with pytest.raises(TimeIsUp, match="no step was taken within the time budget of 1 s"):
+        train(task, run, LOOP, one_process(), budget=TimeBudget(1.0))
+    assert time.monotonic() - start < 30
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert not run.model.exists()
 
 
 def test_a_validation_is_broken_off_when_the_time_is_up_and_done_again_by_the_next_session(whole, task, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,7 +106,10 @@ class _Loop:
             fresh = task.load_pretrained(self.bare, pretrained)
             self.say(f"{len(fresh)} parameters are not in --pretrained and start fresh" if fresh else "weights loaded")
         self.bare.to(fabric.device)
-        with self._kept_random_states(), self.budget.during("the measurement of the memory"):
+        self.step_pace, self.pass_pace = Pace(), Pace()
+        with (
+            self._kept_random_states(), self.budget.during("the measurement of the memory"), self._ended_at_once()
+        ):  # fmt: skip
             plan = plan_training(task, self.bare, loop, fabric)
         if loop.max_memory_gb is not None:
             recomputed = ", activations recomputed" if plan.checkpointing else ""
@@ -123,7 +126,6 @@ class _Loop:
         size = 4 * sum(p.numel() * p.element_size() for p in self.bare.parameters())
         items = loop.batch_size // fabric.world_size
         self.step_pace, self.save_pace = Pace(guess_s=3 * plan.forward_s * items), Pace(guess_s=size / 200e6)
-        self.pass_pace = Pace()
         self.saved_at = budget.clock()
 
     def run(self, resume: bool) -> Outcome:
@@ -168,7 +170,7 @@ class _Loop:
             if (ending := self._stop(self.step_pace.longest_s)) is not None:
                 return ending
             start = self.budget.clock()
-            with self.budget.during("steps"):
+            with self.budget.during("steps"), self._ended_at_once():
                 ending = self._step(self.items[self.at.batch])
             if ending is not None:
                 return ending
@@ -226,6 +228,12 @@ class _Loop:
         generators = [generator_at(self.loop.seed, self.at.epoch, self.at.batch, place) for place in places]
         return self.task.batch([items[place] for place in places], self.fabric.device, generators)
 
+    def _ended_at_once(self) -> AbstractContextManager[None]:
+        """End what comes before the first step of this session when the time is up; steps are ended between passes."""
+        if self.step_pace.mean_s is not None or self.fabric.world_size > 1:  # the others would wait for this process
+            return nullcontext()
+        return self.budget.ended_at_once("the cached scans and the last checkpoint are kept")
+
     def _batches(self, epoch: int) -> list[list[Item]]:
         items = self.task.training_items(epoch, generator_at(self.loop.seed, epoch))
         return full_batches(items, self.loop.batch_size)
@@ -240,7 +248,8 @@ class _Loop:
         ending: Ending | None = None
         if self.fabric.is_global_zero:
             try:
-                self._show("validating", math.nan, 0.0, self._measure(0))
+                with self._ended_at_once():
+                    self._show("validating", math.nan, 0.0, self._measure(0))
             except _Stopped as stopped:
                 ending = stopped.ending
         ending, expected_s = self._from_first((ending, max(self.at.validation_s, self.budget.clock() - start)))

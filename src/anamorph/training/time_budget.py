@@ -57,6 +57,36 @@ class TimeBudget:
         finally:
             self._count()
 
+    @contextmanager
+    def ended_at_once(self, kept: str) -> Iterator[None]:
+        """End the block when the time is up, in the midst of whatever it computes.
+
+        For what comes before the first step, of which nothing is worth keeping. It needs a timer of the system, its
+        clock and the main thread; elsewhere the block goes on.
+
+        Args:
+            kept: what the next session need not do again.
+
+        Raises:
+            TimeIsUp: the block did not end in time.
+        """
+        left_s = self.left_s
+        timed = self.clock is time.monotonic and hasattr(signal, "setitimer") and _in_main_thread()
+        if left_s is None or not timed:
+            yield
+            return
+
+        def end(signum: int, frame: FrameType | None) -> None:
+            raise self.no_step(kept)
+
+        before = signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, max(left_s, 1e-3))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def _count(self) -> None:
         if self._begun is not None:
             part, start = self._begun
@@ -146,7 +176,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
+        if _in_main_thread():
             self._before = {which: signal.signal(which, self._note) for which in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -158,3 +188,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         if self.signal is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt("interrupted; the training goes on from its last checkpoint with --resume")
         self.signal = signal.Signals(signum).name
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
