@@ -25,6 +25,7 @@ from anamorph.image import Image
 from anamorph.image.dicom import frames, headers
 from anamorph.image.header_notes import header_notes
 from anamorph.image.read import read_image
+from anamorph.preflight import inspect_image
 from dicom_files import AXIAL, classic_series, enhanced_file, item, ramp, save, stored
 from geometries import rotation
 
@@ -94,6 +95,8 @@ def test_each_slice_is_scaled_by_its_own_slope_and_intercept(tmp_path: Path) -> 
     assert image.data.dtype == np.float32
     np.testing.assert_allclose(image.data[0], values * slopes + np.array(intercepts), rtol=1e-6)
     assert "each is scaled by its own" in header_notes(tmp_path / "scan")[0]
+    told = [found.severity for found in inspect_image(image, tmp_path / "scan").findings if "scaled" in found.message]
+    assert told == ["note"], "nothing to warn of: PET does so in every scan"
 
 
 def test_slices_may_differ_in_sign_and_bits(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
 from anamorph.image.label_like import is_label_map
 
-_CERTAIN, _ASSUMED = ("converted to mm", "read as float32"), "assumed"
+_CERTAIN = ("converted to mm", "read as float32", "scaled by its own, as float", "is dropped", "kept as they are")
+_ASSUMED = "assumed"
 """Words of :func:`header_notes` about values that were converted, and about a spacing that the format cannot give."""
 MOST_APART, WORTH_TELLING = 200, 50
 """Ratios of the longest sides of two fields of view: no anatomy explains the first, few explain the second."""
