@@ -59,15 +59,16 @@ def show(*things: Any) -> None:
         console.print(plain(thing) if isinstance(thing, str) else thing)
 
 
-def make_table(*columns: str, title: str | None = None) -> Table:
-    """A plain table for :func:`show`; columns that start with ``>`` hold numbers."""
+def make_table(*columns: str, title: str | None = None, paths_first: bool = False) -> Table:
+    """A plain table for :func:`show`; columns that start with ``>`` hold numbers, the first may hold paths."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for n, column in enumerate(columns):
         side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        table.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=n == 0)
+        # The first column is kept whole, unless it holds paths, which would leave the others no place.
+        table.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=n == 0 and not paths_first)
     return table
 
 

@@ -24,7 +24,7 @@ def list_models(
     found = {name: SHIPPED / name for name in shipped_models()}
     if folder is not None:
         found |= {str(path.parent): path.parent for path in sorted(folder.rglob(CARD))}
-    table = make_table("model", "kind", ">parameters", "licence", "what it is")
+    table = make_table("model", "kind", ">parameters", "licence", "what it is", paths_first=folder is not None)
     for name, one in found.items():
         card = read_card(one)
         table.add_row(name, card.kind, f"{card.parameters:,}", card.licence, card.summary)
