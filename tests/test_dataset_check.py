@@ -53,7 +53,7 @@ def test_label_maps_and_masks_lie_on_the_grid_of_their_scan(tmp_path: Path):
     write_labels(tmp_path / f"masksTr/{name_of(3)}.nii.gz", shape=(8, 8, 7))
     found = messages(recheck(tmp_path), "error")
     assert found == [
-        "0001_0000: the label map lies up to 0.8 mm from its scan: a header was changed",
+        "0001_0000: the label map lies up to 0.80 mm from its scan: a header was changed",
         "0002_0000: the label map has 8 x 9 x 8 voxels, its scan 8 x 9 x 7",
         "0003_0000: the mask has 8 x 8 x 7 voxels, its scan 8 x 9 x 7",
     ]

@@ -133,7 +133,7 @@ def test_pancreas_ct_is_converted_and_its_labels_are_turned(tmp_path: Path):
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ("decathlon", "dataset.json: cannot be read"),
+        ("decathlon", "dataset.json: is not a dataset.json of the Decathlon .no such file"),
         ("kits19", "no case_"),
         ("pancreas-ct", "no folders PANCREAS_"),
         ("oasis", "no importer 'oasis'; choose one of decathlon, kits19, pancreas-ct"),

@@ -170,7 +170,11 @@ def test_names_that_are_no_text_lose_nothing(tmp_path):
     )
     arguments = [sys.executable, "-c", code, "register", *scans, "-o", str(folder / "out"), "--method", "stub"]
     done = subprocess.run(
-        arguments, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False
+        arguments,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert names(folder / "out") == FILES | {"report.html"}

@@ -181,10 +181,10 @@ def test_only_what_changed_is_done_again(cohort: Dataset, tmp_path: Path, true_s
 def test_a_scan_that_fails_stops_no_other(cohort: Dataset, tmp_path: Path, true_shifts: Path, monkeypatch):
     whole = registration._scan_to_template
 
-    def fail(job, fixed, moving):
+    def fail(job, *arguments):
         if job.case.key == "0001_0000":
             raise MemoryError
-        return whole(job, fixed, moving)
+        return whole(job, *arguments)
 
     monkeypatch.setattr(registration, "_scan_to_template", fail)
     out = tmp_path / "out"

@@ -104,6 +104,7 @@ def test_of_a_pair_only_labels_known_in_both_scans_count(mixed, kind):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_what_only_some_scans_hold_is_learned_where_it_is_unknown_elsewhere(tmp_path):
     """As oesophagi that few patients have: taken for background in the others they end at 0."""
     held = [True, False, False, False, True, True]

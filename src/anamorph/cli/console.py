@@ -17,11 +17,11 @@ _CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "?")
 
 
 def plain(text: str) -> str:
-    """Text without control characters, which must not steer the terminal, and without halves of characters.
+    """Text without control characters, which must not steer the terminal, and with escapes for halves of characters.
 
     Names of files that are no UTF-8 hold such halves, which no terminal can print.
     """
-    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
+    return text.translate(_CONTROLS).encode("utf-8", "backslashreplace").decode()
 
 
 def say(text: str, quiet: bool = False) -> None:
