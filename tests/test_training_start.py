@@ -140,6 +140,14 @@ def test_weights_of_another_width_are_told_or_refused(tmp_path, data):
         start_training(Renamed, [data], tmp_path / "renamed", **options)
 
 
+def test_a_training_does_not_replace_the_model_that_it_starts_from(tmp_path, data):
+    start(tmp_path, data)
+    options = {"device": "cpu", "cache": tmp_path / "cache", "overwrite": True}
+    with pytest.raises(UserError, match="run, which is read, and is not replaced"):
+        start_training(ToyTask, [data], tmp_path / "run", pretrained=tmp_path / "run", **options)
+    assert load_model(tmp_path / "run" / "model")[0].parameters > 0
+
+
 @pytest.fixture
 def slow_reads(monkeypatch):
     """Every scan that is cached takes 10 s on the clock of the time budget."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from anamorph.data import Dataset
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path, write_text
+from anamorph.image.atomic import atomic_path, check_replaceable, write_text
 from anamorph.provenance import file_hash, machine, versions
 from anamorph.reading import read_json, understood
 from anamorph.training.cache import Cohort
@@ -73,9 +73,12 @@ class RunFolder:
         """Make the folder of a new training with its record and a copy of every manifest.
 
         Raises:
-            UserError: the folder holds something already.
+            UserError: the folder holds something already, or what the training reads.
         """
         if self.exists and overwrite:
+            pretrained = description.get("pretrained")
+            read = [dataset.path for dataset in datasets] + ([Path(pretrained["model"])] if pretrained else [])
+            check_replaceable(self.path, overwrite, RECORD, read)
             for part in ("checkpoints", "tensorboard", "datasets", "model"):
                 shutil.rmtree(self.path / part, ignore_errors=True)
             for file in ("training.csv", "validation.csv", RECORD):
