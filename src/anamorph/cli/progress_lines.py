@@ -11,22 +11,22 @@ from contextlib import AbstractContextManager
 from anamorph.cli.console import say
 
 STEP, APART_S = 0.1, 1.0
-"""Of the whole, after which a stage is told of again, if the last line is so long ago."""
+"""Share of the whole after which a stage is printed again, and the least time between two such lines."""
 LINE_EVERY_S = 15.0
-"""After which a call is told of, however little was done since the last line."""
+"""Time after which a call prints a line, however little was done since the last one."""
 BEAT_EVERY_S = 30.0
-"""After which a line appears even if the work told nothing meanwhile."""
+"""Time after which a line appears even if the work reported nothing meanwhile."""
 LOOK_EVERY_S = 1.0
-"""Whether that is so."""
+"""Time between two looks at whether that is so."""
 AT_ONCE = 20
-"""So many changes of stage are told at once; later ones as steps are."""
+"""Changes of stage that are printed at once; later ones wait as steps do."""
 
 
 class ProgressLines(AbstractContextManager["ProgressLines"]):
     """A progress function that prints when the stage changes, and inside a stage every 10 % or 15 seconds.
 
-    Stages that differ in their numbers only (``scan 3 of 200``) count as one. While nothing is told for 30 seconds the
-    last line is repeated with the time for which it has been so.
+    Stages that differ in their numbers only (``scan 3 of 200``) count as one. While nothing is reported for 30 seconds
+    the last line is repeated with the time for which it has been so.
 
     Args:
         write: is given each line.

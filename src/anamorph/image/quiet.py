@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 _LOGGERS = ("nibabel.global", "tifffile", "PIL", "pydicom")
@@ -14,9 +14,14 @@ _STDERR = 2
 
 
 class _Shared:
-    """A change to the whole process that lasts while any thread wants it."""
+    """A change to the whole process that lasts while any thread wants it.
 
-    def __init__(self) -> None:
+    Args:
+        change: makes it, and returns what undoes it.
+    """
+
+    def __init__(self, change: Callable[[], ExitStack]) -> None:
+        self._change = change
         self._lock = threading.Lock()
         self._inside = 0
         self._undo = ExitStack()
@@ -25,7 +30,7 @@ class _Shared:
     def entered(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                self._undo = self.change()
+                self._undo = self._change()
             self._inside += 1
         try:
             yield
@@ -35,43 +40,36 @@ class _Shared:
                 if self._inside == 0:
                     self._undo.close()
 
-    def change(self) -> ExitStack:
-        raise NotImplementedError
 
-
-class _Python(_Shared):
+def _silence_python() -> ExitStack:
     """Warnings and log messages of Python packages."""
-
-    def change(self) -> ExitStack:
-        undo = ExitStack()
-        undo.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        for name in _LOGGERS:
-            logger = logging.getLogger(name)
-            undo.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL + 1)
-        return undo
+    undo = ExitStack()
+    undo.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)
+    return undo
 
 
-class _Itk(_Shared):
+def _silence_itk() -> ExitStack:
     """Warnings of ITK, and what the C libraries in it write to stderr themselves."""
+    import SimpleITK as sitk
 
-    def change(self) -> ExitStack:
-        import SimpleITK as sitk
-
-        undo = ExitStack()
-        undo.callback(sitk.ProcessObject.SetGlobalWarningDisplay, sitk.ProcessObject.GetGlobalWarningDisplay())
-        sitk.ProcessObject.GlobalWarningDisplayOff()
-        with suppress(OSError):  # a process may have no stderr
-            kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, _STDERR)
-            os.close(nowhere)
-            undo.callback(os.close, kept)
-            undo.callback(os.dup2, kept, _STDERR)
-        return undo
+    undo = ExitStack()
+    undo.callback(sitk.ProcessObject.SetGlobalWarningDisplay, sitk.ProcessObject.GetGlobalWarningDisplay())
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    with suppress(OSError):  # a process may have no stderr
+        kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STDERR)
+        os.close(nowhere)
+        undo.callback(os.close, kept)
+        undo.callback(os.dup2, kept, _STDERR)
+    return undo
 
 
-_python, _itk = _Python(), _Itk()
+_python, _itk = _Shared(_silence_python), _Shared(_silence_itk)
 
 
 def quiet_libraries() -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anamorph.errors import UserError
 from anamorph.methods.device import resolve_device
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+T = TypeVar("T")
 LONGEST_VALIDATION = timedelta(hours=12)
 """The first process validates while the others wait."""
 
@@ -45,6 +46,24 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
         strategy=_shared() if processes > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
     )
+
+
+def from_first(fabric: Fabric, value: T) -> T:
+    """The value of the first process, in all of them."""
+    if fabric.world_size == 1:
+        return value
+    told: Any = fabric.broadcast(value)
+    return told
+
+
+def mean_over(fabric: Fabric, value: float) -> float:
+    """The mean of a number over all processes."""
+    import torch
+
+    if fabric.world_size == 1:
+        return value
+    mean: Any = fabric.all_reduce(torch.tensor(value, device=fabric.device), reduce_op="mean")
+    return float(mean)
 
 
 def _shared() -> DDPStrategy:

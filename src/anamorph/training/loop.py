@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,7 @@ from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.training.average import WeightAverage
 from anamorph.training.batches import full_batches, generator_at
 from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from anamorph.training.fabric import from_first, mean_over
 from anamorph.training.logs import TRAINING, VALIDATION, Logs
 from anamorph.training.memory_plan import plan_training
 from anamorph.training.outcome import Ending, Outcome, Position, Status
@@ -27,8 +28,6 @@ from anamorph.training.time_budget import Pace, Projection, StopRequest, TimeBud
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-T = TypeVar("T")
 
 
 def train(
@@ -175,7 +174,7 @@ class _Loop:
             if ending is not None:
                 return ending
             self.step_pace.add(self.budget.clock() - start)
-            if self._from_first(self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
+            if from_first(self.fabric, self.budget.clock() - self.saved_at >= self.loop.checkpoint_every_s):
                 self._save()
         due = (self.at.epoch + 1) % self.loop.validate_every == 0 or self.at.epoch + 1 >= self.loop.epochs
         if (ending := self._stop(self.at.validation_s if due else 0)) is not None:
@@ -206,7 +205,7 @@ class _Loop:
                 totals[key] = totals.get(key, 0.0) + float(part.detach()) / self.accumulate
             self.pass_pace.add(self.budget.clock() - start)
         for key, value in totals.items():
-            totals[key] = self._mean(value)
+            totals[key] = mean_over(self.fabric, value)
         if not math.isfinite(totals["loss"]):
             raise RegistrationFailure(
                 f"the loss became {totals['loss']} in step {self.at.step + 1}; {self.folder.latest} is from before: "
@@ -252,7 +251,7 @@ class _Loop:
                     self._show("validating", math.nan, 0.0, self._measure(0))
             except _Stopped as stopped:
                 ending = stopped.ending
-        ending, expected_s = self._from_first((ending, max(self.at.validation_s, self.budget.clock() - start)))
+        ending, expected_s = from_first(self.fabric, (ending, max(self.at.validation_s, self.budget.clock() - start)))
         self.at.validation_s = expected_s
         if ending == "time budget":
             self.say(f"no validation before the first step: it would take {expected_s:.0f} s of the time budget")
@@ -273,7 +272,7 @@ class _Loop:
                 if self.best.add(self.at.epoch, metrics):
                     with self.average.in_use():
                         self._export(metrics)
-        if (ending := self._from_first(ending)) is not None:
+        if (ending := from_first(self.fabric, ending)) is not None:
             return ending
         self.best.load_state_dict(self.fabric.broadcast(self.best.state_dict()))
         self.schedule.after_validation(self.best.epoch == self.at.epoch)
@@ -369,19 +368,6 @@ class _Loop:
         if signal is None and not self.budget.allows(expected_s + 2 * self.save_pace.longest_s):
             return "time budget"
         return signal
-
-    def _from_first(self, value: T) -> T:
-        """What the first process says."""
-        if self.fabric.world_size == 1:
-            return value
-        told: Any = self.fabric.broadcast(value)
-        return told
-
-    def _mean(self, value: float) -> float:
-        if self.fabric.world_size == 1:
-            return value
-        mean: Any = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
-        return float(mean)
 
     def _kept_random_states(self) -> AbstractContextManager[None]:
         """Nothing within changes what the training draws."""
