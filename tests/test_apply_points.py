@@ -101,7 +101,7 @@ def test_results_know_their_two_directions() -> None:
 
 def test_halves_of_characters_are_printed() -> None:
     name = os.fsdecode(b"scan-\xff.nii")
-    assert plain(name) == "scan-?.nii"
+    assert plain(name) == "scan-\\udcff.nii"
     assert len(str(UserError(f"{name}\nand\x85more")).splitlines()) == 1
 
 
