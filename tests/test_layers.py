@@ -19,7 +19,7 @@ LAYERS = (
     ("image",),
     ("transforms",),
     ("data",),
-    ("similarity", "regularisation", "features"),
+    ("regularisation", "features"),
     ("discrete", "optimise"),
     ("supervoxels",),
     ("networks",),

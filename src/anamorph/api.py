@@ -296,11 +296,11 @@ def failure_line(error: Exception) -> str:
 
 def _check_start(plan: Plan, fixed: Image, moving: Image, init: Transform | None) -> None:
     """A given start, or none, must leave something to compare; otherwise the method looks for the start itself."""
-    if init is None and plan.method.settings().get("init") != "none":
+    if init is None and plan.method.settings().get("init") != "world":
         return
     if overlap_percent(fixed.grid, moving.grid, init) == 0:
         start = "the world positions in the headers" if init is None else "the transform of --init"
         raise UserError(
             f"by {start} the fields of view of {fixed.name} and {moving.name} do not overlap; "
-            "let the method find the start (drop init=none or --init)"
+            "let the method find the start (drop init=world or --init)"
         )

@@ -141,7 +141,7 @@ def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_fa
                 "warning",
                 f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres "
                 f"{length_text(shift, 0)} apart)",
-                "tries all translations instead of trusting the headers (unless init=none)",
+                "tries all translations instead of trusting the headers (unless init=world)",
             )
         )
     apart = unit_mismatch(fixed.grid, moving.grid)

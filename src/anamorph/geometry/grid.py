@@ -185,6 +185,12 @@ class Grid:
         affine[:3, 3] = self.voxel_to_world((scale - 1) / 2)
         return Grid(tuple(-(-np.array(self.shape) // scale)), affine)
 
+    def cropped(self, box: tuple[slice, slice, slice]) -> Grid:
+        """The grid of a box of whole voxels, slices with a start and a stop each."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.voxel_to_world(np.array([part.start for part in box]))
+        return Grid(tuple(part.stop - part.start for part in box), affine)
+
     def resampled(self, spacing_mm: float | np.ndarray) -> Grid:
         """A grid over the same field of view and centre with (about) the given spacing; single-voxel axes stay."""
         wanted = np.broadcast_to(np.asarray(spacing_mm, np.float64), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -42,6 +43,10 @@ class Image:
     def channels(self) -> int:
         """Number of channels."""
         return self.data.shape[0]
+
+    def cropped(self, box: tuple[slice, slice, slice]) -> Self:
+        """The voxels of a box of indices, where they are."""
+        return type(self)(self.data[(slice(None), *box)], self.grid.cropped(box), self.name)
 
     def with_data(self, data: np.ndarray) -> Image:
         """The same grid and name with other values."""

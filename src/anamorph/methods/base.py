@@ -38,6 +38,10 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def exchanged(self) -> Result:
+        """The result for fixed and moving scan exchanged."""
+        return dataclasses.replace(self, fixed_to_moving=self.moving_to_fixed, moving_to_fixed=self.fixed_to_moving)
+
     def __post_init__(self) -> None:
         self.fixed_to_moving = self.fixed_to_moving.between("fixed", "moving")
         self.moving_to_fixed = self.moving_to_fixed.between("moving", "fixed")

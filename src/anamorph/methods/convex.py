@@ -1,6 +1,7 @@
 """``convex``: discrete search by coupled convex optimisation, then symmetric refinement of a velocity field.
 
-1. A linear start (:mod:`anamorph.methods.initialise`), after which both scans are described on one grid, the fixed one.
+1. A linear start (:mod:`anamorph.methods.linear_start`), after which both scans are described on one grid, that of the
+   scan that leads.
 2. The discrete search (:mod:`anamorph.methods.search`).
 3. The logarithm of that field, refined by Adam on both data terms at once; its exponential is one direction, the
    inverse of that the other.
@@ -19,7 +20,7 @@ from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
 from anamorph.methods.guide import Guide
-from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
@@ -52,16 +53,22 @@ class Convex(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Result:
-        return _Run(self.config, resolve_device(device), progress).register(
-            fixed, moving, fixed_mask, moving_mask, init
-        )
+        run = _Run(self.config, resolve_device(device), progress)
+        with run.stages.timed("initialise"):
+            scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+        if leads(*scans):
+            return run.register((fixed, moving), scans, init)
+        return run.register((moving, fixed), scans[::-1], None if init is None else init.inverse()).exchanged()
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        pyramid = self.config.pyramid(fixed)
-        held = self.config.held_bytes(pyramid, fixed, moving)
-        # Channels and weights.
+        # Channels and weights. Either scan may lead.
         scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        return scans + max(held + self.config.costs_bytes(pyramid, held), self.config.start_bytes(fixed, moving))
+        return scans + max(self._led_by(fixed, moving), self._led_by(moving, fixed))
+
+    def _led_by(self, first: Grid, second: Grid) -> int:
+        pyramid = self.config.pyramid(first)
+        held = self.config.held_bytes(pyramid, first, second)
+        return max(held + self.config.costs_bytes(pyramid, held), self.config.start_bytes(first, second))
 
 
 class _Run:
@@ -73,17 +80,17 @@ class _Run:
         self.stages = Stages(progress)
         self.trace: dict[str, list[float]] = {}
         self.provenance: dict[str, Any] = {}
+        self.warnings: list[str] = []
 
-    def register(
-        self, fixed: Image, moving: Image, fixed_mask: Mask | None, moving_mask: Mask | None, init: Transform | None
-    ) -> Result:
+    def register(self, images: tuple[Image, Image], scans: tuple[Scan, Scan], init: Transform | None) -> Result:
+        """Register the second scan to the first, in whose frame the fields are."""
+        fixed, moving = scans
         with self.stages.stage("initialise", 0.0):
-            fixed_scan, moving_scan = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            start, kind = self._start(fixed_scan, moving_scan, init)
+            start, kind = self._start(fixed, moving, init)
         with self.stages.stage("describe", 0.2):
             pyramid = self.config.pyramid(fixed.grid)
-            pair = self._describe(fixed_scan, moving_scan, start, kind, pyramid)
-            guide = Guide.of(self.config.guide, fixed, moving, self.device)
+            pair = self._describe(fixed, moving, start, kind, pyramid)
+            guide = Guide.of(self.config.guide, *images, self.device)
             pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
         with self.stages.stage("search", 0.35):
             held = self.config.held_bytes(pyramid, fixed.grid, moving.grid)
@@ -96,7 +103,7 @@ class _Run:
         self.provenance["intensities"] = kind
         if guide is not None:
             self.provenance["guide"] = guide.model
-        return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, provenance=self.provenance)
+        return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, self.warnings, self.provenance)
 
     def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind]:
         """The transform that brings the moving scan to the fixed frame, and how intensities compare after it."""
@@ -106,6 +113,7 @@ class _Run:
         found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps
+        self.warnings += found.warnings
         return found.transform, kind
 
     def _describe(

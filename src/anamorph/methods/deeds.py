@@ -31,10 +31,11 @@ from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
 from anamorph.methods.guide import Guide, guide_bytes
+from anamorph.methods.linear_start import leads
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
-from anamorph.methods.working_frame import Side
+from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Composite, Transform
 from anamorph.transforms.fields import inverse_consistent
 
@@ -66,9 +67,23 @@ class Deeds(Method):
         progress: Progress | None = None,
     ) -> Result:
         where, stages = resolve_device(device), Stages(progress)
+        if self.config.compatible:
+            with stages.stage("initialise", 0.0):
+                frame = published_frame(self.config, fixed, moving, fixed_mask, moving_mask, init)
+            return self._register((fixed, moving), frame, where, stages)
+        with stages.timed("initialise"):
+            scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+        exchanged = not leads(*scans)
+        if exchanged:
+            fixed, moving, scans, init = moving, fixed, scans[::-1], None if init is None else init.inverse()
         with stages.stage("initialise", 0.0):
-            prepare = published_frame if self.config.compatible else centred_frame
-            frame = prepare(self.config, fixed, moving, fixed_mask, moving_mask, init)
+            frame = centred_frame(self.config, *scans, init)
+        result = self._register((fixed, moving), frame, where, stages)
+        return result.exchanged() if exchanged else result
+
+    def _register(
+        self, images: tuple[Image, Image], frame: DeedsFrame, where: Literal["cpu", "cuda"], stages: Stages
+    ) -> Result:
         forward, backward, control, agreement = _search(self.config, frame, where, stages)
         trace = {"initialise": frame.costs, "differing bits": agreement}
         provenance: dict[str, Any] = {"start": frame.steps}
@@ -77,9 +92,9 @@ class Deeds(Method):
         else:
             with stages.stage("refine", SEARCHED):
                 start = to_device(frame.displacement(forward, control).disp_vox, where)
-                pyramid = self.config.pyramid(fixed.grid)
+                pyramid = self.config.pyramid(frame.covered)
                 pair = DescribedPair.of(frame.fixed, frame.moving, self.config.descriptor(), frame.kind, pyramid, where)
-                guide = Guide.of(self.config.guide, fixed, moving, where)
+                guide = Guide.of(self.config.guide, *images, where)
                 pair = pair.guided(guide, self.config.guide_weight, pyramid, frame.start)
                 if guide is not None:
                     provenance["guide"] = guide.model
@@ -87,9 +102,12 @@ class Deeds(Method):
             with stages.stage("finish", 0.98):
                 fixed_to_moving, moving_to_fixed = both_directions(deformation, frame.start, pyramid.base)
             trace |= objectives
-        return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, provenance=provenance)
+        return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, frame.warnings, provenance)
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        return max(self._led_by(fixed, moving), self._led_by(moving, fixed))
+
+    def _led_by(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
         voxels, described = int(np.prod(pyramid.working.shape)), int(np.prod(pyramid.base.shape))
         levels = self.config.levels(pyramid.working)

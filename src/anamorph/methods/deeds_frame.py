@@ -8,7 +8,6 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.linear_start import comparable_after, linear_start
@@ -23,7 +22,8 @@ class DeedsFrame:
     ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
     which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
     p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
-    ``start(p) + u`` of it. ``costs`` and ``steps`` tell how the start was found, ``kind`` how intensities compare.
+    ``start(p) + u`` of it. ``covered`` is the field of view of the fixed scan; ``costs``, ``steps`` and ``warnings`` are
+    those of the start; ``kind`` says how intensities compare.
     """
 
     fixed: Side
@@ -32,10 +32,12 @@ class DeedsFrame:
     start: Transform
     levels: tuple[DeedsLevel, ...]
     kind: IntensityKind
+    covered: Grid
     placed: Transform = field(default_factory=Affine.identity)
     turn: np.ndarray = field(default_factory=lambda: np.eye(3))
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def grid(self) -> Grid:
@@ -67,25 +69,17 @@ class DeedsFrame:
         return field_there * scale[:, None, None, None]
 
 
-def centred_frame(
-    config: DeedsConfig,
-    fixed: Image,
-    moving: Image,
-    fixed_mask: Mask | None,
-    moving_mask: Mask | None,
-    init: Transform | None,
-) -> DeedsFrame:
+def centred_frame(config: DeedsConfig, fixed: Scan, moving: Scan, init: Transform | None) -> DeedsFrame:
     """Our own start and conventions: prepared intensities, any grids, weights for what is body."""
-    scan, original = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-    start, costs, steps = init, [], []
-    kind = comparable_intensities(fixed, moving)
+    start, costs, steps, warnings = init, [], [], []
     if start is None:
-        found, kind = linear_start(scan, original, config.init, config.intensity_weight)
-        start, costs, steps = found.transform, found.costs, found.steps
+        found, kind = linear_start(fixed, moving, config.init, config.intensity_weight)
+        start, costs, steps, warnings = found.transform, found.costs, found.steps, found.warnings
     else:
-        kind = comparable_after(scan, original, start, kind)
+        kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
     working = config.pyramid(fixed.grid).working
     here, there = (
-        Side.of(side, kind == "ct", config.air_weight) for side in (scan.onto(working), original.onto(working, start))
+        Side.of(side, kind == "ct", config.air_weight) for side in (fixed.onto(working), moving.onto(working, start))
     )
-    return DeedsFrame(here, there, original, start, config.levels(working), kind, costs=costs, steps=steps)
+    levels = config.levels(working)
+    return DeedsFrame(here, there, moving, start, levels, kind, fixed.grid, costs=costs, steps=steps, warnings=warnings)

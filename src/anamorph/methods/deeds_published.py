@@ -14,6 +14,7 @@ from anamorph.image.background import CT_AIR_HU
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
+from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
@@ -48,9 +49,10 @@ def published_frame(
     weights = every if fixed_mask is None else here.weight, every if moving_mask is None else original.weight
     matrix = np.eye(4)
     steps = ["given" if init else "aligned centres of the grids"]
-    if init is None and config.init != "none":
-        matrix = linear_stage(config, config.init, Side(here, weights[0]), Side(original, weights[1]))
-        steps.append(f"{config.init} block matching as published")
+    if init is None and config.init not in ("world", "centres"):
+        model = linear_model(config.init)
+        matrix = linear_stage(config, model, Side(here, weights[0]), Side(original, weights[1]))
+        steps.append(f"{model} block matching as published")
     start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
     moved = original.channels_on(grid, start)
     moved_weight = every if moving_mask is None else original.onto(grid, start).weight
@@ -61,6 +63,7 @@ def published_frame(
         start,
         config.levels(grid),
         comparable_intensities(fixed, moving),
+        fixed.grid,
         placed=placed,
         turn=np.linalg.inv(matrix[:3, :3]),
         steps=steps,

@@ -51,10 +51,12 @@ class DescribedPair:
             device: where the descriptors go.
         """
         sides = []
-        for side in (fixed, moving):
+        for side, other in ((fixed, moving), (moving, fixed)):
             inside = pool_volume(side.scan.weight[None], pyramid.pool)[0]
             descriptor = describe(side.scan.channels, settings, kind, pyramid.pool)
-            sides += [_without_missing(descriptor, inside), pool_volume(side.weight[None], pyramid.pool)[0]]
+            # What the other scan does not show has no partner, and must not be pulled to where it ends.
+            weight = side.weight * (other.scan.weight > 0)
+            sides += [_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]]
         return cls(*(to_device(array, device) for array in sides))
 
     def guided(self, guide: Guide | None, weight: float, pyramid: Pyramid, start: Transform) -> DescribedPair:

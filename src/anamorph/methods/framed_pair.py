@@ -70,7 +70,7 @@ class FramedPair:
         notes: dict[str, Any] = {}
         if init is not None:
             start = init
-        elif config.init == "centre":
+        elif config.init == "frame":
             start = Affine(model.frame_in(seen[1]).affine @ np.linalg.inv(placed.affine))
         else:
             found, _ = linear_start(*scans, config.init, config.intensity_weight)

@@ -1,42 +1,97 @@
-"""A linear start for any pair: how far the intensities compare is found together with it."""
+"""The linear start that every method asks for, by the name of its hypotheses."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 
 from anamorph.features.descriptor import DescriptorSettings
 from anamorph.features.intensity import IntensityKind, comparable_intensities
-from anamorph.methods.initialise import Initialisation, InitModel, initialise
+from anamorph.features.mind_ssc import LANES
+from anamorph.geometry import Grid
+from anamorph.methods.start.search import FINE, Start, find_start
+from anamorph.methods.start.translations import translation_grids
+from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Transform
+from anamorph.transforms import Affine, Transform
+from anamorph.transforms.least_trimmed_squares import LinearModel
+
+Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
+"""``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
+``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
 
 INTENSITY_WEIGHT = 3.0
 """Of squared intensity differences beside MIND-SSC, where intensities compare."""
-LEAST_CORRELATION = 0.2
+FINER = 1.5
+"""A scan whose voxels are smaller by this factor leads, whatever it shows."""
+LEAST_CORRELATION = 0.3
 """Scaled intensities that correlate less than this after the linear start are of different kinds: not compared."""
 
 
 def linear_start(
-    fixed: Scan, moving: Scan, model: InitModel, intensity_weight: float = INTENSITY_WEIGHT
-) -> tuple[Initialisation, IntensityKind]:
+    fixed: Scan, moving: Scan, init: Init, intensity_weight: float = INTENSITY_WEIGHT
+) -> tuple[Start, IntensityKind]:
     """Find a linear map of fixed points to moving points without any assumption on the scans.
+
+    Exchanging the scans inverts the map: the search always starts from the same one of the two.
 
     Args:
         fixed: prepared fixed scan.
         moving: prepared moving scan.
-        model: translation, rigid or affine; ``"none"`` trusts the world coordinates of the files.
+        init: which hypotheses to look at.
         intensity_weight: of intensities beside MIND-SSC.
 
     Returns:
         the start, and how the intensities compare after it.
     """
-    settings = DescriptorSettings(1, 1, intensity_weight)
     kind = comparable_intensities(fixed.image, moving.image)
-    found = initialise(fixed, moving, kind, model, settings)
-    if comparable_after(fixed, moving, found.transform, kind) != kind:
+    if init in ("world", "centres"):
+        shift = moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3)
+        title = "middles of the fields of view" if init == "centres" else "world coordinates of the files"
+        start = Start(Affine.translation(shift), steps=[f"{title}, as asked for"])
+        return start, comparable_after(fixed, moving, start.transform, kind)
+    if not leads(fixed, moving):
+        start, kind = linear_start(moving, fixed, init, intensity_weight)
+        start.transform = start.transform.inverse()
+        return start, kind
+    model = linear_model(init)
+    settings = DescriptorSettings(1, 1, intensity_weight)
+    known = has_position(fixed.grid) and has_position(moving.grid)
+    start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
+    if comparable_after(fixed, moving, start.transform, kind) != kind:
         kind = "none"
-        found = initialise(fixed, moving, kind, model, settings)
-    return found, kind
+        start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
+    return start, kind
+
+
+def linear_model(init: Init) -> LinearModel:
+    """The kind of map that a start allows."""
+    return init if init in get_args(LinearModel) else "affine"  # type: ignore[return-value]
+
+
+def leads(fixed: Scan, moving: Scan) -> bool:
+    """Whether the fixed scan is the one in whose frame a pair is compared.
+
+    The rule looks at the scans alone and never at their roles, so that exchanging them changes nothing but the
+    direction: the clearly finer scan leads, else the one with the smaller field of view.
+    """
+    finer = np.log(moving.grid.voxel_mm / fixed.grid.voxel_mm)
+    if abs(finer) > np.log(FINER):
+        return bool(finer > 0)
+    return _order(fixed) <= _order(moving)
+
+
+def _order(scan: Scan) -> tuple[float, ...]:
+    volume_mm3 = float(scan.weight.sum(dtype=np.float64)) * float(np.prod(scan.grid.spacing_mm))
+    # Scans of equal extent are told apart by their content.
+    moments = [float(scan.channels.sum(dtype=np.float64)), float(np.square(scan.channels).sum(dtype=np.float64))]
+    return (float(f"{volume_mm3:.5g}"), *moments, *scan.grid.origin_mm)
+
+
+def has_position(grid: Grid) -> bool:
+    """Whether a header says where its scan is: an origin of exactly 0 is what writers leave that know nothing."""
+    return bool((grid.origin_mm != 0).any())
 
 
 def comparable_after(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> IntensityKind:
@@ -55,3 +110,21 @@ def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
         return 0.0
     a, b = here.channels[0][both], there.channels[0][both]
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
+    """Predicted peak memory of :func:`linear_start` beside the prepared scans, for one channel."""
+    if init in ("world", "centres", "centre"):
+        return 0
+    return max(_start_bytes(fixed, moving), _start_bytes(moving, fixed))
+
+
+def _start_bytes(fixed: Grid, moving: Grid) -> int:
+    here, there = translation_grids(fixed, moving)
+    descriptor = 4 * LANES
+    # Two descriptors and the square of one, and the transforms; later both descriptors and their differences.
+    search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
+    search += 36 * np.prod(np.add(here.shape, there.shape, dtype=float))
+    finest = max((stage.voxels for stage in FINE), default=0)
+    matching = 6.5 * descriptor * np.prod(search_grid(fixed, finest).shape)
+    return int(max(search, matching))

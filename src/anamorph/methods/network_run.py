@@ -31,6 +31,7 @@ class NetworkRun(ABC):
         self.stages = Stages(progress)
         self.trace: dict[str, list[float]] = {}
         self.provenance: dict[str, Any] = {}
+        self.warnings: list[str] = []
 
     def register(
         self, fixed: Image, moving: Image, fixed_mask: Mask | None, moving_mask: Mask | None, init: Transform | None
@@ -59,7 +60,7 @@ class NetworkRun(ABC):
             found.moving_to_fixed,
             self.stages.seconds,
             self.trace,
-            model.concerns(fixed, moving),
+            model.concerns(fixed, moving) + self.warnings,
             self.provenance,
         )
 
@@ -82,12 +83,13 @@ class NetworkRun(ABC):
         """The transform of fixed to moving points that the network starts from."""
         if init is not None:
             return init
-        if self.config.init == "centre":
+        if self.config.init == "frame":
             return Affine(model.own_frame(moving.grid, frame.shape).affine @ np.linalg.inv(frame.affine))
         scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
         found, _ = linear_start(*scans, self.config.init, self.config.intensity_weight)
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps
+        self.warnings += found.warnings
         return found.transform
 
     def _tell_refined(self, fraction: float) -> None:

@@ -14,7 +14,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "generic-ct": {},
     "generic-mr": {},
 }
-AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "centre"}}
+AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "frame"}}
 """Networks see scans from the start that they were trained with."""
 AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {
     "small-mr": {"control_cell": 1, "refine_scales": (1,), "refine_iterations": (5,), "rate": 0.1},

@@ -23,7 +23,7 @@ from anamorph.methods.search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Composite, Displacement, Transform
 
-NetworkStart = Literal["centre", "none", "translation", "rigid", "affine"]
+NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class NetworkConfig(SearchConfig):
 
     model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
     init: NetworkStart = setting(  # type: ignore[assignment]
-        "centre", "linear start: centre brings the middles of the scans together, as in training; none trusts the files"
+        "frame",
+        "linear start: frame lays the frames of the network upon each other, as in training; world trusts the files",
     )
     guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
     search: bool = setting(True, "look around the field of the network as convex does, before refining it")

@@ -14,8 +14,7 @@ from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device, to_numpy
-from anamorph.methods.initialise import InitModel, initialise_bytes
-from anamorph.methods.linear_start import INTENSITY_WEIGHT
+from anamorph.methods.linear_start import INTENSITY_WEIGHT, Init, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.transforms import Composite, Displacement, Transform, invert
@@ -29,7 +28,10 @@ Array = Any
 class RefinementConfig:
     """What the discrete methods share: the linear start, the descriptor and the refinement."""
 
-    init: InitModel = setting("affine", "linear start: none trusts the files' world coordinates")
+    init: Init = setting(
+        "auto",
+        "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
+    )
     intensity_weight: float = setting(
         INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
     )
@@ -65,7 +67,7 @@ class RefinementConfig:
 
     def start_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""
-        return initialise_bytes(fixed, moving) if self.init in ("translation", "rigid", "affine") else 0
+        return linear_start_bytes(fixed, moving, self.init)
 
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""

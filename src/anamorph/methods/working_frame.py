@@ -12,6 +12,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.pooling import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
+from anamorph.image.padding import content_box
 from anamorph.transforms import Affine, Transform
 
 AIR_REACH_MM = 10.0
@@ -28,7 +29,10 @@ class Scan:
 
     @classmethod
     def prepare(cls, image: Image, mask: Mask | None) -> Scan:
-        """Scale the intensities of what the mask holds, and make the weight."""
+        """Leave out margins of padding, scale the intensities of what the mask holds, and make the weight."""
+        box = content_box(image)
+        if box is not None:
+            image, mask = image.cropped(box), None if mask is None else mask.cropped(box)
         channels = prepared_channels(within(image, mask))
         if mask is None:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)

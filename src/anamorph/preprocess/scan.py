@@ -63,7 +63,7 @@ def preprocess_scan(job: ScanJob) -> dict[str, Any]:
         to_original, grid = Affine.identity(), wanted_grid(image, settings, ct)
     else:
         reference, grid = _prepared_reference(job.reference.image, job.reference.mask, job.reference_modality, settings)
-        found, _ = linear_start(reference, Scan.prepare(image, mask), settings.align)
+        found, _ = linear_start(reference, Scan.prepare(image, mask), settings.align)  # type: ignore[arg-type]
         to_original = found.transform
         alignment = {
             "model": settings.align,

@@ -1,0 +1,54 @@
+"""Margins of one value that somebody added to a scan: what was never measured is not compared."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anamorph.geometry.scale import patient_mm
+from anamorph.image.image import Image
+
+Box = tuple[slice, slice, slice]
+
+LEAST_CONTENT = 0.5
+"""A margin that begins where so much of a plane is content was cut or padded; else it is the air around a body."""
+OUTLINE_MM = 20.0
+"""So much air around a body stays: its outline is information."""
+LEAST_REMOVED = 0.05
+"""Fraction of the voxels from which on removing a margin is worth it."""
+FEWEST = 3
+"""Voxels that stay along each axis."""
+
+
+def content_box(image: Image) -> Box | None:
+    """The part of a scan inside its margins of one constant value; None where there are none to speak of.
+
+    A margin is a stack of whole planes at an end of an axis in which every voxel has one value, the lowest or the
+    highest of the scan. Where a body ends before the margin begins, as in scans without a skull or with air set to one
+    value, some of it stays. Lengths are those of a patient, and in proportion for a scan of another size.
+    """
+    reach_vox = np.ceil(OUTLINE_MM * patient_mm(image.grid) / image.grid.spacing_mm).astype(int)
+    inside = np.zeros(image.grid.shape, bool)
+    for channel in image.data:
+        corner = channel[0, 0, 0]
+        other = channel[-1, -1, -1]
+        if corner not in (low := channel.min(), high := channel.max()):
+            corner = other if other in (low, high) else None
+        if corner is None or low == high:
+            return None
+        inside |= channel != corner
+    box = []
+    for axis, size in enumerate(image.grid.shape):
+        share = inside.mean(axis=tuple(a for a in range(3) if a != axis))
+        content = np.flatnonzero(share)
+        first, last = int(content[0]), int(content[-1])
+        extent = share.max()
+        if share[first] < LEAST_CONTENT * extent:
+            first -= int(reach_vox[axis])
+        if share[last] < LEAST_CONTENT * extent:
+            last += int(reach_vox[axis])
+        first, last = max(first, 0), min(last, size - 1)
+        if last - first + 1 < min(FEWEST, size):
+            return None
+        box.append(slice(first, last + 1))
+    kept = np.prod([part.stop - part.start for part in box]) / inside.size
+    return (box[0], box[1], box[2]) if kept < 1 - LEAST_REMOVED else None

@@ -1,0 +1,177 @@
+"""From a rough linear start to an exact one: block matching, then Gauss-Newton steps on the descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.discrete.block_matching import match_blocks
+from anamorph.methods.start.volumes import Judge, Volume
+from anamorph.transforms import Affine
+from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
+
+KEEP = 0.5
+"""Fraction of the blocks, the clearest ones, that enter the fit."""
+STRETCH_PRICE = 0.5
+"""Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
+LEAST_GAIN = 0.002
+MOST_POSITIONS = 40000
+"""Voxels that enter a Gauss-Newton step."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Block matching: voxels along the longest axis, block size, and reach and step of the window per round."""
+
+    voxels: int
+    cell: int
+    windows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A transform, the moving scan under it, and what it explains."""
+
+    transform: Affine
+    moved: Volume
+    explained: float
+    overlap: float
+
+    @classmethod
+    def of(cls, judge: Judge, transform: Affine) -> Matched:
+        """Lay the moving scan upon the fixed one."""
+        moved = judge.moved(transform)
+        return cls(transform, moved, *judge.explained(moved, transform))
+
+    @property
+    def cost(self) -> float:
+        """What is left unexplained, more for a map that stretches."""
+        stretch = np.linalg.svd(self.transform.matrix[:3, :3], compute_uv=False)
+        return max(1 - self.explained, 0.0) * (1 + STRETCH_PRICE * float((np.log(stretch) ** 2).sum()))
+
+
+def match(judge: Judge, start: Matched, stage: Stage, model: LinearModel) -> Matched:
+    """Rounds of block matching, as long as they lower the cost."""
+    for radius, step in stage.windows:
+        source, target = _correspondences(judge.fixed, start.moved, stage.cell, step, radius)
+        if len(source) < 4:
+            break
+        better = _accepted(judge, start, fit_least_trimmed_squares(source, target, model))
+        if better is None:
+            break
+        start = better
+    return start
+
+
+def polish(judge: Judge, start: Matched, model: LinearModel, rounds: int) -> Matched:
+    """Gauss-Newton steps, as long as they lower the cost."""
+    for _ in range(rounds):
+        better = _accepted(judge, start, gauss_newton(judge, start.moved, model), least_gain=0.0005)
+        if better is None:
+            break
+        start = better
+    return start
+
+
+def gauss_newton(judge: Judge, moved: Volume, model: LinearModel) -> np.ndarray:
+    """The linear map of the fixed world that brings the moved scan closer to the fixed one.
+
+    Gradients are the mean of those of both scans, which makes the step one of second order (Benhimane and Malis 2004);
+    voxels count the less the closer their mismatch comes to chance, and beyond it not at all.
+
+    Returns:
+        4x4 matrix in mm; directions without structure keep the identity.
+    """
+    fixed = judge.fixed
+    weight = (fixed.weight * moved.weight).ravel()
+    shape = np.array(fixed.weight.shape)
+    inner = np.zeros(shape, bool)
+    inner[tuple(slice(1, -1) if n > 2 else slice(None) for n in shape)] = True
+    chosen = np.flatnonzero(inner.ravel() & (weight > 0))
+    chosen = chosen[:: -(-len(chosen) // MOST_POSITIONS) or 1]
+    lanes = fixed.descriptor.shape[-1]
+    here, there = fixed.descriptor.reshape(-1, lanes), moved.filled.reshape(-1, lanes)
+    difference = here[chosen] - there[chosen]
+    mismatch = np.einsum("nc,nc->n", difference, difference)
+    trust = weight[chosen] * np.clip(1 - mismatch / judge.chance, 0, None) ** 2
+    total = here + there
+    strides = (shape[1] * shape[2], shape[2], 1)
+    gradient = np.zeros((len(chosen), lanes, 3), np.float32)
+    for axis, stride in enumerate(strides):
+        if shape[axis] > 2:
+            gradient[..., axis] = (total[chosen + stride] - total[chosen - stride]) / 4
+    # From voxels to a frame in which the field of view has about unit size.
+    size_mm = fixed.grid.longest_mm / 2
+    to_unit = np.linalg.inv(fixed.grid.affine[:3, :3]) * size_mm
+    pull = np.einsum("ncd,nc->nd", gradient, difference) @ to_unit
+    metric = np.einsum("ncd,nce->nde", gradient, gradient)
+    metric = to_unit.T @ metric @ to_unit
+    positions = fixed.grid.voxel_to_world(np.stack(np.unravel_index(chosen, shape), axis=-1)) - fixed.grid.centre_mm
+    homogeneous = np.concatenate([positions / size_mm, np.ones((len(chosen), 1))], axis=1)
+    right = np.einsum("n,nd,na->da", trust, pull, homogeneous).ravel()
+    outer = (homogeneous[:, :, None] * homogeneous[:, None, :]).reshape(-1, 16)
+    left = (
+        ((trust[:, None] * metric.reshape(-1, 9)).T @ outer).reshape(3, 3, 4, 4).transpose(0, 2, 1, 3).reshape(12, 12)
+    )
+    basis = _generators(model)
+    reduced = basis @ left @ basis.T
+    damping = 1e-4 * max(float(np.trace(reduced)) / len(basis), 1e-12)
+    step = basis.T @ np.linalg.solve(reduced + damping * np.eye(len(basis)), basis @ right)
+    return _as_matrix(step.reshape(3, 4), model, size_mm, fixed.grid.centre_mm)
+
+
+def _generators(model: LinearModel) -> np.ndarray:
+    """The ``(P, 12)`` directions, rows of a 3x4 matrix one after another, in which a model may change."""
+    shifts = np.zeros((3, 3, 4))
+    shifts[range(3), range(3), 3] = 1
+    if model == "translation":
+        return shifts.reshape(3, 12)
+    if model == "affine":
+        return np.eye(12)
+    turns = np.zeros((3, 3, 4))
+    for turn, (a, b) in zip(turns, ((1, 2), (2, 0), (0, 1)), strict=True):
+        turn[b, a], turn[a, b] = 1, -1
+    return np.concatenate([turns, shifts]).reshape(6, 12)
+
+
+def _as_matrix(step: np.ndarray, model: LinearModel, size_mm: float, centre_mm: np.ndarray) -> np.ndarray:
+    from scipy.linalg import expm
+
+    linear = step[:, :3]
+    around = np.eye(4)
+    around[:3, :3] = expm(linear) if model == "rigid" else np.eye(3) + linear
+    around[:3, 3] = size_mm * step[:, 3] + centre_mm - around[:3, :3] @ centre_mm
+    return around
+
+
+def _accepted(judge: Judge, current: Matched, update: np.ndarray, least_gain: float = LEAST_GAIN) -> Matched | None:
+    """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
+    for fraction in (1.0, 0.5):
+        matrix = current.transform.matrix @ _power(update, fraction)
+        if not is_plausible(matrix):
+            continue
+        candidate = Matched.of(judge, Affine(matrix))
+        if candidate.cost < (1 - least_gain) * current.cost:
+            return candidate
+    return None
+
+
+def _correspondences(fixed: Volume, moved: Volume, cell: int, step: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """World positions of matching blocks where both scans have data, searched in both directions."""
+    both = fixed.weight * moved.weight
+    window = (cell, step, radius, KEEP)
+    fixed_side, matched = match_blocks(fixed.descriptor, both, moved.filled, *window)
+    moving_side, back = match_blocks(moved.descriptor, both, fixed.filled, *window)
+    source = fixed.grid.voxel_to_world(np.concatenate([fixed_side, back]))
+    target = fixed.grid.voxel_to_world(np.concatenate([matched, moving_side]))
+    return source, target
+
+
+def _power(matrix: np.ndarray, fraction: float) -> np.ndarray:
+    """Part of a linear map: the real power of its matrix, so that part of a rotation is a rotation."""
+    if fraction == 1:
+        return matrix
+    from scipy.linalg import fractional_matrix_power
+
+    return np.real(fractional_matrix_power(matrix, fraction))

@@ -1,0 +1,142 @@
+"""A linear start for any pair: several hypotheses, judged alike, and the best one made exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from anamorph.methods.start.hypotheses import Hypothesis, Name, choose
+from anamorph.methods.start.matching import Matched, Stage, match, polish
+from anamorph.methods.start.rotations import PoseSearch
+from anamorph.methods.start.translations import Translations, translation_grids
+from anamorph.methods.start.volumes import Judge, ScanPair
+from anamorph.transforms import Affine
+from anamorph.transforms.least_trimmed_squares import LinearModel
+
+PEAKS = 3
+APART_VOX = 4
+DENSE = 0.5
+"""Exponent of the overlap by which one more peak is looked for: a little that fits well."""
+HOPELESS = 0.15
+"""A hypothesis that explains so much less than the best one, before matching, is not followed."""
+WORLD_HOPELESS = 0.3
+CLOSE = 0.05
+"""Hypotheses that explain the same to within this are told apart with finer voxels."""
+ENOUGH = 0.6
+"""Where so much is explained no rotation is tried."""
+ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
+AFFINE = Stage(28, 3, ((2, 1),))
+FINE = (Stage(44, 4, ((2, 1), (2, 1))), Stage(72, 6, ((2, 1),)))
+LEAST_REFINEMENT = 0.8
+"""A stage whose voxels are hardly smaller than the last one's, as in small images, is left out."""
+ALIKE = 0.7
+"""From this on the scans are so alike that Gauss-Newton steps make the map exact."""
+POLISH_ROUNDS = 5
+
+
+@dataclass
+class Start:
+    """A linear start, what it explains after each stage, and how it was reached."""
+
+    transform: Affine
+    costs: list[float] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_known: bool) -> Start:
+    """Find a linear map of fixed points to moving points.
+
+    Args:
+        pair: both scans, prepared.
+        model: which maps are allowed.
+        any_pose: try all rotations even where the scans are explained without.
+        world_is_known: False where a header says nothing about the position of its scan.
+    """
+    here, there = translation_grids(pair.fixed.grid, pair.moving.grid)
+    translations = Translations.of(pair.fixed_on(here), pair.moving_on(there))
+    spread = translations.chance_spread
+    places = _places(pair, translations)
+    about = max(places, key=lambda place: translations.near(place[1]))[1]
+    rough = Judge.at(pair, ROUGH.voxels, about, translations.moving.mass_mm3)
+    tried = [_matched(rough, name, place, model) for name, place in places]
+    can_turn = model != "translation" and not pair.fixed.grid.is_2d
+    if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
+        tried += [_matched(rough, "pose", pose.transform, model) for pose in PoseSearch(pair).better()]
+    winner = choose(tried, spread, world_is_known)
+    costs = [winner.matched.cost]
+    spacing = rough.fixed.grid.finest_mm
+    for stage in FINE if model != "translation" else ():
+        level = rough.finer(stage.voxels, winner.matched.transform)
+        if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
+            break
+        spacing = level.fixed.grid.finest_mm
+        rivals = [one for one in tried if one.explained > winner.explained - CLOSE]
+        rivals = [winner, *(one for one in rivals if one.is_apart(winner, pair.fixed.grid))]
+        tried = [_refined(level, one, stage, model) for one in rivals]
+        winner = choose(tried, spread, world_is_known)
+        costs.append(winner.matched.cost)
+    return _told(pair, winner, tried, costs)
+
+
+def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affine]]:
+    """The hypotheses without rotation that may win, no two of them at one place."""
+    world, centres = Affine.identity(), Affine.translation(pair.moving.grid.centre_mm - pair.fixed.grid.centre_mm)
+    named: list[tuple[Name, Affine, float]] = [
+        ("world", world, translations.near(world)),
+        ("centres", centres, translations.near(centres)),
+    ]
+    peaks = translations.best(PEAKS, APART_VOX) + translations.best(1, APART_VOX, DENSE)
+    named += [("translation", place, explained) for explained, place in peaks]
+    top = max(explained for _, _, explained in named)
+    voxel_mm = translations.fixed.grid.finest_mm
+    places: list[tuple[Name, Affine]] = []
+    for name, place, explained in named:
+        if explained < top - (WORLD_HOPELESS if name == "world" else HOPELESS):
+            continue
+        if all(np.linalg.norm(place.matrix[:3, 3] - other.matrix[:3, 3]) > voxel_mm for _, other in places):
+            places.append((name, place))
+    return places
+
+
+def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) -> Hypothesis:
+    found = Matched.of(rough, transform)
+    before = found.explained
+    if model != "translation":
+        found = match(rough, found, ROUGH, "rigid")
+    if model == "affine":
+        found = match(rough, found, AFFINE, "affine")
+    return Hypothesis(name, before, found)
+
+
+def _refined(level: Judge, one: Hypothesis, stage: Stage, model: LinearModel) -> Hypothesis:
+    found = match(level, Matched.of(level, one.matched.transform), stage, model)
+    if found.explained > ALIKE:
+        found = polish(level, found, model, POLISH_ROUNDS)
+    return replace(one, matched=found)
+
+
+def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
+    """The start with what a reader should know about it."""
+    start = Start(winner.matched.transform, costs, [str(winner)])
+    others = [one for one in tried if one is not winner and one.is_apart(winner, pair.fixed.grid)]
+    if others:
+        second = max(others, key=lambda one: one.explained)
+        away = f"{second.distance_mm(winner, pair.fixed.grid):.3g} mm away"
+        start.steps.append(f"second: {second}, {away}")
+        if second.explained > winner.explained - CLOSE / 2:
+            start.warnings.append(
+                f"two starts explain the scans equally well and lie far apart: {winner}; {second}, {away}; "
+                "look at the result, or give the start that is right by init="
+            )
+    if winner.name == "pose":
+        from scipy.spatial.transform import Rotation
+
+        left, _, right = np.linalg.svd(winner.matched.transform.matrix[:3, :3])
+        angle = np.rad2deg(Rotation.from_matrix(left @ right).magnitude())
+        start.warnings.append(
+            f"the scans are turned by {angle:.0f} degrees against each other by their headers; "
+            "they were registered so, but see whether a header is wrong"
+        )
+    return start

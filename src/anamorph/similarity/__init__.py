@@ -1,1 +1,0 @@
-"""How well two images match."""
