@@ -158,4 +158,3 @@ def test_features_points_and_augmentation(gpu):
 def test_labels_read_between_voxels(gpu):
     labels, places = cuda(np.zeros(SHAPE, np.uint8)), cuda(np.zeros((3, *SHAPE), np.float32))
     assert sample_labels_torch(labels, places).device.type == "cuda"
-

@@ -62,7 +62,9 @@ SETS = (
         "MIT", ct=True, partial=(5, 6),
     ),
     GuideSet("cardiac_mr", (2.5, 2.5, 8.0), (96, 96, 16), ("left ventricle",), "public domain", validation=6),
-    GuideSet("hippocampus", (1.0, 1.0, 1.0), (48, 64, 48), ("anterior", "posterior"), "CC BY-SA 4.0", validation=9, steps=63),
+    GuideSet(
+        "hippocampus", (1.0, 1.0, 1.0), (48, 64, 48), ("anterior", "posterior"), "CC BY-SA 4.0", validation=9, steps=63,
+    ),
     GuideSet(
         "fetal_brain_mr", (1.2, 1.2, 1.2), (88, 112, 96), tuple(f"tissue {n}" for n in range(1, 9)), "CC0-1.0",
         validation=4, kept_back=("GA22", "GA28"),
@@ -90,11 +92,7 @@ def write_set(one: GuideSet, root: Path, out: Path) -> Dataset:
         patients.setdefault(_patient(image), []).append(image)
     left_out = set(one.kept_back or _patients_of_pairs(one.folder))
     used = [name for name in patients if name not in left_out]
-    cases = tuple(
-        case
-        for number, name in enumerate(used, 1)
-        for case in _written(one, patients[name], number, "validation" if number % one.validation == 0 else "training", out)
-    )
+    cases = tuple(case for number, name in enumerate(used, 1) for case in _written(one, patients[name], number, out))
     labels = dict(enumerate(one.labels, 1))
     extra = {"licence": one.licence, "patients": used}
     path = out / f"{one.folder}_dataset.json"
@@ -104,19 +102,21 @@ def write_set(one: GuideSet, root: Path, out: Path) -> Dataset:
     return dataset
 
 
-def _written(one: GuideSet, images: list[Path], number: int, split: str, out: Path) -> Iterator[Case]:
+def _written(one: GuideSet, images: list[Path], number: int, out: Path) -> Iterator[Case]:
     """The scans of one patient; of a heart there are two phases."""
     reading = Preprocessing(one.spacing_mm, one.shape, "none" if one.ct else "percentile")
+    split = "training" if number % one.validation else "validation"
     for phase, source in enumerate(images):
         image = read_image(source)
         labels = read_labels(source.parents[1] / "labels" / source.name)
         frame = reading.frame(image.grid, one.shape)
         values, names = reading.channels(image, frame)[0], reading.labels(labels, frame)
         step, lowest = (HU_PER_STEP, LOWEST_HU) if one.ct else (1 / one.steps, 0.0)
-        stored = np.clip(np.rint((values - lowest) / step), 0, 255).astype(np.uint8)
+        stored: np.ndarray = np.clip(np.rint((values - lowest) / step), 0, 255).astype(np.uint8)
         subject = f"{number:04d}{phase}"
         files = [out / kind / f"{one.folder}_{subject}_0000.nii.gz" for kind in ("imagesTr", "labelsTr")]
-        for file, data, scale in zip(files, (stored, names.astype(np.uint8)), ((step, lowest), (1.0, 0.0)), strict=True):
+        arrays = (stored, (step, lowest)), (names.astype(np.uint8), (1.0, 0.0))
+        for file, (data, scale) in zip(files, arrays, strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
             made = nibabel.Nifti1Image(data, frame.affine)
             # The 8 bits are written as they are, and the header says what they mean.
