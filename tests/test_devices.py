@@ -1,6 +1,7 @@
 """No operation of a network, a loss or a twin mixes devices: found without a GPU, by tensors that have no values.
 
-PyTorch's fake tensors know shape, type and device. What reads a value, as ``float(loss)`` does, gets 1.
+PyTorch's fake tensors know shape, type and device. What reads a value, as ``float(loss)`` does, gets 1. A PyTorch that
+was built for processors alone has no fake GPU either.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from blobs import blob_cohort
 from learning import generators
 from template_cohort import SPACING_MM, write_template_cohort
 
+pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="needs a PyTorch that is built with CUDA")
 SHAPE = (8, 9, 7)
 NARROW: dict[str, dict[str, Any]] = {
     "symmetric": {"mult": 1, "convolutions": (1, 1), "lcc": 1.0, "mi": 1.0, "mind": 1.0, "diffusion": 1.0},
@@ -51,12 +53,12 @@ def gpu(monkeypatch):
     """Within it a GPU is there whose tensors have no values."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, monkeypatch.context() as patched:
         patched.setattr(torch.Tensor, "__float__", lambda tensor: 1.0)
-        patched.setattr(FakeTensor, "tolist", lambda tensor: np.ones(tuple(tensor.shape)).tolist())
+        patched.setattr(FakeTensor, "tolist", lambda tensor: np.ones(tensor.shape).tolist())
         patched.setattr(torch.Tensor, "backward", lambda loss: None)
         # Slopes need a GPU; how many values differ is not known without values.
         patched.setattr(torch.autograd, "grad", lambda loss, variable: (torch.zeros_like(variable),))
         patched.setattr(torch, "unique", lambda values: values.flatten()[:2])
-        patched.setattr(torch.Tensor, "numpy", lambda tensor: np.ones(tuple(tensor.shape), _type_of(tensor)))
+        patched.setattr(torch.Tensor, "numpy", lambda tensor: np.ones(tensor.shape, _type_of(tensor)))
         yield mode
 
 

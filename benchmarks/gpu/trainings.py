@@ -7,14 +7,16 @@ and so on, that `cat runs.tar.* | tar x` unpacks at the root of the repository.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
+import shutil
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anamorph.errors import UserError
 from anamorph.training import find_task
@@ -24,11 +26,13 @@ from benchmarks.gpu.session import LOG, ROOT, Session, ended
 LIST = ROOT / "benchmarks" / "gpu_trainings.md"
 LARGEST_PIECE = 15 * 2**20
 """A little below what a file may have that comes back from a lent machine."""
-NEEDED_S, FINISH_S = 25.0, 15.0
-"""Of a session that begins a training, and what is left at its end for the last archive."""
+NEEDED_S, FINISH_S = 45.0, 25.0
+"""Of a session that begins a training, and what it leaves for imports, the last checkpoint and the archive."""
 PACKED_EVERY_S = 40.0
 LEFT_OUT = ("best.pt", "tensorboard")
 """What a training goes on without, and what can be drawn from the numbers again."""
+TINY = {"segment": ("--set", "mult=1", "--set", "shape=16,16,16", "--precision", "32-true")}
+"""Of a rehearsal."""
 ENDED = ("finished", "no improvement")
 
 
@@ -41,14 +45,13 @@ class Training:
     commands: tuple[tuple[str, ...], ...]
 
     @property
-    def runs(self) -> list[Path]:
-        """The run folder of each command."""
-        return [ROOT / one[one.index("-o") + 1] for one in self.commands]
+    def runs(self) -> list[str]:
+        """The run folder of each command, below the root."""
+        return [one[one.index("-o") + 1] for one in self.commands]
 
-    @property
-    def over(self) -> bool:
+    def over(self, root: Path) -> bool:
         """Whether all runs came to their own end."""
-        return bool(self.commands) and all(_ending(run) in ENDED for run in self.runs)
+        return bool(self.commands) and all(_last_session(root / run).get("ending") in ENDED for run in self.runs)
 
     def lacks(self) -> str:
         """What is not here that it needs; empty if it can begin."""
@@ -78,76 +81,62 @@ def listed(path: Path = LIST) -> list[Training]:
 
 def run(session: Session, wanted: int | None = None) -> None:
     """Go on with the first training that is not over, or with the one of a number; then with the next."""
+    root = session.work if session.tiny else ROOT
     for training in listed():
         told = {"training": training.number, "title": training.title}
         reason = training.lacks()
         if wanted is not None and training.number != wanted:
             continue
-        if reason or training.over:
+        if reason or training.over(root):
             session.note("trainings", **told, skipped=reason or "is over")
         elif session.left_s < NEEDED_S:
             session.note("trainings", **told, skipped="no time left")
         else:
-            _train(session, training)
+            _train(session, training, root)
 
 
-def _train(session: Session, training: Training) -> None:
+def _train(session: Session, training: Training, root: Path) -> None:
+    """All runs of a training at once; ``root`` is where their folders begin."""
     seconds = f"{session.left_s - FINISH_S:.0f}s"
     more = ["--resume", "--quiet", "--device", session.device, "--time-budget", seconds]
-    begun = time.monotonic()
-    processes = [
-        session.start([sys.executable, "-m", "anamorph", *command, *more], session.out / LOG)
-        for command in training.commands
-    ]
+    processes = []
+    for command, run in zip(training.commands, training.runs, strict=True):
+        words = [str(root / run) if word == run else word for word in command]
+        words += TINY.get(command[1], ()) if session.tiny else ()
+        processes.append(session.start([sys.executable, "-m", "anamorph", *words, *more], session.out / LOG))
     packed = time.monotonic()
     while any(process.poll() is None for process in processes) and session.left_s > FINISH_S / 3:
         time.sleep(0.5)
         if time.monotonic() - packed > PACKED_EVERY_S:
-            pack(session.out, training.runs)
+            pack(session, root, training.runs)
             packed = time.monotonic()
-    for process, done, path in zip(processes, ended(processes, 0), training.runs, strict=True):
-        seconds_used = round(time.monotonic() - begun)
-        session.note(
-            "trainings", training=training.number, run=path.name, ended=done, exit=process.returncode,
-            seconds=seconds_used, ending=_ending(path), best=_best(path),
-        )  # fmt: skip
-    pack(session.out, training.runs)
+    for process, done, run in zip(processes, ended(processes, 0), training.runs, strict=True):
+        last = {key: _last_session(root / run).get(key) for key in ("ending", "step", "seconds", "best")}
+        session.note("trainings", training=training.number, run=run, ended=done, exit=process.returncode, **last)
+    pack(session, root, training.runs)
 
 
-def pack(out: Path, runs: list[Path]) -> None:
+def pack(session: Session, root: Path, runs: Sequence[str]) -> None:
     """Write what the next session needs of some runs, and their models, in pieces that are not too large."""
-    whole = out.parent / f"{out.name}-runs.tar"
+    whole = session.work / "runs.tar"
     with tarfile.open(whole, "w") as archive:
-        for path in runs:
-            if path.is_dir():
-                archive.add(path, path.relative_to(ROOT), filter=_kept)
+        for run in runs:
+            if (root / run).is_dir():
+                archive.add(root / run, run, filter=_kept)
     with whole.open("rb") as stream:
         count = 0
         while piece := stream.read(LARGEST_PIECE):
-            temporary = out.parent / f"{out.name}-piece"
+            temporary = session.work / "piece"
             temporary.write_bytes(piece)
-            temporary.replace(out / f"runs.tar.{count}")
+            shutil.move(temporary, session.out / f"runs.tar.{count}")
             count += 1
-    whole.unlink()
 
 
 def _kept(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if Path(entry.name).name in LEFT_OUT else entry
 
 
-def _sessions(run: Path) -> list[dict[str, object]]:
+def _last_session(run: Path) -> dict[str, Any]:
     folder = RunFolder(run)
-    if not folder.exists:
-        return []
-    found: list[dict[str, object]] = json.loads((run / "run.json").read_text(encoding="utf-8"))["sessions"]
-    return found
-
-
-def _ending(run: Path) -> object:
-    sessions = _sessions(run)
-    return sessions[-1]["ending"] if sessions else None
-
-
-def _best(run: Path) -> object:
-    sessions = _sessions(run)
-    return sessions[-1]["best"] if sessions else None
+    sessions: list[dict[str, Any]] = folder.record().get("sessions", []) if folder.exists else []
+    return sessions[-1] if sessions else {}
