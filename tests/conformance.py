@@ -17,6 +17,7 @@ from anamorph.phantom.pair import PhantomPair
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.files import read_transform, write_transform
 from geometries import affine_of, rotation
+from on_gpu import gpu_or_skip
 
 SHAPE = (48, 40, 44)
 SHEAR = np.array([[1, 0.15, 0], [0, 1, 0.1], [0, 0, 1]])
@@ -93,9 +94,9 @@ class MethodConformance:
     limits_mm: ClassVar[dict[str, float]]
     """Mean error against the truth: 1.5 times what was seen."""
 
-    def run(self, fixed: Image, moving: Image, quick: bool = True, **options: Any) -> Result:
+    def run(self, fixed: Image, moving: Image, quick: bool = True, device: str = "cpu", **options: Any) -> Result:
         settings = self.quick if quick else self.settings
-        return self.method(self.method.Config(**settings))(fixed, moving, device="cpu", **options)
+        return self.method(self.method.Config(**settings))(fixed, moving, device=device, **options)
 
     def check(self, name: str, pair: PhantomPair, result: Result) -> None:
         before = error_mm(Affine.identity(), pair)
@@ -252,11 +253,7 @@ class MethodConformance:
 
     @pytest.mark.gpu
     def test_a_gpu_gives_the_same_map(self):
-        torch = pytest.importorskip("torch")
-        if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA device")
-        pair = smooth_pair()
-        method = self.method(self.method.Config(**self.settings))
-        cpu, gpu = (method(pair.fixed, pair.moving, device=device) for device in ("cpu", "cuda"))
+        device, pair = gpu_or_skip(), smooth_pair()
+        cpu, gpu = (self.run(pair.fixed, pair.moving, quick=False, device=where) for where in ("cpu", device))
         assert apart_vox(cpu.fixed_to_moving, gpu.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(cpu.moving_to_fixed, gpu.moving_to_fixed, pair.fixed.grid) < 0.05

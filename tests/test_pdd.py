@@ -60,9 +60,9 @@ class TestPdd(MethodConformance):
     def _models(self, models):
         self.models = models
 
-    def run(self, fixed, moving, quick=True, **options):
+    def run(self, fixed, moving, quick=True, device="cpu", **options):
         settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
-        return Pdd(PddConfig(**settings))(fixed, moving, device="cpu", **options)
+        return Pdd(PddConfig(**settings))(fixed, moving, device=device, **options)
 
     def test_empty_scans_give_a_finite_map(self):
         with pytest.raises(UserError, match="one value everywhere"):

@@ -79,9 +79,9 @@ class FramedConformance(MethodConformance):
     def _models(self, models):
         self.models = models
 
-    def run(self, fixed, moving, quick=True, **options):
+    def run(self, fixed, moving, quick=True, device="cpu", **options):
         settings = (self.quick if quick else self.settings) | {"model": self.models[self.kind, fixed.channels]}
-        return self.method(self.method.Config(**settings))(fixed, moving, device="cpu", **options)
+        return self.method(self.method.Config(**settings))(fixed, moving, device=device, **options)
 
     def test_two_dimensions(self):
         pair = pair_of(shape=(96, 80, 1), seed=6)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2**22
 """Values that one part may hold at a time."""
+AT_ONCE_ON_GPU = 2**26
+"""What the caches of a processor hold is nothing to a GPU, where every part costs the launches of all its kernels."""
 
 
 def in_parts(
@@ -30,7 +32,7 @@ def in_parts(
         values: any shape.
         values_per_row: values that the function holds for a row, which sets the rows of a part.
         dim: the axis of the rows, in values and result.
-        at_once: values held at a time.
+        at_once: values held at a time; more on a GPU.
         out: where the result is written if no gradient is wanted; may be ``values``.
 
     Returns:
@@ -39,6 +41,8 @@ def in_parts(
     import torch
     from torch.utils.checkpoint import checkpoint
 
+    if values.device.type != "cpu":
+        at_once = max(at_once, AT_ONCE_ON_GPU)
     parts = values.split(max(1, at_once // values_per_row), dim)
     if torch.is_grad_enabled():
         # Whether parameters that the function closes over want a gradient cannot be seen from here.

@@ -70,7 +70,8 @@ def infer_labels_torch(
         message = min_convolve(costs[here].reshape(-1, *size), weight, offset).reshape(len(here), -1)
         costs.index_add_(0, above, message - message.amin(dim=1, keepdim=True))
     out = torch.empty_like(start)
-    out[:, cells[0]] = torch.from_numpy(_root_label(costs[cells[0]].cpu().numpy(), size)).to(out)
+    root = int(tree.cells[0])
+    out[:, root] = torch.from_numpy(_root_label(costs[root].cpu().numpy(), size)).to(out)
     axes = [torch.arange(n, device=costs.device, dtype=costs.dtype) - n // 2 for n in size]
     labels = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
     steps = costs.new_tensor(weight)[:, None]

@@ -71,6 +71,8 @@ class Obelisk(nn.Module):
         cells = [max(n // self.spacing, 1) for n in shape]
         pooled = avg_pool3d(image, 3, stride=2, padding=1) if self.pooled else image
         first = torch.relu(self.first_norm(self.first(pooled)))
+        # Places in at least single precision: in half of it they would be off by tenths of a voxel.
+        first = first.to(torch.promote_types(first.dtype, torch.float32))
         places = feature_points(cells, shape, self.sampling).to(image)
         look = self._differences if fused.suits(first, constant=(first, self.offsets)) else self.differences_torch
         return self.mix(look(first, places, shape).reshape(len(image), -1, *cells))
