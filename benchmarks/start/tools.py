@@ -1,0 +1,93 @@
+"""What is asked for an answer: this project, its linear start alone, or another tool in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anamorph.api import make_plan, register
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.evaluation import failed, verdict
+from anamorph.evaluation.pair import evaluate_pair
+from anamorph.evaluation.structural_similarity import structural_similarity
+from anamorph.image import Image
+from anamorph.methods.linear_start import linear_start
+from anamorph.methods.working_frame import Scan
+from anamorph.transforms import Affine, Transform
+
+OWN = "anamorph"
+START = "anamorph-start"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result, or why there is none: ``transforms`` are fixed to moving and back.
+
+    ``verdict`` is the product's own word without labels; ``start`` what it says about its start.
+    """
+
+    transforms: tuple[Transform, Transform] | None
+    wall_s: float
+    cpu_s: float
+    verdict: str = ""
+    start: str = ""
+    error: str = ""
+
+
+Tool = Callable[[Image, Image], Answer]
+
+
+def whole(method: str, settings: list[str]) -> Tool:
+    """The package's registration with a method and settings."""
+
+    def run(fixed: Image, moving: Image) -> Answer:
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            result = register(fixed, moving, method=method, settings=settings, device="cpu")
+        except (RegistrationFailure, UserError) as error:
+            word = failed(str(error)).status if isinstance(error, RegistrationFailure) else ""
+            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, word, error=str(error))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        there, back = result.fixed_to_moving, result.moving_to_fixed
+        before, after = structural_similarity(fixed, moving, (Affine.identity(), there))
+        judged = verdict(evaluate_pair(fixed, moving, there, back, similarity=(before, after)), result.warnings)
+        start = result.provenance.get("start", "")
+        told = start if isinstance(start, str) else json.dumps(start, default=str)
+        return Answer((there, back), wall, cpu, judged.status, told)
+
+    return run
+
+
+def start_alone(method: str, settings: list[str]) -> Tool:
+    """The linear start of that method and of those settings, and nothing after it."""
+
+    def run(fixed: Image, moving: Image) -> Answer:
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            there, told = linear_start_of(fixed, moving, method, settings)
+        except (RegistrationFailure, UserError) as error:
+            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, error=str(error))
+        return Answer((there, there.inverse()), time.perf_counter() - wall, time.process_time() - cpu, start=told)
+
+    return run
+
+
+def linear_start_of(fixed: Image, moving: Image, method: str, settings: list[str]) -> tuple[Affine, str]:
+    """The linear map that a method starts from, and a line about how it was found.
+
+    This is the one place of the benchmark that knows how the start is called.
+    """
+    config = make_plan(fixed, moving, method=method, settings=settings).method.config
+    scans = Scan.prepare(fixed, None), Scan.prepare(moving, None)
+    found, kind = linear_start(*scans, config.init, config.intensity_weight)
+    return found.transform, f"{kind}; {found.steps[-1]}; cost {found.costs[-1]:.3f}" if found.costs else kind
+
+
+def peer(name: str, python: Path, threads: int, timeout_s: float) -> Tool:
+    """Another tool of ``benchmarks/peers``, run by the Python that has it."""
+    from .peer import run_peer
+
+    return lambda fixed, moving: run_peer(name, fixed, moving, python, threads, timeout_s)
