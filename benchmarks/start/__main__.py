@@ -12,9 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .cases import Case, all_cases, sampled
+from .peer import peer
 from .run import RESULTS, Bench
 from .table import read_rows, summary
-from .tools import OWN, START, peer, start_alone, whole
+from .tools import OWN, START, start_alone, whole
 
 PEERS = ("greedy", "antspy_syn", "convexadam", "greedy_search", "antspy_multistart", "convexadam_search")
 
@@ -53,7 +54,7 @@ def main() -> None:
         if wanted.tool != OWN:
             if wanted.peer_python is None:
                 parser.error(f"{wanted.tool} needs --peer-python")
-            tool = peer(wanted.tool, wanted.peer_python, wanted.threads, wanted.timeout)
+            tool = peer(wanted.tool, wanted.peer_python.absolute(), wanted.output, wanted.threads, wanted.timeout)
             name = wanted.tool
         else:
             tool = (start_alone if wanted.start_only else whole)(wanted.method, wanted.settings)

@@ -131,7 +131,7 @@ _DISTURBANCES: dict[str, Disturbance] = {
 
 @cache
 def axes(split: Split) -> np.ndarray:
-    """``(12, 3)`` well spread axes: those of the world and nine that repel each other; for proof all turned together."""
+    """``(12, 3)`` well spread axes: the world's and nine that repel each other, for proof all turned together."""
     rng = np.random.default_rng(12)
     found = np.concatenate([np.eye(3), rng.standard_normal((9, 3))])
     for step in np.geomspace(0.2, 0.002, 400):

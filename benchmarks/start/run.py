@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from anamorph.transforms import Affine, Transform
+from anamorph.geometry import Grid
+from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
 
 from .cases import Case
+from .disturb import View
 from .sources import Source, Subject
 from .success import Judgement, judge
 from .table import append, read_rows
@@ -72,48 +74,35 @@ class Bench:
         return row | asdict(self._judged(case, subject, views, answer, undisturbed))
 
     def _judged(
-        self, case: Case, subject: Subject, views: tuple, answer: Answer, undisturbed: Answer | None
+        self, case: Case, subject: Subject, views: tuple[View, View], answer: Answer, undisturbed: Answer | None
     ) -> Judgement:
         if case.disturbance == "unrelated":
             return Judgement(answer.verdict == "FAIL", "", None, None, None)
-        if answer.transforms is None or (undisturbed is not None and undisturbed.transforms is None):
+        if answer.transform is None or (undisturbed is not None and undisturbed.transform is None):
             return Judgement(False, "", None, None, None)
-        wanted = None if undisturbed is None else undisturbed.transforms
-        return judge(case, subject, views, answer.transforms, wanted, self.start_only)
+        wanted = None if undisturbed is None else undisturbed.transform
+        return judge(case, subject, views, answer.transform, wanted, self.start_only)
 
     def _undisturbed(self, source: Source, subject: Subject) -> Answer:
         """The answer for the pair as it is, from the folder if it is there."""
         place = self.out / KEPT / self.name / f"{source.dataset}-{source.number}"
         if not (place / "answer.json").is_file():
-            self._keep(place, self.tool(subject.fixed, subject.moving), subject)
+            self._keep(place, self.tool(subject.fixed, subject.moving), subject.fixed.grid)
         told = json.loads((place / "answer.json").read_text())
-        files = told.pop("files")
-        grids = subject.fixed.grid, subject.moving.grid
-        transforms = (
-            tuple(read_transform(place / one, grid=grid) for one, grid in zip(files, grids, strict=True))
-            if files
-            else None
-        )
-        return Answer(transforms, **told)  # type: ignore[arg-type]
+        name = told.pop("file")
+        return Answer(read_transform(place / name) if name else None, **told)
 
-    def _keep(self, place: Path, answer: Answer, subject: Subject) -> None:
+    def _keep(self, place: Path, answer: Answer, grid: Grid) -> None:
         """Write an answer; the small file that says so comes last."""
         place.mkdir(parents=True, exist_ok=True)
-        told = {key: value for key, value in vars(answer).items() if key != "transforms"}
-        told["files"] = []
-        if answer.transforms is not None:
-            grids = subject.fixed.grid, subject.moving.grid
-            for name, transform, grid in zip(("there", "back"), answer.transforms, grids, strict=True):
-                told["files"].append(_write(transform, place, name, grid))
+        told = {key: value for key, value in vars(answer).items() if key != "transform"} | {"file": None}
+        if answer.transform is not None:
+            linear = isinstance(answer.transform, Affine)
+            told["file"], kind = ("there.tfm", "itk-tfm") if linear else ("there.h5", "itk-h5")
+            write_transform(answer.transform, place / told["file"], kind, grid)
         partial = place / f"answer.{os.getpid()}.json"
         partial.write_text(json.dumps(told))
         partial.replace(place / "answer.json")
 
 
 _FIGURES = ("figure", "undisturbed", "before", "wall_s", "cpu_s")
-
-
-def _write(transform: Transform, place: Path, name: str, grid) -> str:  # type: ignore[no-untyped-def]
-    kind, suffix = ("itk-tfm", ".tfm") if isinstance(transform, Affine) else ("itk-h5", ".h5")
-    write_transform(transform, place / f"{name}{suffix}", kind, grid)
-    return f"{name}{suffix}"

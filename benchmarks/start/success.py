@@ -1,7 +1,7 @@
 """Whether a case came out right: its result is taken back to the undisturbed scans and measured there.
 
-With ``M_f`` and ``M_m`` the maps of the two worlds that the disturbance made, a result ``T`` from the disturbed fixed to
-the disturbed moving scan says ``inverse(M_m) . T . M_f`` of the scans as they were. Labels and landmarks never move.
+With ``M_f`` and ``M_m`` the maps of the two worlds that the disturbance made, a result ``T`` from the disturbed fixed
+to the disturbed moving scan says ``inverse(M_m) . T . M_f`` of the scans as they were. Labels and landmarks never move.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAST_ERROR_VOX = 0.1
 """Exact maps and swapped scans must be right to this, in voxels of the fixed grid; less is no error anywhere."""
 ALIGNED_VOX = 1.0
 """A pair that starts right may end this far from where it started."""
-SHOWN = 0.5
+SHOWN = 0.2
 """Share of a label that must be in view of both scans to be compared."""
 FEWEST_POINTS = 5
 BODY_POINTS = 4000
@@ -56,8 +56,8 @@ def judge(
     case: Case,
     subject: Subject,
     views: tuple[View, View],
-    found: tuple[Transform, Transform],
-    undisturbed: tuple[Transform, Transform] | None,
+    found: Transform,
+    undisturbed: Transform | None,
     start_only: bool,
 ) -> Judgement:
     """Measure a case that ended with a result.
@@ -66,12 +66,12 @@ def judge(
         case: other than unrelated scans.
         subject: the scans as they were.
         views: the scans as they were registered; swapped ones in their own roles.
-        found: fixed to moving and back, of the registered scans.
+        found: the result, of the registered scans.
         undisturbed: the same of the scans as they were; not needed for exact maps.
         start_only: the linear start alone was asked for.
     """
     fixed, moving = views
-    effective = _effective(found[0], fixed, moving)
+    effective = _effective(found, fixed, moving)
     header = _effective(Affine.identity(), fixed, moving)
     voxel = fixed.image.grid.voxel_mm
     if case.disturbance == "exact":
@@ -82,14 +82,14 @@ def judge(
         raise ValueError(f"{case.name}: needs the result of the undisturbed pair")
     if case.disturbance == "swapped":
         # Fixed points to moving points by one result, back to fixed points by the other.
-        there_and_back = found[0] @ undisturbed[0]
-        region = _Region(subject.moving.grid, undisturbed[0])
-        error = _known_error(there_and_back, Affine.identity(), subject.fixed, region)
+        there_and_back = found @ undisturbed
+        both = _Region(subject.moving.grid, undisturbed)
+        error = _known_error(there_and_back, Affine.identity(), subject.fixed, both)
         return Judgement(_below(error, LEAST_ERROR_VOX * voxel), "mm", error, 0.0, None)
-    region = None
+    region: _Region | None = None
     if case.disturbance.startswith("crop"):
-        region = _Region(moving.seen, undisturbed[0], fixed.seen)
-    measured = [_figure(case.dataset, subject, one, region) for one in (effective, undisturbed[0], header)]
+        region = _Region(moving.seen, undisturbed, fixed.seen)
+    measured = [_figure(case.dataset, subject, one, region) for one in (effective, undisturbed, header)]
     (unit, figure), (_, wanted), (_, before) = measured
     if figure is None or wanted is None or before is None:
         return Judgement(None, unit, figure, wanted, before)
@@ -147,16 +147,20 @@ def _mean_dice(found: Transform, fixed: Labels, moving: Labels, region: _Region 
     names = set(fixed.present()) & set(moving.present())
     warped = found.warp_labels(moving, fixed.grid)
     if region is not None:
-        inside = np.zeros(fixed.grid.shape, bool)
-        for slab in range(fixed.grid.shape[0]):
-            vox = np.stack(np.indices(fixed.grid.shape[1:]), -1)
-            vox = np.concatenate([np.full((*vox.shape[:2], 1), slab), vox], -1)
-            inside[slab] = region.holds(fixed.grid.voxel_to_world(vox).reshape(-1, 3)).reshape(vox.shape[:2])
+        inside = _inside(region, fixed.grid)
         own = fixed.data[0]
         names = {name for name in names if (inside & (own == name)).sum() >= SHOWN * (own == name).sum()}
-        fixed, warped = (one.with_data(np.where(inside, one.data[0], 0)) for one in (fixed, warped))
-    found_dice = dice(fixed, warped, names)
-    return float(np.mean(list(found_dice.values()))) if found_dice else None
+        fixed, warped = (Labels(np.where(inside, one.data[0], 0), one.grid) for one in (fixed, warped))
+    overlaps = dice(fixed, warped, names)
+    return float(np.mean(list(overlaps.values()))) if overlaps else None
+
+
+def _inside(region: _Region, grid: Grid) -> np.ndarray:
+    """``(I, J, K)``: which voxels the region holds; one plane at a time keeps memory small."""
+    plane = np.stack([np.zeros(grid.shape[1:]), *np.indices(grid.shape[1:])], axis=-1)
+    steps = np.eye(3)[0] * np.arange(grid.shape[0])[:, None]
+    held = [region.holds(grid.voxel_to_world(plane + step).reshape(-1, 3)) for step in steps]
+    return np.reshape(held, grid.shape)
 
 
 def _known_error(found: Transform, truth: Transform, fixed: Image, region: _Region | None) -> float | None:

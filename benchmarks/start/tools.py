@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from anamorph.api import make_plan, register
 from anamorph.errors import RegistrationFailure, UserError
@@ -24,12 +23,12 @@ START = "anamorph-start"
 
 @dataclass(frozen=True)
 class Answer:
-    """A result, or why there is none: ``transforms`` are fixed to moving and back.
+    """A result, which maps fixed points to moving points, or why there is none.
 
     ``verdict`` is the product's own word without labels; ``start`` what it says about its start.
     """
 
-    transforms: tuple[Transform, Transform] | None
+    transform: Transform | None
     wall_s: float
     cpu_s: float
     verdict: str = ""
@@ -56,7 +55,7 @@ def whole(method: str, settings: list[str]) -> Tool:
         judged = verdict(evaluate_pair(fixed, moving, there, back, similarity=(before, after)), result.warnings)
         start = result.provenance.get("start", "")
         told = start if isinstance(start, str) else json.dumps(start, default=str)
-        return Answer((there, back), wall, cpu, judged.status, told)
+        return Answer(there, wall, cpu, judged.status, told)
 
     return run
 
@@ -70,7 +69,7 @@ def start_alone(method: str, settings: list[str]) -> Tool:
             there, told = linear_start_of(fixed, moving, method, settings)
         except (RegistrationFailure, UserError) as error:
             return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, error=str(error))
-        return Answer((there, there.inverse()), time.perf_counter() - wall, time.process_time() - cpu, start=told)
+        return Answer(there, time.perf_counter() - wall, time.process_time() - cpu, start=told)
 
     return run
 
@@ -84,10 +83,3 @@ def linear_start_of(fixed: Image, moving: Image, method: str, settings: list[str
     scans = Scan.prepare(fixed, None), Scan.prepare(moving, None)
     found, kind = linear_start(*scans, config.init, config.intensity_weight)
     return found.transform, f"{kind}; {found.steps[-1]}; cost {found.costs[-1]:.3f}" if found.costs else kind
-
-
-def peer(name: str, python: Path, threads: int, timeout_s: float) -> Tool:
-    """Another tool of ``benchmarks/peers``, run by the Python that has it."""
-    from .peer import run_peer
-
-    return lambda fixed, moving: run_peer(name, fixed, moving, python, threads, timeout_s)
