@@ -17,6 +17,8 @@ from .sources import LISTED, Source, Split, Subject, sources, split_of
 
 ANY_MAP = ("brain_ms_mr", "ct_mr")
 """Sets with a reference map between real contrasts."""
+OTHER_SPACING = 0.93
+"""Of a scan that is moved by an exact map, so that its voxels are not those of the other."""
 SETS = (*LISTED, "hearts", "prostate_mr_us", *ANY_MAP, "phantom", "unrelated")
 
 
@@ -101,7 +103,7 @@ def _contrast(views: Views, words: list[str], split: Split, rng: np.random.Gener
 
 
 def _exact(views: Views, words: list[str], split: Split, rng: np.random.Generator) -> None:
-    """The moving scan is the fixed one under a known map, read from a grid of its own unless nothing is changed."""
+    """The moving scan is the fixed one under a known map, read between its voxels unless nothing is changed."""
     view = views["fixed"]
     linear = np.eye(3)
     if words[0] in ("rotation", "affine"):
@@ -113,7 +115,7 @@ def _exact(views: Views, words: list[str], split: Split, rng: np.random.Generato
         offset = rng.uniform(0.03, 0.08) * longest * _direction(rng)
         grid = view.image.grid
         view = disturb.shifted(disturb.moved(view, disturb.about(centre, linear)), offset)
-        view = disturb.resampled(view, grid.directions, grid.spacing_mm)
+        view = disturb.resampled(view, grid.directions, OTHER_SPACING * grid.spacing_mm)
     views["moving"] = view
 
 
@@ -143,7 +145,7 @@ def axes(split: Split) -> np.ndarray:
         push -= (push * found).sum(axis=1, keepdims=True) * found
         found[3:] += step * push[3:] / np.linalg.norm(push[3:], axis=1, keepdims=True)
     found /= np.linalg.norm(found, axis=1, keepdims=True)
-    turn = np.eye(3) if split == "dev" else disturb.rotation(np.array([1.0, 2.0, 3.0]), 40)
+    turn = np.eye(3) if split == "dev" else disturb.rotation(np.array([1.0, -1.0, 2.0]), 130)
     return found @ turn.T
 
 
