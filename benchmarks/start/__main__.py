@@ -15,7 +15,7 @@ from .cases import Case, all_cases, sampled
 from .peer import peer
 from .run import RESULTS, Bench
 from .table import read_rows, summary
-from .tools import OWN, START, start_alone, whole
+from .tools import OWN, START, compile_first, start_alone, whole
 
 PEERS = ("greedy", "antspy_syn", "convexadam", "greedy_search", "antspy_multistart", "convexadam_search")
 
@@ -59,6 +59,7 @@ def main() -> None:
         else:
             tool = (start_alone if wanted.start_only else whole)(wanted.method, wanted.settings)
             name = START if wanted.start_only else OWN
+            compile_first(tool)
         Bench(wanted.name or name, tool, wanted.data, wanted.output, wanted.start_only).run(cases)
     print(summary(read_rows(wanted.output / RESULTS)))
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anamorph.api import make_plan, register
-from anamorph.errors import RegistrationFailure, UserError
+from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation import failed, verdict
 from anamorph.evaluation.pair import evaluate_pair
 from anamorph.evaluation.structural_similarity import structural_similarity
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
+from anamorph.phantom.pair import make_pair
 from anamorph.transforms import Affine, Transform
 
 OWN = "anamorph"
@@ -46,9 +47,9 @@ def whole(method: str, settings: list[str]) -> Tool:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             result = register(fixed, moving, method=method, settings=settings, device="cpu")
-        except (RegistrationFailure, UserError) as error:
+        except Exception as error:  # one case that fails must not end the run
             word = failed(str(error)).status if isinstance(error, RegistrationFailure) else ""
-            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, word, error=str(error))
+            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, word, error=_told(error))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         there, back = result.fixed_to_moving, result.moving_to_fixed
         before, after = structural_similarity(fixed, moving, (Affine.identity(), there))
@@ -67,11 +68,21 @@ def start_alone(method: str, settings: list[str]) -> Tool:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             there, told = linear_start_of(fixed, moving, method, settings)
-        except (RegistrationFailure, UserError) as error:
-            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, error=str(error))
+        except Exception as error:
+            return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, error=_told(error))
         return Answer(there, time.perf_counter() - wall, time.process_time() - cpu, start=told)
 
     return run
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, AnamorphError) else f"{type(error).__name__}: {error}"
+
+
+def compile_first(tool: Tool) -> None:
+    """Run the tool on small scans, so that no case is timed with the compilation of its kernels."""
+    made = make_pair((24, 20, 22), seed=0)
+    tool(made.fixed, made.moving)
 
 
 def linear_start_of(fixed: Image, moving: Image, method: str, settings: list[str]) -> tuple[Affine, str]:
