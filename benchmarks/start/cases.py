@@ -207,7 +207,7 @@ def all_cases() -> Iterator[Case]:
         for source in sources(dataset):
             side = split[source.number]
             if dataset == "phantom":
-                yield Case(dataset, "exact", source.fixed, source.number, side)
+                yield Case(dataset, "exact_phantom", source.fixed, source.number, side)
                 continue
             for disturbance in _disturbances(dataset):
                 for parameter in _parameters(disturbance, dataset, side):

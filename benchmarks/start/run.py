@@ -61,7 +61,7 @@ class Bench:
         }  # fmt: skip
         views = case.views(subject)
         undisturbed = None
-        if case.disturbance not in ("exact", "unrelated"):
+        if case.disturbance not in ("exact", "exact_phantom", "unrelated"):
             undisturbed = self._undisturbed(case.source, subject)
         if case.disturbance == "undisturbed":
             answer = undisturbed

@@ -74,7 +74,7 @@ def judge(
     effective = _effective(found, fixed, moving)
     header = _effective(Affine.identity(), fixed, moving)
     voxel = fixed.image.grid.voxel_mm
-    if case.disturbance == "exact":
+    if case.disturbance.startswith("exact"):
         truth = subject.truth or Affine.identity()
         error, start = (_known_error(one, truth, subject.fixed, None) for one in (effective, header))
         return Judgement(_below(error, LEAST_ERROR_VOX * voxel), "mm", error, 0.0, start)
