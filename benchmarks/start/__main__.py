@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the other tools")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which another tool is stopped")
     wanted = parser.parse_args()
-    cases = chosen(wanted.only, wanted.split, wanted.start_only, wanted.sample, wanted.seed)
+    cases = chosen(wanted.only, wanted.split, wanted.start_only or wanted.tool != OWN, wanted.sample, wanted.seed)
     if wanted.list:
         print("\n".join(case.name for case in cases))
         return
@@ -64,14 +64,14 @@ def main() -> None:
     print(summary(read_rows(wanted.output / RESULTS)))
 
 
-def chosen(only: list[str] | None, split: str | None, start_only: bool, sample: int | None, seed: int) -> list[Case]:
+def chosen(only: list[str] | None, split: str | None, no_verdict: bool, sample: int | None, seed: int) -> list[Case]:
     """The cases asked for; without a verdict there is nothing to say of unrelated scans."""
     found = [
         case
         for case in all_cases()
         if (only is None or any(fnmatchcase(case.name, one) for one in only))
         and split in (None, case.split)
-        and not (start_only and case.disturbance == "unrelated")
+        and not (no_verdict and case.disturbance == "unrelated")
     ]
     return found if sample is None else sampled(found, sample, seed)
 

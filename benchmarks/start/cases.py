@@ -201,7 +201,7 @@ def all_cases() -> Iterator[Case]:
     for dataset in SETS:
         if dataset == "unrelated":
             for number, _ in enumerate(unrelated()):
-                yield Case(dataset, "unrelated", "as_is", number, "dev" if number % 2 == 0 else "test")
+                yield Case(dataset, "unrelated", "as_is", number, _unrelated_split(number))
             continue
         split = split_of(dataset)
         for source in sources(dataset):
@@ -239,6 +239,13 @@ def unrelated() -> tuple[Source, ...]:
     pairs = [(a, b) for a, b in product(LISTED, LISTED) if a != b]
     found = []
     for number, (a, b) in enumerate(pairs):
-        one, other = rng.choice(sources(a)), rng.choice(sources(b))
+        one, other = (
+            rng.choice([s for s in sources(name) if split_of(name)[s.number] == _unrelated_split(number)])
+            for name in (a, b)
+        )
         found.append(Source("unrelated", number, one.fixed, other.moving, (a, b)))
     return tuple(found)
+
+
+def _unrelated_split(number: int) -> Split:
+    return "dev" if number % 2 == 0 else "test"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,20 +156,20 @@ def _listed(dataset: str) -> Iterable[Source]:
 
 
 def _hearts() -> tuple[Source, ...]:
-    """End-diastole of one patient, end-systole of the next one of the list."""
-    listed = sources("cardiac_mr")
-    found = []
-    for number, (one, other) in enumerate(zip(listed[::2], listed[1::2], strict=True)):
-        for fixed, moving in ((one, other), (other, one)):
-            companions = (("fixed_labels", _companion(fixed, "fixed")), ("moving_labels", _companion(moving, "moving")))
-            patients = fixed.patients[:1] + moving.patients[:1]
-            place = 2 * number + (fixed is other)
-            found.append(Source("hearts", place, fixed.fixed, moving.moving, patients, companions))
+    """End-diastole of one patient, end-systole of another one, both on the same side of the split of ``cardiac_mr``."""
+    split = split_of("cardiac_mr")
+    sides = [[one for one in sources("cardiac_mr") if split[one.number] == side] for side in ("dev", "test")]
+    found: list[Source] = []
+    for place in range(0, len(sides[0]), 2):
+        for side in sides:
+            for fixed, moving in permutations(side[place : place + 2]):
+                companions = tuple(
+                    (f"{role}_labels", dict(one.companions)[f"{role}_labels"])
+                    for role, one in (("fixed", fixed), ("moving", moving))
+                )
+                patients = fixed.patients[:1] + moving.patients[:1]
+                found.append(Source("hearts", len(found), fixed.fixed, moving.moving, patients, companions))
     return tuple(found)
-
-
-def _companion(source: Source, side: str) -> str:
-    return dict(source.companions)[f"{side}_labels"]
 
 
 def _brains() -> tuple[Source, ...]:

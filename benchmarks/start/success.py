@@ -76,7 +76,8 @@ def judge(
     voxel = fixed.image.grid.voxel_mm
     if case.disturbance.startswith("exact"):
         truth = subject.truth or Affine.identity()
-        error, start = (_known_error(one, truth, subject.fixed, None) for one in (effective, header))
+        shown = _Region(subject.moving.grid, truth) if subject.truth else None
+        error, start = (_known_error(one, truth, subject.fixed, shown) for one in (effective, header))
         return Judgement(_below(error, LEAST_ERROR_VOX * voxel), "mm", error, 0.0, start)
     if undisturbed is None:
         raise ValueError(f"{case.name}: needs the result of the undisturbed pair")
@@ -127,7 +128,8 @@ class _Region:
 def _figure(dataset: str, subject: Subject, found: Transform, region: _Region | None) -> tuple[str, float | None]:
     """The error of a known map or of landmarks in mm where a set is known for them, else the mean Dice."""
     if subject.truth is not None:
-        return "mm", _known_error(found, subject.truth, subject.fixed, region)
+        shown = region or _Region(subject.moving.grid, subject.truth)
+        return "mm", _known_error(found, subject.truth, subject.fixed, shown)
     if dataset == "lung_ct" and subject.fixed_points is not None and subject.moving_points is not None:
         return "mm", _landmark_error(found, subject.fixed_points, subject.moving_points, region)
     if subject.fixed_labels is not None and subject.moving_labels is not None:

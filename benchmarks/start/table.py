@@ -50,14 +50,19 @@ def _written(value: object) -> object:
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """A markdown table for each tool: right of judged by set and disturbance, and the mean seconds."""
+    """Markdown tables for each tool: right of judged by set and disturbance, and means of undisturbed pairs."""
     rows = list(rows)
-    return "\n\n".join(_table(tool, [r for r in rows if r["tool"] == tool]) for tool in _in_order(rows, "tool"))
+    blocks = []
+    for tool in _in_order(rows, "tool"):
+        own = [row for row in rows if row["tool"] == tool]
+        plain = [row for row in own if row["disturbance"] == "undisturbed"]
+        blocks += [f"### {tool}", _table(own), *([_means(plain)] if plain else [])]
+    return "\n\n".join(blocks)
 
 
-def _table(tool: str, rows: list[Row]) -> str:
+def _table(rows: list[Row]) -> str:
     sets, kinds = _in_order(rows, "set"), _in_order(rows, "disturbance")
-    lines = [f"### {tool}", _line(["set", *kinds, "all", "wall s", "cpu s"]), _line(["---"] * (len(kinds) + 4))]
+    lines = [_line(["set", *kinds, "all", "wall s", "cpu s"]), _line(["---"] * (len(kinds) + 4))]
     for one in [*sets, "all"]:
         own = rows if one == "all" else [row for row in rows if row["set"] == one]
         cells = [_right([row for row in own if row["disturbance"] == kind]) for kind in kinds]
@@ -66,14 +71,25 @@ def _table(tool: str, rows: list[Row]) -> str:
     return "\n".join(lines) + (f"\n\n{unjudged} not judged: too little in common." if unjudged else "")
 
 
+def _means(rows: list[Row]) -> str:
+    """Undisturbed pairs by set: mean figure after and before, and how many end below their start."""
+    lines = [_line(["undisturbed", "pairs", "before", "after", "unit", "worse"]), _line(["---"] * 6)]
+    for one in _in_order(rows, "set"):
+        own = [row for row in rows if row["set"] == one]
+        worse = sum(row["success"] == "no" for row in own)
+        unit = next((row["unit"] for row in own if row["unit"]), "")
+        lines.append(_line([one, str(len(own)), _mean(own, "before", 3), _mean(own, "figure", 3), unit, str(worse)]))
+    return "\n".join(lines)
+
+
 def _right(rows: list[Row]) -> str:
     judged = [row["success"] for row in rows if row["success"]]
     return f"{judged.count('yes')}/{len(judged)}" if judged else ""
 
 
-def _mean(rows: list[Row], column: str) -> str:
+def _mean(rows: list[Row], column: str, digits: int = 1) -> str:
     values = [float(row[column]) for row in rows if row[column]]
-    return f"{sum(values) / len(values):.1f}" if values else ""
+    return f"{sum(values) / len(values):.{digits}f}" if values else ""
 
 
 def _in_order(rows: list[Row], column: str) -> list[str]:

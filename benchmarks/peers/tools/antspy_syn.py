@@ -13,8 +13,8 @@ from ..job import Job, field_array
 if TYPE_CHECKING:
     import ants
 
-SEARCH_VOXELS = 48  # along the longest axis while poses are tried
-STEP_DEGREES = 30
+SEARCH_VOXELS = 32  # along the longest axis while poses are tried
+STEP_DEGREES = 45
 
 
 def register(job: Job, *, search: bool = False) -> NDArray[np.float32]:
