@@ -93,4 +93,4 @@ def linear_start_of(fixed: Image, moving: Image, method: str, settings: list[str
     config = make_plan(fixed, moving, method=method, settings=settings).method.config
     scans = Scan.prepare(fixed, None), Scan.prepare(moving, None)
     found, kind = linear_start(*scans, config.init, config.intensity_weight)
-    return found.transform, f"{kind}; {found.steps[-1]}; cost {found.costs[-1]:.3f}" if found.costs else kind
+    return found.transform, "; ".join([f"intensities: {kind}", *found.steps])
