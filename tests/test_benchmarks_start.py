@@ -97,6 +97,15 @@ def test_a_result_that_undoes_the_disturbance_is_right_and_one_that_ignores_it_i
         assert wrong.figure == wrong.before < 0.5
 
 
+def test_nothing_is_right_by_being_as_wrong_as_the_undisturbed_result():
+    case = Case("hippocampus", "rotate", "axis05/120", 0, "dev")
+    subject = boxes()
+    views = case.views(subject)
+    away = Affine.translation(np.array([500.0, 0, 0]))
+    assert judge(case, subject, views, away, away, False).success is False
+    assert judge(case, subject, views, views[1].moved, away, False).success is True
+
+
 def test_a_crop_is_judged_by_what_both_scans_show():
     # The second box is outside the quarter that is left of the moving scan: it does not count.
     shown = judged("crop", "moving/axis0/low/050", lambda views: Affine.identity())

@@ -24,6 +24,8 @@ from .sources import Subject
 DICE_LOSS = 0.02
 START_DICE_LOSS = 0.03
 """For the linear start alone."""
+LEAST_DICE = 0.1
+"""With less, nothing was found, whatever the undisturbed pair did."""
 ERROR_FACTOR = 1.5
 LEAST_ERROR_VOX = 0.1
 """Exact maps and swapped scans must be right to this, in voxels of the fixed grid; less is no error anywhere."""
@@ -94,11 +96,18 @@ def judge(
     (unit, figure), (_, wanted), (_, before) = measured
     if figure is None or wanted is None or before is None:
         return Judgement(None, unit, figure, wanted, before)
+    aligned = ALIGNED_VOX * voxel
     if case.disturbance == "undisturbed":
-        least = ALIGNED_VOX * voxel
-        right = figure >= before if unit == "Dice" else figure <= max(before, least)
-    elif unit == "Dice":
-        right = figure >= wanted - (START_DICE_LOSS if start_only else DICE_LOSS)
+        right = figure >= before if unit == "Dice" else figure <= max(before, aligned)
+        return Judgement(bool(right), unit, figure, wanted, before)
+    # Where the undisturbed pair ended below its own start, no wrong result is right by being as bad.
+    _, untouched = _figure(case.dataset, subject, Affine.identity(), region)
+    assert untouched is not None
+    if unit == "Dice":
+        least = max(wanted, untouched) - (START_DICE_LOSS if start_only else DICE_LOSS)
+        right = figure >= max(least, LEAST_DICE)
+    elif untouched < wanted:
+        right = figure <= max(ERROR_FACTOR * untouched, aligned)
     else:
         right = figure <= max(ERROR_FACTOR * wanted, LEAST_ERROR_VOX * voxel)
     return Judgement(bool(right), unit, figure, wanted, before)
