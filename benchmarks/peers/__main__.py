@@ -10,30 +10,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from .evaluate import evaluate
 from .geometry import Geometry
 from .pairs import Pair, prepared, read_pairs
+from .process import ToolFailure, run_tool
 from .summary import METRICS, TITLES, read_rows, tables
 
 COLUMNS = ("dataset", "pair_id", "tool", *METRICS, "dice_by_label", "threads", "error")
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 
 
 def measure(pair: Pair, tool: str, threads: int, timeout_s: float) -> dict[str, object]:
@@ -44,25 +33,14 @@ def measure(pair: Pair, tool: str, threads: int, timeout_s: float) -> dict[str, 
         # This project gets the files as they are: finding the start is its own task.
         own = tool.startswith("anamorph")
         fixed, moving = (pair.fixed, pair.moving) if own else prepared(pair, scratch)
-        job = {"tool": tool, "fixed": fixed, "moving": moving, "scratch": scratch}
-        job |= {key: pair.files.get(key) for key in ("fixed_mask", "moving_mask")}
-        description = scratch / "job.json"
-        description.write_text(json.dumps(job, default=str))
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        files = {"fixed": fixed, "moving": moving} | {key: pair.files.get(key) for key in ("fixed_mask", "moving_mask")}
         start = time.perf_counter()
         try:
-            command = [sys.executable, "-m", "benchmarks.peers.worker", str(description)]
-            subprocess.run(command, env=environment, capture_output=True, check=True, timeout=timeout_s)
+            field_mm, cost = run_tool(tool, files, scratch, threads, timeout_s)
             row["process_s"] = time.perf_counter() - start
-            row |= json.loads((scratch / "cost.json").read_text())
-            field_mm = np.load(scratch / "field.npy")
+            row |= cost
             row |= evaluate(field_mm, Geometry.of_file(fixed), Geometry.of_file(moving), pair.files)
-        except subprocess.TimeoutExpired:
-            row["error"] = f"no result within {timeout_s:g} s"
-        except subprocess.CalledProcessError as failure:
-            lines = failure.stderr.decode(errors="replace").strip().splitlines()
-            row["error"] = f"exit {failure.returncode}: {lines[-1] if lines else 'no message'}"
-        except ValueError as failure:
+        except (ToolFailure, ValueError) as failure:
             row["error"] = str(failure)
     return row
 

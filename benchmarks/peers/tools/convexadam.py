@@ -9,15 +9,15 @@ from ..job import Job, sampled
 from . import greedy
 
 
-def register(job: Job) -> NDArray[np.float32]:
-    """Return ConvexAdam's displacement followed by the affine."""
+def register(job: Job, *, start: str = greedy.CENTRES) -> NDArray[np.float32]:
+    """Return ConvexAdam's displacement followed by the affine; ``start`` holds Greedy's options of its start."""
     import SimpleITK as sitk
     from convexAdam.convex_adam_MIND import convex_adam_pt
 
     original, moving = job.images()
     fixed, moving = greedy.with_slices(original), greedy.with_slices(moving)
     with job.watch.running():
-        ras = np.asarray(greedy.affine(fixed, moving)["affine"])
+        ras = np.asarray(greedy.affine(fixed, moving, start)["affine"])
         flip = np.diag([-1.0, -1.0, 1.0, 1.0])
         lps = flip @ ras @ flip
         affine = sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())

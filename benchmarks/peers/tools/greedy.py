@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from picsl_greedy import Greedy3D
 
 SETTINGS = "-d 3 -m NCC 4x4x4 -n 100x50x10 -i fixed moving"
+CENTRES = "-ia-image-centers"
 FEWEST_SLICES = 18  # three resolutions here, and three control points in ConvexAdam, need as many
 
 
@@ -31,21 +32,21 @@ def with_slices(image: sitk.Image) -> sitk.Image:
     return sitk.Resample(image, size, sitk.Transform(), sitk.sitkLinear, origin, spacing, direction)
 
 
-def affine(fixed: sitk.Image, moving: sitk.Image) -> Greedy3D:
+def affine(fixed: sitk.Image, moving: sitk.Image, start: str = CENTRES) -> Greedy3D:
     """Return Greedy holding its 4 x 4 ``affine``, RAS mm, fixed to moving, started from aligned image centres."""
     from picsl_greedy import Greedy3D
 
     greedy = Greedy3D()
-    greedy.execute(f"{SETTINGS} -a -dof 12 -ia-image-centers -o affine", fixed=fixed, moving=moving, affine=None)
+    greedy.execute(f"{SETTINGS} -a -dof 12 {start} -o affine", fixed=fixed, moving=moving, affine=None)
     return greedy
 
 
-def register(job: Job) -> NDArray[np.float32]:
-    """Return the composition of Greedy's affine and warp."""
+def register(job: Job, *, start: str = CENTRES) -> NDArray[np.float32]:
+    """Return the composition of Greedy's affine and warp; ``start`` holds the options of the affine's start."""
     original, moving = job.images()
     fixed, moving = with_slices(original), with_slices(moving)
     with job.watch.running():
-        greedy = affine(fixed, moving)
+        greedy = affine(fixed, moving, start)
         greedy.execute(f"{SETTINGS} -it affine -o warp", warp=None)
     greedy.execute(
         "-d 3 -rf original -rm moving warped -rc total -r warp affine", original=original, warped=None, total=None

@@ -1,0 +1,1 @@
+"""Disturbed pairs with a known answer: does a registration still find the way?"""
