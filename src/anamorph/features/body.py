@@ -15,16 +15,17 @@ LEAST_TISSUE = 0.03
 """Fraction of tissue from which a cell counts as body."""
 
 
-def body_mask(hounsfield: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
+def body_mask(values: np.ndarray, grid: Grid, reach_mm: float, above: float = BODY_HU) -> np.ndarray:
     """The body with a margin, air inside it (lungs, bowel) included.
 
     Air is outside when it is connected to the border of the scan at the sides, front or back; the head and foot ends do
     not count, since they cut through the lungs.
 
     Args:
-        hounsfield: ``(I, J, K)``.
+        values: ``(I, J, K)``.
         grid: of the scan.
         reach_mm: margin, in which the outline is still information.
+        above: a voxel of more belongs to the body; as it stands for Hounsfield units.
 
     Lengths are those of a patient, and in proportion for a scan of another size.
 
@@ -35,7 +36,7 @@ def body_mask(hounsfield: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray
 
     spacing = grid.spacing_mm / patient_mm(grid)
     cell = tuple(int(c) for c in np.clip(np.rint(CELL_MM / spacing), 1, grid.shape))
-    tissue = pool_volume((hounsfield > BODY_HU)[None].astype(np.float32), cell)[0] > LEAST_TISSUE  # type: ignore[arg-type]
+    tissue = pool_volume((values > above)[None].astype(np.float32), cell)[0] > LEAST_TISSUE  # type: ignore[arg-type]
     regions, _ = label(~tissue)
     lateral = [a for a in range(3) if grid.shape[a] > 1 and a != int(np.abs(grid.directions[2]).argmax())]
     ends = [regions.take(end, axis=a).ravel() for a in lateral for end in (0, -1)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.features.body import body_mask
+from anamorph.features.body import BODY_HU, body_mask
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
 from anamorph.geometry.pooling import Cell, pool_volume
@@ -76,18 +76,20 @@ def within(image: Image, mask: Mask | None) -> Image:
     return image.with_data(np.ascontiguousarray(image.data[(slice(None), *nearest)]))
 
 
-def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float) -> np.ndarray:
-    """The weight of a scan with the air around the body of a CT turned down to ``background``.
+def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float, dark: float | None = None) -> np.ndarray:
+    """The weight of a scan with the air around the body turned down to ``background``.
 
     Args:
         scan: prepared scan.
-        is_ct: other modalities have no calibrated air and keep their weight.
+        is_ct: other modalities have no calibrated air.
         reach_mm: air this close to the body still counts: its outline is information.
         background: factor for the rest.
+        dark: what counts as air in scans that are no CT, as a share of their range; None leaves their weight.
     """
-    if not is_ct or background >= 1:
+    if background >= 1 or not (is_ct or dark):
         return scan.weight
-    near = body_mask(scan.channels[0], scan.grid, reach_mm)
+    above = BODY_HU if dark is None or is_ct else dark
+    near = body_mask(scan.channels[0], scan.grid, reach_mm, above)
     return scan.weight * np.where(near, np.float32(1), np.float32(background))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.methods.start.translations import masked_mismatch
-from anamorph.methods.start.volumes import AIR_WEIGHT, BODY_REACH_MM, ScanPair, evidence
-from anamorph.methods.working_frame import Scan, body_weight, covering_grid
+from anamorph.methods.start.translations import enough_body, masked_mismatch
+from anamorph.methods.start.volumes import ScanPair, evidence, weights
+from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.transforms import Affine
 
 VOXELS = 14
@@ -59,8 +59,10 @@ class PoseSearch:
         fixed, moving = pair.fixed.grid, pair.moving.grid
         self.spacing_mm = max(fixed.longest_mm / VOXELS, moving.longest_mm / MOST_VOXELS)
         directions = fixed.directions
-        self.fixed = small(pair.fixed, covering_grid(fixed, directions, self.spacing_mm), pair.kind)
-        self.moving = small(pair.moving, covering_grid(moving, moving.directions, self.spacing_mm), pair.kind)
+        here = covering_grid(fixed, directions, self.spacing_mm)
+        there = covering_grid(moving, moving.directions, self.spacing_mm)
+        self.fixed, self.fixed_body = small(pair.fixed, here, pair.kind)
+        self.moving, self.moving_body = small(pair.moving, there, pair.kind)
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.
         corners = self.moving.grid.corners_mm() - self.moving.grid.centre_mm
         side = int(np.ceil(2 * np.linalg.norm(corners, axis=1).max() / self.spacing_mm))
@@ -107,7 +109,7 @@ class PoseSearch:
     def _poses(self, rotations: np.ndarray) -> list[Pose]:
         from scipy.spatial.transform import Rotation
 
-        channels = np.concatenate([self.moving.channels, self.moving.weight[None]])
+        channels = np.concatenate([self.moving.channels, self.moving.weight[None], self.moving_body[None]])
         inverse = np.linalg.inv(self.moving.grid.affine[:3, :3])
         middle = (np.array(self.moving.grid.shape)[:, None] - 1) / 2
         turned = []
@@ -115,11 +117,12 @@ class PoseSearch:
             positions = (inverse @ rotation @ self.cube_mm.reshape(3, -1) + middle).astype(np.float32)
             turned.append(sample(channels, positions.reshape(3, *self.cube_mm.shape[1:]), fill=0.0))
         volumes = np.stack(turned)
-        weight = volumes[:, -1]
-        overlap, mismatch = masked_mismatch(self.fixed.channels, self.fixed.weight, volumes[:, :-1], weight)
+        values, weight, body = volumes[:, :-2], volumes[:, -2], volumes[:, -1]
+        overlap, mismatch = masked_mismatch(self.fixed.channels, self.fixed.weight, values, weight)
         smaller = max(min(float(self.fixed.weight.sum()), float(self.moving.weight.sum())), 1e-9)
         shares = overlap / smaller
-        explained = np.where(shares > LEAST_OVERLAP, evidence(shares, mismatch / self.chance / smaller), -1.0)
+        allowed = (shares > LEAST_OVERLAP) & enough_body(self.fixed_body, body, LEAST_OVERLAP)
+        explained = np.where(allowed, evidence(shares, mismatch / self.chance / smaller), -1.0)
         poses = []
         for rotation, values in zip(rotations, explained, strict=True):
             index = np.array(np.unravel_index(int(values.argmax()), values.shape))
@@ -135,17 +138,21 @@ class PoseSearch:
         return poses
 
 
-def small(scan: Scan, grid: Grid, kind: IntensityKind) -> Scan:
-    """What can be compared under any rotation: intensities where they compare, and the size of the gradient."""
+def small(scan: Scan, grid: Grid, kind: IntensityKind) -> tuple[Scan, np.ndarray]:
+    """What can be compared under any rotation: intensities where they compare, and the size of the gradient.
+
+    Returns:
+        these as channels of a scan, and the weight of what is body.
+    """
     read = scan.onto(grid, Affine.identity())
-    weight = body_weight(read, kind == "ct", BODY_REACH_MM, AIR_WEIGHT)
+    weight, body = weights(read, kind)
     lanes = []
     for channel in read.channels:
         lanes += intensity_lanes(channel, kind)
         steps = [np.gradient(channel, axis=axis) for axis in range(3) if channel.shape[axis] > 1]
         edge = np.sqrt(sum((step**2 for step in steps), np.zeros_like(channel)))
         lanes.append(EDGE_WEIGHT * edge / max(float(edge.mean()), 1e-6))
-    return Scan(np.stack(lanes).astype(np.float32), weight.astype(np.float32), grid)
+    return Scan(np.stack(lanes).astype(np.float32), weight, grid), body
 
 
 def _chance(fixed: Scan, moving: Scan) -> float:

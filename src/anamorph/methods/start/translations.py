@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from anamorph.methods.start.volumes import Volume, chance_mismatch, evidence, se
 from anamorph.methods.working_frame import covering_grid
 from anamorph.transforms import Affine
 
+Transform = Callable[[np.ndarray], np.ndarray]
+WORKERS = 2
+"""Threads of the transforms."""
 SEARCH_VOXELS = 32
 """Along the longest axis of the fixed scan."""
 MOST_VOXELS = 2**19
@@ -48,7 +52,7 @@ class Translations:
             np.moveaxis(fixed.descriptor, -1, 0), fixed.weight, np.moveaxis(moving.descriptor, -1, 0), moving.weight
         )
         smaller = max(min(float(fixed.weight.sum()), float(moving.weight.sum())), 1e-9)
-        allowed = overlap > LEAST_OVERLAP * smaller
+        allowed = (overlap > LEAST_OVERLAP * smaller) & enough_body(fixed.body, moving.body, LEAST_OVERLAP)
         explained = np.full(overlap.shape, -1.0, np.float32)
         explained[allowed] = evidence(
             overlap[allowed] / smaller, mismatch[allowed] / chance_mismatch(fixed, moving) / smaller
@@ -92,6 +96,13 @@ class Translations:
         return Affine.translation(self.moving.grid.voxel_to_world(shift) - self.fixed.grid.voxel_to_world(np.zeros(3)))
 
 
+def enough_body(fixed: np.ndarray, moving: np.ndarray, least: float) -> np.ndarray:
+    """For which shifts so much of the smaller body ``(..., I, J, K)`` lies in the other one."""
+    overlap = correlation(fixed, moving)
+    smaller = np.minimum(fixed.sum(), moving.sum(axis=(-3, -2, -1), keepdims=True))
+    return overlap > least * np.maximum(smaller, 1e-9)
+
+
 def translation_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
     """Both fields of view along the axes of the fixed one, with voxels of one size, on which shifts are tried."""
     here = search_grid(fixed, SEARCH_VOXELS)
@@ -117,18 +128,7 @@ def masked_mismatch(
     Returns:
         two arrays ``(..., *sizes)``, sizes of at least I + L - 1 along each axis, negative shifts from the end.
     """
-    import scipy.fft
-
-    axes = (-3, -2, -1)
-    pairs = zip(fixed.shape[-3:], moving.shape[-3:], strict=True)
-    size = [scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in pairs]
-
-    def transform(volume: np.ndarray) -> np.ndarray:
-        return scipy.fft.rfftn(volume.astype(np.float32, copy=False), size, axes, workers=-1)
-
-    def back(product: np.ndarray) -> np.ndarray:
-        return scipy.fft.irfftn(product, size, axes, workers=-1)
-
+    transform, back = transforms(fixed.shape, moving.shape)
     ones, moving_ones = transform(fixed_weight).conj(), transform(moving_weight)
     total = transform(fixed_weight * (fixed**2).sum(axis=0)).conj() * moving_ones
     total += ones * transform(moving_weight * (moving**2).sum(axis=-4))
@@ -137,3 +137,25 @@ def masked_mismatch(
             product = transform(2 * fixed_weight * values).conj()
             total -= product * transform(moving_weight * moving[..., channel, :, :, :])
     return back(ones * moving_ones), back(total)
+
+
+def correlation(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """The sum of products of two volumes for every shift; shapes and shifts as for :func:`masked_mismatch`."""
+    transform, back = transforms(fixed.shape, moving.shape)
+    return back(transform(fixed).conj() * transform(moving))
+
+
+def transforms(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[Transform, Transform]:
+    """The Fourier transform of the last three axes, large enough for every shift, and its inverse."""
+    import scipy.fft
+
+    axes = (-3, -2, -1)
+    size = [scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in zip(fixed[-3:], moving[-3:], strict=True)]
+
+    def forward(volume: np.ndarray) -> np.ndarray:
+        return scipy.fft.rfftn(volume.astype(np.float32, copy=False), size, axes, workers=WORKERS)
+
+    def back(product: np.ndarray) -> np.ndarray:
+        return scipy.fft.irfftn(product, size, axes, workers=WORKERS)
+
+    return forward, back

@@ -15,14 +15,17 @@ from anamorph.transforms import Affine
 
 BODY_REACH_MM = 20.0
 AIR_WEIGHT = 0.05
+DARK = 0.02
+"""Of the range of a scan that is no CT: what is darker is taken for the air around the body."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan on a coarse grid: descriptor ``(I, J, K, C)`` and weight ``(I, J, K)``."""
+    """A scan on a coarse grid: descriptor ``(I, J, K, C)``, weight ``(I, J, K)`` and weight of what is body."""
 
     descriptor: np.ndarray
     weight: np.ndarray
+    body: np.ndarray
     grid: Grid
 
     @property
@@ -58,8 +61,18 @@ class ScanPair:
 
     def _described(self, scan: Scan, grid: Grid, transform: Affine) -> Volume:
         read = scan.onto(grid, transform)
-        weight = body_weight(read, self.kind == "ct", BODY_REACH_MM, AIR_WEIGHT)
-        return Volume(describe(read.channels, self.settings, self.kind, (1, 1, 1)), weight, grid)
+        weight, body = weights(read, self.kind)
+        return Volume(describe(read.channels, self.settings, self.kind, (1, 1, 1)), weight, body, grid)
+
+
+def weights(scan: Scan, kind: IntensityKind) -> tuple[np.ndarray, np.ndarray]:
+    """How much each voxel counts in a comparison, and in the overlap that a place must have.
+
+    The air of a CT counts little in both. That of other scans is not told from tissue for certain, but two scans that
+    share nothing else do not overlap.
+    """
+    body = body_weight(scan, kind == "ct", BODY_REACH_MM, AIR_WEIGHT, DARK)
+    return (body if kind == "ct" else scan.weight), body
 
 
 def chance_mismatch(fixed: Volume, moving: Volume) -> float:
