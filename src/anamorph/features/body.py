@@ -40,6 +40,8 @@ def body_mask(values: np.ndarray, grid: Grid, reach_mm: float, above: float = BO
     regions, _ = label(~tissue)
     lateral = [a for a in range(3) if grid.shape[a] > 1 and a != int(np.abs(grid.directions[2]).argmax())]
     ends = [regions.take(end, axis=a).ravel() for a in lateral for end in (0, -1)]
+    if not ends:
+        return np.ones(grid.shape, bool)
     inside = ~np.isin(regions, np.setdiff1d(np.concatenate(ends), 0))
     reach = np.maximum(np.rint(reach_mm / (spacing * cell)), 1).astype(int)
     near = binary_dilation(inside, np.ones(2 * reach + 1, bool))

@@ -10,7 +10,8 @@ from anamorph.features.descriptor import DescriptorSettings
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES
 from anamorph.geometry import Grid
-from anamorph.methods.start.search import FINE, Start, find_start
+from anamorph.methods.start.rotations import POSE_BYTES
+from anamorph.methods.start.search import EXACT_VOXELS, Start, find_start
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
@@ -122,9 +123,9 @@ def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
 def _start_bytes(fixed: Grid, moving: Grid) -> int:
     here, there = translation_grids(fixed, moving)
     descriptor = 4 * LANES
-    # Two descriptors and the square of one, and the transforms; later both descriptors and their differences.
+    # Two descriptors and the square of one, and the transforms; then those of several rotations at once; then both
+    # descriptors and their differences.
     search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
-    search += 36 * np.prod(np.add(here.shape, there.shape, dtype=float))
-    finest = max((stage.voxels for stage in FINE), default=0)
-    matching = 6.5 * descriptor * np.prod(search_grid(fixed, finest).shape)
-    return int(max(search, matching))
+    search += 110 * np.prod(np.add(here.shape, there.shape, dtype=float))
+    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT_VOXELS).shape))
+    return int(max(float(search), POSE_BYTES, matching))

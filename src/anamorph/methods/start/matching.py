@@ -55,6 +55,9 @@ def match(judge: Judge, start: Matched, stage: Stage, model: LinearModel) -> Mat
     """Rounds of block matching, as long as they lower the cost."""
     for radius, step in stage.windows:
         source, target = _correspondences(judge.fixed, start.moved, stage.cell, step, radius)
+        for normal in judge.pair.slab_normals:
+            # Neighbouring slices differ too little from noise: blocks are moved within them only.
+            target = target - np.outer((target - source) @ normal, normal)
         if len(source) < 4:
             break
         better = _accepted(judge, start, fit_least_trimmed_squares(source, target, model))
@@ -65,10 +68,11 @@ def match(judge: Judge, start: Matched, stage: Stage, model: LinearModel) -> Mat
 
 
 def polish(judge: Judge, start: Matched, model: LinearModel, rounds: int) -> Matched:
-    """Gauss-Newton steps, as long as they lower the cost."""
+    """Gauss-Newton steps, as long as they explain more."""
     for _ in range(rounds):
-        better = _accepted(judge, start, gauss_newton(judge, start.moved, model), least_gain=0.0005)
-        if better is None:
+        step = gauss_newton(judge, start.moved, model)
+        better = Matched.of(judge, Affine(start.transform.matrix @ step))
+        if better.explained <= start.explained:
             break
         start = better
     return start
@@ -145,14 +149,14 @@ def _as_matrix(step: np.ndarray, model: LinearModel, size_mm: float, centre_mm: 
     return around
 
 
-def _accepted(judge: Judge, current: Matched, update: np.ndarray, least_gain: float = LEAST_GAIN) -> Matched | None:
+def _accepted(judge: Judge, current: Matched, update: np.ndarray) -> Matched | None:
     """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
     for fraction in (1.0, 0.5):
         matrix = current.transform.matrix @ _power(update, fraction)
         if not is_plausible(matrix):
             continue
         candidate = Matched.of(judge, Affine(matrix))
-        if candidate.cost < (1 - least_gain) * current.cost:
+        if candidate.cost < (1 - LEAST_GAIN) * current.cost:
             return candidate
     return None
 

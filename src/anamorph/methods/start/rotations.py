@@ -9,20 +9,24 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.methods.start.translations import enough_body, masked_mismatch
-from anamorph.methods.start.volumes import ScanPair, evidence, weights
+from anamorph.methods.start.translations import NOT_TRIED, Correlator
+from anamorph.methods.start.volumes import ScanPair, weights
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.transforms import Affine
 
-VOXELS = 14
+VOXELS = 12
 """Along the longest axis of the fixed scan."""
-MOST_VOXELS = 28
+MOST_VOXELS = 24
 """Along the longest axis of the moving scan, which may be far larger."""
 COVERING_DEG = 45.0
 """Spacing of the rotations that are tried first."""
 FINER_DEG = (20.0, 10.0)
 """Turns that are tried around the best of them."""
+AT_ONCE = 8
+"""Rotations that are transformed together."""
 FOLLOWED = 5
+POSE_BYTES = 8 * 2**20 * AT_ONCE
+"""Memory of the transforms of so many rotations."""
 APART_DEG = 35.0
 LEAST_OVERLAP = 0.4
 EDGE_WEIGHT = 0.3
@@ -56,6 +60,7 @@ class PoseSearch:
     """Small volumes of both scans, and what each rotation of the moving one explains under its best translation."""
 
     def __init__(self, pair: ScanPair) -> None:
+        self.pair = pair
         fixed, moving = pair.fixed.grid, pair.moving.grid
         self.spacing_mm = max(fixed.longest_mm / VOXELS, moving.longest_mm / MOST_VOXELS)
         directions = fixed.directions
@@ -70,6 +75,8 @@ class PoseSearch:
         self.cube_mm = (directions @ (self.spacing_mm * offsets.reshape(3, -1))).reshape(3, side, side, side)
         self.side = side
         self.chance = _chance(self.fixed, self.moving)
+        weight = np.sqrt(self.fixed.weight)
+        self.correlator = Correlator(self.fixed.channels, weight, self.fixed_body, (side,) * 3)
 
     def better(self, count: int = 2) -> list[Pose]:
         """The best poses that explain more than the one without rotation, each refined; best first."""
@@ -99,7 +106,7 @@ class PoseSearch:
         better = [pose for pose in refined[1:] if pose.explained > refined[0].explained]
         return sorted(better, key=lambda pose: -pose.explained)[:count]
 
-    def poses(self, rotations: np.ndarray, at_once: int = 16) -> list[Pose]:
+    def poses(self, rotations: np.ndarray, at_once: int = AT_ONCE) -> list[Pose]:
         """The best translation of each rotation ``(N, 3, 3)``."""
         found: list[Pose] = []
         for first in range(0, len(rotations), at_once):
@@ -118,11 +125,11 @@ class PoseSearch:
             turned.append(sample(channels, positions.reshape(3, *self.cube_mm.shape[1:]), fill=0.0))
         volumes = np.stack(turned)
         values, weight, body = volumes[:, :-2], volumes[:, -2], volumes[:, -1]
-        overlap, mismatch = masked_mismatch(self.fixed.channels, self.fixed.weight, values, weight)
+        overlap, mismatch, bodies = self.correlator.shares(values, np.sqrt(weight), body)
         smaller = max(min(float(self.fixed.weight.sum()), float(self.moving.weight.sum())), 1e-9)
         shares = overlap / smaller
-        allowed = (shares > LEAST_OVERLAP) & enough_body(self.fixed_body, body, LEAST_OVERLAP)
-        explained = np.where(allowed, evidence(shares, mismatch / self.chance / smaller), -1.0)
+        allowed = (shares > LEAST_OVERLAP) & (bodies > LEAST_OVERLAP)
+        explained = np.where(allowed, self.pair.evidence(shares, mismatch / self.chance / smaller), NOT_TRIED)
         poses = []
         for rotation, values in zip(rotations, explained, strict=True):
             index = np.array(np.unravel_index(int(values.argmax()), values.shape))

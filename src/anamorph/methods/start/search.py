@@ -9,30 +9,37 @@ import numpy as np
 from anamorph.methods.start.hypotheses import Hypothesis, Name, choose
 from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import PoseSearch
-from anamorph.methods.start.translations import Translations, translation_grids
+from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.transforms import Affine
 from anamorph.transforms.least_trimmed_squares import LinearModel
 
 PEAKS = 3
 APART_VOX = 4
+SAME_VOX = 3.0
+"""Places closer than this lead to the same map, but for slabs, through which matching does not move."""
 DENSE = 0.5
 """Exponent of the overlap by which one more peak is looked for: a little that fits well."""
 HOPELESS = 0.15
-"""A hypothesis that explains so much less than the best one, before matching, is not followed."""
-WORLD_HOPELESS = 0.3
+"""A translation that explains so much less than the best one, before matching, is not followed."""
 CLOSE = 0.05
 """Hypotheses that explain the same to within this are told apart with finer voxels."""
 ENOUGH = 0.6
 """Where so much is explained no rotation is tried."""
 ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
 AFFINE = Stage(28, 3, ((2, 1),))
+LARGER = Stage(28, 3, ((2, 1),) * 3)
+"""Further rounds for bodies of another size."""
 FINE = (Stage(44, 4, ((2, 1), (2, 1))), Stage(72, 6, ((2, 1),)))
 LEAST_REFINEMENT = 0.8
 """A stage whose voxels are hardly smaller than the last one's, as in small images, is left out."""
+IDENTICAL = 0.9999
+"""Nothing is left to improve."""
 ALIKE = 0.7
 """From this on the scans are so alike that Gauss-Newton steps make the map exact."""
 POLISH_ROUNDS = 5
+EXACT_VOXELS = 112
+"""Along the longest axis, for the last steps between scans that are alike."""
 
 
 @dataclass
@@ -55,27 +62,35 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         world_is_known: False where a header says nothing about the position of its scan.
     """
     here, there = translation_grids(pair.fixed.grid, pair.moving.grid)
-    translations = Translations.of(pair.fixed_on(here), pair.moving_on(there))
+    translations = Translations.of(pair, pair.fixed_on(here), pair.moving_on(there))
     spread = translations.chance_spread
     places = _places(pair, translations)
-    about = max(places, key=lambda place: translations.near(place[1]))[1]
-    rough = Judge.at(pair, ROUGH.voxels, about, translations.moving.mass_mm3)
+    rough = Judge.of(pair, translations.fixed, translations.moving).on(ROUGH.voxels)
     tried = [_matched(rough, name, place, model) for name, place in places]
-    can_turn = model != "translation" and not pair.fixed.grid.is_2d
+    if tried[0].name == "world" and tried[0].explained > IDENTICAL:
+        return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
+    can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
     if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
         tried += [_matched(rough, "pose", pose.transform, model) for pose in PoseSearch(pair).better()]
     winner = choose(tried, spread, world_is_known)
+    if model == "affine":
+        tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
+        winner = choose(tried, spread, world_is_known)
     costs = [winner.matched.cost]
     spacing = rough.fixed.grid.finest_mm
     for stage in FINE if model != "translation" else ():
-        level = rough.finer(stage.voxels, winner.matched.transform)
+        level = rough.on(stage.voxels)
         if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
             break
         spacing = level.fixed.grid.finest_mm
-        rivals = [one for one in tried if one.explained > winner.explained - CLOSE]
-        rivals = [winner, *(one for one in rivals if one.is_apart(winner, pair.fixed.grid))]
-        tried = [_refined(level, one, stage, model) for one in rivals]
+        tried = [_refined(level, one, stage, model) for one in _rivals(winner, tried, pair)]
         winner = choose(tried, spread, world_is_known)
+        costs.append(winner.matched.cost)
+    if model != "translation" and winner.explained > ALIKE:
+        level = rough.on(EXACT_VOXELS)
+        winner = replace(
+            winner, matched=polish(level, Matched.of(level, winner.matched.transform), model, POLISH_ROUNDS)
+        )
         costs.append(winner.matched.cost)
     return _told(pair, winner, tried, costs)
 
@@ -90,14 +105,21 @@ def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affi
     peaks = translations.best(PEAKS, APART_VOX) + translations.best(1, APART_VOX, DENSE)
     named += [("translation", place, explained) for explained, place in peaks]
     top = max(explained for _, _, explained in named)
-    voxel_mm = translations.fixed.grid.finest_mm
+    same_mm = translations.fixed.grid.finest_mm * (1.0 if pair.is_slab else SAME_VOX)
     places: list[tuple[Name, Affine]] = []
     for name, place, explained in named:
-        if explained < top - (WORLD_HOPELESS if name == "world" else HOPELESS):
+        if explained < top - HOPELESS and (name == "translation" or explained == NOT_TRIED):
             continue
-        if all(np.linalg.norm(place.matrix[:3, 3] - other.matrix[:3, 3]) > voxel_mm for _, other in places):
+        if all(np.linalg.norm(place.matrix[:3, 3] - other.matrix[:3, 3]) > same_mm for _, other in places):
             places.append((name, place))
     return places
+
+
+def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list[Hypothesis]:
+    """The winner, and the best of what lies elsewhere, if it explains the same."""
+    close = [one for one in tried if one.explained > winner.explained - CLOSE]
+    apart = sorted((one for one in close if one.is_apart(winner, pair.fixed.grid)), key=lambda one: -one.explained)
+    return [winner, *apart[:1]]
 
 
 def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) -> Hypothesis:
@@ -111,10 +133,7 @@ def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) ->
 
 
 def _refined(level: Judge, one: Hypothesis, stage: Stage, model: LinearModel) -> Hypothesis:
-    found = match(level, Matched.of(level, one.matched.transform), stage, model)
-    if found.explained > ALIKE:
-        found = polish(level, found, model, POLISH_ROUNDS)
-    return replace(one, matched=found)
+    return replace(one, matched=match(level, Matched.of(level, one.matched.transform), stage, model))
 
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:

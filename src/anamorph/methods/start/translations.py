@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.methods.start.volumes import Volume, chance_mismatch, evidence, search_grid
+from anamorph.methods.start.volumes import ScanPair, Volume, chance_mismatch, search_grid
 from anamorph.methods.working_frame import covering_grid
 from anamorph.transforms import Affine
 
-Transform = Callable[[np.ndarray], np.ndarray]
+AXES = (-3, -2, -1)
+NOT_TRIED = -10.0
+"""Less than any translation explains."""
 WORKERS = 2
 """Threads of the transforms."""
 SEARCH_VOXELS = 32
@@ -28,7 +29,7 @@ DENSE_OVERLAP = 0.35
 
 @dataclass(frozen=True)
 class Translations:
-    """The share explained ``(L, M, N)`` by every shift of whole voxels; -1 where too little overlaps.
+    """The share explained ``(L, M, N)`` by every shift of whole voxels; ``NOT_TRIED`` where too little overlaps.
 
     Index s means that voxel x of the fixed grid meets voxel x + s of the moving grid, negative shifts from the end.
     ``chance_spread`` is the standard deviation over all shifts: what differs by less may be chance.
@@ -41,20 +42,15 @@ class Translations:
     chance_spread: float
 
     @classmethod
-    def of(cls, fixed: Volume, moving: Volume) -> Translations:
-        """Try every shift of two volumes with the same directions and spacing.
-
-        With weights w and descriptors D the mismatch over the overlap is
-        ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``, which opens into correlations (Fitch et al. 2005; masked as in
-        Padfield 2012), so one pass of transforms tries every t.
-        """
-        overlap, mismatch = masked_mismatch(
-            np.moveaxis(fixed.descriptor, -1, 0), fixed.weight, np.moveaxis(moving.descriptor, -1, 0), moving.weight
-        )
+    def of(cls, pair: ScanPair, fixed: Volume, moving: Volume) -> Translations:
+        """Try every shift of two volumes with the same directions and spacing."""
+        weights = np.sqrt(fixed.weight), np.sqrt(moving.weight)
+        correlator = Correlator(np.moveaxis(fixed.descriptor, -1, 0), weights[0], fixed.body, moving.weight.shape)
+        overlap, mismatch, bodies = correlator.shares(np.moveaxis(moving.descriptor, -1, 0), weights[1], moving.body)
         smaller = max(min(float(fixed.weight.sum()), float(moving.weight.sum())), 1e-9)
-        allowed = (overlap > LEAST_OVERLAP * smaller) & enough_body(fixed.body, moving.body, LEAST_OVERLAP)
-        explained = np.full(overlap.shape, -1.0, np.float32)
-        explained[allowed] = evidence(
+        allowed = (overlap > LEAST_OVERLAP * smaller) & (bodies > LEAST_OVERLAP)
+        explained = np.full(overlap.shape, NOT_TRIED, np.float32)
+        explained[allowed] = pair.evidence(
             overlap[allowed] / smaller, mismatch[allowed] / chance_mismatch(fixed, moving) / smaller
         )
         return cls(
@@ -71,7 +67,7 @@ class Translations:
         score = self.explained
         if dense:
             enough = self.overlap > DENSE_OVERLAP
-            score = np.where(enough, score / np.maximum(self.overlap, DENSE_OVERLAP) ** dense, -1.0)
+            score = np.where(enough, score / np.maximum(self.overlap, DENSE_OVERLAP) ** dense, NOT_TRIED)
         peaks = (maximum_filter(score, 2 * apart_vox + 1, mode="wrap") == score) & (score > 0)
         values = self.explained[peaks]
         order = np.argsort(-score[peaks], kind="stable")[:count]
@@ -88,19 +84,12 @@ class Translations:
         shape = np.array(self.explained.shape)
         reachable = (around > -np.array(self.fixed.weight.shape)) & (around < self.moving.weight.shape)
         around = around[reachable.all(axis=1)] % shape
-        return float(self.explained[tuple(around.T)].max()) if len(around) else -1.0
+        return float(self.explained[tuple(around.T)].max()) if len(around) else NOT_TRIED
 
     def _translation(self, index: np.ndarray) -> Affine:
         # Indices past the moving grid are negative shifts, by the periodicity of the transform.
         shift = np.where(index < self.moving.weight.shape, index, index - np.array(self.explained.shape))
         return Affine.translation(self.moving.grid.voxel_to_world(shift) - self.fixed.grid.voxel_to_world(np.zeros(3)))
-
-
-def enough_body(fixed: np.ndarray, moving: np.ndarray, least: float) -> np.ndarray:
-    """For which shifts so much of the smaller body ``(..., I, J, K)`` lies in the other one."""
-    overlap = correlation(fixed, moving)
-    smaller = np.minimum(fixed.sum(), moving.sum(axis=(-3, -2, -1), keepdims=True))
-    return overlap > least * np.maximum(smaller, 1e-9)
 
 
 def translation_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
@@ -114,48 +103,63 @@ def translation_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
     return here, there
 
 
-def masked_mismatch(
-    fixed: np.ndarray, fixed_weight: np.ndarray, moving: np.ndarray, moving_weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of the overlap and weighted squared difference over it, for every shift.
+class Correlator:
+    """What a volume shares with others under every shift: the transforms of the volume are computed once.
 
     Args:
-        fixed: ``(C, I, J, K)``.
-        fixed_weight: ``(I, J, K)``.
-        moving: ``(..., C, L, M, N)``; leading axes are tried alike.
-        moving_weight: ``(..., L, M, N)``.
-
-    Returns:
-        two arrays ``(..., *sizes)``, sizes of at least I + L - 1 along each axis, negative shifts from the end.
+        channels: ``(C, I, J, K)``.
+        weight: ``(I, J, K)``.
+        body: weight of what is body.
+        moving_shape: ``(L, M, N)`` of the others.
     """
-    transform, back = transforms(fixed.shape, moving.shape)
-    ones, moving_ones = transform(fixed_weight).conj(), transform(moving_weight)
-    total = transform(fixed_weight * (fixed**2).sum(axis=0)).conj() * moving_ones
-    total += ones * transform(moving_weight * (moving**2).sum(axis=-4))
-    for channel, values in enumerate(fixed):
-        if values.any():
-            product = transform(2 * fixed_weight * values).conj()
-            total -= product * transform(moving_weight * moving[..., channel, :, :, :])
-    return back(ones * moving_ones), back(total)
 
+    def __init__(
+        self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray, moving_shape: tuple[int, ...]
+    ) -> None:
+        import scipy.fft
 
-def correlation(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """The sum of products of two volumes for every shift; shapes and shifts as for :func:`masked_mismatch`."""
-    transform, back = transforms(fixed.shape, moving.shape)
-    return back(transform(fixed).conj() * transform(moving))
+        pairs = zip(weight.shape, moving_shape, strict=True)
+        self.size = tuple(scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in pairs)
+        self.used = [number for number, values in enumerate(channels) if values.any()]
+        self.ones = self._forward(weight).conj()
+        self.body = self.ones if body is weight else self._forward(body).conj()
+        self.body_sum = float(body.sum())
+        self.squares = self._forward(weight * np.einsum("cijk,cijk->ijk", channels, channels)).conj()
+        self.values = [self._forward(2 * weight * channels[number]).conj() for number in self.used]
 
+    def shares(
+        self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every shift the weight of the overlap, the mismatch over it, and the share of the smaller body.
 
-def transforms(fixed: tuple[int, ...], moving: tuple[int, ...]) -> tuple[Transform, Transform]:
-    """The Fourier transform of the last three axes, large enough for every shift, and its inverse."""
-    import scipy.fft
+        With weights w and descriptors D the mismatch is ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``, which opens
+        into correlations (Fitch et al. 2005; masked as in Padfield 2012), so one pass of transforms tries every t.
 
-    axes = (-3, -2, -1)
-    size = [scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in zip(fixed[-3:], moving[-3:], strict=True)]
+        Args:
+            channels: ``(..., C, L, M, N)``; leading axes are tried alike.
+            weight: ``(..., L, M, N)``.
+            body: likewise.
 
-    def forward(volume: np.ndarray) -> np.ndarray:
-        return scipy.fft.rfftn(volume.astype(np.float32, copy=False), size, axes, workers=WORKERS)
+        Returns:
+            three arrays ``(..., *size)``, negative shifts from the end.
+        """
+        ones = self._forward(weight)
+        total = self.squares * ones
+        total += self.ones * self._forward(weight * np.einsum("...cijk,...cijk->...ijk", channels, channels))
+        for number, values in zip(self.used, self.values, strict=True):
+            total -= values * self._forward(weight * channels[..., number, :, :, :])
+        overlap = self._back(self.ones * ones)
+        is_weight = body is weight and self.body is self.ones
+        bodies = overlap if is_weight else self._back(self.body * self._forward(body))
+        smaller = np.minimum(self.body_sum, body.sum(axis=(-3, -2, -1), keepdims=True))
+        return overlap, self._back(total), bodies / np.maximum(smaller, 1e-9)
 
-    def back(product: np.ndarray) -> np.ndarray:
-        return scipy.fft.irfftn(product, size, axes, workers=WORKERS)
+    def _forward(self, volume: np.ndarray) -> np.ndarray:
+        import scipy.fft
 
-    return forward, back
+        return scipy.fft.rfftn(volume.astype(np.float32, copy=False), self.size, AXES, workers=WORKERS)
+
+    def _back(self, product: np.ndarray) -> np.ndarray:
+        import scipy.fft
+
+        return scipy.fft.irfftn(product, self.size, AXES, workers=WORKERS)

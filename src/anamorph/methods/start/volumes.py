@@ -10,11 +10,15 @@ import numpy as np
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
 from anamorph.geometry import Grid
+from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid
 from anamorph.transforms import Affine
 
 BODY_REACH_MM = 20.0
 AIR_WEIGHT = 0.05
+SLAB_PRICE = 0.25
+"""Of a voxel without partner in scans of a few slices, beyond what chance costs."""
+DARK_REACH_MM = 4.0
 DARK = 0.02
 """Of the range of a scan that is no CT: what is darker is taken for the air around the body."""
 
@@ -51,6 +55,28 @@ class ScanPair:
     kind: IntensityKind
     settings: DescriptorSettings
 
+    @property
+    def is_slab(self) -> bool:
+        """Whether a scan has so few slices that one of them is much of the scan."""
+        return len(self.slab_normals) > 0
+
+    @property
+    def slab_normals(self) -> np.ndarray:
+        """``(N, 3)`` unit vectors in the fixed world along which a scan has a few slices only."""
+        grids = self.fixed.grid, self.moving.grid
+        normals = [grid.directions[:, a] for grid in grids for a, n in enumerate(grid.shape) if 1 < n <= FEW_SLICES]
+        return np.array(normals).reshape(-1, 3)
+
+    def evidence(self, overlap: Any, mismatch: Any) -> Any:
+        """How much is explained beyond chance: see :func:`evidence_beyond_chance`.
+
+        In a slab what lies outside the other scan speaks against a transform, so that without evidence no slice is
+        moved out of view.
+        """
+        if self.is_slab:
+            return overlap - mismatch - SLAB_PRICE * (1 - overlap)
+        return evidence_beyond_chance(overlap, mismatch)
+
     def fixed_on(self, grid: Grid) -> Volume:
         """The fixed scan on a grid of its own world."""
         return self._described(self.fixed, grid, Affine.identity())
@@ -71,23 +97,31 @@ def weights(scan: Scan, kind: IntensityKind) -> tuple[np.ndarray, np.ndarray]:
     The air of a CT counts little in both. That of other scans is not told from tissue for certain, but two scans that
     share nothing else do not overlap.
     """
-    body = body_weight(scan, kind == "ct", BODY_REACH_MM, AIR_WEIGHT, DARK)
-    return (body if kind == "ct" else scan.weight), body
+    if kind == "ct":
+        near = body_weight(scan, True, BODY_REACH_MM, AIR_WEIGHT)
+        return near, near
+    return scan.weight, body_weight(scan, False, DARK_REACH_MM, AIR_WEIGHT, DARK)
 
 
 def chance_mismatch(fixed: Volume, moving: Volume) -> float:
     """The mean squared difference of a voxel of one scan and a voxel of the other drawn at random."""
-    moments = []
-    for volume in (fixed, moving):
-        weight = volume.weight / max(float(volume.weight.sum()), 1e-9)
-        mean = np.tensordot(weight, volume.descriptor, 3)
-        moments.append(
-            (mean, float((weight * np.einsum("ijkc,ijkc->ijk", volume.descriptor, volume.descriptor)).sum()))
-        )
-    (fixed_mean, fixed_square), (moving_mean, moving_square) = moments
+    (fixed_mean, fixed_square), (moving_mean, moving_square) = moments(fixed), moments(moving)
     total = fixed_square + moving_square
     # Flat images match everywhere but for rounding.
     return max(total - 2 * float(fixed_mean @ moving_mean), 1e-3 * total, 1e-12)
+
+
+def moments(volume: Volume) -> tuple[np.ndarray, float]:
+    """The mean ``(C,)`` of the descriptor over the body and the mean of its squared length."""
+    weight = volume.body / max(float(volume.body.sum()), 1e-9)
+    squares = np.einsum("ijkc,ijkc->ijk", volume.descriptor, volume.descriptor)
+    return np.tensordot(weight, volume.descriptor, 3), float((weight * squares).sum())
+
+
+def variance(volume: Volume) -> float:
+    """The variance of the descriptor over the body, summed over its entries."""
+    mean, square = moments(volume)
+    return max(square - float(mean @ mean), 1e-3 * square, 1e-12)
 
 
 @dataclass(frozen=True)
@@ -104,17 +138,15 @@ class Judge:
     moving_mass_mm3: float
 
     @classmethod
-    def at(cls, pair: ScanPair, voxels: int, about: Affine, moving_mass_mm3: float) -> Judge:
-        """Describe the fixed scan with so many voxels along its longest axis.
+    def of(cls, pair: ScanPair, fixed: Volume, moving: Volume) -> Judge:
+        """Judge on the grid of a description of the fixed scan; ``moving`` is the whole moving scan, as coarse."""
+        return cls(pair, fixed, chance_mismatch(fixed, moving), moving.mass_mm3)
 
-        Chance is that of the moving scan under a transform that is about right.
-        """
-        fixed = pair.fixed_on(search_grid(pair.fixed.grid, voxels))
-        return cls(pair, fixed, chance_mismatch(fixed, pair.moving_on(fixed.grid, about)), moving_mass_mm3)
-
-    def finer(self, voxels: int, about: Affine) -> Judge:
-        """The same on a finer grid."""
-        return Judge.at(self.pair, voxels, about, self.moving_mass_mm3)
+    def on(self, voxels: int) -> Judge:
+        """The same with so many voxels along the longest axis; chance grows as the variance of the fixed scan does."""
+        fixed = self.pair.fixed_on(search_grid(self.pair.fixed.grid, voxels))
+        chance = self.chance * variance(fixed) / variance(self.fixed)
+        return Judge(self.pair, fixed, chance, self.moving_mass_mm3)
 
     def moved(self, transform: Affine) -> Volume:
         """The moving scan under a transform, described anew: MIND-SSC depends on directions."""
@@ -126,17 +158,19 @@ class Judge:
         0 is what scans laid upon each other at random reach, 1 two equal scans. A voxel without partner counts as one
         drawn at random: it neither speaks for the transform nor against it.
         """
-        both = self.fixed.weight * moved.weight
+        # The geometric mean, so that a scan overlaps with itself by its own weight.
+        both = np.sqrt(self.fixed.weight * moved.weight)
         difference = self.fixed.descriptor - moved.descriptor
         mismatch = float((both * np.einsum("ijkc,ijkc->ijk", difference, difference)).sum())
         stretch = abs(np.linalg.det(transform.matrix[:3, :3]))
         voxel_mm3 = float(np.prod(self.fixed.grid.spacing_mm))
         smaller = max(min(self.fixed.mass_mm3, self.moving_mass_mm3 / stretch) / voxel_mm3, 1e-9)
         overlap = float(both.sum())
-        return evidence(overlap / smaller, mismatch / self.chance / smaller), overlap / smaller
+        share = overlap / smaller
+        return self.pair.evidence(share, mismatch / self.chance / smaller), share
 
 
-def evidence(overlap: Any, mismatch: Any) -> Any:
+def evidence_beyond_chance(overlap: Any, mismatch: Any) -> Any:
     """How much is explained beyond chance, in units in which chance varies alike whatever the overlap.
 
     Args:

@@ -1,0 +1,176 @@
+"""The linear start: what it finds, what it must not lose, and that it knows no fixed and no moving scan."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from anamorph.geometry import Grid
+from anamorph.image import Image, Mask
+from anamorph.methods.linear_start import linear_start, linear_start_bytes
+from anamorph.methods.working_frame import Scan
+from anamorph.phantom import make_pair
+from anamorph.transforms import Affine
+from geometries import affine_of, rotation
+
+SHAPE = (52, 44, 48)
+
+
+@pytest.fixture(scope="module")
+def linear_pair():
+    return make_pair(SHAPE, seed=1, deformation_mm=0.0, rotation_deg=8, scale=0.06)
+
+
+@pytest.fixture(scope="module")
+def rigid_pair():
+    return make_pair(SHAPE, seed=2, deformation_mm=0.0, rotation_deg=10, scale=0, translation_mm=30)
+
+
+def moved(image, matrix):
+    """The same scan with a header that puts it somewhere else."""
+    return type(image)(image.data, Grid(image.grid.shape, matrix @ image.grid.affine), image.name)
+
+
+def turned(image, axis, angle_deg):
+    """The same scan turned about its middle by its header."""
+    from scipy.spatial.transform import Rotation
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(np.deg2rad(angle_deg) * np.array(axis) / np.linalg.norm(axis)).as_matrix()
+    matrix[:3, 3] = image.grid.centre_mm - matrix[:3, :3] @ image.grid.centre_mm
+    return moved(image, matrix), matrix
+
+
+def run(fixed, moving, init="auto", fixed_mask=None, moving_mask=None):
+    return linear_start(Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask), init)[0]
+
+
+def errors_vox(transform, pair, after=None):
+    mapped = transform.map_world(pair.fixed_points.positions_mm)
+    truth = pair.moving_points.positions_mm
+    truth = truth if after is None else Affine(after).map_world(truth)
+    return np.linalg.norm(mapped - truth, axis=1) / pair.fixed.grid.voxel_mm
+
+
+def test_world_trusts_the_headers(linear_pair):
+    found = run(linear_pair.fixed, linear_pair.moving, "world")
+    np.testing.assert_array_equal(found.transform.matrix, np.eye(4))
+
+
+def test_centres_brings_the_middles_together(linear_pair):
+    far = moved(linear_pair.moving, affine_of(np.eye(3), (1, 1, 1), (800.0, -500.0, 300.0)))
+    found = run(linear_pair.fixed, far, "centres").transform
+    np.testing.assert_array_equal(found.matrix[:3, :3], np.eye(3))
+    np.testing.assert_allclose(found.map_world(linear_pair.fixed.grid.centre_mm), far.grid.centre_mm)
+
+
+def test_a_scan_and_itself_stay_where_they_are(linear_pair):
+    found = run(linear_pair.fixed, linear_pair.fixed)
+    np.testing.assert_array_equal(found.transform.matrix, np.eye(4))
+    assert found.costs[-1] == pytest.approx(0, abs=1e-6)
+    assert found.steps[0].startswith("world coordinates of the files (explains 1.00 of 1, 100 %")
+
+
+@pytest.mark.parametrize("far", [np.zeros(3), np.array([3000.0, -2000.0, 5000.0])])
+def test_an_affine_map_is_found_to_a_tenth_of_a_voxel(linear_pair, far):
+    matrix = np.eye(4)
+    matrix[:3, 3] = far
+    assert errors_vox(Affine.identity(), linear_pair).mean() > 1.5
+    found = run(linear_pair.fixed, moved(linear_pair.moving, matrix))
+    assert errors_vox(found.transform, linear_pair, matrix).mean() < 0.1
+
+
+def test_a_rigid_map_is_found_exactly_and_neither_scales_nor_shears(rigid_pair):
+    linear = run(rigid_pair.fixed, rigid_pair.moving, "rigid").transform
+    assert errors_vox(linear, rigid_pair).mean() < 0.1
+    np.testing.assert_allclose(linear.matrix[:3, :3] @ linear.matrix[:3, :3].T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(linear.matrix) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("axis", "angle"), [((0, 0, 1), 90), ((1, 1, 0), 180), ((1, -2, 0.5), 130)])
+def test_a_scan_turned_by_any_angle_is_found(linear_pair, axis, angle):
+    moving, matrix = turned(linear_pair.moving, axis, angle)
+    found = run(linear_pair.fixed, moving)
+    assert errors_vox(found.transform, linear_pair, matrix).mean() < 0.2
+    assert any("turned by" in warning for warning in found.warnings)
+
+
+def test_exchanging_the_scans_inverts_the_map(linear_pair):
+    there = run(linear_pair.fixed, linear_pair.moving).transform
+    back = run(linear_pair.moving, linear_pair.fixed).transform
+    np.testing.assert_allclose(there.matrix @ back.matrix, np.eye(4), atol=1e-9)
+
+
+@pytest.mark.parametrize("short", ["fixed", "moving"])
+def test_a_part_of_a_scan_finds_its_place_in_the_whole(rigid_pair, short):
+    part = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(26, SHAPE[2]))
+    pair = {"fixed": rigid_pair.fixed, "moving": rigid_pair.moving}
+    pair[short] = pair[short].cropped(part)
+    found = run(**pair)
+    inside = rigid_pair.fixed_points.positions_mm, rigid_pair.moving_points.positions_mm
+    seen = pair["fixed"].grid.contains(inside[0]) & pair["moving"].grid.contains(inside[1])
+    assert seen.sum() >= 5
+    assert errors_vox(found.transform, rigid_pair)[seen].mean() < 0.2
+
+
+@pytest.mark.parametrize("value", ["lowest", -2000.0])
+def test_margins_of_padding_change_nothing(rigid_pair, value):
+    fill = float(rigid_pair.moving.data.min()) if value == "lowest" else value
+    margin = ((0, 0), (20, 5), (0, 30), (12, 12))
+    affine = rigid_pair.moving.grid.affine.copy()
+    affine[:3, 3] = rigid_pair.moving.grid.voxel_to_world([-20, 0, -12])
+    data = np.pad(rigid_pair.moving.data, margin, constant_values=fill)
+    padded = Image(data, Grid(data.shape[1:], affine))
+    assert errors_vox(run(rigid_pair.fixed, padded).transform, rigid_pair).mean() < 0.2
+
+
+def test_what_a_mask_hides_does_not_lead(rigid_pair):
+    data = rigid_pair.moving.data.copy()
+    data[:, :16] = 700.0
+    weight = np.ones(rigid_pair.moving.grid.shape, np.float32)
+    weight[:18] = 0
+    mask = Mask(weight, rigid_pair.moving.grid)
+    found = run(rigid_pair.fixed, rigid_pair.moving.with_data(data), moving_mask=mask)
+    assert errors_vox(found.transform, rigid_pair).mean() < 0.3
+
+
+@pytest.mark.parametrize("init", ["translation", "rigid", "affine", "any-pose"])
+def test_scans_without_structure_give_a_finite_map(init):
+    grid = Grid((20, 18, 16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    flat = Image(np.zeros(grid.shape, np.float32), grid)
+    found = run(flat, flat, init)
+    np.testing.assert_allclose(found.transform.matrix, np.eye(4), atol=1e-6)
+
+
+def test_a_detail_is_found_in_a_far_larger_scan():
+    wide = cube(64, 4.0, 3)
+    grid = Grid((30, 30, 30), Affine.translation([18.0, -27.0, 30.0]).matrix @ cube(30, 1.5, 0).grid.affine)
+    seen = Affine.identity().warp_image(wide, grid)
+    assert np.linalg.norm(run(seen, wide, "translation").transform.matrix[:3, 3]) < 3.0
+
+
+@pytest.mark.parametrize(("voxels", "spacing"), [(24, 1.0), (50, 2.0), (40, 7.5), (48, 20.0)])
+def test_the_start_needs_no_more_memory_than_foreseen_however_large_the_moving_scan(voxels, spacing):
+    small, large = cube(24, 1.0, 0), cube(voxels, spacing, 1)
+    scans = Scan.prepare(small, None), Scan.prepare(large, None)
+    linear_start(scans[0], scans[0], "any-pose")  # kernels and modules are no part of it
+    tracemalloc.start()
+    try:
+        linear_start(*scans, "any-pose")
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    foreseen = linear_start_bytes(small.grid, large.grid, "any-pose")
+    assert used < foreseen + 2_000_000
+    assert foreseen < 400_000_000
+
+
+def cube(voxels, spacing, seed):
+    """Smooth noise around the origin."""
+    values = gaussian_filter(np.random.default_rng(seed).standard_normal((voxels,) * 3), 2)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -spacing * (voxels - 1) / 2
+    return Image((values - values.min()).astype(np.float32), Grid(values.shape, affine))
