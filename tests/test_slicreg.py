@@ -69,7 +69,7 @@ class FramedConformance(MethodConformance):
 
     kind: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
         ("affine", "smooth", "flipped and finer", "permuted and oblique", "both sheared", "odd", "thick", "2D",
          "two channels", "padded", "given start"), 20.0,
