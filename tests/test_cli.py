@@ -66,6 +66,7 @@ def test_register_writes_everything_the_issue_lists(registered: Path, files: Pat
     assert {path.name for path in registered.iterdir()} == {
         *("warped.nii.gz", "warped_labels.nii.gz", "fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz"),
         *("fixed_to_moving.h5", "moving_to_fixed.h5", "jacobian.nii.gz", "inverse_consistency_mm.nii.gz"),
+        *("fixed_to_moving.tfm", "moving_to_fixed.tfm", "fixed_to_moving.mat", "moving_to_fixed.mat"),
         *("result.json", "report.html"),
     }
     warped = nibabel.load(registered / "warped.nii.gz")
@@ -323,6 +324,16 @@ def test_inspect_for_people_and_machines(files: Path):
     content = json.loads(run("inspect", "--json", *paths))
     assert [one["modality"] for one in content["files"]] == ["mr", "mr", "mask-like", "mask-like"]
     scan, labels, other_labels = content["relations"]
+    assert scan["start"]["shift_ras_mm"] == pytest.approx(SHIFT, abs=0.3)
+    assert scan["start"]["turn_deg"] == pytest.approx(0, abs=0.3)
+    assert scan["start"]["overlap_percent"] == pytest.approx(100, abs=2)
+    assert any(
+        line.split()[:3] == ["start", "(init=auto)", step.split()[0]]
+        for line in told.splitlines()
+        for step in scan["start"]["steps"][:1]
+    )
+    assert "start" not in labels
+    assert "start" not in json.loads(run("inspect", "--json", "--no-start", *paths))["relations"][0]
     overlap = np.prod((np.array(SHAPE) * [2, 2, 3] - np.abs(SHIFT)) / (np.array(SHAPE) * [2, 2, 3]))
     assert scan["overlap_percent"] == pytest.approx(100 * overlap, abs=3)
     assert scan["preset"] == "small-mr"
@@ -336,7 +347,7 @@ def test_methods_lists_every_setting():
     told = run("methods", "stub")
     for name in ("init", "gain", "rounds", "levels", "fail"):
         assert name in told
-    assert "one of none|translation" in told
+    assert "one of world|translation" in told
     assert "rounds=5" in told
 
 
