@@ -324,22 +324,37 @@ def test_inspect_for_people_and_machines(files: Path):
     content = json.loads(run("inspect", "--json", *paths))
     assert [one["modality"] for one in content["files"]] == ["mr", "mr", "mask-like", "mask-like"]
     scan, labels, other_labels = content["relations"]
-    assert scan["start"]["shift_ras_mm"] == pytest.approx(SHIFT, abs=0.3)
-    assert scan["start"]["turn_deg"] == pytest.approx(0, abs=0.3)
-    assert scan["start"]["overlap_percent"] == pytest.approx(100, abs=2)
-    assert any(
-        line.split()[:3] == ["start", "(init=auto)", step.split()[0]]
-        for line in told.splitlines()
-        for step in scan["start"]["steps"][:1]
-    )
-    assert "start" not in labels
-    assert "start" not in json.loads(run("inspect", "--json", "--no-start", *paths))["relations"][0]
     overlap = np.prod((np.array(SHAPE) * [2, 2, 3] - np.abs(SHIFT)) / (np.array(SHAPE) * [2, 2, 3]))
     assert scan["overlap_percent"] == pytest.approx(100 * overlap, abs=3)
     assert scan["preset"] == "small-mr"
     assert labels["same_grid"] is True
     assert other_labels["header_mismatch_mm"] == pytest.approx(np.linalg.norm(SHIFT), abs=1e-3)
     assert "unless --resample is given" in other_labels["action"]
+
+
+def test_inspect_shows_the_start_of_two_scans(files: Path):
+    paths = [files / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels")]
+    scan, labels = json.loads(run("inspect", "--json", *paths))["relations"]
+    start = scan["start"]
+    assert start["shift_ras_mm"] == pytest.approx(SHIFT, abs=0.3)
+    assert start["turn_deg"] == pytest.approx(0, abs=0.3)
+    assert start["stretch_percent"] == pytest.approx([100, 100, 100], abs=1)
+    assert start["overlap_percent"] == pytest.approx(100, abs=2)
+    assert start["seconds"] > 0
+    assert "start" not in labels
+    told = run("inspect", *paths)
+    lines = [line.strip() for line in told.splitlines()]
+    assert any(line.startswith("start (init=auto)") and line.endswith(start["steps"][0]) for line in lines)
+    assert any(line.startswith("shift") and " right, " in line and " back, " in line for line in lines)
+    without = run("inspect", "--no-start", *paths)
+    assert "start (init" not in without
+    assert "start" not in json.loads(run("inspect", "--no-start", "--json", *paths))["relations"][0]
+
+
+def test_inspect_says_why_there_is_no_start(files: Path):
+    nibabel.Nifti1Image(values(files / "moving.nii.gz")[..., :1], FIXED_AFFINE).to_filename(files / "slice.nii.gz")
+    told = run("inspect", files / "fixed.nii.gz", files / "slice.nii.gz")
+    assert "none: fixed.nii.gz and slice.nii.gz: one is a single slice, the other is not" in told
 
 
 def test_methods_lists_every_setting():
