@@ -129,6 +129,14 @@ def test_itk_resamples_to_the_warped_scan(started: Path, scans: Path):
     np.testing.assert_allclose(theirs[inner], ours[inner], atol=1.5)
 
 
+def test_an_old_name_is_one_line_of_an_error(scans: Path):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    done = command("register", *pair, "-o", scans / "old", "--set", "init=none")
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("init=none is now called init=world")
+    assert not (scans / "old").exists()
+
+
 def test_only_the_start_of_another_method_is_refused(scans: Path):
     pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
     done = command("register", *pair, "-o", scans / "other", "--only-start", "--method", "deeds")
