@@ -29,7 +29,7 @@ FIXED_TO_MOVING = "fixed_to_moving.nii.gz"
 MOVING_TO_FIXED = "moving_to_fixed.nii.gz"
 FIXED_TO_MOVING_COMPOSITE = "fixed_to_moving.h5"
 MOVING_TO_FIXED_COMPOSITE = "moving_to_fixed.h5"
-LINEAR = {".tfm": "itk-tfm", ".mat": "itk-mat"}
+LINEAR_FILES = {".tfm": "itk-tfm", ".mat": "itk-mat"}
 """Further files of a transform that does not deform, beside its field: suffix and format."""
 JACOBIAN = "jacobian.nii.gz"
 INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
@@ -96,7 +96,7 @@ def write_linear(folder: Path, result: Result, fixed: Grid, moving: Grid) -> Non
     sides = (FIXED_TO_MOVING, result.fixed_to_moving, fixed), (MOVING_TO_FIXED, result.moving_to_fixed, moving)
     for name, transform, grid in sides:
         if isinstance(transform, Affine):
-            for suffix, kind in LINEAR.items():
+            for suffix, kind in LINEAR_FILES.items():
                 write_transform(transform, folder / name.replace(".nii.gz", suffix), kind, grid)
 
 
