@@ -43,6 +43,11 @@ DESCRIPTIONS = {
     MOVING_TO_FIXED: "ITK displacement field (LPS mm) on the moving grid: pulls fixed images, maps moving points",
     FIXED_TO_MOVING_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
     MOVING_TO_FIXED_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    **{
+        name.replace(".nii.gz", suffix): f"the same as an ITK affine ({suffix}), where nothing deforms"
+        for name in (FIXED_TO_MOVING, MOVING_TO_FIXED)
+        for suffix in LINEAR_FILES
+    },
     JACOBIAN: "local change of volume on the fixed grid; <= 0 is folded",
     INVERSE_CONSISTENCY: "distance in mm after going to the moving scan and back; NaN outside the moving scan",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
