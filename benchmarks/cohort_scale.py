@@ -29,7 +29,7 @@ csv = "pairs.csv"
 name = "convex"
 preset = "default"
 [method.settings]
-init = "none"
+init = "world"
 search_scales = [2]
 search_cells = [2]
 search_radius_mm = [0.0]

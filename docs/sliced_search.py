@@ -18,7 +18,7 @@ from anamorph.methods.working_frame import Scan, Side
 from anamorph.phantom import make_pair
 from anamorph.transforms import Transform
 
-CONFIG = DeedsConfig(init="none", refine_iterations=(0, 0))
+CONFIG = DeedsConfig(init="world", refine_iterations=(0, 0))
 PAIR = make_pair((184, 136, 1), 2.0, seed=3, deformation_mm=25.0, translation_mm=15.0)
 GRID = PAIR.fixed.grid
 LABELS = PAIR.fixed_labels.data[0, :, :, 0]

@@ -10,7 +10,7 @@ from anamorph.cohorts.store import Store
 
 FAST = """
 [method.settings]
-init = "none"
+init = "world"
 search_scales = [2]
 search_cells = [2]
 search_radius_mm = [0.0]

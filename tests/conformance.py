@@ -93,6 +93,8 @@ class MethodConformance:
     """For all others."""
     limits_mm: ClassVar[dict[str, float]]
     """Mean error against the truth: 1.5 times what was seen."""
+    deforms: ClassVar[bool] = True
+    """A method that does not leaves most of a deformation unexplained."""
 
     def run(self, fixed: Image, moving: Image, quick: bool = True, device: str = "cpu", **options: Any) -> Result:
         settings = self.quick if quick else self.settings
@@ -102,7 +104,7 @@ class MethodConformance:
         before = error_mm(Affine.identity(), pair)
         after = error_mm(result.fixed_to_moving, pair)
         assert after < self.limits_mm[name], f"{name}: {before:.2f} mm before, {after:.3f} mm after"
-        assert after < before / 2
+        assert after < (before / 2 if self.deforms else before)
         determinant = result.fixed_to_moving.jacobian_determinant(pair.fixed.grid)
         assert np.isfinite(determinant).all()
         assert determinant.min() > 0

@@ -20,7 +20,7 @@ class OnePassConformance(MethodConformance):
     """What the start, the frames and the refinement do around a network that is the identity."""
 
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 2.6,
         "smooth": 4.0,

@@ -270,7 +270,7 @@ device = "cpu"
 seed = 3
 
 [method.settings]
-init = "none"
+init = "world"
 search_scales = [2]
 search_cells = [2]
 search_radius_mm = [0.0]

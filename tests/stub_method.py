@@ -14,7 +14,7 @@ from anamorph.transforms import Affine
 
 @dataclass(frozen=True)
 class StubConfig:
-    init: Literal["none", "translation"] = setting("translation", "how to start")
+    init: Literal["world", "translation"] = setting("translation", "how to start")
     gain: float = setting(1.0, "how far to go to the aligned centres", "1")
     rounds: int = setting(2, "iterations told in the trace")
     levels: tuple[int, ...] = setting((4, 2), "factors")

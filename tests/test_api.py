@@ -104,7 +104,7 @@ def test_fields_of_view_apart_are_a_warning_when_the_method_finds_its_start(pair
     result = anamorph.register(fixed, distant, method="stub")
     assert result.warnings[0].startswith("0 % of the fixed field of view lies inside the moving one")
     with pytest.raises(UserError, match="do not overlap"):
-        anamorph.register(fixed, distant, method="stub", settings={"init": "none"})
+        anamorph.register(fixed, distant, method="stub", settings={"init": "world"})
 
 
 def test_headers_of_files_are_looked_at_and_equal_findings_are_told_once(pair, tmp_path):

@@ -124,9 +124,9 @@ def test_no_overlap_without_initialisation(refused, fixed, tmp_path):
     far = AFFINE.copy()
     far[:3, 3] = 900
     moving = save(tmp_path / "far.nii.gz", blob(2), far)
-    line = refused(fixed, moving, "--set", "init=none")
+    line = refused(fixed, moving, "--set", "init=world")
     assert "fields of view of fixed.nii.gz and far.nii.gz do not overlap" in line
-    assert "drop init=none" in line
+    assert "drop init=world" in line
 
 
 def test_no_overlap_after_given_transform(refused, fixed, moving, tmp_path):
@@ -221,7 +221,7 @@ def test_unknown_setting(refused, fixed, moving):
     [
         ("gain=much", "gain must be a number, not 'much'"),
         ("rounds=1.5", "rounds must be a whole number, not '1.5'"),
-        ("init=magic", "init must be one of none|translation, not 'magic'"),
+        ("init=magic", "init must be one of world|translation, not 'magic'"),
         ("levels=4,x", "levels must be a list such as 4,2,1, each a whole number, not '4,x'"),
         ("rounds=", "rounds must be a whole number, not ''"),
         ("gain", "--set wants key=value, not 'gain'"),

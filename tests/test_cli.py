@@ -66,6 +66,7 @@ def test_register_writes_everything_the_issue_lists(registered: Path, files: Pat
     assert {path.name for path in registered.iterdir()} == {
         *("warped.nii.gz", "warped_labels.nii.gz", "fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz"),
         *("fixed_to_moving.h5", "moving_to_fixed.h5", "jacobian.nii.gz", "inverse_consistency_mm.nii.gz"),
+        *("fixed_to_moving.tfm", "moving_to_fixed.tfm", "fixed_to_moving.mat", "moving_to_fixed.mat"),
         *("result.json", "report.html"),
     }
     warped = nibabel.load(registered / "warped.nii.gz")
@@ -331,12 +332,37 @@ def test_inspect_for_people_and_machines(files: Path):
     assert "unless --resample is given" in other_labels["action"]
 
 
+def test_inspect_shows_the_start_of_two_scans(files: Path):
+    paths = [files / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels")]
+    scan, labels = json.loads(run("inspect", "--json", *paths))["relations"]
+    start = scan["start"]
+    assert start["shift_ras_mm"] == pytest.approx(SHIFT, abs=0.3)
+    assert start["turn_deg"] == pytest.approx(0, abs=0.3)
+    assert start["stretch_percent"] == pytest.approx([100, 100, 100], abs=1)
+    assert start["overlap_percent"] == pytest.approx(100, abs=2)
+    assert start["seconds"] > 0
+    assert "start" not in labels
+    told = run("inspect", *paths)
+    lines = [line.strip() for line in told.splitlines()]
+    assert any(line.startswith("start (init=auto)") and line.endswith(start["steps"][0]) for line in lines)
+    assert any(line.startswith("shift") and " right, " in line and " back, " in line for line in lines)
+    without = run("inspect", "--no-start", *paths)
+    assert "start (init" not in without
+    assert "start" not in json.loads(run("inspect", "--no-start", "--json", *paths))["relations"][0]
+
+
+def test_inspect_says_why_there_is_no_start(files: Path):
+    nibabel.Nifti1Image(values(files / "moving.nii.gz")[..., :1], FIXED_AFFINE).to_filename(files / "slice.nii.gz")
+    told = run("inspect", files / "fixed.nii.gz", files / "slice.nii.gz")
+    assert "none: fixed.nii.gz and slice.nii.gz: one is a single slice, the other is not" in told
+
+
 def test_methods_lists_every_setting():
     assert "aligns centres" in run("methods")
     told = run("methods", "stub")
     for name in ("init", "gain", "rounds", "levels", "fail"):
         assert name in told
-    assert "one of none|translation" in told
+    assert "one of world|translation" in told
     assert "rounds=5" in told
 
 

@@ -16,7 +16,7 @@ from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
 
 class TestConvex(MethodConformance):
     method = Convex
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 2.6,
         "smooth": 3.9,
@@ -43,7 +43,7 @@ class TestConvex(MethodConformance):
 
     def test_little_memory_gives_the_same_map(self):
         pair = gentle_pair()
-        method = Convex(SearchConfig(init="none", max_memory_mb=100))
+        method = Convex(SearchConfig(init="world", max_memory_mb=100))
         plenty = self.run(pair.fixed, pair.moving)
         little = method(pair.fixed, pair.moving, device="cpu")
         assert apart_vox(plenty.fixed_to_moving, little.fixed_to_moving, pair.fixed.grid) < 1e-3

@@ -22,7 +22,7 @@ SMALL = {"grid_spacing": (6, 4, 3), "search_radius": (4, 3, 2), "quantisation": 
 
 class TestDeeds(MethodConformance):
     method = Deeds
-    quick: ClassVar[dict[str, Any]] = {"init": "none", **SMALL}
+    quick: ClassVar[dict[str, Any]] = {"init": "world", **SMALL}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 2.5,
         "smooth": 4.0,
@@ -55,7 +55,7 @@ class TestDeeds(MethodConformance):
     @pytest.mark.parametrize("compatible", [False, True])
     def test_the_search_alone_finds_a_deformation(self, compatible):
         pair = gentle_pair()
-        settings = {"init": "none", "compatible": compatible, "refine_iterations": (0, 0)}
+        settings = {"init": "world", "compatible": compatible, "refine_iterations": (0, 0)}
         result = Deeds(DeedsConfig(**settings))(pair.fixed, pair.moving, device="cpu")
         assert error_mm(Affine.identity(), pair) > 8
         assert error_mm(result.fixed_to_moving, pair) < 5.5
@@ -144,7 +144,7 @@ def test_every_preset_is_a_config():
 def test_a_larger_alpha_is_smoother():
     pair = gentle_pair()
     rough, smooth = (
-        Deeds(DeedsConfig(compatible=True, init="none", alpha=alpha, **SMALL))(pair.fixed, pair.moving, device="cpu")
+        Deeds(DeedsConfig(compatible=True, init="world", alpha=alpha, **SMALL))(pair.fixed, pair.moving, device="cpu")
         for alpha in (0.4, 25.6)
     )
     spread = [r.fixed_to_moving.jacobian_determinant(pair.fixed.grid).std() for r in (rough, smooth)]

@@ -30,7 +30,7 @@ LAYERS = (
     ("memory", "preflight", "provenance", "settings"),
     ("api",),
     ("processes",),
-    ("inputs", "preprocess"),
+    ("inputs", "preprocess", "start_facts"),
     ("training",),
     ("maps",),
     ("record", "reporting", "outputs", "cohort_reporting"),

@@ -50,7 +50,7 @@ class TestPdd(MethodConformance):
 
     method = Pdd
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 3.0, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.2, "both sheared": 3.7,
         "odd": 3.4, "thick": 2.6, "two channels": 5.1, "padded": 4.3, "given start": 5.0,
@@ -83,7 +83,7 @@ class TestPdd(MethodConformance):
 
 def found(models, **settings):
     pair = gentle_pair()
-    given = {"init": "none", "refine": False} | settings
+    given = {"init": "world", "refine": False} | settings
     result = Pdd(PddConfig(model=models[1], **given))(pair.fixed, pair.moving, device="cpu")
     return result, error_mm(result.fixed_to_moving, pair)
 

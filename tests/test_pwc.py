@@ -73,4 +73,4 @@ def test_a_method_without_its_model_says_so(tmp_path):
 
 
 def test_scans_of_other_patients_start_from_their_middles():
-    assert Pwc.presets["head-neck-ct"]["init"] == "centre"
+    assert Pwc.presets["head-neck-ct"]["init"] == "frame"

@@ -34,6 +34,14 @@ def blob(grid: Grid, centre, radius: float) -> np.ndarray:
     return np.linalg.norm((voxels - np.array(centre)) * grid.spacing_mm, axis=-1) < radius
 
 
+def test_the_start_is_in_the_summary():
+    steps = ["world (explains 0.9)", "second: middles <b>, 3 mm away"]
+    page = render(make_report(start=steps))
+    head = page[: page.index("</header>")]
+    assert "<span>Start</span> <b>world (explains 0.9)</b> second: middles &lt;b&gt;, 3 mm away" in head
+    assert "<span>Start</span>" not in render(make_report())
+
+
 def make_report(grid: Grid | None = None, **changes) -> PairReport:
     grid = grid or Grid((24, 20, 16), np.diag([-2.0, -2.0, 3.0, 1.0]))
     middle = (np.array(grid.shape) - 1) / 2

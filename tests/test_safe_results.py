@@ -19,6 +19,7 @@ from small_dataset import make_learn2reg, write_labels, write_scan
 
 FILES = {
     *("warped.nii.gz", "fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz", "jacobian.nii.gz"),
+    *("fixed_to_moving.tfm", "fixed_to_moving.mat", "moving_to_fixed.tfm", "moving_to_fixed.mat"),
     *("inverse_consistency_mm.nii.gz", "result.json"),
 }
 

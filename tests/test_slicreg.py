@@ -13,17 +13,18 @@ from anamorph.features import layer_codes
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import slicreg
+from anamorph.methods import framed_pair, slicreg
 from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
+from anamorph.methods.start.search import Start
 from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.template_model import TemplateModel
 from anamorph.optimise import keypoint_field
 from anamorph.transforms import Affine
-from conformance import SHAPE, MethodConformance, apart_vox, error_mm, pair_of, smooth_pair
+from conformance import SHAPE, MethodConformance, apart_vox, error_mm, gentle_pair, pair_of, smooth_pair
 from template_oracle import oracle_model
 from voronoi_layers import voronoi_layers
 
@@ -69,7 +70,7 @@ class FramedConformance(MethodConformance):
 
     kind: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "none"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
         ("affine", "smooth", "flipped and finer", "permuted and oblique", "both sheared", "odd", "thick", "2D",
          "two channels", "padded", "given start"), 20.0,
@@ -87,6 +88,14 @@ class FramedConformance(MethodConformance):
         pair = pair_of(shape=(96, 80, 1), seed=6)
         with pytest.raises(UserError, match="single slice"):
             self.run(pair.fixed, pair.moving)
+
+    def test_what_the_start_warns_of_is_told(self, monkeypatch):
+        doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
+        monkeypatch.setattr(framed_pair, "linear_start", lambda *_: (doubtful, "none"))
+        pair = gentle_pair()
+        result = self.run(pair.fixed, pair.moving, quick=False)
+        assert result.provenance["start"] == ["the first"]
+        assert "two starts explain the scans equally well" in result.warnings
 
     def test_memory_is_foreseen(self):
         method = self.method(self.method.Config(model=self.models[self.kind, 1]))

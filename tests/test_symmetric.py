@@ -50,8 +50,8 @@ def test_both_directions_come_from_one_pass(bent):
 
 def test_refinement_makes_the_directions_inverse(bent):
     pair = gentle_pair()
-    network = of_network(bent, pair.fixed, pair.moving, init="none")
-    refined = Symmetric(SymmetricConfig(model=bent, init="none"))(pair.fixed, pair.moving, device="cpu")
+    network = of_network(bent, pair.fixed, pair.moving, init="world")
+    refined = Symmetric(SymmetricConfig(model=bent, init="world"))(pair.fixed, pair.moving, device="cpu")
     grids = pair.fixed.grid, pair.moving.grid
     apart = [
         np.nanmean(inverse_consistency_mm(one.fixed_to_moving, one.moving_to_fixed, *grids))
@@ -140,5 +140,5 @@ def test_the_result_names_the_model_that_made_it(models):
 
 def test_every_preset_is_a_config():
     for values in Symmetric.presets.values():
-        assert SymmetricConfig(**values).init == "centre" or "init" in values
-    assert Symmetric.presets["head-neck-ct"]["init"] == "centre"
+        assert SymmetricConfig(**values).init == "frame" or "init" in values
+    assert Symmetric.presets["head-neck-ct"]["init"] == "frame"

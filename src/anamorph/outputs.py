@@ -14,11 +14,13 @@ import numpy as np
 
 from anamorph.errors import RegistrationFailure
 from anamorph.evaluation.pair import plain
+from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.atomic import write_text
 from anamorph.image.write import SCANNER, write_image
 from anamorph.maps import Maps
-from anamorph.transforms import Transform
+from anamorph.methods.base import Result
+from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import write_transform
 
 WARPED = "warped.nii.gz"
@@ -27,6 +29,8 @@ FIXED_TO_MOVING = "fixed_to_moving.nii.gz"
 MOVING_TO_FIXED = "moving_to_fixed.nii.gz"
 FIXED_TO_MOVING_COMPOSITE = "fixed_to_moving.h5"
 MOVING_TO_FIXED_COMPOSITE = "moving_to_fixed.h5"
+LINEAR_FILES = {".tfm": "itk-tfm", ".mat": "itk-mat"}
+"""Further files of a transform that does not deform, beside its field: suffix and format."""
 JACOBIAN = "jacobian.nii.gz"
 INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
 RESULT = "result.json"
@@ -39,6 +43,11 @@ DESCRIPTIONS = {
     MOVING_TO_FIXED: "ITK displacement field (LPS mm) on the moving grid: pulls fixed images, maps moving points",
     FIXED_TO_MOVING_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
     MOVING_TO_FIXED_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    **{
+        name.replace(".nii.gz", suffix): f"the same as an ITK affine ({suffix}), where nothing deforms"
+        for name in (FIXED_TO_MOVING, MOVING_TO_FIXED)
+        for suffix in LINEAR_FILES
+    },
     JACOBIAN: "local change of volume on the fixed grid; <= 0 is folded",
     INVERSE_CONSISTENCY: "distance in mm after going to the moving scan and back; NaN outside the moving scan",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
@@ -85,6 +94,15 @@ def write_maps(
     with ThreadPoolExecutor(max_workers=1 if sheared else min(len(jobs), os.cpu_count() or 1)) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
+
+
+def write_linear(folder: Path, result: Result, fixed: Grid, moving: Grid) -> None:
+    """Write both directions of a result that does not deform as ITK affines too; nothing of one that does."""
+    sides = (FIXED_TO_MOVING, result.fixed_to_moving, fixed), (MOVING_TO_FIXED, result.moving_to_fixed, moving)
+    for name, transform, grid in sides:
+        if isinstance(transform, Affine):
+            for suffix, kind in LINEAR_FILES.items():
+                write_transform(transform, folder / name.replace(".nii.gz", suffix), kind, grid)
 
 
 def write_result(folder: Path, content: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from anamorph.maps import compute_maps, measure
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
 from anamorph.methods.device import resolve_device
-from anamorph.outputs import REPORT, RESULT, check_space, write_maps, write_result
+from anamorph.outputs import REPORT, RESULT, check_space, write_linear, write_maps, write_result
 from anamorph.record import describe_failure, describe_success, stage_timings
 from anamorph.report.page import drawn
 from anamorph.reporting import report_failure, report_success
@@ -142,6 +142,7 @@ def register_pair(
             at_risk = None
             with watch.stage("writing", MEASURED), _told_of(out, folder):
                 write_maps(folder, maps, inputs.world, result.fixed_to_moving if composite else None)
+                write_linear(folder, result, inputs.fixed.grid, inputs.moving.grid)
                 more = {} if extras is None else extras(folder, result)
                 record = describe_success(inputs, plan, result, metrics, judged, watch.seconds, compiled.seconds) | more
                 write_result(folder, record | {"report": "not drawn: the run was stopped before"})

@@ -43,6 +43,7 @@ def report_success(
         timings=seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
         trace=result.trace,
         settings=provenance.pop("settings"),
+        start=provenance.pop("start", ()),
         provenance=provenance,
         warnings=result.warnings,
         notes=plan.notes,

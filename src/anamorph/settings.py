@@ -63,7 +63,8 @@ def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict
         UserError: the setting is unknown or its value has the wrong type.
     """
     kinds = get_type_hints(config)
-    names = [field.name for field in dataclasses.fields(config)]
+    renamed = {field.name: field.metadata.get("renamed", {}) for field in dataclasses.fields(config)}
+    names = list(renamed)
     pairs = given.items() if isinstance(given, Mapping) else [_split(text) for text in given or ()]
     values = {}
     for key, value in pairs:
@@ -74,6 +75,8 @@ def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict
         try:
             values[key] = coerce(value, kinds[key])
         except (ValueError, TypeError, OverflowError):
+            if str(value) in renamed[key]:
+                raise UserError(f"{key}={value} is now called {key}={renamed[key][str(value)]}") from None
             raise UserError(f"setting {key} must be {describe_kind(kinds[key])}, not {value!r}") from None
     return values
 

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import make_table, show
+from anamorph.cli.console import CompilationNews, make_table, show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anamorph.image import Image
     from anamorph.preflight import ImageFacts
 
@@ -16,8 +18,12 @@ def inspect(
         list[str], typer.Argument(metavar="FILE...", help="The fixed scan first, then scans and label maps.")
     ],
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Do not look for the linear start of scans.")] = False,
 ) -> None:
-    """Look at scans before registering them: headers, intensities, overlap, and what `register` would do."""
+    """Look at scans before registering them: headers, intensities, overlap, and what `register` would do.
+
+    Scans after the first are laid upon it by the linear start that `register` would take, which is described.
+    """
     from dataclasses import replace
 
     from anamorph.image.read import read_image
@@ -28,6 +34,11 @@ def inspect(
     relations = [
         _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
     ]
+    if not no_start:
+        news = CompilationNews()
+        for image, relation in zip(images[1:], relations, strict=True):
+            if "preset" in relation:  # two scans
+                relation["start"] = _start(images[0], image, news)
     if json_output:
         import json
 
@@ -58,6 +69,18 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
         }
         return relation
     return relation | inspect_pair(first, other, first_facts, other_facts).as_dict()
+
+
+def _start(fixed: Image, moving: Image, news: CompilationNews) -> dict[str, Any]:
+    """The start of a pair, or why there is none."""
+    from anamorph.errors import AnamorphError
+    from anamorph.start_facts import inspect_start
+
+    try:
+        found = inspect_start(fixed, moving, news)
+    except AnamorphError as error:
+        return {"refused": str(error)}
+    return found.as_dict() | dict(zip(("shift", "turn", "scale"), found.map.in_words(), strict=True))
 
 
 def _show_facts(facts: ImageFacts) -> None:
@@ -98,4 +121,22 @@ def _show_relation(relation: dict[str, Any]) -> None:
         table.add_row("preset", f"{relation['preset']}: {relation['preset_reason']}")
         for finding in relation["findings"]:
             table.add_row(finding["severity"], f"{finding['message']}; register {finding['action']}")
+        for name, text in _start_rows(relation.get("start", {})):
+            table.add_row(name, text)
     show(table)
+
+
+def _start_rows(start: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a table says of a start."""
+    if "refused" in start:
+        yield "start", f"none: {start['refused']}"
+    if "init" not in start:
+        return
+    for n, step in enumerate(start["steps"]):
+        yield ("" if n else f"start (init={start['init']})"), step
+    for part in ("shift", "turn", "scale"):
+        yield f"  {part}", start[part]
+    yield "  overlap", f"{start['overlap_percent']:.0f} % of the fixed field of view"
+    yield "  time", f"{start['seconds']:.2f} s"
+    for warning in start["warnings"]:
+        yield "warning", warning

@@ -10,6 +10,8 @@ from anamorph.cli.console import CompilationNews, make_table, progress_bar, say,
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anamorph.api import Plan
     from anamorph.inputs import PairInputs, PairRequest
     from anamorph.pipeline import Extras, PairOutcome
@@ -36,6 +38,14 @@ def register(
     init: Annotated[
         Path | None, typer.Option(help="Fixed-to-moving transform to start from.", rich_help_panel=HOW)
     ] = None,
+    only_start: Annotated[
+        bool,
+        typer.Option(
+            "--only-start",
+            help="The linear start alone, as ITK .tfm and .mat too; the same as --method linear.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     fixed_labels: Annotated[
         str | None, typer.Option(help="Label map of the fixed scan: for Dice and HD95.", rich_help_panel=INPUTS)
     ] = None,
@@ -90,6 +100,8 @@ def register(
 
     if fail_on not in (None, *_TRIPS):
         raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
+    if only_start:
+        method = _linear(method)
     limit_threads(threads)
     limit = None if max_memory is None else parse_size(max_memory)
     from anamorph.inputs import PairRequest
@@ -122,6 +134,14 @@ def register(
     if fail_on is not None and judged.status in _TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
+
+
+def _linear(method: str) -> str:
+    from anamorph.methods import DEFAULT_METHOD, LINEAR
+
+    if method not in (DEFAULT_METHOD, LINEAR):
+        raise UserError(f"--only-start is --method {LINEAR}; drop --only-start or --method {method}")
+    return LINEAR
 
 
 def run_and_show(
@@ -182,6 +202,11 @@ def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, n
     show(table)
 
 
+def _start_lines(steps: Sequence[str]) -> list[str]:
+    """How the linear start was found, the winner first."""
+    return [("  " if n else "start: ") + step for n, step in enumerate(steps)]
+
+
 def show_outcome(outcome: PairOutcome) -> None:
     """Print the numbers of a run, both answers of the verdict and where everything is."""
     from functools import partial
@@ -212,6 +237,8 @@ def show_outcome(outcome: PairOutcome) -> None:
     show(table)
     check = outcome.record["direction_check"]
     centre, there = (", ".join(numbers_mm(check[f"{key}_ras_mm"], 1)) for key in ("fixed_centre", "maps_to_moving"))
+    for line in _start_lines(outcome.result.provenance.get("start", [])):
+        show(line)
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
     judged = outcome.verdict
     show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))

@@ -6,6 +6,7 @@ from anamorph.errors import UserError
 
 METHODS = {
     "convex": "anamorph.methods.convex:Convex",
+    "linear": "anamorph.methods.linear:Linear",
     "deeds": "anamorph.methods.deeds:Deeds",
     "symmetric": "anamorph.methods.symmetric:Symmetric",
     "pdd": "anamorph.methods.pdd:Pdd",
@@ -15,6 +16,7 @@ METHODS = {
     "regression": "anamorph.methods.regression:Regression",
 }
 DEFAULT_METHOD = "convex"
+LINEAR = "linear"
 
 
 def find_method(name: str) -> type:

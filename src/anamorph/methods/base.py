@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -17,9 +17,16 @@ Progress = Callable[[str, float], None]
 """Called as ``progress(stage, fraction)`` with the fraction of the whole run that is done."""
 
 
-def setting(default: Any, meaning: str, unit: str = "") -> Any:
-    """A field of a method's config with the text that ``anamorph methods NAME`` prints."""
-    return field(default=default, metadata={"meaning": meaning, "unit": unit})
+def setting(default: Any, meaning: str, unit: str = "", renamed: Mapping[str, str] | None = None) -> Any:
+    """A field of a method's config with the text that ``anamorph methods NAME`` prints.
+
+    Args:
+        default: of the field.
+        meaning: one line.
+        unit: of its numbers.
+        renamed: values of earlier versions, and what each is called now.
+    """
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "renamed": renamed or {}})
 
 
 @dataclass

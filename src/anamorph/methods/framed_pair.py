@@ -40,6 +40,7 @@ class FramedPair:
         start: from fixed to moving points: voxels of both inputs with one index belong together.
         frame: of the network, in mm of its own.
         notes: on the start, for the provenance.
+        warnings: of the start.
     """
 
     fixed: Scan
@@ -51,6 +52,7 @@ class FramedPair:
     start: Transform
     frame: Grid
     notes: dict[str, Any]
+    warnings: list[str]
 
     @classmethod
     def of(
@@ -68,19 +70,20 @@ class FramedPair:
         seen = within(fixed, fixed_mask), within(moving, moving_mask)
         placed = model.frame_in(seen[0])
         notes: dict[str, Any] = {}
+        warnings: list[str] = []
         if init is not None:
             start = init
         elif config.init == "frame":
             start = Affine(model.frame_in(seen[1]).affine @ np.linalg.inv(placed.affine))
         else:
             found, _ = linear_start(*scans, config.init, config.intensity_weight)
-            start, notes = found.transform, {"start": found.steps}
+            start, notes, warnings = found.transform, {"start": found.steps}, found.warnings
         inputs = model.channels(seen[0], placed), model.channels(seen[1], placed, start)
         masks = (
             None if fixed_mask is None else scans[0].onto(placed, Affine.identity()).weight > 0,
             None if moving_mask is None else scans[1].onto(placed, start).weight > 0,
         )
-        return cls(*scans, seen, inputs, masks, placed, start, model.frame, notes)
+        return cls(*scans, seen, inputs, masks, placed, start, model.frame, notes, warnings)
 
     def finish(
         self,

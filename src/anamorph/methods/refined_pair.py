@@ -34,6 +34,7 @@ class NetworkConfig(SearchConfig):
     init: NetworkStart = setting(  # type: ignore[assignment]
         "frame",
         "linear start: frame lays the frames of the network upon each other, as in training; world trusts the files",
+        renamed={"none": "world", "centre": "frame"},
     )
     guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
     search: bool = setting(True, "look around the field of the network as convex does, before refining it")

@@ -14,8 +14,8 @@ from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device, to_numpy
-from anamorph.methods.linear_start import INTENSITY_WEIGHT, Init, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.start_config import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.transforms import Composite, Displacement, Transform, invert
 from anamorph.transforms.fields import exponential, logarithm
@@ -25,16 +25,9 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class RefinementConfig:
+class RefinementConfig(StartConfig):
     """What the discrete methods share: the linear start, the descriptor and the refinement."""
 
-    init: Init = setting(
-        "auto",
-        "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
-    )
-    intensity_weight: float = setting(
-        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
-    )
     mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
     working_spacing_mm: float = setting(0.0, "spacing at which scans are described; 0: the fixed scan's own", "mm")
@@ -49,6 +42,7 @@ class RefinementConfig:
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.refine_scales) != len(self.refine_iterations):
             raise ValueError("refine_scales and refine_iterations need one value per level each")
         if not self.refine_scales:
@@ -58,16 +52,12 @@ class RefinementConfig:
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        if min(self.intensity_weight, self.guide_weight, self.diffusion, *self.refine_iterations) < 0:
+        if min(self.guide_weight, self.diffusion, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""
         return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm)
-
-    def start_bytes(self, fixed: Grid, moving: Grid) -> int:
-        """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""
-        return linear_start_bytes(fixed, moving, self.init)
 
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""

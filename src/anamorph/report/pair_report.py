@@ -33,6 +33,7 @@ class PairReport:
         trace: objective per iteration of each stage.
         settings: of the method, possibly nested.
         provenance: how to repeat the run, possibly nested.
+        start: how the linear start was found, the winner first, one line each.
         warnings: one line each.
         notes: what else is worth knowing about the input, one line each.
         failure: why there is no transform.
@@ -55,6 +56,7 @@ class PairReport:
     trace: Mapping[str, Sequence[float]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    start: Sequence[str] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     failure: str | None = None

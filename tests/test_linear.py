@@ -1,0 +1,162 @@
+"""The linear start as a method of its own, from the settings to the files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+import anamorph
+from anamorph.cli.main import app
+from anamorph.errors import UserError
+from anamorph.image.write import write_image
+from anamorph.methods import METHODS, find_method
+from anamorph.methods.linear import Linear
+from anamorph.methods.start_config import StartConfig
+from anamorph.settings import make_config
+from anamorph.transforms import Affine
+from conformance import MethodConformance, apart_vox, gentle_pair
+
+
+class TestLinear(MethodConformance):
+    method = Linear
+    deforms = False
+    limits_mm: ClassVar[dict[str, float]] = {
+        "affine": 0.24,
+        "smooth": 6.8,
+        "flipped and finer": 6.8,
+        "permuted and oblique": 6.9,
+        "both sheared": 6.9,
+        "odd": 8.2,
+        "thick": 1.7,
+        "2D": 6.8,
+        "two channels": 8.2,
+        "padded": 8.2,
+        "given start": 6.9,
+    }
+
+    def test_it_is_what_convex_starts_from(self):
+        pair = gentle_pair()
+        ours = self.run(pair.fixed, pair.moving)
+        convex = anamorph.register(pair.fixed, pair.moving, preset="default", settings={"refine_iterations": (0, 0)})
+        assert convex.provenance["start"] == ours.provenance["start"]
+        start = next(part for part in convex.fixed_to_moving.parts if isinstance(part, Affine))
+        np.testing.assert_allclose(start.matrix, ours.fixed_to_moving.matrix, atol=1e-9)
+
+    def test_a_rigid_start_keeps_lengths(self):
+        pair = gentle_pair()
+        linear = Linear(StartConfig(init="rigid"))(pair.fixed, pair.moving).fixed_to_moving.matrix[:3, :3]
+        np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-6)
+
+
+def test_presets_are_those_of_the_start_alone():
+    assert Linear.presets["head-neck-ct"] == {"init": "rigid"}
+    assert Linear.presets["cardiac-mr"] == {"intensity_weight": 10.0}
+    assert set(Linear.presets) == set(find_method("convex").presets)
+    with pytest.raises(ValueError, match="must not be negative"):
+        StartConfig(intensity_weight=-1.0)
+
+
+def test_world_coordinates_and_middles_are_taken_as_they_are():
+    pair = gentle_pair()
+    far = np.eye(4)
+    far[:3, 3] = (70.0, -20.0, 5.0)
+    moving = anamorph.Image(pair.moving.data, anamorph.Grid(pair.moving.grid.shape, far @ pair.moving.grid.affine))
+    world, middles = (
+        anamorph.register(pair.fixed, moving, method="linear", settings={"init": init}).fixed_to_moving
+        for init in ("world", "centres")
+    )
+    np.testing.assert_array_equal(world.matrix, np.eye(4))
+    np.testing.assert_allclose(middles.matrix, far, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_old_names_of_the_start_are_told(method: str):
+    middles = make_config(find_method(method), "default").init
+    for old, new in (("none", "world"), ("centre", "frame" if middles == "frame" else "centres")):
+        with pytest.raises(UserError, match=f"^init={old} is now called init={new}$"):
+            make_config(find_method(method), "default", [f"init={old}"])
+        assert make_config(find_method(method), "default", [f"init={new}"]).init == new
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("linear")
+    pair = gentle_pair()
+    write_image(pair.fixed, folder / "fixed.nii.gz")
+    write_image(pair.moving, folder / "moving.nii.gz")
+    return folder
+
+
+def command(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def started(scans: Path) -> Path:
+    done = command("register", scans / "fixed.nii.gz", scans / "moving.nii.gz", "-o", scans / "out", "--only-start")
+    assert done.exit_code == 0, done.output
+    record = json.loads((scans / "out" / "result.json").read_text())
+    assert record["provenance"]["method"] == "linear"
+    first = record["provenance"]["start"][0]
+    assert f"start: {first}" in done.stdout.splitlines()
+    assert f"<span>Start</span> <b>{first}</b>" in (scans / "out" / "report.html").read_text()
+    return scans / "out"
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".mat"])
+@pytest.mark.parametrize("side", ["fixed_to_moving", "moving_to_fixed"])
+def test_itk_reads_a_linear_result_as_an_affine(started: Path, side: str, suffix: str):
+    ours = anamorph.read_transform(started / f"{side}.nii.gz")
+    theirs = sitk.ReadTransform(str(started / f"{side}{suffix}"))
+    assert theirs.IsLinear()
+    for point in np.random.default_rng(0).uniform(-60, 60, (20, 3)):
+        lps = np.array(theirs.TransformPoint((point * [-1, -1, 1]).tolist()))
+        np.testing.assert_allclose(lps * [-1, -1, 1], ours.map_world(point[None])[0], atol=1e-3)
+
+
+def test_itk_resamples_to_the_warped_scan(started: Path, scans: Path):
+    fixed, moving = (sitk.ReadImage(str(scans / f"{name}.nii.gz")) for name in ("fixed", "moving"))
+    affine = sitk.ReadTransform(str(started / "fixed_to_moving.tfm"))
+    theirs = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, affine, sitk.sitkLinear, -1024.0))
+    ours = sitk.GetArrayFromImage(sitk.ReadImage(str(started / "warped.nii.gz")))
+    inner = (slice(4, -4),) * 3
+    np.testing.assert_allclose(theirs[inner], ours[inner], atol=1.5)
+
+
+def test_an_old_name_is_one_line_of_an_error(scans: Path):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    done = command("register", *pair, "-o", scans / "old", "--set", "init=none")
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("init=none is now called init=world")
+    assert not (scans / "old").exists()
+
+
+def test_only_the_start_of_another_method_is_refused(scans: Path):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    done = command("register", *pair, "-o", scans / "other", "--only-start", "--method", "deeds")
+    assert done.exit_code == 2
+    assert "--only-start is --method linear; drop --only-start or --method deeds" in done.stderr
+
+
+def test_a_deforming_result_has_no_affine_files(scans: Path):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    quick = "--set", "refine_iterations=0,0", "--set", "init=world"
+    done = command("register", *pair, "-o", scans / "deformed", *quick)
+    assert done.exit_code == 0, done.output
+    assert not [path for path in (scans / "deformed").iterdir() if path.suffix in (".tfm", ".mat")]
+
+
+def test_a_search_goes_on_from_a_given_start():
+    pair = gentle_pair()
+    free = Linear()(pair.fixed, pair.moving).fixed_to_moving
+    given = Affine.translation(np.array([4.0, -3.0, 2.0]))
+    led = Linear()(pair.fixed, pair.moving, init=given).fixed_to_moving
+    assert apart_vox(free, led, pair.fixed.grid) < 0.2
+    kept = Linear(StartConfig(init="world"))(pair.fixed, pair.moving, init=given).fixed_to_moving
+    np.testing.assert_allclose(kept.matrix, given.matrix, atol=1e-9)
