@@ -16,7 +16,7 @@ from anamorph.transforms import Affine
 
 BODY_REACH_MM = 20.0
 AIR_WEIGHT = 0.05
-SLAB_PRICE = 0.25
+SLAB_PRICE = 0.1
 """Of a voxel without partner in scans of a few slices, beyond what chance costs."""
 DARK_REACH_MM = 4.0
 DARK = 0.02
