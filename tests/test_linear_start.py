@@ -14,7 +14,7 @@ from anamorph.methods.linear_start import linear_start, linear_start_bytes
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
-from geometries import affine_of, rotation
+from geometries import affine_of
 
 SHAPE = (52, 44, 48)
 

@@ -32,7 +32,7 @@ def body_mask(values: np.ndarray, grid: Grid, reach_mm: float, above: float = BO
     Returns:
         ``(I, J, K)`` bool, in cells of about 8 mm.
     """
-    from scipy.ndimage import binary_dilation, label
+    from scipy.ndimage import label, maximum_filter
 
     spacing = grid.spacing_mm / patient_mm(grid)
     cell = tuple(int(c) for c in np.clip(np.rint(CELL_MM / spacing), 1, grid.shape))
@@ -44,7 +44,7 @@ def body_mask(values: np.ndarray, grid: Grid, reach_mm: float, above: float = BO
         return np.ones(grid.shape, bool)
     inside = ~np.isin(regions, np.setdiff1d(np.concatenate(ends), 0))
     reach = np.maximum(np.rint(reach_mm / (spacing * cell)), 1).astype(int)
-    near = binary_dilation(inside, np.ones(2 * reach + 1, bool))
+    near = maximum_filter(inside, 2 * reach + 1, mode="constant")
     for axis, size in enumerate(cell):
         near = near.repeat(size, axis=axis).take(np.arange(grid.shape[axis]), axis=axis)
     return near

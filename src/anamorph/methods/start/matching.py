@@ -16,7 +16,7 @@ KEEP = 0.5
 STRETCH_PRICE = 0.5
 """Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
 LEAST_GAIN = 0.002
-MOST_POSITIONS = 40000
+MOST_POSITIONS = 12000
 """Voxels that enter a Gauss-Newton step."""
 
 

@@ -87,8 +87,8 @@ class ScanPair:
 
     def _described(self, scan: Scan, grid: Grid, transform: Affine) -> Volume:
         read = scan.onto(grid, transform)
-        weight, body = weights(read, self.kind)
-        return Volume(describe(read.channels, self.settings, self.kind, (1, 1, 1)), weight, body, grid)
+        descriptor = describe(read.channels, self.settings, self.kind, (1, 1, 1))
+        return Volume(descriptor, *weights(read, self.kind), grid)
 
 
 def weights(scan: Scan, kind: IntensityKind) -> tuple[np.ndarray, np.ndarray]:

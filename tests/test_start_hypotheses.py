@@ -1,0 +1,161 @@
+"""The parts of the start: shares under all shifts, rotations that cover, whom to trust, and margins of padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from anamorph.features.descriptor import DescriptorSettings
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.image.padding import content_box
+from anamorph.methods.start.hypotheses import CENTRES_MARGIN, TURN_MARGIN, WORLD_MARGIN, Hypothesis, choose
+from anamorph.methods.start.matching import gauss_newton
+from anamorph.methods.start.rotations import covering_rotations
+from anamorph.methods.start.translations import Correlator, Translations
+from anamorph.methods.start.volumes import Judge, ScanPair, Volume, chance_mismatch, evidence_beyond_chance
+from anamorph.methods.working_frame import Scan
+from anamorph.transforms import Affine
+from arrays import smooth_descriptor
+
+
+def ones(array):
+    return np.ones(array.shape[:3], np.float32)
+
+
+def volume(descriptor, weight=None):
+    weight = ones(descriptor) if weight is None else weight
+    return Volume(descriptor, weight, weight, Grid(descriptor.shape[:3], np.eye(4)))
+
+
+def pair_of(shape):
+    scan = Scan(np.zeros((1, *shape), np.float32), np.ones(shape, np.float32), Grid(shape, np.eye(4)))
+    return ScanPair(scan, scan, "none", DescriptorSettings(1, 1, 0.0))
+
+
+def test_the_shares_are_those_of_trying_every_shift():
+    rng = np.random.default_rng(0)
+    fixed, moving = rng.random((3, 5, 4, 2)), rng.random((3, 4, 6, 2))
+    fixed_weight, moving_weight = rng.random((5, 4, 2)), rng.random((4, 6, 2))
+    correlator = Correlator(fixed, fixed_weight, fixed_weight, moving_weight.shape)
+    overlap, mismatch, bodies = correlator.shares(moving, moving_weight, moving_weight)
+    for di, dj, dk in ((0, 0, 0), (1, -2, 0), (-3, 4, 1), (2, 1, -1)):
+        expected, shared = 0.0, 0.0
+        for i, j, k in np.ndindex(5, 4, 2):
+            if 0 <= i + di < 4 and 0 <= j + dj < 6 and 0 <= k + dk < 2:
+                both = fixed_weight[i, j, k] * moving_weight[i + di, j + dj, k + dk]
+                shared += both
+                expected += both * ((fixed[:, i, j, k] - moving[:, i + di, j + dj, k + dk]) ** 2).sum()
+        assert overlap[di, dj, dk] == pytest.approx(shared, abs=1e-4)
+        assert mismatch[di, dj, dk] == pytest.approx(expected, abs=1e-4)
+        smaller = min(fixed_weight.sum(), moving_weight.sum())
+        assert bodies[di, dj, dk] == pytest.approx(shared / smaller, abs=1e-5)
+
+
+@pytest.mark.parametrize("shift", [(9, 4, -7), (-12, 0, 3)])
+def test_two_cuts_of_one_scene_are_brought_together(shift):
+    scene = smooth_descriptor((40, 36, 34), sigma=0.8)
+    start = np.array([14, 8, 9])
+    fixed = scene[14:32, 8:26, 9:25]
+    low = start - np.array(shift)
+    low_cut, high_cut = np.maximum(low, 0), np.minimum(low + np.array([20, 17, 19]), scene.shape[:3])
+    moving = scene[tuple(slice(a, b) for a, b in zip(low_cut, high_cut, strict=True))]
+    found = Translations.of(pair_of(fixed.shape[:3]), volume(fixed), volume(moving))
+    explained, transform = found.best(1, 4)[0]
+    np.testing.assert_allclose(transform.matrix[:3, 3], start - low_cut)
+    assert explained > 0.4
+    assert found.near(transform) == pytest.approx(explained)
+    assert found.near(Affine.translation([1000.0, 0, 0])) < -1
+
+
+def test_chance_is_what_voxels_drawn_at_random_cost():
+    fixed, moving = volume(smooth_descriptor((9, 8, 7))), volume(smooth_descriptor((8, 8, 8), seed=1) + 0.5)
+    one, other = fixed.descriptor.reshape(-1, 16), moving.descriptor.reshape(-1, 16)
+    drawn = ((one[:, None] - other[None]) ** 2).sum(axis=-1).mean()
+    assert chance_mismatch(fixed, moving) == pytest.approx(drawn, rel=1e-4)
+
+
+def test_evidence_is_none_at_chance_and_all_for_equal_scans():
+    assert evidence_beyond_chance(1.0, 0.0) == 1
+    assert evidence_beyond_chance(0.4, 0.4) == 0
+    # A half that fits perfectly says more than a whole that fits half.
+    assert evidence_beyond_chance(0.5, 0.0) > evidence_beyond_chance(1.0, 0.5)
+
+
+def test_rotations_cover_all_poses():
+    rotations = Rotation.from_matrix(covering_rotations(45.0))
+    assert len(rotations) < 180
+    np.testing.assert_array_equal(rotations[0].as_matrix(), np.eye(3))
+    anywhere = Rotation.random(200, random_state=1)
+    nearest = [np.rad2deg((one.inv() * rotations).magnitude().min()) for one in anywhere]
+    assert max(nearest) < 45
+
+
+@dataclass(frozen=True)
+class _Explains:
+    explained: float
+    overlap: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("world", "centres", "translation", "pose", "known", "expected"),
+    [
+        (0.30, 0.35, 0.39, 0.35, True, "world"),
+        (0.30, 0.35, 0.41, 0.35, True, "translation"),
+        (0.30, 0.35, 0.36, 0.35, False, "centres"),
+        (0.30, 0.35, 0.37, 0.35, False, "translation"),
+        (0.30, 0.30, 0.30, 0.41, True, "pose"),
+        (0.30, 0.30, 0.30, 0.39, False, "world"),
+    ],
+)
+def test_an_earlier_hypothesis_has_the_benefit_of_the_doubt(world, centres, translation, pose, known, expected):
+    spread = 0.05
+    assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN) == (2.0, 0.3, 0.1)
+    values = {"pose": pose, "translation": translation, "centres": centres, "world": world}
+    tried = [Hypothesis(name, 0.0, _Explains(value)) for name, value in values.items()]
+    assert choose(tried, spread, known).name == expected
+
+
+@pytest.mark.parametrize("model", ["translation", "rigid", "affine"])
+def test_a_gauss_newton_step_finds_a_small_map(model):
+    shape = (24, 22, 20)
+    scan = smooth_descriptor((*shape,), sigma=2.5)
+    channel = np.moveaxis(scan, -1, 0)
+    grid = Grid(shape, np.diag([2.0, 2.0, 2.0, 1.0]))
+    image = Scan(np.ascontiguousarray(channel[:1]), np.ones(shape, np.float32), grid)
+    pair = ScanPair(image, image, "none", DescriptorSettings(1, 1, 0.0))
+    fixed = volume(scan)
+    truth = np.eye(4)
+    truth[:3, 3] = 0.6, -0.5, 0.4
+    if model != "translation":
+        truth[:3, :3] = Rotation.from_rotvec([0.02, -0.015, 0.01]).as_matrix()
+    if model == "affine":
+        truth[:3, :3] = truth[:3, :3] @ np.diag([1.02, 0.98, 1.01])
+    about = Affine.translation(grid.centre_mm).matrix @ truth @ Affine.translation(-grid.centre_mm).matrix
+    sampled = Scan(channel, np.ones(shape, np.float32), grid).onto(grid, Affine(about))
+    fixed = Volume(np.moveaxis(sampled.channels, 0, -1).copy(), sampled.weight, sampled.weight, grid)
+    moved = Volume(scan, ones(scan), ones(scan), grid)
+    step = gauss_newton(Judge(pair, fixed, chance_mismatch(fixed, moved), 1.0), moved, model)
+    corners = grid.corners_mm()
+    before = np.linalg.norm(Affine(about).map_world(corners) - corners, axis=1).mean()
+    after = np.linalg.norm(Affine(about).map_world(corners) - Affine(step).map_world(corners), axis=1).mean()
+    assert after < 0.25 * before
+    if model == "translation":
+        np.testing.assert_array_equal(step[:3, :3], np.eye(3))
+
+
+def test_padding_is_recognised_and_an_outline_is_kept():
+    rng = np.random.default_rng(0)
+    grid = Grid((40, 30, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
+    padded = np.full(grid.shape, -1000.0, np.float32)
+    padded[8:33, 3:30, :15] = rng.normal(50, 20, (25, 27, 15))
+    assert content_box(Image(padded, grid)) == (slice(8, 33), slice(3, 30), slice(0, 15))
+    # A ball in air: the first planes hold little, so that 20 mm of air stay around it.
+    centre = np.linalg.norm(np.indices(grid.shape).T - (20, 15, 10), axis=-1).T
+    ball = np.where(centre < 4, rng.normal(50, 5, grid.shape), 0.0).astype(np.float32)
+    assert content_box(Image(ball, grid)) == (slice(7, 34), slice(2, 29), slice(0, 20))
+    assert content_box(Image(rng.normal(size=grid.shape).astype(np.float32), grid)) is None
+    assert content_box(Image(np.zeros(grid.shape, np.float32), grid)) is None
