@@ -16,7 +16,7 @@ from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
 from geometries import affine_of
 
-SHAPE = (52, 44, 48)
+SHAPE = (40, 34, 36)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_scan_and_itself_stay_where_they_are(linear_pair):
 def test_an_affine_map_is_found_to_a_tenth_of_a_voxel(linear_pair, far):
     matrix = np.eye(4)
     matrix[:3, 3] = far
-    assert errors_vox(Affine.identity(), linear_pair).mean() > 1.5
+    assert errors_vox(Affine.identity(), linear_pair).mean() > 1.4
     found = run(linear_pair.fixed, moved(linear_pair.moving, matrix))
     assert errors_vox(found.transform, linear_pair, matrix).mean() < 0.1
 
@@ -90,7 +90,15 @@ def test_a_rigid_map_is_found_exactly_and_neither_scales_nor_shears(rigid_pair):
     assert np.linalg.det(linear.matrix) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("axis", "angle"), [((0, 0, 1), 90), ((1, 1, 0), 180), ((1, -2, 0.5), 130)])
+def test_a_shift_is_found_exactly(linear_pair):
+    shift = Affine.translation([11.3, -7.9, 16.1])
+    found = run(linear_pair.fixed, moved(linear_pair.fixed, shift.matrix), "translation").transform
+    np.testing.assert_array_equal(found.matrix[:3, :3], np.eye(3))
+    # Both scans have the same voxels, so that nothing is left but rounding.
+    assert np.abs(found.matrix[:3, 3] - shift.matrix[:3, 3]).max() < 0.05 * linear_pair.fixed.grid.voxel_mm
+
+
+@pytest.mark.parametrize(("axis", "angle"), [((0, 0, 1), 90), ((1, -2, 0.5), 160)])
 def test_a_scan_turned_by_any_angle_is_found(linear_pair, axis, angle):
     moving, matrix = turned(linear_pair.moving, axis, angle)
     found = run(linear_pair.fixed, moving)
@@ -106,7 +114,7 @@ def test_exchanging_the_scans_inverts_the_map(linear_pair):
 
 @pytest.mark.parametrize("short", ["fixed", "moving"])
 def test_a_part_of_a_scan_finds_its_place_in_the_whole(rigid_pair, short):
-    part = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(26, SHAPE[2]))
+    part = (slice(0, SHAPE[0]), slice(0, SHAPE[1]), slice(18, SHAPE[2]))
     pair = {"fixed": rigid_pair.fixed, "moving": rigid_pair.moving}
     pair[short] = pair[short].cropped(part)
     found = run(**pair)
@@ -119,9 +127,9 @@ def test_a_part_of_a_scan_finds_its_place_in_the_whole(rigid_pair, short):
 @pytest.mark.parametrize("value", ["lowest", -2000.0])
 def test_margins_of_padding_change_nothing(rigid_pair, value):
     fill = float(rigid_pair.moving.data.min()) if value == "lowest" else value
-    margin = ((0, 0), (20, 5), (0, 30), (12, 12))
+    margin = ((0, 0), (16, 4), (0, 24), (10, 10))
     affine = rigid_pair.moving.grid.affine.copy()
-    affine[:3, 3] = rigid_pair.moving.grid.voxel_to_world([-20, 0, -12])
+    affine[:3, 3] = rigid_pair.moving.grid.voxel_to_world([-16, 0, -10])
     data = np.pad(rigid_pair.moving.data, margin, constant_values=fill)
     padded = Image(data, Grid(data.shape[1:], affine))
     assert errors_vox(run(rigid_pair.fixed, padded).transform, rigid_pair).mean() < 0.2
@@ -129,9 +137,9 @@ def test_margins_of_padding_change_nothing(rigid_pair, value):
 
 def test_what_a_mask_hides_does_not_lead(rigid_pair):
     data = rigid_pair.moving.data.copy()
-    data[:, :16] = 700.0
+    data[:, :12] = 700.0
     weight = np.ones(rigid_pair.moving.grid.shape, np.float32)
-    weight[:18] = 0
+    weight[:13] = 0
     mask = Mask(weight, rigid_pair.moving.grid)
     found = run(rigid_pair.fixed, rigid_pair.moving.with_data(data), moving_mask=mask)
     assert errors_vox(found.transform, rigid_pair).mean() < 0.3
@@ -152,20 +160,23 @@ def test_a_detail_is_found_in_a_far_larger_scan():
     assert np.linalg.norm(run(seen, wide, "translation").transform.matrix[:3, 3]) < 3.0
 
 
-@pytest.mark.parametrize(("voxels", "spacing"), [(24, 1.0), (50, 2.0), (40, 7.5), (48, 20.0)])
-def test_the_start_needs_no_more_memory_than_foreseen_however_large_the_moving_scan(voxels, spacing):
-    small, large = cube(24, 1.0, 0), cube(voxels, spacing, 1)
+def test_the_start_needs_no_more_memory_than_foreseen():
+    small, large = cube(24, 1.0, 0), cube(48, 20.0, 1)
     scans = Scan.prepare(small, None), Scan.prepare(large, None)
-    linear_start(scans[0], scans[0], "any-pose")  # kernels and modules are no part of it
+    linear_start(scans[0], scans[0], "affine")  # kernels and modules are no part of it
     tracemalloc.start()
     try:
         linear_start(*scans, "any-pose")
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    foreseen = linear_start_bytes(small.grid, large.grid, "any-pose")
-    assert used < foreseen + 2_000_000
-    assert foreseen < 400_000_000
+    assert used < linear_start_bytes(small.grid, large.grid, "any-pose") + 2_000_000
+
+
+@pytest.mark.parametrize(("voxels", "spacing"), [(24, 1.0), (50, 2.0), (40, 7.5), (48, 20.0), (500, 2.0)])
+def test_the_memory_is_bounded_however_large_the_moving_scan(voxels, spacing):
+    grids = [Grid((n,) * 3, np.diag([s, s, s, 1.0])) for n, s in ((24, 1.0), (voxels, spacing))]
+    assert 1e7 < linear_start_bytes(*grids, "auto") == linear_start_bytes(*reversed(grids), "auto") < 600_000_000
 
 
 def cube(voxels, spacing, seed):

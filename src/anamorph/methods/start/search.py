@@ -24,7 +24,7 @@ HOPELESS = 0.15
 """A translation that explains so much less than the best one, before matching, is not followed."""
 CLOSE = 0.05
 """Hypotheses that explain the same to within this are told apart with finer voxels."""
-ENOUGH = 0.6
+ENOUGH = 0.7
 """Where so much is explained no rotation is tried."""
 ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
 AFFINE = Stage(28, 3, ((2, 1),))
@@ -78,7 +78,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         winner = choose(tried, spread, world_is_known)
     costs = [winner.matched.cost]
     spacing = rough.fixed.grid.finest_mm
-    for stage in FINE if model != "translation" else ():
+    for stage in FINE:
         level = rough.on(stage.voxels)
         if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
             break
@@ -86,7 +86,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         tried = [_refined(level, one, stage, model) for one in _rivals(winner, tried, pair)]
         winner = choose(tried, spread, world_is_known)
         costs.append(winner.matched.cost)
-    if model != "translation" and winner.explained > ALIKE:
+    if winner.explained > ALIKE:
         level = rough.on(EXACT_VOXELS)
         winner = replace(
             winner, matched=polish(level, Matched.of(level, winner.matched.transform), model, POLISH_ROUNDS)
@@ -125,8 +125,7 @@ def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list
 def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) -> Hypothesis:
     found = Matched.of(rough, transform)
     before = found.explained
-    if model != "translation":
-        found = match(rough, found, ROUGH, "rigid")
+    found = match(rough, found, ROUGH, "translation" if model == "translation" else "rigid")
     if model == "affine":
         found = match(rough, found, AFFINE, "affine")
     return Hypothesis(name, before, found)
