@@ -20,7 +20,7 @@ from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
 from anamorph.methods.guide import Guide
-from anamorph.methods.linear_start import comparable_after, leads, linear_start
+from anamorph.methods.linear_start import LEAST_EXPLAINED, NOT_DEFORMED, comparable_after, leads, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
@@ -81,12 +81,17 @@ class _Run:
         self.trace: dict[str, list[float]] = {}
         self.provenance: dict[str, Any] = {}
         self.warnings: list[str] = []
+        self.explained = 1.0
 
     def register(self, images: tuple[Image, Image], scans: tuple[Scan, Scan], init: Transform | None) -> Result:
         """Register the second scan to the first, in whose frame the fields are."""
         fixed, moving = scans
         with self.stages.stage("initialise", 0.0):
             start, kind = self._start(fixed, moving, init)
+        if self.explained < LEAST_EXPLAINED:
+            self.warnings.append(NOT_DEFORMED)
+            self.provenance["intensities"] = kind
+            return Result(start, start.inverse(), self.stages.seconds, self.trace, self.warnings, self.provenance)
         with self.stages.stage("describe", 0.2):
             pyramid = self.config.pyramid(fixed.grid)
             pair = self._describe(fixed, moving, start, kind, pyramid)
@@ -111,6 +116,7 @@ class _Run:
             kind = comparable_intensities(fixed.image, moving.image)
             return init, comparable_after(fixed, moving, init, kind)
         found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
+        self.explained = found.explained
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps
         self.warnings += found.warnings

@@ -31,7 +31,7 @@ from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
 from anamorph.methods.guide import Guide, guide_bytes
-from anamorph.methods.linear_start import leads
+from anamorph.methods.linear_start import LEAST_EXPLAINED, NOT_DEFORMED, leads
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
@@ -84,6 +84,10 @@ class Deeds(Method):
     def _register(
         self, images: tuple[Image, Image], frame: DeedsFrame, where: Literal["cpu", "cuda"], stages: Stages
     ) -> Result:
+        if frame.explained < LEAST_EXPLAINED:
+            trace, notes = {"initialise": frame.costs}, {"start": frame.steps}
+            warnings = [*frame.warnings, NOT_DEFORMED]
+            return Result(frame.start, frame.start.inverse(), stages.seconds, trace, warnings, notes)
         forward, backward, control, agreement = _search(self.config, frame, where, stages)
         trace = {"initialise": frame.costs, "differing bits": agreement}
         provenance: dict[str, Any] = {"start": frame.steps}

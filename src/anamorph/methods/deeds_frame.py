@@ -38,6 +38,7 @@ class DeedsFrame:
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    explained: float = 1.0
 
     @property
     def grid(self) -> Grid:
@@ -71,10 +72,11 @@ class DeedsFrame:
 
 def centred_frame(config: DeedsConfig, fixed: Scan, moving: Scan, init: Transform | None) -> DeedsFrame:
     """Our own start and conventions: prepared intensities, any grids, weights for what is body."""
-    start, costs, steps, warnings = init, [], [], []
+    start, costs, steps, warnings, explained = init, [], [], [], 1.0
     if start is None:
         found, kind = linear_start(fixed, moving, config.init, config.intensity_weight)
         start, costs, steps, warnings = found.transform, found.costs, found.steps, found.warnings
+        explained = found.explained
     else:
         kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
     working = config.pyramid(fixed.grid).working
@@ -82,4 +84,16 @@ def centred_frame(config: DeedsConfig, fixed: Scan, moving: Scan, init: Transfor
         Side.of(side, kind == "ct", config.air_weight) for side in (fixed.onto(working), moving.onto(working, start))
     )
     levels = config.levels(working)
-    return DeedsFrame(here, there, moving, start, levels, kind, fixed.grid, costs=costs, steps=steps, warnings=warnings)
+    return DeedsFrame(
+        here,
+        there,
+        moving,
+        start,
+        levels,
+        kind,
+        fixed.grid,
+        costs=costs,
+        steps=steps,
+        warnings=warnings,
+        explained=explained,
+    )

@@ -26,8 +26,17 @@ INTENSITY_WEIGHT = 3.0
 """Of squared intensity differences beside MIND-SSC, where intensities compare."""
 FINER = 1.5
 """A scan whose voxels are smaller by this factor leads, whatever it shows."""
+LEAST_EXPLAINED = 0.2
+"""A start that explains less is not deformed: between such scans chance leads a deformation astray."""
+NOT_DEFORMED = (
+    "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
+    "where their headers are right, init=world deforms from there"
+)
 LEAST_CORRELATION = 0.3
 """Scaled intensities that correlate less than this after the linear start are of different kinds: not compared."""
+WELL_EXPLAINED = 0.4
+UNSURE_CORRELATION = 0.5
+"""The same after a start that explains less: a search finds places where intensities correlate by chance."""
 
 
 def linear_start(
@@ -60,7 +69,8 @@ def linear_start(
     settings = DescriptorSettings(1, 1, intensity_weight)
     known = has_position(fixed.grid) and has_position(moving.grid)
     start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
-    if comparable_after(fixed, moving, start.transform, kind) != kind:
+    least = LEAST_CORRELATION if start.explained > WELL_EXPLAINED else UNSURE_CORRELATION
+    if comparable_after(fixed, moving, start.transform, kind, least) != kind:
         kind = "none"
         start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
     return start, kind
@@ -95,9 +105,11 @@ def has_position(grid: Grid) -> bool:
     return bool((grid.origin_mm != 0).any())
 
 
-def comparable_after(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> IntensityKind:
+def comparable_after(
+    fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind, least: float = LEAST_CORRELATION
+) -> IntensityKind:
     """How far the intensities compare under a transform: scaled ones that do not correlate are not compared."""
-    return "none" if kind == "scaled" and _correlation(fixed, moving, transform) < LEAST_CORRELATION else kind
+    return "none" if kind == "scaled" and _correlation(fixed, moving, transform) < least else kind
 
 
 def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:

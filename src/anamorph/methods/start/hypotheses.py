@@ -17,11 +17,13 @@ TITLES: dict[Name, str] = {
     "translation": "best of all translations",
     "pose": "best of all rotations",
 }
-WORLD_MARGIN = 2.0
+WORLD_MARGIN = 3.0
 """The world is left for what explains more by so many standard deviations of chance."""
 CENTRES_MARGIN = 0.3
 TURN_MARGIN = 0.1
 """A turned scan must explain so much more than one that is not."""
+TURN_LEAST = 0.4
+"""What a turned scan must explain at least: among so many rotations chance finds some that explain a third."""
 APART = 0.1
 """Of the longest side of the fixed scan: hypotheses closer than this are one."""
 
@@ -73,6 +75,8 @@ def choose(tried: list[Hypothesis], chance_spread: float, world_is_known: bool) 
         if best is None:
             continue
         margin = 0.0 if winner is None else max(margins.get(winner.name, 0.0), TURN_MARGIN * (name == "pose"))
+        if winner is not None and name == "pose" and best.explained < TURN_LEAST:
+            continue
         if winner is None or best.explained > winner.explained + margin:
             winner = best
     if winner is None:

@@ -26,6 +26,8 @@ CLOSE = 0.05
 """Hypotheses that explain the same to within this are told apart with finer voxels."""
 ENOUGH = 0.7
 """Where so much is explained no rotation is tried."""
+WEAK, WEAK_UNLIKE = 0.35, 0.5
+"""Between scans of one kind, and of intensities that do not compare: where a rigid map explains less, nothing tells a true change of size or shape from chance: none is looked for."""
 ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
 AFFINE = Stage(28, 3, ((2, 1),))
 LARGER = Stage(28, 3, ((2, 1),) * 3)
@@ -44,9 +46,10 @@ EXACT_VOXELS = 112
 
 @dataclass
 class Start:
-    """A linear start, what it explains after each stage, and how it was reached."""
+    """A linear start, what it explains beyond chance, its cost after each stage, and how it was reached."""
 
     transform: Affine
+    explained: float = 1.0
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -73,6 +76,8 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
         tried += [_matched(rough, "pose", pose.transform, model) for pose in PoseSearch(pair).better()]
     winner = choose(tried, spread, world_is_known)
+    if winner.explained < _least_for_affine(pair) and model == "affine":
+        model = "rigid"
     if model == "affine":
         tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
         winner = choose(tried, spread, world_is_known)
@@ -126,9 +131,13 @@ def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) ->
     found = Matched.of(rough, transform)
     before = found.explained
     found = match(rough, found, ROUGH, "translation" if model == "translation" else "rigid")
-    if model == "affine":
+    if model == "affine" and found.explained > _least_for_affine(rough.pair):
         found = match(rough, found, AFFINE, "affine")
     return Hypothesis(name, before, found)
+
+
+def _least_for_affine(pair: ScanPair) -> float:
+    return WEAK_UNLIKE if pair.kind == "none" else WEAK
 
 
 def _refined(level: Judge, one: Hypothesis, stage: Stage, model: LinearModel) -> Hypothesis:
@@ -137,7 +146,7 @@ def _refined(level: Judge, one: Hypothesis, stage: Stage, model: LinearModel) ->
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
     """The start with what a reader should know about it."""
-    start = Start(winner.matched.transform, costs, [str(winner)])
+    start = Start(winner.matched.transform, winner.explained, costs, [str(winner)])
     others = [one for one in tried if one is not winner and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)
