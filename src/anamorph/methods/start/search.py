@@ -27,7 +27,8 @@ CLOSE = 0.05
 ENOUGH = 0.7
 """Where so much is explained no rotation is tried."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
-"""Between scans of one kind, and of intensities that do not compare: where a rigid map explains less, nothing tells a true change of size or shape from chance: none is looked for."""
+"""Between scans of one kind, and of intensities that do not compare: where a rigid map explains less, nothing tells a
+true change of size or shape from chance, and none is looked for."""
 ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
 AFFINE = Stage(28, 3, ((2, 1),))
 LARGER = Stage(28, 3, ((2, 1),) * 3)
