@@ -27,8 +27,8 @@ CLOSE = 0.05
 ENOUGH = 0.7
 """Where so much is explained no rotation is tried."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
-"""Between scans of one kind, and of intensities that do not compare: where a rigid map explains less, nothing tells a
-true change of size or shape from chance, and none is looked for."""
+"""Between scans of one kind, and of intensities that do not compare: where an affine map explains less, nothing tells
+a true change of size or shape from chance, and the map stays rigid."""
 ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
 AFFINE = Stage(28, 3, ((2, 1),))
 LARGER = Stage(28, 3, ((2, 1),) * 3)
@@ -132,8 +132,9 @@ def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) ->
     found = Matched.of(rough, transform)
     before = found.explained
     found = match(rough, found, ROUGH, "translation" if model == "translation" else "rigid")
-    if model == "affine" and found.explained > _least_for_affine(rough.pair):
-        found = match(rough, found, AFFINE, "affine")
+    if model == "affine":
+        shaped = match(rough, found, AFFINE, "affine")
+        found = shaped if shaped.explained > _least_for_affine(rough.pair) else found
     return Hypothesis(name, before, found)
 
 
