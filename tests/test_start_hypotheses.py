@@ -38,21 +38,21 @@ def pair_of(shape):
 
 def test_the_shares_are_those_of_trying_every_shift():
     rng = np.random.default_rng(0)
-    fixed, moving = rng.random((3, 5, 4, 2)), rng.random((3, 4, 6, 2))
-    fixed_weight, moving_weight = rng.random((5, 4, 2)), rng.random((4, 6, 2))
-    correlator = Correlator(fixed, fixed_weight, fixed_weight, moving_weight.shape)
-    overlap, mismatch, bodies = correlator.shares(moving, moving_weight, moving_weight)
+    fixed, moving = (volume(rng.random((*shape, 3)), rng.random(shape)) for shape in ((5, 4, 2), (4, 6, 2)))
+    correlator = Correlator(pair_of((5, 4, 9)), fixed, moving, (4, 6, 2))
+    overlap, mismatch, bodies = correlator.shares(np.moveaxis(moving.descriptor, -1, 0), moving.weight, moving.body)
     for di, dj, dk in ((0, 0, 0), (1, -2, 0), (-3, 4, 1), (2, 1, -1)):
-        expected, shared = 0.0, 0.0
+        expected = shared = body = 0.0
         for i, j, k in np.ndindex(5, 4, 2):
-            if 0 <= i + di < 4 and 0 <= j + dj < 6 and 0 <= k + dk < 2:
-                both = fixed_weight[i, j, k] * moving_weight[i + di, j + dj, k + dk]
+            there = i + di, j + dj, k + dk
+            if 0 <= there[0] < 4 and 0 <= there[1] < 6 and 0 <= there[2] < 2:
+                both = np.sqrt(fixed.weight[i, j, k] * moving.weight[there])
                 shared += both
-                expected += both * ((fixed[:, i, j, k] - moving[:, i + di, j + dj, k + dk]) ** 2).sum()
+                body += fixed.body[i, j, k] * moving.body[there]
+                expected += both * ((fixed.descriptor[i, j, k] - moving.descriptor[there]) ** 2).sum()
         assert overlap[di, dj, dk] == pytest.approx(shared, abs=1e-4)
         assert mismatch[di, dj, dk] == pytest.approx(expected, abs=1e-4)
-        smaller = min(fixed_weight.sum(), moving_weight.sum())
-        assert bodies[di, dj, dk] == pytest.approx(shared / smaller, abs=1e-5)
+        assert bodies[di, dj, dk] == pytest.approx(body / min(fixed.body.sum(), moving.body.sum()), abs=1e-5)
 
 
 @pytest.mark.parametrize("shift", [(9, 4, -7), (-12, 0, 3)])

@@ -22,7 +22,7 @@ Split = Literal["dev", "test"]
 LISTS = Path(__file__).parents[1] / "pairs"
 LISTED = ("hippocampus", "abdomen_ct", "head_neck_ct", "cardiac_mr", "fetal_brain_mr", "lung_ct")
 """Data sets whose pairs are in ``benchmarks/pairs``: every disturbance is made of these."""
-PHANTOMS: dict[str, dict[str, Any]] = {  # limits that make_pair is told
+PHANTOMS: dict[str, dict[str, Any]] = {  # the limits that make_pair takes
     "identity": {"translation_mm": 0.0, "rotation_deg": 0.0, "scale": 0.0},
     "translation": {"translation_mm": 20.0, "rotation_deg": 0.0, "scale": 0.0},
     "rotation": {"translation_mm": 20.0, "rotation_deg": 15.0, "scale": 0.0},

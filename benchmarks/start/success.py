@@ -69,7 +69,7 @@ def judge(
         subject: the scans as they were.
         views: the scans as they were registered; swapped ones in their own roles.
         found: the result, of the registered scans.
-        undisturbed: the same of the scans as they were; not needed for exact maps.
+        undisturbed: the figures of the scans as they were; exact maps need none.
         start_only: the linear start alone was asked for.
     """
     fixed, moving = views

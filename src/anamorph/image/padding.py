@@ -29,22 +29,19 @@ def content_box(image: Image) -> Box | None:
     reach_vox = np.ceil(OUTLINE_MM * patient_mm(image.grid) / image.grid.spacing_mm).astype(int)
     inside = np.zeros(image.grid.shape, bool)
     for channel in image.data:
-        corner = channel[0, 0, 0]
-        other = channel[-1, -1, -1]
-        if corner not in (low := channel.min(), high := channel.max()):
-            corner = other if other in (low, high) else None
-        if corner is None or low == high:
+        value = _margin_value(channel)
+        if value is None:
             return None
-        inside |= channel != corner
+        inside |= channel != value
     box = []
     for axis, size in enumerate(image.grid.shape):
         share = inside.mean(axis=tuple(a for a in range(3) if a != axis))
         content = np.flatnonzero(share)
         first, last = int(content[0]), int(content[-1])
-        extent = share.max()
-        if share[first] < LEAST_CONTENT * extent:
+        fullest = share.max()
+        if share[first] < LEAST_CONTENT * fullest:
             first -= int(reach_vox[axis])
-        if share[last] < LEAST_CONTENT * extent:
+        if share[last] < LEAST_CONTENT * fullest:
             last += int(reach_vox[axis])
         first, last = max(first, 0), min(last, size - 1)
         if last - first + 1 < min(FEWEST, size):
@@ -52,3 +49,10 @@ def content_box(image: Image) -> Box | None:
         box.append(slice(first, last + 1))
     kept = np.prod([part.stop - part.start for part in box]) / inside.size
     return (box[0], box[1], box[2]) if kept < 1 - LEAST_REMOVED else None
+
+
+def _margin_value(channel: np.ndarray) -> np.generic | None:
+    """The value of a margin, which reaches the first or the last voxel of a scan; None if there can be none."""
+    low, high = channel.min(), channel.max()
+    corners = channel[0, 0, 0], channel[-1, -1, -1]
+    return next((value for value in corners if low < high and value in (low, high)), None)

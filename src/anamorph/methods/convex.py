@@ -81,14 +81,13 @@ class _Run:
         self.trace: dict[str, list[float]] = {}
         self.provenance: dict[str, Any] = {}
         self.warnings: list[str] = []
-        self.explained = 1.0
 
     def register(self, images: tuple[Image, Image], scans: tuple[Scan, Scan], init: Transform | None) -> Result:
         """Register the second scan to the first, in whose frame the fields are."""
         fixed, moving = scans
         with self.stages.stage("initialise", 0.0):
-            start, kind = self._start(fixed, moving, init)
-        if self.explained < LEAST_EXPLAINED:
+            start, kind, explained = self._start(fixed, moving, init)
+        if explained < LEAST_EXPLAINED:
             self.warnings.append(NOT_DEFORMED)
             self.provenance["intensities"] = kind
             return Result(start, start.inverse(), self.stages.seconds, self.trace, self.warnings, self.provenance)
@@ -110,17 +109,16 @@ class _Run:
             self.provenance["guide"] = guide.model
         return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, self.warnings, self.provenance)
 
-    def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind]:
-        """The transform that brings the moving scan to the fixed frame, and how intensities compare after it."""
+    def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind, float]:
+        """The transform to the moving scan, how intensities compare after it, and how much it explains."""
         if init is not None:
             kind = comparable_intensities(fixed.image, moving.image)
-            return init, comparable_after(fixed, moving, init, kind)
+            return init, comparable_after(fixed, moving, init, kind), 1.0
         found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
-        self.explained = found.explained
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps
         self.warnings += found.warnings
-        return found.transform, kind
+        return found.transform, kind, found.explained
 
     def _describe(
         self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid

@@ -90,14 +90,16 @@ def leads(fixed: Scan, moving: Scan) -> bool:
     finer = np.log(moving.grid.voxel_mm / fixed.grid.voxel_mm)
     if abs(finer) > np.log(FINER):
         return bool(finer > 0)
-    return _order(fixed) <= _order(moving)
+    volumes = [float(scan.weight.sum(dtype=np.float64) * np.prod(scan.grid.spacing_mm)) for scan in (fixed, moving)]
+    if not np.isclose(volumes[0], volumes[1], rtol=1e-5):
+        return volumes[0] < volumes[1]
+    return _content(fixed) <= _content(moving)
 
 
-def _order(scan: Scan) -> tuple[float, ...]:
-    volume_mm3 = float(scan.weight.sum(dtype=np.float64)) * float(np.prod(scan.grid.spacing_mm))
-    # Scans of equal extent are told apart by their content.
-    moments = [float(scan.channels.sum(dtype=np.float64)), float(np.square(scan.channels).sum(dtype=np.float64))]
-    return (float(f"{volume_mm3:.5g}"), *moments, *scan.grid.origin_mm)
+def _content(scan: Scan) -> tuple[float, ...]:
+    """An order of scans of equal extent."""
+    moments = float(scan.channels.sum(dtype=np.float64)), float(np.square(scan.channels).sum(dtype=np.float64))
+    return (*moments, *scan.grid.origin_mm)
 
 
 def has_position(grid: Grid) -> bool:
@@ -127,7 +129,7 @@ def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
     """Predicted peak memory of :func:`linear_start` beside the prepared scans, for one channel."""
-    if init in ("world", "centres", "centre"):
+    if init in ("world", "centres", "frame"):
         return 0
     return max(_start_bytes(fixed, moving), _start_bytes(moving, fixed))
 
@@ -135,8 +137,8 @@ def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
 def _start_bytes(fixed: Grid, moving: Grid) -> int:
     here, there = translation_grids(fixed, moving)
     descriptor = 4 * LANES
-    # Two descriptors and the square of one, and the transforms; then those of several rotations at once; then both
-    # descriptors and their differences.
+    # In turn: two descriptors, the square of one and their transforms; those of several rotations; two descriptors and
+    # their differences.
     search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
     search += 110 * np.prod(np.add(here.shape, there.shape, dtype=float))
     matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT_VOXELS).shape))

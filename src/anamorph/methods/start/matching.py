@@ -22,11 +22,11 @@ MOST_POSITIONS = 12000
 
 @dataclass(frozen=True)
 class Stage:
-    """Block matching: voxels along the longest axis, block size, and reach and step of the window per round."""
+    """Block matching: voxels along the longest axis, block size, and reach of the window per round, in voxels."""
 
     voxels: int
     cell: int
-    windows: tuple[tuple[int, int], ...]
+    radii: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Matched:
 
 def match(judge: Judge, start: Matched, stage: Stage, model: LinearModel) -> Matched:
     """Rounds of block matching, as long as they lower the cost."""
-    for radius, step in stage.windows:
-        source, target = _correspondences(judge.fixed, start.moved, stage.cell, step, radius)
+    for radius in stage.radii:
+        source, target = _correspondences(judge.fixed, start.moved, stage.cell, radius)
         for normal in judge.pair.slab_normals:
             # Neighbouring slices differ too little from noise: blocks are moved within them only.
             target = target - np.outer((target - source) @ normal, normal)
@@ -161,10 +161,10 @@ def _accepted(judge: Judge, current: Matched, update: np.ndarray) -> Matched | N
     return None
 
 
-def _correspondences(fixed: Volume, moved: Volume, cell: int, step: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+def _correspondences(fixed: Volume, moved: Volume, cell: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
     """World positions of matching blocks where both scans have data, searched in both directions."""
     both = fixed.weight * moved.weight
-    window = (cell, step, radius, KEEP)
+    window = (cell, 1, radius, KEEP)
     fixed_side, matched = match_blocks(fixed.descriptor, both, moved.filled, *window)
     moving_side, back = match_blocks(moved.descriptor, both, fixed.filled, *window)
     source = fixed.grid.voxel_to_world(np.concatenate([fixed_side, back]))

@@ -9,8 +9,8 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.methods.start.translations import NOT_TRIED, Correlator
-from anamorph.methods.start.volumes import ScanPair, weights
+from anamorph.methods.start.translations import Correlator
+from anamorph.methods.start.volumes import ScanPair, Volume, weights
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.transforms import Affine
 
@@ -39,7 +39,6 @@ class Pose:
 
     transform: Affine
     explained: float
-    angle_deg: float
 
 
 def covering_rotations(spacing_deg: float) -> np.ndarray:
@@ -60,23 +59,19 @@ class PoseSearch:
     """Small volumes of both scans, and what each rotation of the moving one explains under its best translation."""
 
     def __init__(self, pair: ScanPair) -> None:
-        self.pair = pair
         fixed, moving = pair.fixed.grid, pair.moving.grid
         self.spacing_mm = max(fixed.longest_mm / VOXELS, moving.longest_mm / MOST_VOXELS)
         directions = fixed.directions
         here = covering_grid(fixed, directions, self.spacing_mm)
         there = covering_grid(moving, moving.directions, self.spacing_mm)
-        self.fixed, self.fixed_body = small(pair.fixed, here, pair.kind)
-        self.moving, self.moving_body = small(pair.moving, there, pair.kind)
+        self.fixed, self.moving = small(pair.fixed, here, pair.kind), small(pair.moving, there, pair.kind)
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.
         corners = self.moving.grid.corners_mm() - self.moving.grid.centre_mm
         side = int(np.ceil(2 * np.linalg.norm(corners, axis=1).max() / self.spacing_mm))
         offsets = np.stack(np.meshgrid(*[np.arange(side) - (side - 1) / 2] * 3, indexing="ij"))
         self.cube_mm = (directions @ (self.spacing_mm * offsets.reshape(3, -1))).reshape(3, side, side, side)
         self.side = side
-        self.chance = _chance(self.fixed, self.moving)
-        weight = np.sqrt(self.fixed.weight)
-        self.correlator = Correlator(self.fixed.channels, weight, self.fixed_body, (side,) * 3)
+        self.correlator = Correlator(pair, self.fixed, self.moving, (side,) * 3)
 
     def better(self, count: int = 2) -> list[Pose]:
         """The best poses that explain more than the one without rotation, each refined; best first."""
@@ -114,9 +109,8 @@ class PoseSearch:
         return found
 
     def _poses(self, rotations: np.ndarray) -> list[Pose]:
-        from scipy.spatial.transform import Rotation
-
-        channels = np.concatenate([self.moving.channels, self.moving.weight[None], self.moving_body[None]])
+        moving = self.moving
+        channels = np.concatenate([np.moveaxis(moving.descriptor, -1, 0), moving.weight[None], moving.body[None]])
         inverse = np.linalg.inv(self.moving.grid.affine[:3, :3])
         middle = (np.array(self.moving.grid.shape)[:, None] - 1) / 2
         turned = []
@@ -124,12 +118,7 @@ class PoseSearch:
             positions = (inverse @ rotation @ self.cube_mm.reshape(3, -1) + middle).astype(np.float32)
             turned.append(sample(channels, positions.reshape(3, *self.cube_mm.shape[1:]), fill=0.0))
         volumes = np.stack(turned)
-        values, weight, body = volumes[:, :-2], volumes[:, -2], volumes[:, -1]
-        overlap, mismatch, bodies = self.correlator.shares(values, np.sqrt(weight), body)
-        smaller = max(min(float(self.fixed.weight.sum()), float(self.moving.weight.sum())), 1e-9)
-        shares = overlap / smaller
-        allowed = (shares > LEAST_OVERLAP) & (bodies > LEAST_OVERLAP)
-        explained = np.where(allowed, self.pair.evidence(shares, mismatch / self.chance / smaller), NOT_TRIED)
+        explained, _ = self.correlator.explained(volumes[:, :-2], volumes[:, -2], volumes[:, -1], LEAST_OVERLAP)
         poses = []
         for rotation, values in zip(rotations, explained, strict=True):
             index = np.array(np.unravel_index(int(values.argmax()), values.shape))
@@ -140,17 +129,12 @@ class PoseSearch:
             matrix[:3, :3] = rotation
             offset = cube_corner - self.fixed.grid.origin_mm
             matrix[:3, 3] = self.moving.grid.centre_mm + rotation @ offset
-            angle = float(np.rad2deg(Rotation.from_matrix(rotation).magnitude()))
-            poses.append(Pose(Affine(matrix), float(values.max()), angle))
+            poses.append(Pose(Affine(matrix), float(values.max())))
         return poses
 
 
-def small(scan: Scan, grid: Grid, kind: IntensityKind) -> tuple[Scan, np.ndarray]:
-    """What can be compared under any rotation: intensities where they compare, and the size of the gradient.
-
-    Returns:
-        these as channels of a scan, and the weight of what is body.
-    """
+def small(scan: Scan, grid: Grid, kind: IntensityKind) -> Volume:
+    """What can be compared under any rotation: intensities where they compare, and the size of the gradient."""
     read = scan.onto(grid, Affine.identity())
     weight, body = weights(read, kind)
     lanes = []
@@ -159,15 +143,4 @@ def small(scan: Scan, grid: Grid, kind: IntensityKind) -> tuple[Scan, np.ndarray
         steps = [np.gradient(channel, axis=axis) for axis in range(3) if channel.shape[axis] > 1]
         edge = np.sqrt(sum((step**2 for step in steps), np.zeros_like(channel)))
         lanes.append(EDGE_WEIGHT * edge / max(float(edge.mean()), 1e-6))
-    return Scan(np.stack(lanes).astype(np.float32), weight, grid), body
-
-
-def _chance(fixed: Scan, moving: Scan) -> float:
-    """As for descriptors: the mean squared difference of voxels drawn at random."""
-    total = 0.0
-    means = []
-    for scan in (fixed, moving):
-        weight = scan.weight / max(float(scan.weight.sum()), 1e-9)
-        means.append((weight * scan.channels).sum(axis=(1, 2, 3)))
-        total += float((weight * (scan.channels**2).sum(axis=0)).sum())
-    return max(total - 2 * float(means[0] @ means[1]), 1e-3 * total, 1e-12)
+    return Volume(np.stack(lanes, axis=-1).astype(np.float32), weight, body, grid)

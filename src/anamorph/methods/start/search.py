@@ -12,6 +12,7 @@ from anamorph.methods.start.rotations import PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.transforms import Affine
+from anamorph.transforms.affine_parts import AffineParts
 from anamorph.transforms.least_trimmed_squares import LinearModel
 
 PEAKS = 3
@@ -23,17 +24,17 @@ DENSE = 0.5
 HOPELESS = 0.15
 """A translation that explains so much less than the best one, before matching, is not followed."""
 CLOSE = 0.05
-"""Hypotheses that explain the same to within this are told apart with finer voxels."""
+"""Of hypotheses that explain the same to within this the next, finer stage decides."""
 ENOUGH = 0.7
 """Where so much is explained no rotation is tried."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
 """Between scans of one kind, and of intensities that do not compare: where an affine map explains less, nothing tells
 a true change of size or shape from chance, and the map stays rigid."""
-ROUGH = Stage(28, 3, ((4, 1), (2, 1)))
-AFFINE = Stage(28, 3, ((2, 1),))
-LARGER = Stage(28, 3, ((2, 1),) * 3)
+ROUGH = Stage(28, 3, (4, 2))
+AFFINE = Stage(28, 3, (2,))
+LARGER = Stage(28, 3, (2, 2, 2))
 """Further rounds for bodies of another size."""
-FINE = (Stage(44, 4, ((2, 1), (2, 1))), Stage(72, 6, ((2, 1),)))
+FINE = (Stage(44, 4, (2, 2)), Stage(72, 6, (2,)))
 LEAST_REFINEMENT = 0.8
 """A stage whose voxels are hardly smaller than the last one's, as in small images, is left out."""
 IDENTICAL = 0.9999
@@ -160,10 +161,7 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
                 "look at the result, or give the start that is right by init="
             )
     if winner.name == "pose":
-        from scipy.spatial.transform import Rotation
-
-        left, _, right = np.linalg.svd(winner.matched.transform.matrix[:3, :3])
-        angle = np.rad2deg(Rotation.from_matrix(left @ right).magnitude())
+        angle = AffineParts.of(winner.matched.transform, pair.fixed.grid.centre_mm).turn_deg
         start.warnings.append(
             f"the scans are turned by {angle:.0f} degrees against each other by their headers; "
             "they were registered so, but see whether a header is wrong"

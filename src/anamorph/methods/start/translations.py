@@ -22,7 +22,6 @@ MOST_VOXELS = 2**19
 """Of the moving scan; a larger field of view is searched with coarser voxels."""
 LEAST_OVERLAP = 0.2
 """Of the smaller scan; below it a translation is not considered."""
-
 DENSE_OVERLAP = 0.35
 """The same for a little that fits well."""
 
@@ -44,18 +43,11 @@ class Translations:
     @classmethod
     def of(cls, pair: ScanPair, fixed: Volume, moving: Volume) -> Translations:
         """Try every shift of two volumes with the same directions and spacing."""
-        weights = np.sqrt(fixed.weight), np.sqrt(moving.weight)
-        correlator = Correlator(np.moveaxis(fixed.descriptor, -1, 0), weights[0], fixed.body, moving.weight.shape)
-        overlap, mismatch, bodies = correlator.shares(np.moveaxis(moving.descriptor, -1, 0), weights[1], moving.body)
-        smaller = max(min(float(fixed.weight.sum()), float(moving.weight.sum())), 1e-9)
-        allowed = (overlap > LEAST_OVERLAP * smaller) & (bodies > LEAST_OVERLAP)
-        explained = np.full(overlap.shape, NOT_TRIED, np.float32)
-        explained[allowed] = pair.evidence(
-            overlap[allowed] / smaller, mismatch[allowed] / chance_mismatch(fixed, moving) / smaller
-        )
-        return cls(
-            explained, overlap / smaller, fixed, moving, float(explained[allowed].std()) if allowed.any() else 0.0
-        )
+        correlator = Correlator(pair, fixed, moving, moving.weight.shape)
+        descriptor = np.moveaxis(moving.descriptor, -1, 0)
+        explained, overlap = correlator.explained(descriptor, moving.weight, moving.body, LEAST_OVERLAP)
+        tried = explained[explained > NOT_TRIED]
+        return cls(explained, overlap, fixed, moving, float(tried.std()) if len(tried) else 0.0)
 
     def best(self, count: int, apart_vox: int, dense: float = 0.0) -> list[tuple[float, Affine]]:
         """The highest peaks with what they explain, best first, none closer to a higher one than so many voxels.
@@ -78,9 +70,7 @@ class Translations:
         """What the best shift within a voxel of a transform explains."""
         middle = self.fixed.grid.centre_mm
         shift = self.moving.grid.world_to_voxel(transform.map_world(middle)) - self.fixed.grid.world_to_voxel(middle)
-        around = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3) + np.rint(
-            shift
-        ).astype(int)
+        around = np.rint(shift).astype(int) + np.array(list(np.ndindex(3, 3, 3))) - 1
         shape = np.array(self.explained.shape)
         reachable = (around > -np.array(self.fixed.weight.shape)) & (around < self.moving.weight.shape)
         around = around[reachable.all(axis=1)] % shape
@@ -104,36 +94,52 @@ def translation_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
 
 
 class Correlator:
-    """What a volume shares with others under every shift: the transforms of the volume are computed once.
+    """What the fixed scan shares with the moving one under every shift: its transforms are computed once.
 
     Args:
-        channels: ``(C, I, J, K)``.
-        weight: ``(I, J, K)``.
-        body: weight of what is body.
-        moving_shape: ``(L, M, N)`` of the others.
+        pair: both scans.
+        fixed: the fixed scan.
+        moving: the whole moving scan, as coarse.
+        moving_shape: ``(L, M, N)`` of the volumes that are shifted.
     """
 
-    def __init__(
-        self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray, moving_shape: tuple[int, ...]
-    ) -> None:
+    def __init__(self, pair: ScanPair, fixed: Volume, moving: Volume, moving_shape: tuple[int, ...]) -> None:
         import scipy.fft
 
-        pairs = zip(weight.shape, moving_shape, strict=True)
+        self.pair = pair
+        self.chance = chance_mismatch(fixed, moving)
+        self.smaller = max(min(float(fixed.weight.sum()), float(moving.weight.sum())), 1e-9)
+        pairs = zip(fixed.weight.shape, moving_shape, strict=True)
         self.size = tuple(scipy.fft.next_fast_len(a + b - 1, real=True) for a, b in pairs)
+        channels, weight = np.moveaxis(fixed.descriptor, -1, 0), np.sqrt(fixed.weight)
         self.used = [number for number, values in enumerate(channels) if values.any()]
         self.ones = self._forward(weight).conj()
-        self.body = self.ones if body is weight else self._forward(body).conj()
-        self.body_sum = float(body.sum())
+        self.body = self._forward(fixed.body).conj()
+        self.body_sum = float(fixed.body.sum())
         self.squares = self._forward(weight * np.einsum("cijk,cijk->ijk", channels, channels)).conj()
         self.values = [self._forward(2 * weight * channels[number]).conj() for number in self.used]
+
+    def explained(
+        self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray, least_overlap: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What every shift explains, ``NOT_TRIED`` where less of the scans or their bodies overlaps, and the overlap.
+
+        Arguments and shapes are those of :meth:`shares`; the overlap is a share of the smaller scan.
+        """
+        overlap, mismatch, bodies = self.shares(channels, weight, body)
+        overlap /= self.smaller
+        allowed = (overlap > least_overlap) & (bodies > least_overlap)
+        explained = np.full(overlap.shape, NOT_TRIED, np.float32)
+        explained[allowed] = self.pair.evidence(overlap[allowed], mismatch[allowed] / self.chance / self.smaller)
+        return explained, overlap
 
     def shares(
         self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every shift the weight of the overlap, the mismatch over it, and the share of the smaller body.
 
-        With weights w and descriptors D the mismatch is ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``, which opens
-        into correlations (Fitch et al. 2005; masked as in Padfield 2012), so one pass of transforms tries every t.
+        With roots of weights w and descriptors D the mismatch is ``sum w_f(x) w_m(x+t) ||D_f(x) - D_m(x+t)||^2``, which
+        opens into correlations (Fitch et al. 2005; masked as in Padfield 2012): one pass of transforms tries every t.
 
         Args:
             channels: ``(..., C, L, M, N)``; leading axes are tried alike.
@@ -143,14 +149,14 @@ class Correlator:
         Returns:
             three arrays ``(..., *size)``, negative shifts from the end.
         """
+        weight = np.sqrt(weight)
         ones = self._forward(weight)
         total = self.squares * ones
         total += self.ones * self._forward(weight * np.einsum("...cijk,...cijk->...ijk", channels, channels))
         for number, values in zip(self.used, self.values, strict=True):
             total -= values * self._forward(weight * channels[..., number, :, :, :])
         overlap = self._back(self.ones * ones)
-        is_weight = body is weight and self.body is self.ones
-        bodies = overlap if is_weight else self._back(self.body * self._forward(body))
+        bodies = self._back(self.body * self._forward(body))
         smaller = np.minimum(self.body_sum, body.sum(axis=(-3, -2, -1), keepdims=True))
         return overlap, self._back(total), bodies / np.maximum(smaller, 1e-9)
 
