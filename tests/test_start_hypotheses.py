@@ -109,6 +109,9 @@ class _Explains:
         (0.30, 0.35, 0.37, 0.35, False, "translation"),
         (0.30, 0.30, 0.30, 0.46, True, "pose"),
         (0.20, 0.20, 0.20, 0.39, False, "world"),
+        (0.73, 0.70, 0.70, 0.88, True, "pose"),
+        (0.80, 0.70, 0.87, 0.70, True, "world"),
+        (0.80, 0.70, 0.89, 0.70, True, "translation"),
     ],
 )
 def test_an_earlier_hypothesis_has_the_benefit_of_the_doubt(world, centres, translation, pose, known, expected):

@@ -22,6 +22,8 @@ WORLD_MARGIN = 3.0
 CENTRES_MARGIN = 0.3
 TURN_MARGIN = 0.1
 """A turned scan must explain so much more than one that is not."""
+CLEAR = 0.6
+"""What leaves only so much of the unexplained rest is clear evidence, whatever the margin."""
 TURN_LEAST = 0.4
 """What a turned scan must explain at least: among so many rotations chance finds some that explain a third."""
 APART = 0.1
@@ -40,6 +42,11 @@ class Hypothesis:
     def explained(self) -> float:
         """What it explains beyond chance after matching."""
         return self.matched.explained
+
+    @property
+    def rest(self) -> float:
+        """What it leaves unexplained."""
+        return 1 - self.explained
 
     def distance_mm(self, other: Hypothesis, fixed: Grid) -> float:
         """How far apart two hypotheses put the corners of the fixed scan, on average."""
@@ -77,7 +84,7 @@ def choose(tried: list[Hypothesis], chance_spread: float, world_is_known: bool) 
         margin = 0.0 if winner is None else max(margins.get(winner.name, 0.0), TURN_MARGIN * (name == "pose"))
         if winner is not None and name == "pose" and best.explained < TURN_LEAST:
             continue
-        if winner is None or best.explained > winner.explained + margin:
+        if winner is None or best.explained > winner.explained + margin or best.rest < CLEAR * winner.rest:
             winner = best
     if winner is None:
         raise ValueError("there is no hypothesis to choose from")

@@ -25,7 +25,7 @@ HOPELESS = 0.15
 """A translation that explains so much less than the best one, before matching, is not followed."""
 CLOSE = 0.05
 """Of hypotheses that explain the same to within this the next, finer stage decides."""
-ENOUGH = 0.7
+ENOUGH = 0.85
 """Where so much is explained no rotation is tried."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
 """Between scans of one kind, and of intensities that do not compare: where an affine map explains less, nothing tells
