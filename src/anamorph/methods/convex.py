@@ -87,14 +87,14 @@ class _Run:
         fixed, moving = scans
         with self.stages.stage("initialise", 0.0):
             start, kind, explained = self._start(fixed, moving, init)
-        if explained < LEAST_EXPLAINED:
+            guide = Guide.of(self.config.guide, *images, self.device)
+        if guide is None and explained < LEAST_EXPLAINED:
             self.warnings.append(NOT_DEFORMED)
             self.provenance["intensities"] = kind
             return Result(start, start.inverse(), self.stages.seconds, self.trace, self.warnings, self.provenance)
         with self.stages.stage("describe", 0.2):
             pyramid = self.config.pyramid(fixed.grid)
             pair = self._describe(fixed, moving, start, kind, pyramid)
-            guide = Guide.of(self.config.guide, *images, self.device)
             pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
         with self.stages.stage("search", 0.35):
             held = self.config.held_bytes(pyramid, fixed.grid, moving.grid)

@@ -84,7 +84,8 @@ class Deeds(Method):
     def _register(
         self, images: tuple[Image, Image], frame: DeedsFrame, where: Literal["cpu", "cuda"], stages: Stages
     ) -> Result:
-        if frame.explained < LEAST_EXPLAINED:
+        guide = None if self.config.compatible else Guide.of(self.config.guide, *images, where)
+        if guide is None and frame.explained < LEAST_EXPLAINED:
             trace, notes = {"initialise": frame.costs}, {"start": frame.steps}
             warnings = [*frame.warnings, NOT_DEFORMED]
             return Result(frame.start, frame.start.inverse(), stages.seconds, trace, warnings, notes)
@@ -98,7 +99,6 @@ class Deeds(Method):
                 start = to_device(frame.displacement(forward, control).disp_vox, where)
                 pyramid = self.config.pyramid(frame.covered)
                 pair = DescribedPair.of(frame.fixed, frame.moving, self.config.descriptor(), frame.kind, pyramid, where)
-                guide = Guide.of(self.config.guide, *images, where)
                 pair = pair.guided(guide, self.config.guide_weight, pyramid, frame.start)
                 if guide is not None:
                     provenance["guide"] = guide.model

@@ -27,7 +27,7 @@ INTENSITY_WEIGHT = 3.0
 FINER = 1.5
 """A scan whose voxels are smaller by this factor leads, whatever it shows."""
 LEAST_EXPLAINED = 0.2
-"""A start that explains less is not deformed: between such scans chance leads a deformation astray."""
+"""A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""
 NOT_DEFORMED = (
     "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
     "where their headers are right, init=world deforms from there"
