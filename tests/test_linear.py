@@ -68,8 +68,8 @@ def test_world_coordinates_and_middles_are_taken_as_they_are():
     far[:3, 3] = (70.0, -20.0, 5.0)
     moving = anamorph.Image(pair.moving.data, anamorph.Grid(pair.moving.grid.shape, far @ pair.moving.grid.affine))
     world, middles = (
-        anamorph.register(pair.fixed, moving, method="linear", settings={"init": init}).fixed_to_moving
-        for init in ("world", "centres")
+        anamorph.register(pair.fixed, moving, method="linear", **given).fixed_to_moving
+        for given in ({"settings": {"init": "world"}}, {"init": "centres", "settings": ["intensity_weight=1"]})
     )
     np.testing.assert_array_equal(world.matrix, np.eye(4))
     np.testing.assert_allclose(middles.matrix, far, atol=1e-9)
@@ -135,6 +135,18 @@ def test_an_old_name_is_one_line_of_an_error(scans: Path):
     assert done.exit_code == 2
     assert done.stderr.strip().splitlines()[-1].endswith("init=none is now called init=world")
     assert not (scans / "old").exists()
+
+
+def test_hypotheses_are_named_in_place_of_a_file(scans: Path):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    done = command("register", *pair, "-o", scans / "named", "--only-start", "--init", "world")
+    assert done.exit_code == 0, done.output
+    record = json.loads((scans / "named" / "result.json").read_text())
+    assert record["provenance"]["settings"]["init"] == "world"
+    np.testing.assert_array_equal(anamorph.read_transform(scans / "named" / "fixed_to_moving.tfm").matrix, np.eye(4))
+    done = command("register", *pair, "-o", scans / "lost", "--init", "somewhere")
+    assert done.exit_code == 2
+    assert "somewhere" in done.stderr
 
 
 def test_only_the_start_of_another_method_is_refused(scans: Path):

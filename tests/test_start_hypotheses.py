@@ -12,7 +12,7 @@ from anamorph.features.descriptor import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.padding import content_box
-from anamorph.methods.start.hypotheses import CENTRES_MARGIN, TURN_MARGIN, WORLD_MARGIN, Hypothesis, choose
+from anamorph.methods.start.hypotheses import CENTRES_MARGIN, GUESS_MARGIN, TURN_MARGIN, WORLD_MARGIN, Hypothesis, Rules
 from anamorph.methods.start.matching import gauss_newton
 from anamorph.methods.start.rotations import covering_rotations
 from anamorph.methods.start.translations import Correlator, Translations
@@ -108,7 +108,7 @@ class _Explains:
         (0.30, 0.35, 0.36, 0.35, False, "centres"),
         (0.30, 0.35, 0.37, 0.35, False, "translation"),
         (0.30, 0.30, 0.30, 0.46, True, "pose"),
-        (0.20, 0.20, 0.20, 0.39, False, "world"),
+        (0.30, 0.30, 0.30, 0.34, False, "pose"),
         (0.73, 0.70, 0.70, 0.88, True, "pose"),
         (0.80, 0.70, 0.87, 0.70, True, "world"),
         (0.80, 0.70, 0.89, 0.70, True, "translation"),
@@ -119,7 +119,29 @@ def test_an_earlier_hypothesis_has_the_benefit_of_the_doubt(world, centres, tran
     assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN) == (3.0, 0.3, 0.1)
     values = {"pose": pose, "translation": translation, "centres": centres, "world": world}
     tried = [Hypothesis(name, 0.0, _Explains(value)) for name, value in values.items()]
-    assert choose(tried, spread, known).name == expected
+    assert Rules(spread, known, True, 0.0).choose(tried).name == expected
+
+
+@pytest.mark.parametrize(
+    ("centres_before", "centres", "translation", "world_is_tried", "expected"),
+    [
+        (0.04, 0.12, 0.20, True, "world"),
+        (0.06, 0.12, 0.20, True, "centres"),
+        (0.06, 0.06, 0.20, True, "world"),
+        (0.06, 0.12, 0.28, True, "translation"),
+        (0.06, 0.12, 0.20, False, "translation"),
+    ],
+)
+def test_weak_evidence_is_compared_before_anything_is_searched_for(
+    centres_before, centres, translation, world_is_tried, expected
+):
+    assert GUESS_MARGIN == 0.5
+    tried = [
+        Hypothesis("world", 0.03, _Explains(0.10)),
+        Hypothesis("centres", centres_before, _Explains(centres)),
+        Hypothesis("translation", translation, _Explains(translation)),
+    ]
+    assert Rules(0.05, True, world_is_tried, 0.35).choose(tried).name == expected
 
 
 @pytest.mark.parametrize("model", ["translation", "rigid", "affine"])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import SAME_GRID_MM
@@ -19,6 +19,7 @@ from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
+from anamorph.methods.linear_start import Init
 from anamorph.preflight import (
     UNIT_REMEDY,
     header_mismatch_mm,
@@ -77,7 +78,7 @@ def register(
         settings: of the method, as a mapping or as ``"key=value"`` strings; they go before the preset's.
         fixed_mask: weights in [0, 1] on the fixed grid; sources as for the scans.
         moving_mask: the same for the moving scan.
-        init: fixed-to-moving transform (or its file) to start from.
+        init: fixed-to-moving transform (or its file) to start from, or the name of hypotheses such as ``"world"``.
         device: ``"cuda"`` asks for a GPU; ``"auto"`` leaves the choice to the method.
         seed: of every random choice.
         resample_masks: bring masks on another grid to the grid of their scan instead of refusing them.
@@ -90,6 +91,7 @@ def register(
         UserError: the input or the settings are wrong.
         RegistrationFailure: the run failed, or memory ran out.
     """
+    init, settings = named_start(init, settings)
     sources = {"fixed": fixed, "moving": moving, "fixed mask": fixed_mask, "moving mask": moving_mask}
     fixed, moving = read_image(fixed), read_image(moving)
     fixed_mask = mask_on(fixed, fixed_mask, resample_masks)
@@ -261,6 +263,15 @@ def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["ma
 
 def _times(image: Image) -> str:
     return " x ".join(map(str, image.grid.shape))
+
+
+def named_start(init: Any, settings: GivenSettings) -> tuple[Any, GivenSettings]:
+    """A transform to start from and the settings; the name of hypotheses is no transform but the setting ``init``."""
+    if init is None or str(init) not in (*get_args(Init), "frame"):
+        return init, settings
+    if isinstance(settings, Mapping):
+        return None, {**settings, "init": str(init)}
+    return None, [*(settings or ()), f"init={init}"]
 
 
 def read_init(init: Transform | str | os.PathLike[str] | None, fixed: Image, moving: Image) -> Transform | None:

@@ -36,7 +36,12 @@ def register(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=HOW),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Fixed-to-moving transform to start from.", rich_help_panel=HOW)
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Start from a fixed-to-moving transform or from world, centres, translation, rigid, affine, any-pose.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     only_start: Annotated[
         bool,
@@ -104,8 +109,10 @@ def register(
         method = _linear(method)
     limit_threads(threads)
     limit = None if max_memory is None else parse_size(max_memory)
+    from anamorph.api import named_start
     from anamorph.inputs import PairRequest
 
+    start, given = named_start(init, settings)
     request = PairRequest(
         fixed=fixed,
         moving=moving,
@@ -115,10 +122,10 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
-        init=init,
+        init=start,
         method=method,
         preset=preset,
-        settings=settings,
+        settings=given,
         device=device,  # type: ignore[arg-type]  # checked with the rest of the request
         seed=seed,
         resample=resample,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from anamorph.transforms import Affine, Transform
 
 AIR_REACH_MM = 10.0
 """Air this close to the body counts: its outline is information."""
+MASKED = 0.2
+"""Share of the voxels that have the lowest value."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Scan:
     channels: np.ndarray
     weight: np.ndarray
     grid: Grid
+    _averages: dict[Cell, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def prepare(cls, image: Image, mask: Mask | None) -> Scan:
@@ -43,18 +47,29 @@ class Scan:
         """The prepared channels as an image."""
         return Image(self.channels, self.grid)
 
+    @cached_property
+    def is_masked(self) -> bool:
+        """Whether much of the scan is one value, its lowest, as around a brain without its skull."""
+        return bool(np.mean(self.channels[0] == self.channels[0].min()) > MASKED)
+
     def onto(self, grid: Grid, transform: Transform | None = None) -> Scan:
         """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
         if transform is None and grid == self.grid:
             return self
         cell, positions = self._positions(grid, transform or Affine.identity())
-        weight = sample(pool_volume(self.weight[None], cell), positions, fill=0.0)[0]
-        return Scan(sample(pool_volume(self.channels, cell), positions), weight, grid)
+        channels, weight = self._averaged(cell)
+        return Scan(sample(channels, positions), sample(weight, positions, fill=0.0)[0], grid)
 
     def channels_on(self, grid: Grid, transform: Transform) -> np.ndarray:
         """The channels of :meth:`onto` alone."""
         cell, positions = self._positions(grid, transform)
-        return sample(pool_volume(self.channels, cell), positions)
+        return sample(self._averaged(cell)[0], positions)
+
+    def _averaged(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+        """Channels and weight averaged over cells, kept because searches read a scan from few sizes many times."""
+        if cell not in self._averages:
+            self._averages[cell] = pool_volume(self.channels, cell), pool_volume(self.weight[None], cell)
+        return self._averages[cell]
 
     def _positions(self, grid: Grid, transform: Transform) -> tuple[Cell, np.ndarray]:
         """How many voxels to average for a grid, and where its voxels lie among the averages."""

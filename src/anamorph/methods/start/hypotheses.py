@@ -20,23 +20,28 @@ TITLES: dict[Name, str] = {
 WORLD_MARGIN = 3.0
 """The world is left for what explains more by so many standard deviations of chance."""
 CENTRES_MARGIN = 0.3
+GUESS_MARGIN = 0.5
+"""Of the same unit: on weak evidence the middles of the fields of view are believed if they explain so much more than
+the world before anything is matched. Neither was chosen for what it explains, so that chance favours none of them."""
 TURN_MARGIN = 0.1
-"""A turned scan must explain so much more than one that is not."""
+"""A turned scan must explain so much more than one that is not, unless its header has lost all."""
 CLEAR = 0.6
 """What leaves only so much of the unexplained rest is clear evidence, whatever the margin."""
-TURN_LEAST = 0.4
-"""What a turned scan must explain at least: among so many rotations chance finds some that explain a third."""
 APART = 0.1
 """Of the longest side of the fixed scan: hypotheses closer than this are one."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One way to lay the scans upon each other, what it explains before matching, and where matching led."""
+    """One way to lay the scans upon each other, what it explains before matching, and where matching led.
+
+    ``stays`` says that matching led nowhere that explains clearly more.
+    """
 
     name: Name
     before: float
     matched: Matched
+    stays: bool = False
 
     @property
     def explained(self) -> float:
@@ -60,32 +65,48 @@ class Hypothesis:
 
     def __str__(self) -> str:
         partner = f"{100 * min(self.matched.overlap, 1):.0f} % has a partner"
-        return f"{TITLES[self.name]} (explains {max(self.explained, 0):.2f} of 1, {partner})"
+        return f"{TITLES[self.name]} (explains {min(max(self.explained, 0), 1):.2f} of 1, {partner})"
 
 
-def choose(tried: list[Hypothesis], chance_spread: float, world_is_known: bool) -> Hypothesis:
-    """The hypothesis to trust.
+@dataclass(frozen=True)
+class Rules:
+    """Whom to trust.
 
-    An earlier kind has the benefit of the doubt: between scans of different contrast chance alone lets wrong places
-    explain more than the right one, so the world coordinates are left for clear evidence only, and a rotation is
-    believed only where it explains much.
-
-    Args:
-        tried: at least one.
-        chance_spread: standard deviation of what places chosen at random explain.
-        world_is_known: False where a header says nothing about the position, which takes the benefit away.
+    ``chance_spread`` is the standard deviation of what places chosen at random explain. ``world_is_known`` is False
+    where a header says nothing about the position, ``world_is_tried`` where by the headers too little overlaps. Where
+    less than ``weak`` is explained, nothing that was searched for is believed without clear evidence.
     """
-    margins = {"world": WORLD_MARGIN * world_is_known * chance_spread, "centres": CENTRES_MARGIN * chance_spread}
-    winner: Hypothesis | None = None
-    for name in TITLES:
-        best = max((one for one in tried if one.name == name), key=lambda one: one.explained, default=None)
-        if best is None:
-            continue
-        margin = 0.0 if winner is None else max(margins.get(winner.name, 0.0), TURN_MARGIN * (name == "pose"))
-        if winner is not None and name == "pose" and best.explained < TURN_LEAST:
-            continue
-        if winner is None or best.explained > winner.explained + margin or best.rest < CLEAR * winner.rest:
-            winner = best
-    if winner is None:
-        raise ValueError("there is no hypothesis to choose from")
-    return winner
+
+    chance_spread: float
+    world_is_known: bool
+    world_is_tried: bool
+    weak: float
+
+    def choose(self, tried: list[Hypothesis]) -> Hypothesis:
+        """The hypothesis to trust of at least one.
+
+        An earlier kind has the benefit of the doubt: between scans of different contrast chance alone lets wrong places
+        explain more than the right one, so the world coordinates are left for clear evidence only.
+        """
+        winner: Hypothesis | None = None
+        for name in TITLES:
+            best = max((one for one in tried if one.name == name), key=lambda one: one.explained, default=None)
+            if best is not None and (winner is None or self._is_better(best, winner)):
+                winner = best
+        if winner is None:
+            raise ValueError("there is no hypothesis to choose from")
+        return winner
+
+    def _is_better(self, new: Hypothesis, old: Hypothesis) -> bool:
+        """Whether a hypothesis of a later kind is believed rather than one of an earlier kind."""
+        if new.rest < CLEAR * old.rest:
+            return True
+        is_weak = max(new.explained, old.explained) < self.weak
+        if is_weak and new.name == "centres":
+            guess = GUESS_MARGIN * self.chance_spread
+            as_good = new.explained > old.explained - guess
+            return as_good and new.before > old.before + guess * self.world_is_known
+        sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
+        margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")
+        turn = TURN_MARGIN * (new.name == "pose" and self.world_is_known)
+        return new.explained > old.explained + max(margin * self.chance_spread, turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ KEEP = 0.5
 STRETCH_PRICE = 0.5
 """Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
 LEAST_GAIN = 0.002
+SHRINKS = 0.8
+"""A Gauss-Newton step that is not so much shorter than the one before leads nowhere."""
+TOLERATED = 0.02
+EXACT_VOX = 0.02
 MOST_POSITIONS = 12000
 """Voxels that enter a Gauss-Newton step."""
 
@@ -68,13 +73,22 @@ def match(judge: Judge, start: Matched, stage: Stage, model: LinearModel) -> Mat
 
 
 def polish(judge: Judge, start: Matched, model: LinearModel, rounds: int) -> Matched:
-    """Gauss-Newton steps, as long as they explain more."""
+    """Gauss-Newton steps, as long as they shrink.
+
+    What a map explains is no guide so close to the end: a map that blurs or cuts off a little may explain more than the
+    right one. It only must not fall by much.
+    """
+    corners = judge.fixed.grid.corners_mm()
+    last_mm = np.inf
     for _ in range(rounds):
-        step = gauss_newton(judge, start.moved, model)
-        better = Matched.of(judge, Affine(start.transform.matrix @ step))
-        if better.explained <= start.explained:
+        step = Affine(gauss_newton(judge, start.moved, model))
+        length_mm = float(np.linalg.norm(step.map_world(corners) - corners, axis=1).mean())
+        better = Matched.of(judge, Affine(start.transform.matrix @ step.matrix))
+        if length_mm > SHRINKS * last_mm or better.explained < start.explained - TOLERATED:
             break
-        start = better
+        start, last_mm = better, length_mm
+        if length_mm < EXACT_VOX * judge.fixed.grid.finest_mm:
+            break
     return start
 
 
@@ -94,17 +108,14 @@ def gauss_newton(judge: Judge, moved: Volume, model: LinearModel) -> np.ndarray:
     inner[tuple(slice(1, -1) if n > 2 else slice(None) for n in shape)] = True
     chosen = np.flatnonzero(inner.ravel() & (weight > 0))
     chosen = chosen[:: -(-len(chosen) // MOST_POSITIONS) or 1]
-    lanes = fixed.descriptor.shape[-1]
-    here, there = fixed.descriptor.reshape(-1, lanes), moved.filled.reshape(-1, lanes)
-    difference = here[chosen] - there[chosen]
+    here, there = _lanes_at(fixed, chosen), _lanes_at(moved, chosen)
+    difference = here(0) - there(0)
     mismatch = np.einsum("nc,nc->n", difference, difference)
     trust = weight[chosen] * np.clip(1 - mismatch / judge.chance, 0, None) ** 2
-    total = here + there
-    strides = (shape[1] * shape[2], shape[2], 1)
-    gradient = np.zeros((len(chosen), lanes, 3), np.float32)
-    for axis, stride in enumerate(strides):
+    gradient = np.zeros((*difference.shape, 3), np.float32)
+    for axis, stride in enumerate((shape[1] * shape[2], shape[2], 1)):
         if shape[axis] > 2:
-            gradient[..., axis] = (total[chosen + stride] - total[chosen - stride]) / 4
+            gradient[..., axis] = (here(stride) + there(stride) - here(-stride) - there(-stride)) / 4
     # From voxels to a frame in which the field of view has about unit size.
     size_mm = fixed.grid.longest_mm / 2
     to_unit = np.linalg.inv(fixed.grid.affine[:3, :3]) * size_mm
@@ -123,6 +134,13 @@ def gauss_newton(judge: Judge, moved: Volume, model: LinearModel) -> np.ndarray:
     damping = 1e-4 * max(float(np.trace(reduced)) / len(basis), 1e-12)
     step = basis.T @ np.linalg.solve(reduced + damping * np.eye(len(basis)), basis @ right)
     return _as_matrix(step.reshape(3, 4), model, size_mm, fixed.grid.centre_mm)
+
+
+def _lanes_at(volume: Volume, chosen: np.ndarray) -> Callable[[int], np.ndarray]:
+    """What reads the descriptor so many voxels from those chosen, their mean where the scan has no data."""
+    descriptor, weight = volume.descriptor.reshape(-1, volume.descriptor.shape[-1]), volume.weight.ravel()
+    mean = descriptor[chosen].mean(axis=0)
+    return lambda offset: np.where(weight[chosen + offset, None] > 0, descriptor[chosen + offset], mean)
 
 
 def _generators(model: LinearModel) -> np.ndarray:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from anamorph.methods.start.hypotheses import Hypothesis, Name, choose
+from anamorph.methods.start.hypotheses import Hypothesis, Name, Rules
 from anamorph.methods.start.matching import Matched, Stage, match, polish
-from anamorph.methods.start.rotations import PoseSearch
+from anamorph.methods.start.mirror import mirror_warning
+from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.transforms import Affine
@@ -25,24 +26,34 @@ HOPELESS = 0.15
 """A translation that explains so much less than the best one, before matching, is not followed."""
 CLOSE = 0.05
 """Of hypotheses that explain the same to within this the next, finer stage decides."""
-ENOUGH = 0.85
+ENOUGH = 0.92
 """Where so much is explained no rotation is tried."""
+TURN_LEAST, TURN_LEAST_UNLIKE = 0.4, 0.5
+"""What a turned scan must explain at least, in CT and elsewhere: among so many rotations chance finds some that explain
+a third."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
-"""Between scans of one kind, and of intensities that do not compare: where an affine map explains less, nothing tells
-a true change of size or shape from chance, and the map stays rigid."""
+"""Between scans of one kind, and of intensities that do not compare: where a map explains less, nothing tells a true
+change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
+MOST_TURNS = 6
+PROMISING = 0.1
+"""Rotations that explain so much less than the best one before matching are not followed."""
+STANDS_OUT = 5.0
+"""Standard deviations of chance: a rotation that explains so much more than what is not turned is followed alone."""
+CLEAR_GAIN = 1.0
+"""Standard deviations of chance."""
 ROUGH = Stage(28, 3, (4, 2))
 AFFINE = Stage(28, 3, (2,))
 LARGER = Stage(28, 3, (2, 2, 2))
 """Further rounds for bodies of another size."""
-FINE = (Stage(44, 4, (2, 2)), Stage(72, 6, (2,)))
+FINE = Stage(40, 4, (2,))
 LEAST_REFINEMENT = 0.8
 """A stage whose voxels are hardly smaller than the last one's, as in small images, is left out."""
 IDENTICAL = 0.9999
 """Nothing is left to improve."""
 ALIKE = 0.7
 """From this on the scans are so alike that Gauss-Newton steps make the map exact."""
-POLISH_ROUNDS = 5
-EXACT_VOXELS = 112
+POLISH_ROUNDS = 8
+EXACT_VOXELS = (28, 56, 112)
 """Along the longest axis, for the last steps between scans that are alike."""
 
 
@@ -68,38 +79,40 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     """
     here, there = translation_grids(pair.fixed.grid, pair.moving.grid)
     translations = Translations.of(pair, pair.fixed_on(here), pair.moving_on(there))
-    spread = translations.chance_spread
-    places = _places(pair, translations)
     rough = Judge.of(pair, translations.fixed, translations.moving).on(ROUGH.voxels)
-    tried = [_matched(rough, name, place, model) for name, place in places]
-    if tried[0].name == "world" and tried[0].explained > IDENTICAL:
+    places = _places(pair, translations)
+    world_is_tried = any(name == "world" for name, _ in places)
+    rules = Rules(translations.chance_spread, world_is_known, world_is_tried, _weak(pair))
+    tried = [_matched(rough, name, Matched.of(rough, place), model, rules) for name, place in places]
+    if tried and tried[0].name == "world" and tried[0].explained > IDENTICAL:
         return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
     can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
-    if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
-        tried += [_matched(rough, "pose", pose.transform, model) for pose in PoseSearch(pair).better()]
-    winner = choose(tried, spread, world_is_known)
-    if winner.explained < _least_for_affine(pair) and model == "affine":
+    if can_turn and (any_pose or max((one.explained for one in tried), default=0) < ENOUGH):
+        tried += _turned(rough, tried, model, rules, any_pose or not world_is_known)
+    winner = rules.choose(tried)
+    mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
+    if winner.explained < rules.weak and model == "affine":
         model = "rigid"
     if model == "affine":
         tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
-        winner = choose(tried, spread, world_is_known)
+        winner = rules.choose(tried)
     costs = [winner.matched.cost]
-    spacing = rough.fixed.grid.finest_mm
-    for stage in FINE:
-        level = rough.on(stage.voxels)
+    level = rough.on(FINE.voxels)
+    if not winner.stays and level.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm:
+        tried = [_refined(level, one, model) for one in _rivals(winner, tried, pair)]
+        winner = rules.choose(tried)
+        costs.append(winner.matched.cost)
+    spacing = np.inf
+    for voxels in EXACT_VOXELS if winner.explained > ALIKE else ():
+        level = rough.on(voxels)
         if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
             break
         spacing = level.fixed.grid.finest_mm
-        tried = [_refined(level, one, stage, model) for one in _rivals(winner, tried, pair)]
-        winner = choose(tried, spread, world_is_known)
+        exact = polish(level, Matched.of(level, winner.matched.transform), model, POLISH_ROUNDS)
+        winner = replace(winner, matched=exact)
         costs.append(winner.matched.cost)
-    if winner.explained > ALIKE:
-        level = rough.on(EXACT_VOXELS)
-        winner = replace(
-            winner, matched=polish(level, Matched.of(level, winner.matched.transform), model, POLISH_ROUNDS)
-        )
-        costs.append(winner.matched.cost)
-    return _told(pair, winner, tried, costs)
+    start = _told(pair, winner, tried, costs)
+    return replace(start, warnings=[*start.warnings, *([mirror] if mirror else [])])
 
 
 def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affine]]:
@@ -129,22 +142,57 @@ def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list
     return [winner, *apart[:1]]
 
 
-def _matched(rough: Judge, name: Name, transform: Affine, model: LinearModel) -> Hypothesis:
-    found = Matched.of(rough, transform)
-    before = found.explained
-    found = match(rough, found, ROUGH, "translation" if model == "translation" else "rigid")
+def _turned(
+    rough: Judge, tried: list[Hypothesis], model: LinearModel, rules: Rules, any_pose: bool
+) -> list[Hypothesis]:
+    """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones."""
+    for voxels in VOXELS:
+        poses = PoseSearch(rough.pair, model, voxels).better(any_pose)
+        found = _followed(rough, poses, tried, model, rules)
+        if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
+            break
+    return found
+
+
+def _least_turned(pair: ScanPair) -> float:
+    return TURN_LEAST if pair.kind == "ct" else TURN_LEAST_UNLIKE
+
+
+def _followed(
+    rough: Judge, poses: list[Pose], tried: list[Hypothesis], model: LinearModel, rules: Rules
+) -> list[Hypothesis]:
+    """The promising ones of some poses; no more are matched once one stands out."""
+    best = max((one.explained for one in tried), default=1.0)
+    laid = sorted((Matched.of(rough, pose.transform) for pose in poses), key=lambda one: -one.explained)
+    found: list[Hypothesis] = []
+    for pose in laid[:MOST_TURNS]:
+        if pose.explained < laid[0].explained - PROMISING:
+            break
+        turned = _matched(rough, "pose", pose, model, rules)
+        if turned.explained > _least_turned(rough.pair) or not tried:
+            found.append(turned)
+        if turned.explained > best + STANDS_OUT * rules.chance_spread:
+            break
+    return found
+
+
+def _matched(rough: Judge, name: Name, there: Matched, model: LinearModel, rules: Rules) -> Hypothesis:
+    found = match(rough, there, ROUGH, "translation" if model == "translation" else "rigid")
     if model == "affine":
         shaped = match(rough, found, AFFINE, "affine")
-        found = shaped if shaped.explained > _least_for_affine(rough.pair) else found
-    return Hypothesis(name, before, found)
+        found = shaped if shaped.explained > rules.weak else found
+    if found.explained < min(rules.weak, there.explained + CLEAR_GAIN * rules.chance_spread):
+        return Hypothesis(name, there.explained, replace(there, explained=found.explained), stays=True)
+    return Hypothesis(name, there.explained, found)
 
 
-def _least_for_affine(pair: ScanPair) -> float:
+def _weak(pair: ScanPair) -> float:
     return WEAK_UNLIKE if pair.kind == "none" else WEAK
 
 
-def _refined(level: Judge, one: Hypothesis, stage: Stage, model: LinearModel) -> Hypothesis:
-    return replace(one, matched=match(level, Matched.of(level, one.matched.transform), stage, model))
+def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
+    there = Matched.of(level, one.matched.transform)
+    return replace(one, matched=there if one.stays else match(level, there, FINE, model))
 
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:

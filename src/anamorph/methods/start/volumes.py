@@ -88,19 +88,20 @@ class ScanPair:
     def _described(self, scan: Scan, grid: Grid, transform: Affine) -> Volume:
         read = scan.onto(grid, transform)
         descriptor = describe(read.channels, self.settings, self.kind, (1, 1, 1))
-        return Volume(descriptor, *weights(read, self.kind), grid)
+        return Volume(descriptor, *weights(read, self.kind, scan.is_masked), grid)
 
 
-def weights(scan: Scan, kind: IntensityKind) -> tuple[np.ndarray, np.ndarray]:
+def weights(scan: Scan, kind: IntensityKind, is_masked: bool) -> tuple[np.ndarray, np.ndarray]:
     """How much each voxel counts in a comparison, and in the overlap that a place must have.
 
-    The air of a CT counts little in both. That of other scans is not told from tissue for certain, but two scans that
-    share nothing else do not overlap.
+    The air of a CT counts little in both, as does what somebody set to one value around a brain. Other air is not told
+    from tissue for certain, but two scans that share nothing else do not overlap.
     """
     if kind == "ct":
         near = body_weight(scan, True, BODY_REACH_MM, AIR_WEIGHT)
         return near, near
-    return scan.weight, body_weight(scan, False, DARK_REACH_MM, AIR_WEIGHT, DARK)
+    body = body_weight(scan, False, DARK_REACH_MM, AIR_WEIGHT, DARK)
+    return (body if is_masked else scan.weight), body
 
 
 def chance_mismatch(fixed: Volume, moving: Volume) -> float:
