@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -9,8 +11,11 @@ from scipy.ndimage import gaussian_filter
 import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods.linear_start import LEAST_EXPLAINED, NOT_DEFORMED, comparable_after, linear_start
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan
+from anamorph.methods.worth import LEAST_EXPLAINED, NOISE_LEFT, NOT_DEFORMED, mismatch_left
+from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
 
 
@@ -55,3 +60,27 @@ def test_intensities_compare_by_their_correlation(unrelated):
     for least, expected in ((correlation - 0.1, "scaled"), (correlation + 0.1, "none")):
         assert comparable_after(*scans, Affine.identity(), "scaled", least) == expected
     assert comparable_after(*scans, Affine.identity(), "ct", 0.99) == "ct"
+
+
+@pytest.mark.parametrize("method", ["convex", "deeds"])
+def test_nothing_is_deformed_where_a_linear_map_explains_all_but_noise(method):
+    pair = make_pair((40, 34, 36), seed=2, deformation_mm=0.0, rotation_deg=10, scale=0.05)
+    result = anamorph.register(pair.fixed, pair.moving, method=method)
+    assert isinstance(result.fixed_to_moving, Affine)
+    mapped = result.fixed_to_moving.map_world(pair.fixed_points.positions_mm)
+    error = np.linalg.norm(mapped - pair.moving_points.positions_mm, axis=1) / pair.fixed.grid.voxel_mm
+    assert error.mean() < 0.1
+    told = re.search(r"not deformed: .* \((0\.\d\d) of the mismatch is left\)", result.provenance["start"][-1])
+    assert float(told.group(1)) > NOISE_LEFT
+    assert not result.warnings
+
+
+def test_the_mismatch_left_is_that_of_the_descriptors():
+    fixed = np.random.default_rng(0).random((6, 5, 4, 16)).astype(np.float32)
+    moving = np.roll(fixed, 1, axis=0)
+    pair = DescribedPair(fixed, np.ones((6, 5, 4), np.float32), moving, np.ones((6, 5, 4), np.float32))
+    field = np.zeros((3, 6, 5, 4), np.float32)
+    field[0] = 1
+    shifted = np.concatenate([moving[1:], moving[-1:]])
+    expected = ((shifted - fixed) ** 2).sum() / ((moving - fixed) ** 2).sum()
+    assert mismatch_left(pair, field) == pytest.approx(expected, rel=1e-4)

@@ -20,13 +20,14 @@ from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device
 from anamorph.methods.guide import Guide
-from anamorph.methods.linear_start import LEAST_EXPLAINED, NOT_DEFORMED, comparable_after, leads, linear_start
+from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.search import SearchConfig, search
 from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Scan, Side
+from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
 from anamorph.transforms import Transform
 
 
@@ -88,10 +89,11 @@ class _Run:
         with self.stages.stage("initialise", 0.0):
             start, kind, explained = self._start(fixed, moving, init)
             guide = Guide.of(self.config.guide, *images, self.device)
-        if guide is None and explained < LEAST_EXPLAINED:
+        judged = None if guide else explained
+        self.provenance["intensities"] = kind
+        if judged is not None and judged < LEAST_EXPLAINED:
             self.warnings.append(NOT_DEFORMED)
-            self.provenance["intensities"] = kind
-            return Result(start, start.inverse(), self.stages.seconds, self.trace, self.warnings, self.provenance)
+            return self._result(start, start.inverse())
         with self.stages.stage("describe", 0.2):
             pyramid = self.config.pyramid(fixed.grid)
             pair = self._describe(fixed, moving, start, kind, pyramid)
@@ -103,17 +105,28 @@ class _Run:
             deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)
             self.trace |= trace
         with self.stages.stage("finish", 0.98):
-            fixed_to_moving, moving_to_fixed = both_directions(deformation, start, pyramid.base)
-        self.provenance["intensities"] = kind
+            noise = None if judged is None else noise_followed(pair, pyramid.base, deformation, judged)
+            if noise:
+                self.provenance["start"].append(noise)
+                return self._result(start, start.inverse())
+            both = both_directions(deformation, start, pyramid.base)
         if guide is not None:
             self.provenance["guide"] = guide.model
-        return Result(fixed_to_moving, moving_to_fixed, self.stages.seconds, self.trace, self.warnings, self.provenance)
+        return self._result(*both)
 
-    def _start(self, fixed: Scan, moving: Scan, init: Transform | None) -> tuple[Transform, IntensityKind, float]:
-        """The transform to the moving scan, how intensities compare after it, and how much it explains."""
+    def _result(self, there: Transform, back: Transform) -> Result:
+        return Result(there, back, self.stages.seconds, self.trace, self.warnings, self.provenance)
+
+    def _start(
+        self, fixed: Scan, moving: Scan, init: Transform | None
+    ) -> tuple[Transform, IntensityKind, float | None]:
+        """The transform to the moving scan, how intensities compare after it, and how much it explains.
+
+        A start that was not looked for is not judged: None.
+        """
         if init is not None:
             kind = comparable_intensities(fixed.image, moving.image)
-            return init, comparable_after(fixed, moving, init, kind), 1.0
+            return init, comparable_after(fixed, moving, init, kind), None
         found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
         self.trace["initialise"] = found.costs
         self.provenance["start"] = found.steps

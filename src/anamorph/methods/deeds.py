@@ -31,11 +31,12 @@ from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import resolve_device, to_device, to_numpy
 from anamorph.methods.guide import Guide, guide_bytes
-from anamorph.methods.linear_start import LEAST_EXPLAINED, NOT_DEFORMED, leads
+from anamorph.methods.linear_start import leads
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Scan, Side
+from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
 from anamorph.transforms import Composite, Transform
 from anamorph.transforms.fields import inverse_consistent
 
@@ -85,7 +86,8 @@ class Deeds(Method):
         self, images: tuple[Image, Image], frame: DeedsFrame, where: Literal["cpu", "cuda"], stages: Stages
     ) -> Result:
         guide = None if self.config.compatible else Guide.of(self.config.guide, *images, where)
-        if guide is None and frame.explained < LEAST_EXPLAINED:
+        judged = None if guide else frame.explained
+        if judged is not None and judged < LEAST_EXPLAINED:
             trace, notes = {"initialise": frame.costs}, {"start": frame.steps}
             warnings = [*frame.warnings, NOT_DEFORMED]
             return Result(frame.start, frame.start.inverse(), stages.seconds, trace, warnings, notes)
@@ -104,7 +106,12 @@ class Deeds(Method):
                     provenance["guide"] = guide.model
                 deformation, objectives = refine(pair, pyramid, self.config, start, control, partial(_tell, stages))
             with stages.stage("finish", 0.98):
-                fixed_to_moving, moving_to_fixed = both_directions(deformation, frame.start, pyramid.base)
+                noise = None if judged is None else noise_followed(pair, pyramid.base, deformation, judged)
+                if noise:
+                    frame.steps.append(noise)
+                    fixed_to_moving, moving_to_fixed = frame.start, frame.start.inverse()
+                else:
+                    fixed_to_moving, moving_to_fixed = both_directions(deformation, frame.start, pyramid.base)
             trace |= objectives
         return Result(fixed_to_moving, moving_to_fixed, stages.seconds, trace, frame.warnings, provenance)
 

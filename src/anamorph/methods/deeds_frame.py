@@ -38,7 +38,7 @@ class DeedsFrame:
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    explained: float = 1.0
+    explained: float | None = None
 
     @property
     def grid(self) -> Grid:
@@ -72,7 +72,10 @@ class DeedsFrame:
 
 def centred_frame(config: DeedsConfig, fixed: Scan, moving: Scan, init: Transform | None) -> DeedsFrame:
     """Our own start and conventions: prepared intensities, any grids, weights for what is body."""
-    start, costs, steps, warnings, explained = init, [], [], [], 1.0
+    start, explained = init, None
+    costs: list[float] = []
+    steps: list[str] = []
+    warnings: list[str] = []
     if start is None:
         found, kind = linear_start(fixed, moving, config.init, config.intensity_weight)
         start, costs, steps, warnings = found.transform, found.costs, found.steps, found.warnings

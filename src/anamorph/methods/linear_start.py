@@ -11,7 +11,7 @@ from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES
 from anamorph.geometry import Grid
 from anamorph.methods.start.rotations import POSE_BYTES
-from anamorph.methods.start.search import EXACT_VOXELS, Start, find_start
+from anamorph.methods.start.search import EXACT, Start, find_start
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
@@ -26,12 +26,6 @@ INTENSITY_WEIGHT = 3.0
 """Of squared intensity differences beside MIND-SSC, where intensities compare."""
 FINER = 1.5
 """A scan whose voxels are smaller by this factor leads, whatever it shows."""
-LEAST_EXPLAINED = 0.2
-"""A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""
-NOT_DEFORMED = (
-    "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
-    "where their headers are right, init=world deforms from there"
-)
 LEAST_CORRELATION = 0.3
 """Scaled intensities that correlate less than this after the linear start are of different kinds: not compared."""
 WELL_EXPLAINED = 0.4
@@ -67,9 +61,9 @@ def linear_start(
         return start, kind
     model = linear_model(init)
     settings = DescriptorSettings(1, 1, intensity_weight)
-    known = has_position(fixed.grid) and has_position(moving.grid)
+    known = fixed.is_placed and moving.is_placed
     start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
-    least = LEAST_CORRELATION if start.explained > WELL_EXPLAINED else UNSURE_CORRELATION
+    least = LEAST_CORRELATION if (start.explained or 0) > WELL_EXPLAINED else UNSURE_CORRELATION
     if comparable_after(fixed, moving, start.transform, kind, least) != kind:
         kind = "none"
         start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
@@ -100,11 +94,6 @@ def _content(scan: Scan) -> tuple[float, ...]:
     """An order of scans of equal extent."""
     moments = float(scan.channels.sum(dtype=np.float64)), float(np.square(scan.channels).sum(dtype=np.float64))
     return (*moments, *scan.grid.origin_mm)
-
-
-def has_position(grid: Grid) -> bool:
-    """Whether a header says where its scan is: an origin of exactly 0 is what writers leave that know nothing."""
-    return bool((grid.origin_mm != 0).any())
 
 
 def comparable_after(
@@ -141,5 +130,5 @@ def _start_bytes(fixed: Grid, moving: Grid) -> int:
     # their differences.
     search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
     search += 110 * np.prod(np.add(here.shape, there.shape, dtype=float))
-    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT_VOXELS[-1]).shape))
+    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT[-1][0]).shape))
     return int(max(float(search), POSE_BYTES, matching))

@@ -24,23 +24,29 @@ MASKED = 0.2
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan prepared for comparison: channels ``(C, I, J, K)``, weights ``(I, J, K)`` and their grid."""
+    """A scan prepared for comparison: channels ``(C, I, J, K)``, weights ``(I, J, K)`` and their grid.
+
+    ``is_placed`` says whether the header knew where the scan is: an origin of exactly 0 is what writers leave that know
+    nothing.
+    """
 
     channels: np.ndarray
     weight: np.ndarray
     grid: Grid
+    is_placed: bool = True
     _averages: dict[Cell, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def prepare(cls, image: Image, mask: Mask | None) -> Scan:
         """Leave out margins of padding, scale the intensities of what the mask holds, and make the weight."""
+        is_placed = bool((image.grid.origin_mm != 0).any())
         box = content_box(image)
         if box is not None:
             image, mask = image.cropped(box), None if mask is None else mask.cropped(box)
         channels = prepared_channels(within(image, mask))
         if mask is None:
-            return cls(channels, np.ones(image.grid.shape, np.float32), image.grid)
-        return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid)
+            return cls(channels, np.ones(image.grid.shape, np.float32), image.grid, is_placed)
+        return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid, is_placed)
 
     @property
     def image(self) -> Image:

@@ -17,10 +17,11 @@ KEEP = 0.5
 STRETCH_PRICE = 0.5
 """Relative rise of the cost per squared log of the stretch: what a smaller, smoother image would gain by itself."""
 LEAST_GAIN = 0.002
-SHRINKS = 0.8
+SHRINKS = 0.95
 """A Gauss-Newton step that is not so much shorter than the one before leads nowhere."""
-TOLERATED = 0.02
-EXACT_VOX = 0.02
+TOLERATED = 0.03
+EXACT_VOX = 0.1
+"""Steps of which the corners move less end the search."""
 MOST_POSITIONS = 12000
 """Voxels that enter a Gauss-Newton step."""
 

@@ -52,17 +52,19 @@ IDENTICAL = 0.9999
 """Nothing is left to improve."""
 ALIKE = 0.7
 """From this on the scans are so alike that Gauss-Newton steps make the map exact."""
-POLISH_ROUNDS = 8
-EXACT_VOXELS = (28, 56, 112)
-"""Along the longest axis, for the last steps between scans that are alike."""
+EXACT = ((28, 15), (56, 8), (112, 4))
+"""Voxels along the longest axis and most rounds, for the last steps between scans that are alike."""
 
 
 @dataclass
 class Start:
-    """A linear start, what it explains beyond chance, its cost after each stage, and how it was reached."""
+    """A linear start, its cost after each stage, and how it was reached.
+
+    ``explained`` is the share that it explains beyond chance, None for one that was not looked for.
+    """
 
     transform: Affine
-    explained: float = 1.0
+    explained: float | None = None
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -103,12 +105,12 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         winner = rules.choose(tried)
         costs.append(winner.matched.cost)
     spacing = np.inf
-    for voxels in EXACT_VOXELS if winner.explained > ALIKE else ():
+    for voxels, rounds in EXACT if winner.explained > ALIKE else ():
         level = rough.on(voxels)
         if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
             break
         spacing = level.fixed.grid.finest_mm
-        exact = polish(level, Matched.of(level, winner.matched.transform), model, POLISH_ROUNDS)
+        exact = polish(level, Matched.of(level, winner.matched.transform), model, rounds)
         winner = replace(winner, matched=exact)
         costs.append(winner.matched.cost)
     start = _told(pair, winner, tried, costs)
@@ -145,8 +147,11 @@ def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list
 def _turned(
     rough: Judge, tried: list[Hypothesis], model: LinearModel, rules: Rules, any_pose: bool
 ) -> list[Hypothesis]:
-    """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones."""
-    for voxels in VOXELS:
+    """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones.
+
+    Only in CT has a finer volume ever found what a coarse one had missed.
+    """
+    for voxels in VOXELS if rough.pair.kind == "ct" else VOXELS[:1]:
         poses = PoseSearch(rough.pair, model, voxels).better(any_pose)
         found = _followed(rough, poses, tried, model, rules)
         if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
@@ -198,7 +203,7 @@ def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
     """The start with what a reader should know about it."""
     start = Start(winner.matched.transform, winner.explained, costs, [str(winner)])
-    others = [one for one in tried if one is not winner and one.is_apart(winner, pair.fixed.grid)]
+    others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)
         away = f"{second.distance_mm(winner, pair.fixed.grid):.3g} mm away"
