@@ -105,7 +105,7 @@ class _Run:
             deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)
             self.trace |= trace
         with self.stages.stage("finish", 0.98):
-            noise = None if judged is None else noise_followed(pair, pyramid.base, deformation, judged)
+            noise = judged and noise_followed(pair, pyramid.base, deformation, judged, kind)
             if noise:
                 self.provenance["start"].append(noise)
                 return self._result(start, start.inverse())

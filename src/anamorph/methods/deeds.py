@@ -106,7 +106,7 @@ class Deeds(Method):
                     provenance["guide"] = guide.model
                 deformation, objectives = refine(pair, pyramid, self.config, start, control, partial(_tell, stages))
             with stages.stage("finish", 0.98):
-                noise = None if judged is None else noise_followed(pair, pyramid.base, deformation, judged)
+                noise = judged and noise_followed(pair, pyramid.base, deformation, judged, frame.kind)
                 if noise:
                     frame.steps.append(noise)
                     fixed_to_moving, moving_to_fixed = frame.start, frame.start.inverse()

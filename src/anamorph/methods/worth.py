@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from anamorph.features.intensity import IntensityKind
 from anamorph.geometry import Grid
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device, to_numpy
@@ -21,14 +22,17 @@ NOISE_LEFT = 0.55
 """Of the mismatch after the linear start. A scan and the same scan under a linear map, or two contrasts of one head,
 leave 0.57 to 0.77, as noise can be followed too; patients, breaths and heart beats 0.28 to 0.67."""
 SMALL_VOX = 2.5
-"""All but a hundredth of the displacements are smaller where they follow noise (0.7 to 2.2); in beats they reach 5 to 9.
+"""All but a hundredth of the displacements are smaller where they follow noise (0.7 to 2.2); beats reach 5 to 9.
 This holds where the start was made exact, between scans that are alike."""
 WEAK_LEFT, WEAK = 0.6, 0.5
-"""Where the start explains less than the second, a deformation of any size has to leave less than the first."""
+"""Where intensities do not compare and the start explains less than the second, a deformation of any size has to leave
+less than the first."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
 
 
-def noise_followed(pair: DescribedPair, grid: Grid, deformation: Displacement, explained: float) -> str | None:
+def noise_followed(
+    pair: DescribedPair, grid: Grid, deformation: Displacement, explained: float, kind: IntensityKind
+) -> str | None:
     """A line for a deformation that follows noise alone, None for one that is worth having.
 
     Args:
@@ -36,13 +40,15 @@ def noise_followed(pair: DescribedPair, grid: Grid, deformation: Displacement, e
         grid: of their descriptors.
         deformation: of the fixed frame.
         explained: by the linear start.
+        kind: how the intensities compare.
     """
     field = deformation.displacement_on(grid).disp_vox.astype(np.float32, copy=False)
     left = mismatch_left(pair, field)
     counted = to_numpy(pair.fixed_weight) > 0
     size_vox = float(np.quantile(np.linalg.norm(field[:, counted], axis=0), 0.99)) if counted.any() else 0.0
     is_noise = left > NOISE_LEFT and size_vox < SMALL_VOX and explained > ALIKE
-    return ONLY_NOISE.format(left=left) if is_noise or (left > WEAK_LEFT and explained < WEAK) else None
+    is_noise |= left > WEAK_LEFT and explained < WEAK and kind == "none"
+    return ONLY_NOISE.format(left=left) if is_noise else None
 
 
 def mismatch_left(pair: DescribedPair, disp_vox: np.ndarray) -> float:

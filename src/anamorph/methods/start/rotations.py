@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Pose:
 
     transform: Affine
     explained: float
+    is_turned: bool = True
 
 
 def covering_rotations(spacing_deg: float) -> np.ndarray:
@@ -81,15 +82,18 @@ class PoseSearch:
     def better(self, anyway: bool = False) -> list[Pose]:
         """The best poses that explain more than the one without rotation, each refined; best first.
 
+        Where sizes are known, the one without rotation comes before them: nothing else has tried it at the right size.
+
         ``anyway`` refines them even where none of the covering explains more than the one without rotation.
         """
         from scipy.spatial.transform import Rotation
 
         rotations = covering_rotations(COVERING_DEG)
         poses = self.poses(rotations)
+        plain = [replace(poses[0], is_turned=False)] if self.scale != 1 else []
         order = np.argsort([-pose.explained for pose in poses[1:]], kind="stable") + 1
         if poses[order[0]].explained <= poses[0].explained and not anyway:
-            return []
+            return plain
         followed: list[int] = []
         for i in order:
             turns = [Rotation.from_matrix(rotations[i] @ rotations[j].T).magnitude() for j in [0, *followed]]
@@ -109,7 +113,7 @@ class PoseSearch:
                     rotation, pose = nearby[top], tried[top]
             refined.append(pose)
         better = [pose for pose in refined[1:] if pose.explained > refined[0].explained]
-        return sorted(better, key=lambda pose: -pose.explained)
+        return plain + sorted(better, key=lambda pose: -pose.explained)
 
     def poses(self, rotations: np.ndarray, at_once: int = AT_ONCE) -> list[Pose]:
         """The best translation of each rotation ``(N, 3, 3)``."""

@@ -166,10 +166,15 @@ def _least_turned(pair: ScanPair) -> float:
 def _followed(
     rough: Judge, poses: list[Pose], tried: list[Hypothesis], model: LinearModel, rules: Rules
 ) -> list[Hypothesis]:
-    """The promising ones of some poses; no more are matched once one stands out."""
-    best = max((one.explained for one in tried), default=1.0)
-    laid = sorted((Matched.of(rough, pose.transform) for pose in poses), key=lambda one: -one.explained)
-    found: list[Hypothesis] = []
+    """Hypotheses from the promising ones of some poses; no more are matched once one stands out."""
+    found = [
+        _matched(rough, "translation", Matched.of(rough, pose.transform), model, rules)
+        for pose in poses
+        if not pose.is_turned
+    ]
+    best = max((one.explained for one in (*tried, *found)), default=1.0)
+    laid = [Matched.of(rough, pose.transform) for pose in poses if pose.is_turned]
+    laid.sort(key=lambda one: -one.explained)
     for pose in laid[:MOST_TURNS]:
         if pose.explained < laid[0].explained - PROMISING:
             break
