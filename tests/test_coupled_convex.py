@@ -29,7 +29,7 @@ def test_the_argmin_is_the_best_label(coupling):
     distance = ((labels[:, None, None, None] - guess[:, 2:4, ..., None]) ** 2).sum(axis=0)
     expected = labels[:, (chunk + coupling * distance).argmin(axis=-1)]
     out = np.full(guess.shape, 9, np.float32)
-    _search_numba.coupled_argmin(chunk, RADIUS, guess, np.float32(coupling), 2, out)
+    _search_numba.coupled_argmin(0, 6, chunk, RADIUS, guess, np.float32(coupling), 2, out)
     np.testing.assert_array_equal(out[:, 2:4], expected)
     assert (out[:, [0, 1, 4]] == 9).all()
     twin = torch.full(guess.shape, 9.0)

@@ -2,7 +2,7 @@
 """Fused CPU kernels of the correlation layer; the readable twin is in ``correlation.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from anamorph.discrete._trilinear_numba import RELAXED, add, cell_of, read
 
@@ -27,22 +27,22 @@ def _slopes(here, volume, first, steps, weights, gradient, out):
         out[n] = f32(2) * gradient * (read(volume, first + u64(n), steps, weights) - here[n])
 
 
-@njit(parallel=True, cache=True)
-def squared_differences(here, moving, centres, displacements, out):
+@njit(nogil=True, cache=True)
+def squared_differences(begin, end, here, moving, centres, displacements, out):
     """out[n, l] = ||here[n] - moving(centres[n] + displacements[l])||^2, the border of ``moving`` repeated.
 
     ``here`` is ``(N, C)``, ``moving`` ``(I, J, K, C)``.
     """
     ni, nj, nk, channels = moving.shape
     flat = moving.reshape(-1)
-    for n in prange(len(centres)):
+    for n in range(begin, end):
         for label in range(len(displacements)):
             first, steps, weights = cell_of(centres[n], displacements[label], (ni, nj, nk, channels))
             out[n, label] = _apart(here[n], flat, first, steps, weights, channels)
 
 
-@njit(parallel=True, cache=True)
-def squared_difference_gradients(here, moving, centres, displacements, gradients, d_here, d_moving):
+@njit(nogil=True, cache=True)
+def squared_difference_gradients(begin, end, here, moving, centres, displacements, gradients, d_here, d_moving):
     """Gradients of a sum weighted by ``gradients (N, L)``: ``d_here (N, C)`` and ``d_moving (P, I, J, K, C)``, from 0.
 
     The second is a sum over P parts: several points add to one voxel, so each part of the points has its own.
@@ -50,7 +50,7 @@ def squared_difference_gradients(here, moving, centres, displacements, gradients
     ni, nj, nk, channels = moving.shape
     flat = moving.reshape(-1)
     parts = len(d_moving)
-    for part in prange(parts):
+    for part in range(begin, end):
         d_flat = d_moving[part].reshape(-1)
         slopes = np.empty(channels, f32)
         for n in range(part * len(centres) // parts, (part + 1) * len(centres) // parts):

@@ -2,7 +2,7 @@
 """Fused CPU kernels of expected values; the readable twin is in ``expected_values.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from anamorph.discrete._trilinear_numba import RELAXED, cell_of, read
 
@@ -26,24 +26,24 @@ def _inner(volume, first, steps, weights, channels, vector):
     return total
 
 
-@njit(parallel=True, cache=True)
-def expected(volume, probabilities, points, labels, out):
+@njit(nogil=True, cache=True)
+def expected(begin, end, volume, probabilities, points, labels, out):
     """out[n] = sum over l of probabilities[n, l] volume(points[n] + labels[l]); ``volume`` is ``(I, J, K, C)``."""
     ni, nj, nk, channels = volume.shape
     flat = volume.reshape(-1)
-    for n in prange(len(points)):
+    for n in range(begin, end):
         out[n] = f32(0)
         for label in range(len(labels)):
             first, steps, weights = cell_of(points[n], labels[label], (ni, nj, nk, channels))
             _add_share(flat, first, steps, weights, channels, probabilities[n, label], out[n])
 
 
-@njit(parallel=True, cache=True)
-def probability_gradients(volume, gradients, points, labels, out):
+@njit(nogil=True, cache=True)
+def probability_gradients(begin, end, volume, gradients, points, labels, out):
     """out[n, l] = the inner product of gradients[n] and volume(points[n] + labels[l])."""
     ni, nj, nk, channels = volume.shape
     flat = volume.reshape(-1)
-    for n in prange(len(points)):
+    for n in range(begin, end):
         for label in range(len(labels)):
             first, steps, weights = cell_of(points[n], labels[label], (ni, nj, nk, channels))
             out[n, label] = _inner(flat, first, steps, weights, channels, gradients[n])

@@ -7,7 +7,7 @@ of them are compared at once, whatever the size of a cell, the step of the label
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.core.cgutils import alloca_once_value, for_range, get_or_insert_function
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
@@ -72,14 +72,14 @@ def _regroup(row, cell, border, length, out):
             out[r, q] = row[min(max(cell * q + r - border, 0), nk - 1)]
 
 
-@njit(parallel=True, cache=True)
-def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out):
+@njit(nogil=True, cache=True)
+def hamming_costs(begin, end, fixed, inside, scale, moving, cell, radius, step, stride, out):
     """out[a, b, c, label] = scale[a, b, c] * differing bits, over the samples of a cell, of F(p) and M(p + label).
 
     ``inside`` says which voxels of ``fixed`` count.
     """
     channels, ni, nj, nk = fixed.shape
-    na, nb, nc, _ = out.shape
+    _, nb, nc, _ = out.shape
     gi, gj, gk = cell
     ri, rj, rk = radius
     si, sj, sk = stride
@@ -97,7 +97,7 @@ def hamming_costs(fixed, inside, scale, moving, cell, radius, step, stride, out)
             k = n % fk * sk + (min(dk, width - 1) - rk) * step[2] + border
             places[dk, n] = k % gk * length + k // gk
     flat_places = places.reshape(-1)
-    for a in prange(na):
+    for a in range(begin, end):
         here = np.empty((nb, channels, fi, fj, fk, padded), np.uint64)
         counted = np.empty((nb, channels, fi, fj, fk, padded), np.uint64)
         regrouped = np.empty((gk, padded), np.uint64)

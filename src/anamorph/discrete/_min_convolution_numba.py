@@ -2,7 +2,7 @@
 """Fused CPU kernels of the min-convolution; the readable twin is in ``min_convolution.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
@@ -42,11 +42,11 @@ def min_convolve(costs, size, weight, offset, scratch, row, out):
     _convolve_axis(scratch, nk, ni * nj, weight[2], offset[2], row, out)
 
 
-@njit(parallel=True, cache=True)
-def min_convolve_all(costs, size, weight, offset, out):
+@njit(nogil=True, cache=True)
+def min_convolve_all(begin, end, costs, size, weight, offset, out):
     """The same for every row of costs ``(N, labels)`` with offsets ``(N, 3)``."""
     labels = costs.shape[1]
-    for n in prange(costs.shape[0]):
+    for n in range(begin, end):
         scratch = np.empty(labels, np.float32)
         row = np.empty(labels, np.float32)
         min_convolve(costs[n], size, weight, offset[n], scratch, row, out[n])

@@ -2,17 +2,17 @@
 """Fused CPU kernels of the discrete search; the readable twins are in ``cost_volume.py`` and ``coupled_convex.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 u64 = np.uint64
 
 
-@njit(parallel=True, cache=True)
-def planar(descriptor, channels, border, out):
+@njit(nogil=True, cache=True)
+def planar(begin, end, descriptor, channels, border, out):
     """``(I, J, K, C)`` to ``(channels, I, J, K + 2 * border)``, the border along K repeated: rows become vectors."""
-    ni, nj, nk, _ = descriptor.shape
-    for row in prange(ni * nj):
+    _, nj, nk, _ = descriptor.shape
+    for row in range(begin, end):
         i = row // nj
         j = row % nj
         for k in range(nk + 2 * border):
@@ -37,19 +37,19 @@ def _add_row(fixed, moving, f, m, fixed_stride, moving_stride, channels, weight,
             total[k] += weight[f + k] * (d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def cost_volume(begin, end, fixed, weight, moving, cell, step, radius, first_row, out):
     """out[row, b, c, label] = mean over the cell of weight * ||F(p) - M(p + step * label)||^2, border of M repeated.
 
     ``fixed`` is ``(C, I, J, K)`` and ``moving`` ``(C, I, J, K + 2 * step * radius)``, C a multiple of 4: whole rows of
     voxels are compared at once, so that nothing is summed across a vector register.
     """
     channels, ni, nj, nk = fixed.shape
-    rows, nb, nc, _ = out.shape
+    _, nb, nc, _ = out.shape
     ri, rj, rk = radius
     width = moving.shape[3]
     fixed_flat, moving_flat, weight_flat = fixed.reshape(-1), moving.reshape(-1), weight.reshape(-1)
-    for cellrow in prange(rows * nb):
+    for cellrow in range(begin, end):
         a = cellrow // nb
         b = cellrow % nb
         i0 = (first_row + a) * cell[0]
@@ -97,14 +97,13 @@ def cost_volume(fixed, weight, moving, cell, step, radius, first_row, out):
                     n += 1
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def smooth_cells(cost, axis):
+@njit(nogil=True, fastmath=True, cache=True)
+def smooth_cells(begin, end, cost, axis):
     """Average every label's cost over three neighbouring cells along one axis, in place, the border repeated."""
     na, nb, nc, labels = cost.shape
     third = f32(1 / 3)
-    lines = nb * nc if axis == 0 else na * nc if axis == 1 else na * nb
     length = na if axis == 0 else nb if axis == 1 else nc
-    for line in prange(lines):
+    for line in range(begin, end):
         before = np.empty(labels, np.float32)
         here = np.empty(labels, np.float32)
         for s in range(length):
@@ -125,12 +124,12 @@ def smooth_cells(cost, axis):
             before, here = here, before
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def coupled_argmin(cost, radius, guess, coupling, first_row, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def coupled_argmin(begin, end, cost, radius, guess, coupling, first_row, out):
     """Write the label that minimises cost + coupling * ||label - guess||^2, in labels, for rows ``first_row`` on."""
-    rows, nb, nc, _ = cost.shape
+    _, nb, nc, _ = cost.shape
     ri, rj, rk = radius
-    for cellrow in prange(rows * nb):
+    for cellrow in range(begin, end):
         a = cellrow // nb
         b = cellrow % nb
         for c in range(nc):

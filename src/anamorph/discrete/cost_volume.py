@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -63,8 +65,8 @@ class CostVolume(Generic[Array]):
             self._fixed = np.empty((used, ni, nj, nk), np.float32)
             self._moving = np.empty((used, ni, nj, nk + 2 * border), np.float32)
             self._weight = np.ascontiguousarray(self.weight, np.float32)
-            _search_numba.planar(self.fixed, used, 0, self._fixed)
-            _search_numba.planar(self.moving, used, border, self._moving)
+            over_slabs(_search_numba.planar, ni * nj, self.fixed, used, 0, self._fixed)
+            over_slabs(_search_numba.planar, ni * nj, self.moving, used, border, self._moving)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Pairs of a first row and the ``(rows, cells, cells, labels)`` costs from there on."""
@@ -87,12 +89,12 @@ class CostVolume(Generic[Array]):
         from anamorph.discrete import _search_numba
 
         costs = np.empty((high - low, *self.cells[1:], self.labels), np.float32)
-        _search_numba.cost_volume(
-            self._fixed, self._weight, self._moving, self.cell, self.step, self.radius, low, costs
-        )
+        given = (self._fixed, self._weight, self._moving, self.cell, self.step, self.radius, low)
+        over_slabs(_search_numba.cost_volume, costs.shape[0] * costs.shape[1], *given, costs)
         for axis in range(3):
             if self.cells[axis] > 1 and self.neighbours[axis]:
-                _search_numba.smooth_cells(costs, axis)
+                lines = costs[..., 0].size // costs.shape[axis]
+                over_slabs(_search_numba.smooth_cells, lines, costs, axis)
         return costs
 
     def _rows_torch(self, low: int, high: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.geometry.smoothing import box_smooth
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,8 @@ def _argmin(chunk: Array, radius: tuple[int, int, int], guess: Array, coupling: 
     if isinstance(chunk, np.ndarray):
         from anamorph.discrete import _search_numba
 
-        _search_numba.coupled_argmin(chunk, radius, guess, np.float32(coupling), first, out)
+        rows = chunk.shape[0] * chunk.shape[1]
+        over_slabs(_search_numba.coupled_argmin, rows, chunk, radius, guess, np.float32(coupling), first, out)
     else:
         coupled_argmin_torch(chunk, radius, guess, coupling, first, out)
 

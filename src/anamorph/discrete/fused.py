@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from anamorph.discrete import _correlation_numba, _expected_values_numba
+from anamorph.threads import over_slabs
 
 PARTS = 4
 """Points are split for the gradient of the image, always alike: it does not depend on the number of threads."""
@@ -52,7 +53,7 @@ class _SquaredDifferences(torch.autograd.Function):
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         costs = torch.empty(len(tensors[2]), len(tensors[3]))
-        _correlation_numba.squared_differences(*arrays(*tensors, costs))
+        over_slabs(_correlation_numba.squared_differences, len(costs), *arrays(*tensors, costs))
         return costs
 
     @staticmethod
@@ -61,7 +62,7 @@ class _SquaredDifferences(torch.autograd.Function):
         here, moving = ctx.saved_tensors[:2]
         d_here, d_moving = torch.zeros(here.shape), torch.zeros(PARTS, *moving.shape)
         given = arrays(*ctx.saved_tensors, gradients, d_here, d_moving)
-        _correlation_numba.squared_difference_gradients(*given)
+        over_slabs(_correlation_numba.squared_difference_gradients, PARTS, *given)
         return d_here, d_moving.sum(dim=0), None, None
 
 
@@ -71,7 +72,7 @@ class _ExpectedValues(torch.autograd.Function):
         volume, _, points, labels = tensors
         ctx.save_for_backward(volume, points, labels)
         mean = torch.empty(len(points), volume.shape[3])
-        _expected_values_numba.expected(*arrays(*tensors, mean))
+        over_slabs(_expected_values_numba.expected, len(points), *arrays(*tensors, mean))
         return mean
 
     @staticmethod
@@ -80,5 +81,5 @@ class _ExpectedValues(torch.autograd.Function):
         volume, points, labels = ctx.saved_tensors
         d_probabilities = torch.empty(len(points), len(labels))
         given = arrays(volume, gradients, points, labels, d_probabilities)
-        _expected_values_numba.probability_gradients(*given)
+        over_slabs(_expected_values_numba.probability_gradients, len(points), *given)
         return None, d_probabilities, None, None

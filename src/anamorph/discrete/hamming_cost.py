@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.pooling import Cell
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,8 @@ def hamming_costs(
     from anamorph.discrete import _hamming_numba
 
     out = np.empty((*cells, int(np.prod([2 * r + 1 for r in radius]))), np.float32)
-    _hamming_numba.hamming_costs(fixed, weight > 0, scale, moving, cell, radius, step, stride, out)
+    given = (fixed, weight > 0, scale, moving, cell, radius, step, stride)
+    over_slabs(_hamming_numba.hamming_costs, cells[0], *given, out)
     return out.reshape(-1, out.shape[-1])
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,7 +44,8 @@ def min_convolve(costs: Array, weight: Sequence[float], offset: Array) -> Array:
     missing = 3 - len(weight)
     size = (1,) * missing + costs.shape[1:]
     steps, shifts = np.pad(np.asarray(weight, np.float32), (missing, 0)), np.pad(offset, ((0, 0), (missing, 0)))
-    _min_convolution_numba.min_convolve_all(flat, size, steps, np.ascontiguousarray(shifts, np.float32), out)
+    shifts = np.ascontiguousarray(shifts, np.float32)
+    over_slabs(_min_convolution_numba.min_convolve_all, len(flat), flat, size, steps, shifts, out)
     return out.reshape(costs.shape)
 
 

@@ -8,12 +8,14 @@ similarity to its parent: cells across an edge of the image pull less.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from anamorph.discrete.min_convolution import min_convolve
 from anamorph.discrete.spanning_tree import SpanningTree
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +47,15 @@ def infer_labels(costs: Array, tree: SpanningTree, size: Size, weight: Weight, s
 
     where, steps = np.asarray(size), np.asarray(weight, np.float32)
     start = np.ascontiguousarray(start, np.float32)
-    kernels.collect(costs, tree.cells, tree.first_child, tree.depths, tree.similarity, where, steps, start)
+    depths = [(int(a), int(b) - int(a)) for a, b in pairwise(tree.depths)]
+    children = (tree.cells, tree.first_child, tree.similarity)
+    for place, count in reversed(depths[:-1]):
+        over_slabs(kernels.collect, count, place, costs, *children, where, steps, start)
     out = np.empty((3, len(costs)), np.float32)
     root = tree.cells[0]
     out[:, root] = _root_label(costs[root], size)
-    kernels.distribute(costs, tree.cells, tree.parents, tree.depths, where, steps, start, out)
+    for place, count in depths[1:]:
+        over_slabs(kernels.distribute, count, place, costs, tree.cells, tree.parents, where, steps, start, out)
     return out
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.sampling import identity_positions
+from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.transforms import Transform
 
 SLAB_VOXELS = 1 << 20
@@ -18,8 +18,6 @@ def inverse_consistency_mm(
         ``(I, J, K)`` float32 millimetres on the fixed grid; NaN where the mapped point leaves the field of view of the
         moving scan, as the way back is extrapolated there. Computed slab by slab, so memory stays small.
     """
-    from anamorph.geometry import _sampling_numba as kernels
-
     error = np.empty(fixed_grid.shape, np.float32)
     last = np.array(moving_grid.shape, np.float32).reshape(3, 1, 1, 1) - np.float32(0.5)
     step = max(1, SLAB_VOXELS // (fixed_grid.shape[1] * fixed_grid.shape[2]))
@@ -29,7 +27,7 @@ def inverse_consistency_mm(
         outside = ((positions < -0.5) | (positions > last)).any(axis=0)
         flat = positions.reshape(3, -1)
         moving_to_fixed.advance(flat, moving_grid)
-        kernels.advance_affine(flat, moving_grid.voxel_to_voxel(slab).astype(np.float32))
+        advance_affine(flat, moving_grid.voxel_to_voxel(slab))
         flat -= identity_positions(slab.shape).reshape(3, -1)
         distance = np.linalg.norm(slab.affine[:3, :3].astype(np.float32) @ flat, axis=0).reshape(slab.shape)
         distance[outside] = np.nan

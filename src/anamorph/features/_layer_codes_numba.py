@@ -2,13 +2,13 @@
 """CPU kernels of coded layers; the readable twins are in ``layer_codes.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, cache=True)
-def count_codes(labels, codes, count, out):
+@njit(nogil=True, cache=True)
+def count_codes(begin, end, labels, codes, count, out):
     """Share of each code among the 27 voxels around every second voxel.
 
     Args:
@@ -18,7 +18,7 @@ def count_codes(labels, codes, count, out):
         out: ``(ceil(I / 2), ..., L * count)`` float32, zeros.
     """
     layers, ni, nj, nk = labels.shape
-    for i in prange(out.shape[0]):
+    for i in range(begin, end):
         i0, i1 = max(2 * i - 1, 0), min(2 * i + 2, ni)
         for j in range(out.shape[1]):
             j0, j1 = max(2 * j - 1, 0), min(2 * j + 2, nj)
@@ -32,11 +32,11 @@ def count_codes(labels, codes, count, out):
                                 out[i, j, k, layer * count + codes[layer, labels[layer, a, b, c]]] += share
 
 
-@njit(parallel=True, cache=True)
-def average_lines(volume, reach, out):
+@njit(nogil=True, cache=True)
+def average_lines(begin, end, volume, reach, out):
     """Averages over the ``2 * reach + 1`` neighbours along the middle axis of ``(A, N, M)``, fewer at the ends."""
     n = volume.shape[1]
-    for a in prange(volume.shape[0]):
+    for a in range(begin, end):
         for x in range(n):
             low, high = max(x - reach, 0), min(x + reach + 1, n)
             share = f32(1) / (high - low)

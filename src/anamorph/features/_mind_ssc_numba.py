@@ -6,7 +6,7 @@ buffer that stays in the cache, and only the pooled descriptor is written, chann
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
@@ -56,9 +56,11 @@ def _box_distances(image, shift, radius, low, high, out):
                 out[i - low, j, k] = s
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceiling, out, variance_sum):
-    """Descriptor of ``image`` averaged over cells of ``pool`` voxels.
+@njit(nogil=True, fastmath=True, cache=True)
+def mind_ssc(
+    begin, end, slab, image, shifts, radius, entry_shift, entry_offset, pool, floor, ceiling, out, variance_sum
+):
+    """Descriptor of ``image`` averaged over cells of ``pool`` voxels, in slabs of ``slab`` voxels along the first axis.
 
     With ``out`` of no size only ``variance_sum[slab]`` (sum of the variance estimates) is computed.
     """
@@ -66,13 +68,11 @@ def mind_ssc(image, shifts, radius, entry_shift, entry_offset, pool, floor, ceil
     reach = 0
     for t in range(12):
         reach = max(reach, abs(entry_offset[t, 0]))
-    slab = max(pool[0], 8 // pool[0] * pool[0])
-    slabs = (ni + slab - 1) // slab
     only_variance = out.size == 0
     ri = radius[0]
     halo = reach + ri
     nkp = (nk + pool[2] - 1) // pool[2]
-    for s in prange(slabs):
+    for s in range(begin, end):
         low = s * slab
         high = min(low + slab, ni)
         boxes = np.empty((6, slab + 2 * halo, nj, nk), np.float32)

@@ -6,7 +6,7 @@ that every box is summed once and only the codes are written.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 u32 = np.uint32
@@ -53,13 +53,13 @@ def _plane_boxes(image, i, shift, step, squared, columns, out):
                 target[k] += columns[k + b]
 
 
-@njit(parallel=True, cache=True)
-def quantised_mind_ssc(image, step, shifts, entry_shift, entry_offset, thresholds, chunks, out):
+@njit(nogil=True, cache=True)
+def quantised_mind_ssc(begin, end, image, step, shifts, entry_shift, entry_offset, thresholds, chunks, out):
     """Write the 60-bit code of every voxel; ``chunks`` stretches of the first axis are worked on at once."""
     ni, nj, nk = image.shape
     qi = step[0]
     ring = 2 * qi + 1
-    for chunk in prange(chunks):
+    for chunk in range(begin, end):
         low, high = ni * chunk // chunks, ni * (chunk + 1) // chunks
         flat = np.zeros((6, ring, nj, nk), np.float32)
         boxes = np.zeros((6, ring, nj, nk), np.float32)

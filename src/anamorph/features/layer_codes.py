@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anamorph.geometry import Grid
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +91,7 @@ def _shares(labels: Tensor, codes: np.ndarray) -> Tensor:
     count = int(codes.max()) + 1
     i, j, k = (-(-n // 2) for n in labels.shape[1:])
     out = np.zeros((i, j, k, len(labels) * count), np.float32)
-    _layer_codes_numba.count_codes(labels.contiguous().numpy(), codes, count, out)
+    over_slabs(_layer_codes_numba.count_codes, i, labels.contiguous().numpy(), codes, count, out)
     return torch.from_numpy(out)
 
 
@@ -121,7 +122,7 @@ def _blurred_on_cpu(volume: Tensor) -> Tensor:
     for axis in range(3):
         lines = values.reshape(int(np.prod(shape[:axis])), shape[axis], -1)
         out = np.empty_like(lines)
-        _layer_codes_numba.average_lines(lines, BLUR // 2, out)
+        over_slabs(_layer_codes_numba.average_lines, len(lines), lines, BLUR // 2, out)
         values = out.reshape(shape)
     return torch.from_numpy(values)
 

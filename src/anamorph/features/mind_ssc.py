@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anamorph.geometry.pooling import pool_volume_torch
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -72,14 +73,16 @@ def mind_ssc(
     shifts, entry_shift, entry_offset = _difference_table()
     cells = tuple(-(-n // p) for n, p in zip(image.shape, pool, strict=True))
     variance = np.zeros(image.shape[0] + 1)
-    arguments = (image, shifts * steps, np.asarray(radius), entry_shift, entry_offset * steps, np.asarray(pool))
+    slab = max(pool[0], 8 // pool[0] * pool[0])
+    slabs = -(-image.shape[0] // slab)
+    arguments = (slab, image, shifts * steps, np.asarray(radius), entry_shift, entry_offset * steps, np.asarray(pool))
     one, nothing = np.float32(1), np.zeros((0, 0, 0, LANES), np.float32)
-    _mind_ssc_numba.mind_ssc(*arguments, one, one, nothing, variance)
+    over_slabs(_mind_ssc_numba.mind_ssc, slabs, *arguments, one, one, nothing, variance)
     rows = image.shape[0] * -(-image.shape[1] // 4) * image.shape[2]
     typical = max(variance.sum() / rows, 1e-12)
     out = np.zeros((*cells, LANES), np.float32)
     floor, ceiling = (np.float32(bound * typical) for bound in VARIANCE_BOUNDS)
-    _mind_ssc_numba.mind_ssc(*arguments, floor, ceiling, out, variance)
+    over_slabs(_mind_ssc_numba.mind_ssc, slabs, *arguments, floor, ceiling, out, variance)
     return out
 
 

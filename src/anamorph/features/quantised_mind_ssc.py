@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.pooling import Cell
+from anamorph.threads import over_slabs, thread_count
 
 if TYPE_CHECKING:
     import torch
@@ -48,16 +49,16 @@ def quantised_mind_ssc(image: Array, step: Cell) -> Array:
     """
     if not isinstance(image, np.ndarray):
         return quantised_mind_ssc_torch(image, step)
-    import numba
-
     from anamorph.features import _quantised_mind_ssc_numba
 
     image = np.ascontiguousarray(image, np.float32)
     steps = np.asarray(step)
     out = np.empty(image.shape, np.uint64)
-    _quantised_mind_ssc_numba.quantised_mind_ssc(
-        image, steps, _SHIFTS * steps, _ENTRY_SHIFT, _ENTRY_OFFSET * steps, _THRESHOLDS, numba.get_num_threads(), out
-    )
+    # Each stretch computes some planes of its neighbours again: no more of them than threads.
+    stretches = thread_count()
+    tables = (_SHIFTS * steps, _ENTRY_SHIFT, _ENTRY_OFFSET * steps, _THRESHOLDS)
+    kernel = _quantised_mind_ssc_numba.quantised_mind_ssc
+    over_slabs(kernel, stretches, image, steps, *tables, stretches, out)
     return out
 
 

@@ -2,16 +2,16 @@
 """CPU kernels of cell averages; the readable twins are in ``pooling.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def pool_channels_first(volume, cell, out):
-    channels, ni, nj, nk = volume.shape
+@njit(nogil=True, fastmath=True, cache=True)
+def pool_channels_first(begin, end, volume, cell, out):
+    _, ni, nj, nk = volume.shape
     _, ci, cj, ck = out.shape
-    for plane in prange(channels * ci):
+    for plane in range(begin, end):
         c = plane // ci
         a = plane % ci
         i0, i1 = a * cell[0], min((a + 1) * cell[0], ni)
@@ -27,11 +27,11 @@ def pool_channels_first(volume, cell, out):
                 out[c, a, b, d] = total / f32((i1 - i0) * (j1 - j0) * (k1 - k0))
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def pool_channels_last(volume, cell, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def pool_channels_last(begin, end, volume, cell, out):
     ni, nj, nk, channels = volume.shape
-    ci, cj, ck, _ = out.shape
-    for row in prange(ci * cj):
+    _, cj, ck, _ = out.shape
+    for row in range(begin, end):
         a = row // cj
         b = row % cj
         i0, i1 = a * cell[0], min((a + 1) * cell[0], ni)

@@ -6,7 +6,7 @@ voxel outside takes the fill value, which is also ITK's rule.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
@@ -33,10 +33,10 @@ def is_outside(x, y, z, ni, nj, nk):
     )
 
 
-@njit(parallel=True, cache=True)
-def sample_linear(volume, positions, clamp, fill, out):
+@njit(nogil=True, cache=True)
+def sample_linear(begin, end, volume, positions, clamp, fill, out):
     channels, ni, nj, nk = volume.shape
-    for p in prange(positions.shape[1]):
+    for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         if not clamp and is_outside(x, y, z, ni, nj, nk):
             for c in range(channels):
@@ -53,10 +53,10 @@ def sample_linear(volume, positions, clamp, fill, out):
             out[c, p] = (a * (1 - wj) + b * wj) * (1 - wi) + (d * (1 - wj) + e * wj) * wi
 
 
-@njit(parallel=True, cache=True)
-def sample_nearest(volume, positions, clamp, fill, out):
+@njit(nogil=True, cache=True)
+def sample_nearest(begin, end, volume, positions, clamp, fill, out):
     channels, ni, nj, nk = volume.shape
-    for p in prange(positions.shape[1]):
+    for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         if not clamp and is_outside(x, y, z, ni, nj, nk):
             for c in range(channels):
@@ -69,11 +69,11 @@ def sample_nearest(volume, positions, clamp, fill, out):
             out[c, p] = volume[c, i, j, k]
 
 
-@njit(parallel=True, cache=True)
-def sample_labels(labels, positions, fill, out):
+@njit(nogil=True, cache=True)
+def sample_labels(begin, end, labels, positions, fill, out):
     """The label with the largest sum of trilinear weights: linear interpolation of one-hot maps without making them."""
     ni, nj, nk = labels.shape
-    for p in prange(positions.shape[1]):
+    for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         if is_outside(x, y, z, ni, nj, nk):
             out[p] = fill
@@ -115,19 +115,19 @@ def sample_labels(labels, positions, fill, out):
         out[p] = names[best]
 
 
-@njit(parallel=True, cache=True)
-def advance_affine(positions, matrix):
-    for p in prange(positions.shape[1]):
+@njit(nogil=True, cache=True)
+def advance_affine(begin, end, positions, matrix):
+    for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         for a in range(3):
             positions[a, p] = matrix[a, 0] * x + matrix[a, 1] * y + matrix[a, 2] * z + matrix[a, 3]
 
 
-@njit(parallel=True, cache=True)
-def advance_displacement(positions, disp_vox, to_field, from_field_linear):
+@njit(nogil=True, cache=True)
+def advance_displacement(begin, end, positions, disp_vox, to_field, from_field_linear):
     """``p <- p + L u(T p)``, u read trilinearly with its border repeated; L turns field voxels into position voxels."""
     _, ni, nj, nk = disp_vox.shape
-    for p in prange(positions.shape[1]):
+    for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         t = to_field
         i0, i1, wi = corner(t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3], ni)
@@ -154,10 +154,10 @@ def advance_displacement(positions, disp_vox, to_field, from_field_linear):
         positions[2, p] = z + m[2, 0] * u0 + m[2, 1] * u1 + m[2, 2] * u2
 
 
-@njit(parallel=True, cache=True)
-def identity_positions(shape, out):
-    ni, nj, nk = shape
-    for i in prange(ni):
+@njit(nogil=True, cache=True)
+def identity_positions(begin, end, shape, out):
+    _, nj, nk = shape
+    for i in range(begin, end):
         for j in range(nj):
             for k in range(nk):
                 p = (i * nj + j) * nk + k
@@ -166,11 +166,11 @@ def identity_positions(shape, out):
                 out[2, p] = k
 
 
-@njit(parallel=True, cache=True)
-def jacobian_determinant(disp_vox, out):
+@njit(nogil=True, cache=True)
+def jacobian_determinant(begin, end, disp_vox, out):
     """det(I + du/dx) by central differences, one-sided at the border; an axis of one voxel counts as unchanged."""
     _, ni, nj, nk = disp_vox.shape
-    for i in prange(ni):
+    for i in range(begin, end):
         a0, a1 = max(i - 1, 0), min(i + 1, ni - 1)
         for j in range(nj):
             b0, b1 = max(j - 1, 0), min(j + 1, nj - 1)

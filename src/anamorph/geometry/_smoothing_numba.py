@@ -2,17 +2,17 @@
 """CPU kernel of separable box smoothing; the readable twin is in ``smoothing.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def box_axis(field, axis, radius, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def box_axis(begin, end, field, axis, radius, out):
     """Box average along one spatial axis of ``(C, I, J, K)``, border repeated."""
-    channels, ni, nj, nk = field.shape
+    _, ni, nj, nk = field.shape
     scale = f32(1.0 / (2 * radius + 1))
-    for plane in prange(channels * ni):
+    for plane in range(begin, end):
         c = plane // ni
         i = plane % ni
         if axis == 0:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -29,7 +31,7 @@ def pool_volume(volume: Array, cell: Cell) -> Array:
     from anamorph.geometry import _pooling_numba
 
     out = np.empty((volume.shape[0], *_cells(volume.shape[1:], cell)), np.float32)
-    _pooling_numba.pool_channels_first(volume, np.asarray(cell), out)
+    over_slabs(_pooling_numba.pool_channels_first, out.shape[0] * out.shape[1], volume, np.asarray(cell), out)
     return out
 
 
@@ -51,7 +53,7 @@ def pool_descriptor(descriptor: Array, cell: Cell) -> Array:
     from anamorph.geometry import _pooling_numba
 
     out = np.empty((*_cells(descriptor.shape[:3], cell), descriptor.shape[3]), np.float32)
-    _pooling_numba.pool_channels_last(descriptor, np.asarray(cell), out)
+    over_slabs(_pooling_numba.pool_channels_last, out.shape[0] * out.shape[1], descriptor, np.asarray(cell), out)
     return out
 
 

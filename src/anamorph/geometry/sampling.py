@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def identity_positions(shape: tuple[int, int, int]) -> np.ndarray:
     from anamorph.geometry import _sampling_numba
 
     out = np.empty((3, *shape), np.float32)
-    _sampling_numba.identity_positions(shape, out.reshape(3, -1))
+    over_slabs(_sampling_numba.identity_positions, shape[0], shape, out.reshape(3, -1))
     return out
 
 
@@ -44,6 +45,13 @@ def identity_positions_torch(like: torch.Tensor) -> torch.Tensor:
 
     axes = [torch.arange(n, device=like.device, dtype=like.dtype) for n in like.shape[-3:]]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def advance_affine(positions_vox: np.ndarray, matrix: np.ndarray) -> None:
+    """Map ``(3, N)`` float32 positions by a 3x4 or 4x4 matrix, in place."""
+    from anamorph.geometry import _sampling_numba
+
+    over_slabs(_sampling_numba.advance_affine, positions_vox.shape[1], positions_vox, matrix.astype(np.float32))
 
 
 def sample(
@@ -76,7 +84,8 @@ def _sample_numpy(
     flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
     out = np.empty((volume.shape[0], flat.shape[1]), dtype)
     kernel = kernels.sample_linear if linear else kernels.sample_nearest
-    kernel(volume, flat, fill is None, np.asarray(0 if fill is None else fill).astype(dtype)[()], out)
+    background = np.asarray(0 if fill is None else fill).astype(dtype)[()]
+    over_slabs(kernel, flat.shape[1], volume, flat, fill is None, background, out)
     return out.reshape(volume.shape[0], *positions_vox.shape[1:])
 
 
@@ -127,7 +136,7 @@ def sample_labels(labels: np.ndarray, positions_vox: np.ndarray, fill: int = 0) 
     labels = native(labels)
     flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
     out = np.empty(flat.shape[1], labels.dtype)
-    _sampling_numba.sample_labels(labels, flat, labels.dtype.type(fill), out)
+    over_slabs(_sampling_numba.sample_labels, flat.shape[1], labels, flat, labels.dtype.type(fill), out)
     return out.reshape(positions_vox.shape[1:])
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,7 +39,8 @@ def box_smooth(field: Array, radius: Radius = NEIGHBOURS, passes: int = 1) -> Ar
     for _ in range(passes):
         for axis in range(3):
             if radius[axis] > 0 and field.shape[1 + axis] > 1:
-                _smoothing_numba.box_axis(source, axis, radius[axis], spare)
+                planes = field.shape[0] * field.shape[1]
+                over_slabs(_smoothing_numba.box_axis, planes, source, axis, radius[axis], spare)
                 source, spare = spare, source
     return source
 

@@ -12,6 +12,7 @@ from anamorph.discrete import fused
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.networks import _obelisk_numba
 from anamorph.networks.sampling_convention import Convention, feature_points, half_extent, in_map
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +92,7 @@ class Obelisk(nn.Module):
         here, there = (self._indices(self._moves(offsets, shape), first, shape) - middle for offsets in self.offsets)
         out = first.new_empty(len(first), first.shape[1], len(here), len(centres))
         for volume, one in zip(volumes, out, strict=True):
-            _obelisk_numba.differences(*fused.arrays(volume, centres, here, there, one))
+            over_slabs(_obelisk_numba.differences, len(here), *fused.arrays(volume, centres, here, there, one))
         return out
 
     def _moves(self, offsets: Tensor, shape: torch.Size) -> Tensor:

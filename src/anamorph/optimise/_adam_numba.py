@@ -2,18 +2,18 @@
 """CPU kernel of Adam; the readable twin is in ``adam.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def adam_step(parameters, gradient, first, second, step, rate):
+@njit(nogil=True, fastmath=True, cache=True)
+def adam_step(begin, end, parameters, gradient, first, second, step, rate):
     """One step of Adam (Kingma and Ba 2015, default decay) in place, on flat arrays."""
     b1, b2 = f32(0.9), f32(0.999)
     c1 = f32(1) / (f32(1) - b1**step)
     c2 = f32(1) / (f32(1) - b2**step)
-    for n in prange(parameters.size):
+    for n in range(begin, end):
         g = gradient[n]
         first[n] = b1 * first[n] + (f32(1) - b1) * g
         second[n] = b2 * second[n] + (f32(1) - b2) * g * g

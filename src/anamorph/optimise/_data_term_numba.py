@@ -2,22 +2,21 @@
 """Fused CPU kernels of the instance optimisation; the readable twins are in ``data_term.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def data_term(fixed, weight, moving, disp, gradient):
-    """Sum of weight * ||F(p) - M(p + u)||^2 and its gradient with respect to u, in one pass over all channels.
+@njit(nogil=True, fastmath=True, cache=True)
+def data_term(begin, end, fixed, weight, moving, disp, gradient):
+    """Sum of weight * ||F(p) - M(p + u)||^2 over planes, and its gradient with respect to u, in one pass over channels.
 
     Descriptors are ``(I, J, K, C)`` with C a multiple of 16; the border of M is repeated, without a
     gradient there.
     """
     ni, nj, nk, channels = fixed.shape
-    loss = np.zeros(ni)
-    for i in prange(ni):
-        total = 0.0
+    total = 0.0
+    for i in range(begin, end):
         for j in range(nj):
             for k in range(nk):
                 w = weight[i, j, k]
@@ -71,5 +70,4 @@ def data_term(fixed, weight, moving, disp, gradient):
                 gradient[0, i, j, k] = f32(2) * w * gx if x == xu else f32(0)
                 gradient[1, i, j, k] = f32(2) * w * gy if y == yu else f32(0)
                 gradient[2, i, j, k] = f32(2) * w * gz if z == zu else f32(0)
-        loss[i] = total
-    return loss.sum()
+    return total

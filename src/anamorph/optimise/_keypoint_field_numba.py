@@ -2,15 +2,15 @@
 """CPU kernel of the data term of scattered points; the readable twin is in ``keypoint_field.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from anamorph.geometry._sampling_numba import corner
 
 f32 = np.float32
 
 
-@njit(parallel=True, cache=True, fastmath=True)
-def data_term(wanted, volume, positions, losses, gradient):
+@njit(nogil=True, cache=True, fastmath=True)
+def data_term(begin, end, wanted, volume, positions, losses, gradient):
     """Squared differences of ``V(p)`` and ``wanted`` summed over channels, and their gradient.
 
     Args:
@@ -21,7 +21,7 @@ def data_term(wanted, volume, positions, losses, gradient):
         gradient: ``(N, 3)``, result.
     """
     ni, nj, nk, channels = volume.shape
-    for p in prange(len(positions)):
+    for p in range(begin, end):
         x, y, z = positions[p, 0], positions[p, 1], positions[p, 2]
         i0, i1, wx = corner(x, ni)
         j0, j1, wy = corner(y, nj)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,7 +33,7 @@ def data_term(fixed: Array, weight: Array, moving: Array, disp_vox: Array) -> tu
     from anamorph.optimise import _data_term_numba
 
     gradient = np.empty(disp_vox.shape, np.float32)
-    return _data_term_numba.data_term(fixed, weight, moving, disp_vox, gradient), gradient
+    return sum(over_slabs(_data_term_numba.data_term, len(fixed), fixed, weight, moving, disp_vox, gradient)), gradient
 
 
 def data_term_torch(

@@ -9,6 +9,7 @@ import numpy as np
 
 from anamorph.optimise.adam import Adam
 from anamorph.regularisation.keypoint_graph import KeypointGraph
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def data_term(wanted: Tensor, volume: Tensor, positions: Tensor) -> tuple[float,
 
     losses, gradient = np.empty(len(positions), np.float32), np.empty((len(positions), 3), np.float32)
     here, there, places = (tensor.contiguous().numpy() for tensor in (wanted, volume, positions))
-    _keypoint_field_numba.data_term(here, there, places, losses, gradient)
+    over_slabs(_keypoint_field_numba.data_term, len(places), here, there, places, losses, gradient)
     return float(losses.sum(dtype=np.float64)) / wanted.numel(), torch.from_numpy(gradient) / wanted.numel()
 
 

@@ -2,7 +2,7 @@
 """Evaluates the anatomy at any points of the world: tissue value and label, with partial volume at every surface."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 FAR = f32(1e6)
@@ -168,10 +168,10 @@ def tissue_at(x, y, z, torso, scene, width):
     return hu, label
 
 
-@njit(parallel=True, cache=True)
-def render(positions, matrix, torso, scene, width, hu_out, label_out):
+@njit(nogil=True, cache=True)
+def render(begin, end, positions, matrix, torso, scene, width, hu_out, label_out):
     """Values and labels at ``(3, N)`` positions that ``matrix`` takes to RAS mm; ``width`` is a voxel's size in mm."""
-    for p in prange(positions.shape[1]):
+    for p in range(begin, end):
         u, v, w = positions[0, p], positions[1, p], positions[2, p]
         x = matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2] * w + matrix[0, 3]
         y = matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2] * w + matrix[1, 3]

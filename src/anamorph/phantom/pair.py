@@ -14,6 +14,7 @@ from anamorph.image import Image, Labels, Points
 from anamorph.phantom.anatomy import Anatomy, random_abdomen
 from anamorph.phantom.deformation import random_affine, random_diffeomorphism
 from anamorph.phantom.scene import Scene, build_scene
+from anamorph.threads import over_slabs
 from anamorph.transforms import Composite, Transform
 
 BODIES = {"abdomen": random_abdomen}
@@ -142,7 +143,7 @@ def _scan(
     labels = np.empty(hu.shape, np.uint8)
     width = np.float32(_voxel_mm(grid))
     matrix = grid.affine[:3].astype(np.float32)
-    render(positions.reshape(3, -1), matrix, anatomy.torso.rows(), scene, width, hu, labels)
+    over_slabs(render, len(hu), positions.reshape(3, -1), matrix, anatomy.torso.rows(), scene, width, hu, labels)
     hu += np.float32(noise_hu) * rng.standard_normal(hu.shape, np.float32)
     values = np.clip(np.rint(hu, out=hu), LOWEST_HU, HIGHEST_HU).astype(np.int16)
     return Image(values.reshape(grid.shape), grid, name), Labels(labels.reshape(grid.shape), grid, f"{name} labels")

@@ -2,18 +2,17 @@
 """CPU kernel of the diffusion term; the readable twin is in ``diffusion.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def add_diffusion(disp, strength, gradient):
-    """Sum of strength[c, a] * (forward difference of u_c along axis a)^2, its gradient added to ``gradient``."""
+@njit(nogil=True, fastmath=True, cache=True)
+def add_diffusion(begin, end, disp, strength, gradient):
+    """Sum over planes of strength[c, a] * (forward difference of u_c along axis a)^2; its gradient is added."""
     _, ni, nj, nk = disp.shape
-    loss = np.zeros(ni)
-    for i in prange(ni):
-        total = 0.0
+    total = 0.0
+    for i in range(begin, end):
         for c in range(3):
             for j in range(nj):
                 for k in range(nk):
@@ -38,5 +37,4 @@ def add_diffusion(disp, strength, gradient):
                         s += strength[c, 2] * d
                         total += strength[c, 2] * d * d
                     gradient[c, i, j, k] += f32(2) * s
-        loss[i] = total
-    return loss.sum()
+    return total

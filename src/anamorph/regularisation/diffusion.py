@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.threads import over_slabs
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,7 +38,7 @@ def add_diffusion(field: Array, strength: np.ndarray, gradient: Array) -> float:
         return add_diffusion_torch(field, strength, gradient)
     from anamorph.regularisation import _diffusion_numba
 
-    return _diffusion_numba.add_diffusion(field, strength, gradient)
+    return sum(over_slabs(_diffusion_numba.add_diffusion, field.shape[1], field, strength, gradient))
 
 
 def add_diffusion_torch(field: torch.Tensor, strength: np.ndarray, gradient: torch.Tensor) -> float:

@@ -2,19 +2,19 @@
 """Fused CPU kernels on displacement fields of one grid; the readable twins are in ``fields.py``."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from anamorph.geometry._sampling_numba import corner
 
 f32 = np.float32
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def compose(first, second, sign, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def compose(begin, end, first, second, sign, out):
     """Out = first + sign * second(x + first), the border of ``second`` repeated."""
-    _, ni, nj, nk = first.shape
+    _, _, nj, nk = first.shape
     _, mi, mj, mk = second.shape
-    for i in prange(ni):
+    for i in range(begin, end):
         for j in range(nj):
             for k in range(nk):
                 i0, i1, wi = corner(i + first[0, i, j, k], mi)
@@ -29,12 +29,12 @@ def compose(first, second, sign, out):
                     out[c, i, j, k] = first[c, i, j, k] + sign * ((a * vj + b * wj) * vi + (d * vj + e * wj) * wi)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def upsample(field, cell, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def upsample(begin, end, field, cell, out):
     """A field on cells read at the voxels of the cells, trilinear between cell centres, in voxels of the fine grid."""
-    _, ni, nj, nk = out.shape
+    _, _, nj, nk = out.shape
     _, ci, cj, ck = field.shape
-    for i in prange(ni):
+    for i in range(begin, end):
         i0, i1, wi = corner((f32(i) + f32(0.5)) / f32(cell[0]) - f32(0.5), ci)
         for j in range(nj):
             j0, j1, wj = corner((f32(j) + f32(0.5)) / f32(cell[1]) - f32(0.5), cj)
@@ -49,11 +49,11 @@ def upsample(field, cell, out):
                     out[c, i, j, k] = value * f32(cell[c])
 
 
-@njit(parallel=True, fastmath=True, cache=True)
-def warp_descriptor(descriptor, disp, out):
+@njit(nogil=True, fastmath=True, cache=True)
+def warp_descriptor(begin, end, descriptor, disp, out):
     """out(x) = D(x + u(x)) for channels-last descriptors, the border repeated."""
     ni, nj, nk, channels = descriptor.shape
-    for i in prange(ni):
+    for i in range(begin, end):
         for j in range(nj):
             for k in range(nk):
                 i0, i1, wi = corner(i + disp[0, i, j, k], ni)

@@ -2,7 +2,7 @@
 """The fused CPU kernel of inversion; ``invert_by_fixed_point`` in ``inversion.py`` is its readable twin."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from anamorph.geometry._sampling_numba import corner
 
@@ -91,16 +91,16 @@ def _apply(matrix, i, j, k, out):
         out[a] = matrix[a, 0] * i + matrix[a, 1] * j + matrix[a, 2] * k + matrix[a, 3]
 
 
-@njit(parallel=True, cache=True)
-def invert_displacement(disp_vox, to_target, start, from_solution, to_mm, tolerance_mm, out, residual_mm):
+@njit(nogil=True, cache=True)
+def invert_displacement(begin, end, disp_vox, to_target, start, from_solution, to_mm, tolerance_mm, out, residual_mm):
     """Solve ``z + u(z) = to_target y`` for every voxel y of the output by Newton's method with backtracking.
 
     Along a row each voxel continues from its neighbour's solution and derivative, so that one or two evaluations do.
     ``start`` (4x4) gives the first guess from y, ``from_solution`` (4x4) takes z to the output's voxels.
     """
-    _, ni, nj, nk = out.shape
+    _, _, nj, nk = out.shape
     limit = f32(tolerance_mm * tolerance_mm)
-    for row in prange(ni * nj):
+    for row in range(begin, end):
         i, j = row // nj, row % nj
         w = np.empty(3, np.float32)
         z = np.empty(3, np.float32)

@@ -6,7 +6,7 @@ definite, so that smoothing adds to the diagonal.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
 @njit(inline="always")
@@ -15,20 +15,20 @@ def radial(square, biharmonic):
     return -r if biharmonic else square * np.log(r + 1e-6)
 
 
-@njit(parallel=True, cache=True)
-def kernel_matrix(sites, biharmonic, out):
+@njit(nogil=True, cache=True)
+def kernel_matrix(begin, end, sites, biharmonic, out):
     """Fill the upper left ``(N, N)`` of ``out``."""
     count = len(sites)
-    for n in prange(count):
+    for n in range(begin, end):
         for m in range(count):
             x, y, z = sites[n, 0] - sites[m, 0], sites[n, 1] - sites[m, 1], sites[n, 2] - sites[m, 2]
             out[n, m] = radial(x * x + y * y + z * z, biharmonic)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
-def evaluate(positions, sites, weights, affine, biharmonic, out):
+@njit(nogil=True, cache=True, fastmath=True)
+def evaluate(begin, end, positions, sites, weights, affine, biharmonic, out):
     """``out[p] = affine^T [1, x_p] + sum_n w_n U(|x_p - x_n|)`` for ``(P, 3)`` positions."""
-    for p in prange(len(positions)):
+    for p in range(begin, end):
         px, py, pz = positions[p, 0], positions[p, 1], positions[p, 2]
         a = affine[0, 0] + affine[1, 0] * px + affine[2, 0] * py + affine[3, 0] * pz
         b = affine[0, 1] + affine[1, 1] * px + affine[2, 1] * py + affine[3, 1] * pz

@@ -6,6 +6,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.geometry.sampling import advance_affine
 from anamorph.transforms.base import Transform
 
 
@@ -44,10 +45,8 @@ class Affine(Transform):
         return f"Affine({self.direction}, RAS mm, {np.round(self.matrix[:3], 3).tolist()})"
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
-        from anamorph.geometry import _sampling_numba
-
         matrix = np.linalg.inv(grid.affine) @ self.matrix @ grid.affine
-        _sampling_numba.advance_affine(positions_vox, matrix.astype(np.float32))
+        advance_affine(positions_vox, matrix)
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         return np.asarray(points_mm, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]

@@ -10,7 +10,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.geometry.sampling import Interpolation, identity_positions, sample, sample_labels
+from anamorph.geometry.sampling import Interpolation, advance_affine, identity_positions, sample, sample_labels
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like
 
@@ -101,11 +101,8 @@ class Transform(ABC):
 
     def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
         """``(3, I, J, K)`` float32: the place of each fixed voxel in the moving image, in voxels of the moving grid."""
-        from anamorph.geometry import _sampling_numba
-
         positions = self.positions_on(fixed_grid)
-        matrix = fixed_grid.voxel_to_voxel(moving_grid).astype(np.float32)
-        _sampling_numba.advance_affine(positions.reshape(3, -1), matrix)
+        advance_affine(positions.reshape(3, -1), fixed_grid.voxel_to_voxel(moving_grid))
         return positions
 
     def warp_image(

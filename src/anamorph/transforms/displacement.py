@@ -7,6 +7,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
+from anamorph.threads import over_slabs
 from anamorph.transforms.base import Transform
 
 
@@ -52,9 +53,9 @@ class Displacement(Transform):
 
         to_field = grid.voxel_to_voxel(self.grid)
         back = np.linalg.inv(to_field[:3, :3])
-        _sampling_numba.advance_displacement(
-            positions_vox, self.disp_vox, to_field.astype(np.float32), back.astype(np.float32)
-        )
+        matrices = to_field.astype(np.float32), back.astype(np.float32)
+        kernel = _sampling_numba.advance_displacement
+        over_slabs(kernel, positions_vox.shape[1], positions_vox, self.disp_vox, *matrices)
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         points_mm = np.asarray(points_mm, np.float64)
@@ -70,7 +71,7 @@ class Displacement(Transform):
 
         field = self if grid is None else self.displacement_on(grid)
         out = np.empty(field.grid.shape, np.float32)
-        _sampling_numba.jacobian_determinant(field.disp_vox, out)
+        over_slabs(_sampling_numba.jacobian_determinant, len(out), field.disp_vox, out)
         return out
 
     def inverse(self) -> Transform:

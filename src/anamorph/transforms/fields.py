@@ -13,6 +13,7 @@ import numpy as np
 
 from anamorph.geometry.sampling import identity_positions_torch, sample_torch
 from anamorph.geometry.smoothing import NEIGHBOURS, Radius, box_smooth
+from anamorph.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,7 @@ def compose(first: Array, second: Array, sign: float = 1.0) -> Array:
         from anamorph.transforms import _fields_numba
 
         out = np.empty_like(first)
-        _fields_numba.compose(first, second, np.float32(sign), out)
+        over_slabs(_fields_numba.compose, first.shape[1], first, second, np.float32(sign), out)
         return out
     return first + sign * sample_torch(second, identity_positions_torch(first) + first)
 
@@ -41,7 +42,7 @@ def upsample(field: Array, cell: tuple[int, int, int], shape: tuple[int, int, in
         from anamorph.transforms import _fields_numba
 
         out = np.empty((3, *shape), np.float32)
-        _fields_numba.upsample(field, np.asarray(cell), out)
+        over_slabs(_fields_numba.upsample, shape[0], field, np.asarray(cell), out)
         return out
     size = field.new_tensor(cell).reshape(3, 1, 1, 1)
     positions = (identity_positions_torch(field.new_empty(shape)) + 0.5) / size - 0.5
@@ -54,7 +55,7 @@ def warp_descriptor(descriptor: Array, disp_vox: Array) -> Array:
         from anamorph.transforms import _fields_numba
 
         out = np.empty_like(descriptor)
-        _fields_numba.warp_descriptor(descriptor, disp_vox, out)
+        over_slabs(_fields_numba.warp_descriptor, len(descriptor), descriptor, disp_vox, out)
         return out
     positions = identity_positions_torch(disp_vox) + disp_vox
     return sample_torch(descriptor.permute(3, 0, 1, 2), positions).permute(1, 2, 3, 0)

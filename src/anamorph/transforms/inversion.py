@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.sampling import identity_positions
+from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.geometry.scale import patient_mm
+from anamorph.threads import over_slabs
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite
@@ -57,7 +58,9 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     to_mm = (after @ from_field)[:3, :3]
     positions = np.empty((3, *grid.shape), np.float32)
     residual_mm = np.empty(grid.shape, np.float32)
-    _inversion_numba.invert_displacement(
+    over_slabs(
+        _inversion_numba.invert_displacement,
+        grid.shape[0] * grid.shape[1],
         field.disp_vox,
         to_target.astype(np.float32),
         start.astype(np.float32),
@@ -85,13 +88,11 @@ def invert_by_fixed_point(
         iterations: upper bound; stops earlier once the 99.9th percentile of the residual is below the tolerance.
         tolerance_mm: see above.
     """
-    from anamorph.geometry import _sampling_numba as kernels
-
     tolerance_mm = TOLERANCE_MM * patient_mm(grid) if tolerance_mm is None else tolerance_mm
     backward = np.linalg.inv(affine_part(transform, grid))
     target = identity_positions(grid.shape).reshape(3, -1)
     guess = target.copy()
-    kernels.advance_affine(guess, backward.astype(np.float32))
+    advance_affine(guess, backward)
     to_mm = grid.affine[:3, :3].astype(np.float32)
     step_linear = backward[:3, :3].astype(np.float32)
     for iteration in range(iterations + 1):

@@ -8,6 +8,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.threads import over_slabs
 from anamorph.transforms.base import Transform
 
 Kernel = Literal["r", "r2logr"]
@@ -68,9 +69,8 @@ class ThinPlate(Transform):
         points_mm = np.asarray(points_mm, np.float64)
         at = (points_mm - self._centre_mm) @ self.metric.T
         moves = np.empty((len(at), 3))
-        _thin_plate_numba.evaluate(
-            np.ascontiguousarray(at), self._sites, self._weights, self._affine, self.kernel == "r", moves
-        )
+        given = (np.ascontiguousarray(at), self._sites, self._weights, self._affine, self.kernel == "r")
+        over_slabs(_thin_plate_numba.evaluate, len(at), *given, moves)
         return points_mm + moves
 
     def inverse(self) -> Transform:
@@ -100,7 +100,7 @@ class ThinPlate(Transform):
 
         count = len(self._sites)
         system = np.zeros((count + 4, count + 4))
-        _thin_plate_numba.kernel_matrix(self._sites, self.kernel == "r", system)
+        over_slabs(_thin_plate_numba.kernel_matrix, count, self._sites, self.kernel == "r", system)
         system[np.arange(count), np.arange(count)] += self.smoothing
         system[:count, count] = system[count, :count] = 1
         system[:count, count + 1 :] = self._sites

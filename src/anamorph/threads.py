@@ -1,0 +1,70 @@
+"""Kernels on several threads: one pool for the process, and slabs that do not depend on the number of threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SLABS = 16
+"""At most so many: enough that threads seldom wait for the slowest, few enough that calling them costs microseconds."""
+
+
+def over_slabs(kernel: Callable[..., T], count: int, *args: object) -> list[T]:
+    """Call ``kernel(begin, end, *args)`` on slabs that make up ``range(count)``, on as many threads as numba may use.
+
+    The slabs depend on ``count`` alone, so what kernels round or sum up is the same on any number of threads. To run
+    side by side a kernel must release the interpreter's lock.
+
+    Returns:
+        What the kernel returned, slab by slab.
+    """
+    slabs = slabs_of(count)
+    results: dict[int, T] = {}
+    waiting = enumerate(slabs)
+
+    def work() -> None:
+        for n, (begin, end) in waiting:  # each thread takes the next slab, which the interpreter's lock makes safe
+            results[n] = kernel(begin, end, *args)
+
+    helpers = min(thread_count(), len(slabs)) - 1 if len(slabs) > 1 else 0
+    helping = [_pool().submit(work) for _ in range(helpers)]
+    try:
+        work()
+    finally:
+        # Those that have not begun are not needed any more, and may stand behind the work of other callers.
+        begun = [one for one in helping if not one.cancel()]
+        wait(begun)
+    for one in begun:
+        one.result()
+    return [results[n] for n in range(len(slabs))]
+
+
+def slabs_of(count: int) -> list[tuple[int, int]]:
+    """Where the slabs of ``range(count)`` begin and end."""
+    parts = min(count, SLABS)
+    return [(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
+
+
+def thread_count() -> int:
+    """How many threads kernels may use: numba's setting, of ``NUMBA_NUM_THREADS`` or ``numba.set_num_threads``."""
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads beside those that call; made when first needed, and started one by one."""
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # is read from the environment
+    return ThreadPoolExecutor(max(most - 1, 1), thread_name_prefix="anamorph-kernel")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process does not inherit threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
