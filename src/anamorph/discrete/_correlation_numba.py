@@ -27,7 +27,7 @@ def _slopes(here, volume, first, steps, weights, gradient, out):
         out[n] = f32(2) * gradient * (read(volume, first + u64(n), steps, weights) - here[n])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def squared_differences(begin, end, here, moving, centres, displacements, out):
     """out[n, l] = ||here[n] - moving(centres[n] + displacements[l])||^2, the border of ``moving`` repeated.
 
@@ -41,7 +41,7 @@ def squared_differences(begin, end, here, moving, centres, displacements, out):
             out[n, label] = _apart(here[n], flat, first, steps, weights, channels)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def squared_difference_gradients(begin, end, here, moving, centres, displacements, gradients, d_here, d_moving):
     """Gradients of a sum weighted by ``gradients (N, L)``: ``d_here (N, C)`` and ``d_moving (P, I, J, K, C)``, from 0.
 

@@ -26,7 +26,7 @@ def _inner(volume, first, steps, weights, channels, vector):
     return total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def expected(begin, end, volume, probabilities, points, labels, out):
     """out[n] = sum over l of probabilities[n, l] volume(points[n] + labels[l]); ``volume`` is ``(I, J, K, C)``."""
     ni, nj, nk, channels = volume.shape
@@ -38,7 +38,7 @@ def expected(begin, end, volume, probabilities, points, labels, out):
             _add_share(flat, first, steps, weights, channels, probabilities[n, label], out[n])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def probability_gradients(begin, end, volume, gradients, points, labels, out):
     """out[n, l] = the inner product of gradients[n] and volume(points[n] + labels[l])."""
     ni, nj, nk, channels = volume.shape

@@ -72,7 +72,7 @@ def _regroup(row, cell, border, length, out):
             out[r, q] = row[min(max(cell * q + r - border, 0), nk - 1)]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def hamming_costs(begin, end, fixed, inside, scale, moving, cell, radius, step, stride, out):
     """out[a, b, c, label] = scale[a, b, c] * differing bits, over the samples of a cell, of F(p) and M(p + label).
 

@@ -42,7 +42,7 @@ def min_convolve(costs, size, weight, offset, scratch, row, out):
     _convolve_axis(scratch, nk, ni * nj, weight[2], offset[2], row, out)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def min_convolve_all(begin, end, costs, size, weight, offset, out):
     """The same for every row of costs ``(N, labels)`` with offsets ``(N, 3)``."""
     labels = costs.shape[1]

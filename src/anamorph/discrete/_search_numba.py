@@ -8,7 +8,7 @@ f32 = np.float32
 u64 = np.uint64
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def planar(begin, end, descriptor, channels, border, out):
     """``(I, J, K, C)`` to ``(channels, I, J, K + 2 * border)``, the border along K repeated: rows become vectors."""
     _, nj, nk, _ = descriptor.shape
@@ -37,7 +37,7 @@ def _add_row(fixed, moving, f, m, fixed_stride, moving_stride, channels, weight,
             total[k] += weight[f + k] * (d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3)
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def cost_volume(begin, end, fixed, weight, moving, cell, step, radius, first_row, out):
     """out[row, b, c, label] = mean over the cell of weight * ||F(p) - M(p + step * label)||^2, border of M repeated.
 
@@ -97,7 +97,7 @@ def cost_volume(begin, end, fixed, weight, moving, cell, step, radius, first_row
                     n += 1
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def smooth_cells(begin, end, cost, axis):
     """Average every label's cost over three neighbouring cells along one axis, in place, the border repeated."""
     na, nb, nc, labels = cost.shape
@@ -124,7 +124,7 @@ def smooth_cells(begin, end, cost, axis):
             before, here = here, before
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def coupled_argmin(begin, end, cost, radius, guess, coupling, first_row, out):
     """Write the label that minimises cost + coupling * ||label - guess||^2, in labels, for rows ``first_row`` on."""
     _, nb, nc, _ = cost.shape

@@ -9,7 +9,7 @@ from anamorph.discrete._min_convolution_numba import min_convolve
 f32 = np.float32
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def collect(begin, end, depth, costs, cells, first_child, similarity, size, weight, start):
     """Add to the costs of the parents of one depth, whose places begin at ``depth``, what their children will pay.
 
@@ -39,7 +39,7 @@ def collect(begin, end, depth, costs, cells, first_child, similarity, size, weig
                 parent[n] += message[n] - least
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def distribute(begin, end, depth, costs, cells, parents, size, weight, start, out):
     """Give the cells of one depth, whose places begin at ``depth``, the label that is best for that of their parent."""
     ni, nj, nk = size

@@ -7,7 +7,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def count_codes(begin, end, labels, codes, count, out):
     """Share of each code among the 27 voxels around every second voxel.
 
@@ -32,7 +32,7 @@ def count_codes(begin, end, labels, codes, count, out):
                                 out[i, j, k, layer * count + codes[layer, labels[layer, a, b, c]]] += share
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def average_lines(begin, end, volume, reach, out):
     """Averages over the ``2 * reach + 1`` neighbours along the middle axis of ``(A, N, M)``, fewer at the ends."""
     n = volume.shape[1]

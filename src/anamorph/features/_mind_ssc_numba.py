@@ -56,7 +56,7 @@ def _box_distances(image, shift, radius, low, high, out):
                 out[i - low, j, k] = s
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def mind_ssc(
     begin, end, slab, image, shifts, radius, entry_shift, entry_offset, pool, floor, ceiling, out, variance_sum
 ):

@@ -53,7 +53,7 @@ def _plane_boxes(image, i, shift, step, squared, columns, out):
                 target[k] += columns[k + b]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def quantised_mind_ssc(begin, end, image, step, shifts, entry_shift, entry_offset, thresholds, chunks, out):
     """Write the 60-bit code of every voxel; ``chunks`` stretches of the first axis are worked on at once."""
     ni, nj, nk = image.shape

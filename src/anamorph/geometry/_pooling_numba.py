@@ -7,7 +7,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def pool_channels_first(begin, end, volume, cell, out):
     _, ni, nj, nk = volume.shape
     _, ci, cj, ck = out.shape
@@ -27,7 +27,7 @@ def pool_channels_first(begin, end, volume, cell, out):
                 out[c, a, b, d] = total / f32((i1 - i0) * (j1 - j0) * (k1 - k0))
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def pool_channels_last(begin, end, volume, cell, out):
     ni, nj, nk, channels = volume.shape
     _, cj, ck, _ = out.shape

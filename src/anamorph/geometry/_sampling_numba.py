@@ -33,7 +33,7 @@ def is_outside(x, y, z, ni, nj, nk):
     )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def sample_linear(begin, end, volume, positions, clamp, fill, out):
     channels, ni, nj, nk = volume.shape
     for p in range(begin, end):
@@ -53,7 +53,7 @@ def sample_linear(begin, end, volume, positions, clamp, fill, out):
             out[c, p] = (a * (1 - wj) + b * wj) * (1 - wi) + (d * (1 - wj) + e * wj) * wi
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def sample_nearest(begin, end, volume, positions, clamp, fill, out):
     channels, ni, nj, nk = volume.shape
     for p in range(begin, end):
@@ -69,10 +69,12 @@ def sample_nearest(begin, end, volume, positions, clamp, fill, out):
             out[c, p] = volume[c, i, j, k]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def sample_labels(begin, end, labels, positions, fill, out):
     """The label with the largest sum of trilinear weights: linear interpolation of one-hot maps without making them."""
     ni, nj, nk = labels.shape
+    names = np.empty(8, labels.dtype)
+    weights = np.empty(8, np.float32)
     for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
         if is_outside(x, y, z, ni, nj, nk):
@@ -93,8 +95,6 @@ def sample_labels(begin, end, labels, positions, fill, out):
         ):
             out[p] = first
             continue
-        names = np.empty(8, labels.dtype)
-        weights = np.zeros(8, np.float32)
         found = 0
         for a in range(2):
             for b in range(2):
@@ -106,6 +106,7 @@ def sample_labels(begin, end, labels, positions, fill, out):
                         slot += 1
                     if slot == found:
                         names[slot] = value
+                        weights[slot] = f32(0)
                         found += 1
                     weights[slot] += w
         best = 0
@@ -115,7 +116,7 @@ def sample_labels(begin, end, labels, positions, fill, out):
         out[p] = names[best]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def advance_affine(begin, end, positions, matrix):
     for p in range(begin, end):
         x, y, z = positions[0, p], positions[1, p], positions[2, p]
@@ -123,7 +124,7 @@ def advance_affine(begin, end, positions, matrix):
             positions[a, p] = matrix[a, 0] * x + matrix[a, 1] * y + matrix[a, 2] * z + matrix[a, 3]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def advance_displacement(begin, end, positions, disp_vox, to_field, from_field_linear):
     """``p <- p + L u(T p)``, u read trilinearly with its border repeated; L turns field voxels into position voxels."""
     _, ni, nj, nk = disp_vox.shape
@@ -154,7 +155,7 @@ def advance_displacement(begin, end, positions, disp_vox, to_field, from_field_l
         positions[2, p] = z + m[2, 0] * u0 + m[2, 1] * u1 + m[2, 2] * u2
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def identity_positions(begin, end, shape, out):
     _, nj, nk = shape
     for i in range(begin, end):
@@ -166,24 +167,21 @@ def identity_positions(begin, end, shape, out):
                 out[2, p] = k
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def jacobian_determinant(begin, end, disp_vox, out):
     """det(I + du/dx) by central differences, one-sided at the border; an axis of one voxel counts as unchanged."""
     _, ni, nj, nk = disp_vox.shape
+    m = np.empty((3, 3), np.float32)
     for i in range(begin, end):
         a0, a1 = max(i - 1, 0), min(i + 1, ni - 1)
         for j in range(nj):
             b0, b1 = max(j - 1, 0), min(j + 1, nj - 1)
             for k in range(nk):
                 c0, c1 = max(k - 1, 0), min(k + 1, nk - 1)
-                m = np.zeros((3, 3), np.float32)
                 for c in range(3):
-                    if a1 > a0:
-                        m[c, 0] = (disp_vox[c, a1, j, k] - disp_vox[c, a0, j, k]) / f32(a1 - a0)
-                    if b1 > b0:
-                        m[c, 1] = (disp_vox[c, i, b1, k] - disp_vox[c, i, b0, k]) / f32(b1 - b0)
-                    if c1 > c0:
-                        m[c, 2] = (disp_vox[c, i, j, c1] - disp_vox[c, i, j, c0]) / f32(c1 - c0)
+                    m[c, 0] = (disp_vox[c, a1, j, k] - disp_vox[c, a0, j, k]) / f32(max(a1 - a0, 1))
+                    m[c, 1] = (disp_vox[c, i, b1, k] - disp_vox[c, i, b0, k]) / f32(max(b1 - b0, 1))
+                    m[c, 2] = (disp_vox[c, i, j, c1] - disp_vox[c, i, j, c0]) / f32(max(c1 - c0, 1))
                     m[c, c] += f32(1)
                 out[i, j, k] = (
                     m[0, 0] * (m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1])

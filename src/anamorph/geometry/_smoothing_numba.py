@@ -7,7 +7,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def box_axis(begin, end, field, axis, radius, out):
     """Box average along one spatial axis of ``(C, I, J, K)``, border repeated."""
     _, ni, nj, nk = field.shape

@@ -16,7 +16,7 @@ def _difference(volume, one, other, channels, out):
         out[c] = read(volume, one[0] + u64(c), one[1], one[2]) - read(volume, other[0] + u64(c), other[1], other[2])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def differences(begin, end, volume, places, here, there, out):
     """out[:, m, p] = volume(places[p] + here[m]) - volume(places[p] + there[m]).
 

@@ -7,7 +7,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def data_term(begin, end, fixed, weight, moving, disp, gradient):
     """Sum of weight * ||F(p) - M(p + u)||^2 over planes, and its gradient with respect to u, in one pass over channels.
 

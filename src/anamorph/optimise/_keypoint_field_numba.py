@@ -9,7 +9,7 @@ from anamorph.geometry._sampling_numba import corner
 f32 = np.float32
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, error_model="numpy", cache=True, fastmath=True)
 def data_term(begin, end, wanted, volume, positions, losses, gradient):
     """Squared differences of ``V(p)`` and ``wanted`` summed over channels, and their gradient.
 

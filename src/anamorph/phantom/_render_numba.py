@@ -168,7 +168,7 @@ def tissue_at(x, y, z, torso, scene, width):
     return hu, label
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def render(begin, end, positions, matrix, torso, scene, width, hu_out, label_out):
     """Values and labels at ``(3, N)`` positions that ``matrix`` takes to RAS mm; ``width`` is a voxel's size in mm."""
     for p in range(begin, end):

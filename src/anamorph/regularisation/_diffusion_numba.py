@@ -7,7 +7,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def add_diffusion(begin, end, disp, strength, gradient):
     """Sum over planes of strength[c, a] * (forward difference of u_c along axis a)^2; its gradient is added."""
     _, ni, nj, nk = disp.shape

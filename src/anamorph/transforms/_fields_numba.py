@@ -9,7 +9,7 @@ from anamorph.geometry._sampling_numba import corner
 f32 = np.float32
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def compose(begin, end, first, second, sign, out):
     """Out = first + sign * second(x + first), the border of ``second`` repeated."""
     _, _, nj, nk = first.shape
@@ -29,7 +29,7 @@ def compose(begin, end, first, second, sign, out):
                     out[c, i, j, k] = first[c, i, j, k] + sign * ((a * vj + b * wj) * vi + (d * vj + e * wj) * wi)
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def upsample(begin, end, field, cell, out):
     """A field on cells read at the voxels of the cells, trilinear between cell centres, in voxels of the fine grid."""
     _, _, nj, nk = out.shape
@@ -49,7 +49,7 @@ def upsample(begin, end, field, cell, out):
                     out[c, i, j, k] = value * f32(cell[c])
 
 
-@njit(nogil=True, fastmath=True, cache=True)
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
 def warp_descriptor(begin, end, descriptor, disp, out):
     """out(x) = D(x + u(x)) for channels-last descriptors, the border repeated."""
     ni, nj, nk, channels = descriptor.shape

@@ -91,7 +91,7 @@ def _apply(matrix, i, j, k, out):
         out[a] = matrix[a, 0] * i + matrix[a, 1] * j + matrix[a, 2] * k + matrix[a, 3]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def invert_displacement(begin, end, disp_vox, to_target, start, from_solution, to_mm, tolerance_mm, out, residual_mm):
     """Solve ``z + u(z) = to_target y`` for every voxel y of the output by Newton's method with backtracking.
 

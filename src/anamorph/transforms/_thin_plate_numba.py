@@ -15,7 +15,7 @@ def radial(square, biharmonic):
     return -r if biharmonic else square * np.log(r + 1e-6)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, error_model="numpy", cache=True)
 def kernel_matrix(begin, end, sites, biharmonic, out):
     """Fill the upper left ``(N, N)`` of ``out``."""
     count = len(sites)
@@ -25,7 +25,7 @@ def kernel_matrix(begin, end, sites, biharmonic, out):
             out[n, m] = radial(x * x + y * y + z * z, biharmonic)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, error_model="numpy", cache=True, fastmath=True)
 def evaluate(begin, end, positions, sites, weights, affine, biharmonic, out):
     """``out[p] = affine^T [1, x_p] + sum_n w_n U(|x_p - x_n|)`` for ``(P, 3)`` positions."""
     for p in range(begin, end):
