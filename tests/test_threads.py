@@ -38,6 +38,14 @@ def test_slabs_cover_the_range_once_and_in_order(count):
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
+@pytest.mark.parametrize(("count", "parts"), [(0, 0), (1, 1), (100, 1), (101, 2), (1599, 16), (10**6, 16)])
+def test_few_points_are_not_worth_many_slabs(count, parts):
+    slabs = slabs_of(count, least=100)
+    assert len(slabs) == parts
+    assert [bound for slab in slabs for bound in slab][::2] == [count * n // max(parts, 1) for n in range(parts)]
+    assert not slabs or slabs[-1][1] == count
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_results_come_back_in_order(count, four_threads):
     def slow_at_first(begin: int, end: int, power: int) -> int:
@@ -118,7 +126,7 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
         from anamorph.optimise.adam import Adam
         from anamorph.optimise.data_term import data_term
         rng = np.random.default_rng(0)
-        shape = (19, 9, 7)
+        shape = (19, 19, 17)
         fixed, moving = (rng.random((*shape, 16), np.float32) for _ in range(2))
         weight, disp = rng.random(shape, np.float32), rng.random((3, *shape), np.float32)
         def results(threads):

@@ -13,17 +13,26 @@ T = TypeVar("T")
 SLABS = 16
 """At most so many: enough that threads seldom wait for the slowest, few enough that calling them costs microseconds."""
 
+POINTS = 1024
+"""So many points or numbers, of which each takes nanoseconds, are worth a slab of their own."""
 
-def over_slabs(kernel: Callable[..., T], count: int, *args: object) -> list[T]:
+
+def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int = 1) -> list[T]:
     """Call ``kernel(begin, end, *args)`` on slabs that make up ``range(count)``, on as many threads as numba may use.
 
-    The slabs depend on ``count`` alone, so what kernels round or sum up is the same on any number of threads. To run
-    side by side a kernel must release the interpreter's lock.
+    The slabs depend on ``count`` and ``least`` alone, so what kernels round or sum up is the same on any number of
+    threads. To run side by side a kernel must release the interpreter's lock.
+
+    Args:
+        kernel: compiled with ``nogil``.
+        count: of what the kernel works on.
+        args: the kernel's other arguments.
+        least: how much is worth a slab.
 
     Returns:
         What the kernel returned, slab by slab.
     """
-    slabs = slabs_of(count)
+    slabs = slabs_of(count, least)
     results: dict[int, T] = {}
     waiting = enumerate(slabs)
 
@@ -44,9 +53,9 @@ def over_slabs(kernel: Callable[..., T], count: int, *args: object) -> list[T]:
     return [results[n] for n in range(len(slabs))]
 
 
-def slabs_of(count: int) -> list[tuple[int, int]]:
+def slabs_of(count: int, least: int = 1) -> list[tuple[int, int]]:
     """Where the slabs of ``range(count)`` begin and end."""
-    parts = min(count, SLABS)
+    parts = min(-(-count // least), SLABS)
     return [(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
 
 

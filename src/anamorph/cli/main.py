@@ -83,7 +83,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
-    # Threads that spin while they wait make kernels many times slower on a machine that has other work too.
+    # Threads of PyTorch that spin while they wait make all else many times slower on a machine that has other work too.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Some microseconds they may: PyTorch's short loops would else wake them thousands of times.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

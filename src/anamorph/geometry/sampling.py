@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
-from anamorph.threads import over_slabs
+from anamorph.threads import POINTS, over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,9 @@ def advance_affine(positions_vox: np.ndarray, matrix: np.ndarray) -> None:
     """Map ``(3, N)`` float32 positions by a 3x4 or 4x4 matrix, in place."""
     from anamorph.geometry import _sampling_numba
 
-    over_slabs(_sampling_numba.advance_affine, positions_vox.shape[1], positions_vox, matrix.astype(np.float32))
+    over_slabs(
+        _sampling_numba.advance_affine, positions_vox.shape[1], positions_vox, matrix.astype(np.float32), least=POINTS
+    )
 
 
 def sample(
@@ -85,7 +87,7 @@ def _sample_numpy(
     out = np.empty((volume.shape[0], flat.shape[1]), dtype)
     kernel = kernels.sample_linear if linear else kernels.sample_nearest
     background = np.asarray(0 if fill is None else fill).astype(dtype)[()]
-    over_slabs(kernel, flat.shape[1], volume, flat, fill is None, background, out)
+    over_slabs(kernel, flat.shape[1], volume, flat, fill is None, background, out, least=POINTS)
     return out.reshape(volume.shape[0], *positions_vox.shape[1:])
 
 
@@ -136,7 +138,7 @@ def sample_labels(labels: np.ndarray, positions_vox: np.ndarray, fill: int = 0) 
     labels = native(labels)
     flat = np.ascontiguousarray(positions_vox, np.float32).reshape(3, -1)
     out = np.empty(flat.shape[1], labels.dtype)
-    over_slabs(_sampling_numba.sample_labels, flat.shape[1], labels, flat, labels.dtype.type(fill), out)
+    over_slabs(_sampling_numba.sample_labels, flat.shape[1], labels, flat, labels.dtype.type(fill), out, least=POINTS)
     return out.reshape(positions_vox.shape[1:])
 
 

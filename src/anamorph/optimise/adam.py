@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from anamorph.threads import over_slabs
+from anamorph.threads import POINTS, over_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class Adam(Generic[Array]):
             arrays = (self.parameters, np.ascontiguousarray(gradient), self._first, self._second)
             parameters, slope, first, second = (a.reshape(-1) for a in arrays)
             given = (parameters, slope, first, second, self._step, np.float32(rate))
-            over_slabs(_adam_numba.adam_step, parameters.size, *given)
+            over_slabs(_adam_numba.adam_step, parameters.size, *given, least=POINTS)
         else:
             adam_step_torch(self.parameters, gradient, self._first, self._second, self._step, rate)
 

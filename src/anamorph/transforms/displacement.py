@@ -7,7 +7,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.threads import over_slabs
+from anamorph.threads import POINTS, over_slabs
 from anamorph.transforms.base import Transform
 
 
@@ -55,7 +55,7 @@ class Displacement(Transform):
         back = np.linalg.inv(to_field[:3, :3])
         matrices = to_field.astype(np.float32), back.astype(np.float32)
         kernel = _sampling_numba.advance_displacement
-        over_slabs(kernel, positions_vox.shape[1], positions_vox, self.disp_vox, *matrices)
+        over_slabs(kernel, positions_vox.shape[1], positions_vox, self.disp_vox, *matrices, least=POINTS)
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         points_mm = np.asarray(points_mm, np.float64)
