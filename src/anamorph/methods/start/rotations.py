@@ -29,6 +29,8 @@ FOLLOWED = 14
 POSE_BYTES = 8 * 2**20 * AT_ONCE
 """Memory of the transforms of so many rotations."""
 APART_DEG = 35.0
+SIZES = 0.5, 2.0
+"""Of the moving body beside the fixed one, at the least and at the most."""
 LEAST_OVERLAP = 0.4
 EDGE_WEIGHT = 0.3
 """Of the size of the gradient beside intensities."""
@@ -70,7 +72,8 @@ class PoseSearch:
         self.scale = 1.0
         if model == "affine" and pair.fixed.is_masked and pair.moving.is_masked:
             # Both scans show a whole body, so that its size can be told before its pose.
-            self.scale = float(np.cbrt(self.moving.body.sum() / max(float(self.fixed.body.sum()), 1e-9)))
+            larger = np.cbrt(self.moving.body.sum() / max(float(self.fixed.body.sum()), 1e-9))
+            self.scale = float(np.clip(larger, *SIZES))
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.
         corners = (self.moving.grid.corners_mm() - self.moving.grid.centre_mm) / self.scale
         side = int(np.ceil(2 * np.linalg.norm(corners, axis=1).max() / self.spacing_mm))
