@@ -32,7 +32,7 @@ ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({lef
 
 
 def noise_followed(
-    pair: DescribedPair, grid: Grid, deformation: Displacement, explained: float, kind: IntensityKind
+    pair: DescribedPair, grid: Grid, deformation: Displacement, explained: float, kind: IntensityKind, masked: bool
 ) -> str | None:
     """A line for a deformation that follows noise alone, None for one that is worth having.
 
@@ -42,12 +42,13 @@ def noise_followed(
         deformation: of the fixed frame.
         explained: by the linear start.
         kind: how the intensities compare.
+        masked: both scans lie on a ground of one value, so that the start was not made exact.
     """
     field = deformation.displacement_on(grid).disp_vox.astype(np.float32, copy=False)
     left = mismatch_left(pair, field)
     counted = to_numpy(pair.fixed_weight) > 0
     size_vox = float(np.quantile(np.linalg.norm(field[:, counted], axis=0), 0.99)) if counted.any() else 0.0
-    is_noise = left > NOISE_LEFT and size_vox < SMALL_VOX and explained > ALIKE
+    is_noise = left > NOISE_LEFT and size_vox < SMALL_VOX and explained > ALIKE and not masked
     is_noise |= left > WEAK_LEFT and explained < WEAK and kind == "none"
     return ONLY_NOISE.format(left=left) if is_noise else None
 
