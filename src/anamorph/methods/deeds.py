@@ -106,8 +106,7 @@ class Deeds(Method):
                     provenance["guide"] = guide.model
                 deformation, objectives = refine(pair, pyramid, self.config, start, control, partial(_tell, stages))
             with stages.stage("finish", 0.98):
-                masked = frame.fixed.scan.is_masked and frame.moving.scan.is_masked
-                noise = judged and noise_followed(pair, pyramid.base, deformation, judged, frame.kind, masked)
+                noise = judged and noise_followed(pair, pyramid.base, deformation, judged, frame.kind)
                 if noise:
                     frame.steps.append(noise)
                     fixed_to_moving, moving_to_fixed = frame.start, frame.start.inverse()
