@@ -43,7 +43,7 @@ class TestLinear(MethodConformance):
     def test_it_is_what_convex_starts_from(self):
         pair = gentle_pair()
         ours = self.run(pair.fixed, pair.moving)
-        convex = anamorph.register(pair.fixed, pair.moving, preset="default", settings={"refine_iterations": (4, 4)})
+        convex = anamorph.register(pair.fixed, pair.moving, preset="default", settings={"refine_iterations": (0, 0)})
         assert convex.provenance["start"] == ours.provenance["start"]
         start = next(part for part in convex.fixed_to_moving.parts if isinstance(part, Affine))
         np.testing.assert_allclose(start.matrix, ours.fixed_to_moving.matrix, atol=1e-9)

@@ -79,4 +79,4 @@ def test_a_turned_brain_of_another_size_is_found(scale):
     inside = fixed.grid.voxel_to_world(np.argwhere(fixed.data[0] > 0)[::50])
     truth = Affine(there @ about).map_world(inside)
     error = np.linalg.norm(found.transform.map_world(inside) - truth, axis=1) / 3
-    assert error.mean() < 0.8  # masked scans are not made exact
+    assert error.mean() < 0.3

@@ -105,9 +105,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         winner = rules.choose(tried)
         costs.append(winner.matched.cost)
     spacing = np.inf
-    # On a ground of one value outlines explain too much: steps that follow them make a body too large or too small.
-    is_masked = pair.fixed.is_masked or pair.moving.is_masked
-    for voxels, rounds in EXACT if winner.explained > ALIKE and not is_masked else ():
+    for voxels, rounds in EXACT if winner.explained > ALIKE else ():
         level = rough.on(voxels)
         if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
             break
