@@ -9,11 +9,21 @@ from scipy.ndimage import gaussian_filter
 import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
+from anamorph.methods import convex, deeds
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan
-from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, mismatch_left
-from anamorph.transforms import Affine
+from anamorph.methods.worth import (
+    LEAST_EXPLAINED,
+    NOT_DEFORMED,
+    ONLY_NOISE,
+    WEAK_LEFT,
+    mismatch_left,
+    noise_followed,
+)
+from anamorph.phantom import make_pair
+from anamorph.transforms import Affine, Displacement
+from arrays import smooth_descriptor
 
 
 def noise(seed):
@@ -57,6 +67,47 @@ def test_intensities_compare_by_their_correlation(unrelated):
     for least, expected in ((correlation - 0.1, "scaled"), (correlation + 0.1, "none")):
         assert comparable_after(*scans, Affine.identity(), "scaled", least) == expected
     assert comparable_after(*scans, Affine.identity(), "ct", 0.99) == "ct"
+
+
+def shifted_pair(weight=1.0):
+    """A descriptor and the same one voxel further, with a field of so much of the right shift."""
+    fixed = smooth_descriptor((12, 10, 9), sigma=1.5)
+    ones = np.ones(fixed.shape[:3], np.float32)
+    field = np.zeros((3, *fixed.shape[:3]), np.float32)
+    field[0] = weight
+    grid = Grid(fixed.shape[:3], np.diag([2.0, 2.0, 2.0, 1.0]))
+    return DescribedPair(fixed, ones, np.roll(fixed, 1, axis=0), ones), grid, Displacement(field, grid)
+
+
+@pytest.mark.parametrize(
+    ("share", "explained", "kind", "is_noise"),
+    [
+        (0.1, 0.4, "none", True),
+        (1.0, 0.4, "none", False),
+        (0.1, 0.5, "none", False),
+        (0.1, 0.4, "scaled", False),
+        (0.1, 0.4, "ct", False),
+    ],
+)
+def test_a_deformation_between_scans_that_do_not_compare_must_explain_much(share, explained, kind, is_noise):
+    pair, grid, deformation = shifted_pair(share)
+    left = mismatch_left(pair, deformation.disp_vox)
+    assert (left > WEAK_LEFT) == (share < 1)
+    told = noise_followed(pair, grid, deformation, explained, kind)
+    assert told == (ONLY_NOISE.format(left=left) if is_noise else None)
+
+
+@pytest.mark.parametrize(("method", "where"), [("convex", convex), ("deeds", deeds)])
+def test_where_a_deformation_follows_noise_the_start_is_the_result(method, where, monkeypatch):
+    pair = make_pair((30, 26, 28), seed=3)
+    deformed = anamorph.register(pair.fixed, pair.moving, method=method)
+    assert not isinstance(deformed.fixed_to_moving, Affine)
+    monkeypatch.setattr(where, "noise_followed", lambda *given: "not deformed: noise")
+    linear = anamorph.register(pair.fixed, pair.moving, method=method)
+    assert isinstance(linear.fixed_to_moving, Affine)
+    assert linear.provenance["start"] == [*deformed.provenance["start"], "not deformed: noise"]
+    given = anamorph.register(pair.fixed, pair.moving, method=method, init=linear.fixed_to_moving)
+    assert not isinstance(given.fixed_to_moving, Affine)
 
 
 def test_the_mismatch_left_is_that_of_the_descriptors():

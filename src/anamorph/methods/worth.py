@@ -8,6 +8,7 @@ from anamorph.features.intensity import IntensityKind
 from anamorph.geometry import Grid
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.device import to_device
+from anamorph.methods.start.search import WEAK_UNLIKE
 from anamorph.optimise.data_term import data_term
 from anamorph.transforms import Displacement
 
@@ -17,9 +18,8 @@ NOT_DEFORMED = (
     "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
     "where their headers are right, init=world deforms from there"
 )
-WEAK_LEFT, WEAK = 0.6, 0.5
-"""Where intensities do not compare and the start explains less than the second, a deformation of any size has to leave
-less than the first."""
+WEAK_LEFT = 0.6
+"""Of the mismatch: a deformation between scans whose start explains little has to leave less."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
 
 
@@ -28,6 +28,8 @@ def noise_followed(
 ) -> str | None:
     """A line for a deformation that follows noise alone, None for one that is worth having.
 
+    Only deformations between scans whose intensities do not compare and whose start explains little are doubted.
+
     Args:
         pair: both scans after the linear start, described.
         grid: of their descriptors.
@@ -35,10 +37,10 @@ def noise_followed(
         explained: by the linear start.
         kind: how the intensities compare.
     """
-    field = deformation.displacement_on(grid).disp_vox.astype(np.float32, copy=False)
-    left = mismatch_left(pair, field)
-    is_noise = left > WEAK_LEFT and explained < WEAK and kind == "none"
-    return ONLY_NOISE.format(left=left) if is_noise else None
+    if kind != "none" or explained >= WEAK_UNLIKE:
+        return None
+    left = mismatch_left(pair, deformation.displacement_on(grid).disp_vox.astype(np.float32, copy=False))
+    return ONLY_NOISE.format(left=left) if left > WEAK_LEFT else None
 
 
 def mismatch_left(pair: DescribedPair, disp_vox: np.ndarray) -> float:

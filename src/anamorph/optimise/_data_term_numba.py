@@ -5,6 +5,7 @@ import numpy as np
 from numba import njit
 
 f32 = np.float32
+u64 = np.uint64
 
 
 @njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
@@ -15,6 +16,9 @@ def data_term(begin, end, fixed, weight, moving, disp, gradient):
     gradient there.
     """
     ni, nj, nk, channels = fixed.shape
+    # Flat arrays and unsigned offsets, which cannot be negative, let the loop over channels become vectors.
+    lanes = u64(channels)
+    fixed_flat, moving_flat = fixed.reshape(-1), moving.reshape(-1)
     total = 0.0
     for i in range(begin, end):
         for j in range(nj):
@@ -41,31 +45,29 @@ def data_term(begin, end, fixed, weight, moving, disp, gradient):
                 gy = f32(0)
                 gz = f32(0)
                 cost = f32(0)
-                for block in range(0, channels, 16):
-                    for lane in range(16):
-                        n = block + lane
-                        a000 = moving[i0, j0, k0, n]
-                        a001 = moving[i0, j0, k1, n]
-                        a010 = moving[i0, j1, k0, n]
-                        a011 = moving[i0, j1, k1, n]
-                        a100 = moving[i1, j0, k0, n]
-                        a101 = moving[i1, j0, k1, n]
-                        a110 = moving[i1, j1, k0, n]
-                        a111 = moving[i1, j1, k1, n]
-                        b00 = a000 * vz + a001 * wz
-                        b01 = a010 * vz + a011 * wz
-                        b10 = a100 * vz + a101 * wz
-                        b11 = a110 * vz + a111 * wz
-                        c0 = b00 * vy + b01 * wy
-                        c1 = b10 * vy + b11 * wy
-                        r = c0 * vx + c1 * wx - fixed[i, j, k, n]
-                        cost += r * r
-                        gx += r * (c1 - c0)
-                        gy += r * ((b01 - b00) * vx + (b11 - b10) * wx)
-                        gz += r * (
-                            ((a001 - a000) * vy + (a011 - a010) * wy) * vx
-                            + ((a101 - a100) * vy + (a111 - a110) * wy) * wx
-                        )
+                row = u64((i * nj + j) * nk + k) * lanes
+                c000, c001 = u64((i0 * nj + j0) * nk + k0) * lanes, u64((i0 * nj + j0) * nk + k1) * lanes
+                c010, c011 = u64((i0 * nj + j1) * nk + k0) * lanes, u64((i0 * nj + j1) * nk + k1) * lanes
+                c100, c101 = u64((i1 * nj + j0) * nk + k0) * lanes, u64((i1 * nj + j0) * nk + k1) * lanes
+                c110, c111 = u64((i1 * nj + j1) * nk + k0) * lanes, u64((i1 * nj + j1) * nk + k1) * lanes
+                for n in range(u64(0), lanes):
+                    a000, a001 = moving_flat[c000 + n], moving_flat[c001 + n]
+                    a010, a011 = moving_flat[c010 + n], moving_flat[c011 + n]
+                    a100, a101 = moving_flat[c100 + n], moving_flat[c101 + n]
+                    a110, a111 = moving_flat[c110 + n], moving_flat[c111 + n]
+                    b00 = a000 * vz + a001 * wz
+                    b01 = a010 * vz + a011 * wz
+                    b10 = a100 * vz + a101 * wz
+                    b11 = a110 * vz + a111 * wz
+                    c0 = b00 * vy + b01 * wy
+                    c1 = b10 * vy + b11 * wy
+                    r = c0 * vx + c1 * wx - fixed_flat[row + n]
+                    cost += r * r
+                    gx += r * (c1 - c0)
+                    gy += r * ((b01 - b00) * vx + (b11 - b10) * wx)
+                    gz += r * (
+                        ((a001 - a000) * vy + (a011 - a010) * wy) * vx + ((a101 - a100) * vy + (a111 - a110) * wy) * wx
+                    )
                 total += w * cost
                 gradient[0, i, j, k] = f32(2) * w * gx if x == xu else f32(0)
                 gradient[1, i, j, k] = f32(2) * w * gy if y == yu else f32(0)

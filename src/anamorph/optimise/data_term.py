@@ -33,7 +33,9 @@ def data_term(fixed: Array, weight: Array, moving: Array, disp_vox: Array) -> tu
     from anamorph.optimise import _data_term_numba
 
     gradient = np.empty(disp_vox.shape, np.float32)
-    return sum(over_slabs(_data_term_numba.data_term, len(fixed), fixed, weight, moving, disp_vox, gradient)), gradient
+    fixed, moving = np.ascontiguousarray(fixed), np.ascontiguousarray(moving)
+    sums = over_slabs(_data_term_numba.data_term, len(fixed), fixed, weight, moving, disp_vox, gradient)
+    return sum(sums), gradient
 
 
 def data_term_torch(

@@ -20,6 +20,7 @@ LEAST_GAIN = 0.002
 SHRINKS = 0.95
 """A Gauss-Newton step that is not so much shorter than the one before leads nowhere."""
 TOLERATED = 0.03
+"""Loss of what is explained in one such step."""
 EXACT_VOX = 0.1
 """Steps of which the corners move less end the search."""
 MOST_POSITIONS = 12000

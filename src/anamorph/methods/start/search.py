@@ -40,7 +40,7 @@ PROMISING = 0.1
 STANDS_OUT = 5.0
 """Standard deviations of chance: a rotation that explains so much more than what is not turned is followed alone."""
 CLEAR_GAIN = 1.0
-"""Standard deviations of chance."""
+"""Standard deviations of chance that matching must gain where little is explained, or a hypothesis stays as it was."""
 ROUGH = Stage(28, 3, (4, 2))
 AFFINE = Stage(28, 3, (2,))
 LARGER = Stage(28, 3, (2, 2, 2))
@@ -86,10 +86,10 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     world_is_tried = any(name == "world" for name, _ in places)
     rules = Rules(translations.chance_spread, world_is_known, world_is_tried, _weak(pair))
     tried = [_matched(rough, name, Matched.of(rough, place), model, rules) for name, place in places]
-    if tried and tried[0].name == "world" and tried[0].explained > IDENTICAL:
+    if tried[0].name == "world" and tried[0].explained > IDENTICAL:
         return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
     can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
-    if can_turn and (any_pose or max((one.explained for one in tried), default=0) < ENOUGH):
+    if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
         tried += _turned(rough, tried, model, rules, any_pose or not world_is_known)
     winner = rules.choose(tried)
     mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
@@ -118,7 +118,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
 
 
 def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affine]]:
-    """The hypotheses without rotation that may win, no two of them at one place."""
+    """The hypotheses without rotation that may win, at least one, no two of them at one place."""
     world, centres = Affine.identity(), Affine.translation(pair.moving.grid.centre_mm - pair.fixed.grid.centre_mm)
     named: list[tuple[Name, Affine, float]] = [
         ("world", world, translations.near(world)),
@@ -172,14 +172,14 @@ def _followed(
         for pose in poses
         if not pose.is_turned
     ]
-    best = max((one.explained for one in (*tried, *found)), default=1.0)
+    best = max(one.explained for one in (*tried, *found))
     laid = [Matched.of(rough, pose.transform) for pose in poses if pose.is_turned]
     laid.sort(key=lambda one: -one.explained)
     for pose in laid[:MOST_TURNS]:
         if pose.explained < laid[0].explained - PROMISING:
             break
         turned = _matched(rough, "pose", pose, model, rules)
-        if turned.explained > _least_turned(rough.pair) or not tried:
+        if turned.explained > _least_turned(rough.pair):
             found.append(turned)
         if turned.explained > best + STANDS_OUT * rules.chance_spread:
             break
