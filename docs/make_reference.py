@@ -13,10 +13,10 @@ from typing import Any, get_type_hints
 import typer
 
 from anamorph.cli.main import app
-from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
+from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.outputs import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
-from anamorph.training import TASKS, find_task
+from anamorph.training import TASKS
 from anamorph.training.settings import LoopSettings
 from anamorph.transforms.files import KINDS
 
@@ -117,7 +117,7 @@ def settings_page() -> str:
         "How to choose: [settings and presets](../how-to/choose-settings-and-presets.md).\n",
     ]
     for name in METHODS:
-        method: Any = find_method(name)
+        method: Any = METHODS.find(name)
         parts += _described(f"`{name}`{' (default method)' if name == DEFAULT_METHOD else ''}", method)
     parts += [
         "## Trainings\n",
@@ -126,7 +126,7 @@ def settings_page() -> str:
         _settings(LoopSettings),
     ]
     for name in TASKS:
-        parts += _described(f"`train {name}`", find_task(name))
+        parts += _described(f"`train {name}`", TASKS.find(name))
     return "\n".join(parts)
 
 

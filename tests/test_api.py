@@ -20,7 +20,7 @@ from anamorph.settings import coerce
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "stub", "stub_method:Stub")
+    monkeypatch.setitem(METHODS.own, "stub", "stub_method:Stub")
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "stub", "stub_method:Stub")
+    monkeypatch.setitem(METHODS.own, "stub", "stub_method:Stub")
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_interrupted(refused, fixed, moving):
 
 def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
     slow = "import time, anamorph.pipeline as p; p.run_plan = lambda *a, **k: time.sleep(60); "
-    slow += "from anamorph.methods import METHODS; METHODS['stub'] = 'stub_method:Stub'; "
+    slow += "from anamorph.methods import METHODS; METHODS.own['stub'] = 'stub_method:Stub'; "
     slow += "from anamorph.cli.main import main; main()"
     out = tmp_path / "out"
     process = subprocess.Popen(

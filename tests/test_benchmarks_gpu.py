@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anamorph.training import find_task
+from anamorph.training import TASKS
 from anamorph.training.settings import make_settings
 from anamorph.training.time_budget import TimeBudget
 
@@ -34,7 +34,7 @@ def test_every_listed_training_has_settings_that_exist_and_a_folder_of_its_own()
     for command in commands:
         given = [command[n + 1] for n, word in enumerate(command) if word == "--set"]
         preset = command[command.index("--preset") + 1] if "--preset" in command else "default"
-        make_settings(find_task(command[1]), preset, given)
+        make_settings(TASKS.find(command[1]), preset, given)
     runs = [run for one in found for run in one.runs]
     assert len(set(runs)) == len(runs)
     assert all(run.startswith(".gpu/runs/") for run in runs)

@@ -22,7 +22,7 @@ SHIFT = np.array([6.0, -8.0, 9.0])  # RAS mm, whole voxels of the moving grid
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "stub", "stub_method:Stub")
+    monkeypatch.setitem(METHODS.own, "stub", "stub_method:Stub")
 
 
 def run(*arguments: object) -> str:

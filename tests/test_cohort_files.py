@@ -21,7 +21,7 @@ PLAN = '[[dataset]]\nmanifest = "raw"\n[[method]]\nname = "cohort-stub"\n[output
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "cohort-stub", "cohort_stub:CohortStub")
+    monkeypatch.setitem(METHODS.own, "cohort-stub", "cohort_stub:CohortStub")
     work._kept_inputs.cache_clear()
 
 

@@ -27,7 +27,7 @@ from anamorph.optimise.keypoint_field import KeypointSettings, fit_keypoints
 from anamorph.optimise.probability_fit import fit_to_probabilities
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.regularisation.keypoint_graph import KeypointGraph
-from anamorph.training import TASKS, find_task
+from anamorph.training import TASKS
 from anamorph.training.augmentation import Augmentation
 from anamorph.training.cache import Cohort
 from anamorph.transforms.fields import inverse_consistent, upsample, warp_descriptor
@@ -92,14 +92,14 @@ def batches(tmp_path_factory):
     """A narrow network of every task, and what it is trained on."""
     folder = tmp_path_factory.mktemp("cohorts")
     prepared = write_template_cohort(folder / "data", training=2, validation=1)
-    template = {name: find_task(name) for name in ("slicreg", "regression")}
+    template = {name: TASKS.find(name) for name in ("slicreg", "regression")}
     preprocessing = template["slicreg"].preprocessing(template["slicreg"].Config(spacing_mm=SPACING_MM))
     pairs = blob_cohort(folder / "blobs", training=3, validation=2)
     cohorts = dict.fromkeys(TASKS, pairs)
     cohorts |= dict.fromkeys(template, Cohort.of(prepared, preprocessing, folder / "cache"))
     found = {}
     for name in TASKS:
-        kind = find_task(name)
+        kind = TASKS.find(name)
         task = kind(kind.Config(**NARROW[name]), [cohorts[name]])
         items = task.training_items(0, torch.Generator().manual_seed(0))[:2]
         found[name] = task, task.network(), task.batch(items, torch.device("cpu"), generators(2))

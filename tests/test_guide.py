@@ -12,7 +12,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
-from anamorph.methods import find_method
+from anamorph.methods import METHODS
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import guide_model
 from anamorph.networks.model_folder import ModelCard, save_model
@@ -125,8 +125,8 @@ def test_the_memory_of_a_guide_is_foreseen(tmp_path, method):
     large = Grid((96, 96, 96), np.eye(4))
 
     def foreseen(guide: str) -> int:
-        return find_method(method)(
-            make_config(find_method(method), "default", own | {"guide": guide})
+        return METHODS.find(method)(
+            make_config(METHODS.find(method), "default", own | {"guide": guide})
         ).peak_memory_bytes(large, large)
 
     more = foreseen(str(tmp_path / "guide")) - foreseen("none")

@@ -14,7 +14,7 @@ ROOT = Path(anamorph.__file__).parent
 # Lowest first; names in one row do not know each other.
 LAYERS = (
     ("errors", "kernel_cache", "threads"),
-    ("compilation", "reading"),
+    ("compilation", "reading", "registry"),
     ("geometry",),
     ("image",),
     ("transforms",),

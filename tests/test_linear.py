@@ -15,7 +15,7 @@ import anamorph
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.image.write import write_image
-from anamorph.methods import METHODS, find_method
+from anamorph.methods import METHODS
 from anamorph.methods.linear import Linear
 from anamorph.methods.start_config import StartConfig
 from anamorph.settings import make_config
@@ -57,7 +57,7 @@ class TestLinear(MethodConformance):
 def test_presets_are_those_of_the_start_alone():
     assert Linear.presets["head-neck-ct"] == {"init": "rigid"}
     assert Linear.presets["cardiac-mr"] == {"intensity_weight": 10.0}
-    assert set(Linear.presets) == set(find_method("convex").presets)
+    assert set(Linear.presets) == set(METHODS.find("convex").presets)
     with pytest.raises(ValueError, match="must not be negative"):
         StartConfig(intensity_weight=-1.0)
 
@@ -77,11 +77,11 @@ def test_world_coordinates_and_middles_are_taken_as_they_are():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_old_names_of_the_start_are_told(method: str):
-    middles = make_config(find_method(method), "default").init
+    middles = make_config(METHODS.find(method), "default").init
     for old, new in (("none", "world"), ("centre", "frame" if middles == "frame" else "centres")):
         with pytest.raises(UserError, match=f"^init={old} is now called init={new}$"):
-            make_config(find_method(method), "default", [f"init={old}"])
-        assert make_config(find_method(method), "default", [f"init={new}"]).init == new
+            make_config(METHODS.find(method), "default", [f"init={old}"])
+        assert make_config(METHODS.find(method), "default", [f"init={new}"]).init == new
 
 
 @pytest.fixture(scope="module")

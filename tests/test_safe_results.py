@@ -26,7 +26,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "stub", "stub_method:Stub")
+    monkeypatch.setitem(METHODS.own, "stub", "stub_method:Stub")
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_names_that_are_no_text_lose_nothing(tmp_path):
     stems = os.fsdecode(b"f\xffx"), os.fsdecode(b"m\xfe")
     scans = [str(write_scan(folder / f"{stem}.nii.gz", n)) for n, stem in enumerate(stems)]
     code = (
-        "from anamorph.methods import METHODS; METHODS['stub'] = 'stub_method:Stub'; "
+        "from anamorph.methods import METHODS; METHODS.own['stub'] = 'stub_method:Stub'; "
         "from anamorph.cli.main import main; main()"
     )
     arguments = [sys.executable, "-c", code, "register", *scans, "-o", str(folder / "out"), "--method", "stub"]

@@ -28,7 +28,7 @@ def run(*arguments: object):
 
 @pytest.fixture(autouse=True)
 def cohort_method(monkeypatch):
-    monkeypatch.setitem(METHODS, "cohort-stub", "cohort_stub:CohortStub")
+    monkeypatch.setitem(METHODS.own, "cohort-stub", "cohort_stub:CohortStub")
 
 
 @pytest.fixture

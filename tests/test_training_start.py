@@ -12,7 +12,7 @@ import small_dataset
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.networks.model_folder import load_model
-from anamorph.training import TASKS, find_task
+from anamorph.training import TASKS
 from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.start import start_training
 from small_dataset import image_of, name_of
@@ -29,7 +29,7 @@ def data(tmp_path):
 @pytest.fixture
 def anamorph(tmp_path, monkeypatch):
     """The command, with a small task known to it."""
-    monkeypatch.setitem(TASKS, "toy", "toy_task:ToyTask")
+    monkeypatch.setitem(TASKS.own, "toy", "toy_task:ToyTask")
     monkeypatch.setenv("ANAMORPH_CACHE", str(tmp_path / "cache"))
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 
@@ -245,7 +245,7 @@ def test_no_preset_asks_for_what_a_processor_cannot_do(name, monkeypatch, tmp_pa
     from anamorph.training.settings import make_settings
 
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "none")
-    task = find_task(name)
+    task = TASKS.find(name)
     for preset in ("default", *task.presets):
         _, loop = make_settings(task, preset)
         assert precision.choose_precision(loop.precision, "cpu").value == "32-true", preset
@@ -325,7 +325,7 @@ def test_settings_are_listed(anamorph):
 
 @pytest.mark.parametrize("name", [*TASKS])
 def test_every_task_keeps_the_contract(name):
-    task = find_task(name)
+    task = TASKS.find(name)
     assert task.name == name
     assert task.summary
     assert task.score[1] in ("max", "min")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.errors import UserError
-from anamorph.training import find_task
+from anamorph.training import TASKS
 from anamorph.training.run_folder import RunFolder
 from benchmarks.gpu.session import LOG, ROOT, Session, ended
 
@@ -57,7 +57,7 @@ class Training:
         """What is not here that it needs; empty if it can begin."""
         for command in self.commands:
             try:
-                find_task(command[1])
+                TASKS.find(command[1])
             except UserError as error:
                 return str(error)
             given = [ROOT / command[n + 1] for n, one in enumerate(command) if one == "--dataset"]

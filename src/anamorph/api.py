@@ -16,7 +16,7 @@ from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
-from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.device import resolve_device
 from anamorph.methods.linear_start import Init
@@ -129,7 +129,7 @@ def make_plan(
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
     """
-    method_class = find_method(method)
+    method_class = METHODS.find(method)
     if preset != "auto":
         make_config(method_class, preset, settings)  # a typing mistake is told before the scans are looked at
     if fixed.channels != moving.channels:
@@ -147,7 +147,7 @@ def make_plan(
     reason = "as asked for"
     if preset == "auto":
         preset, reason = pair.preset, pair.preset_reason
-        if preset not in method_class.presets:  # type: ignore[attr-defined]
+        if preset not in method_class.presets:
             preset, reason = "default", f"the method has no preset {preset}"
     config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
     if max_memory is not None and hasattr(config, "max_memory_mb"):

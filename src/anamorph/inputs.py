@@ -15,7 +15,7 @@ from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.dicom import split_choice
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import SCANNER, world_code
-from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device
 from anamorph.provenance import models_of
 from anamorph.settings import GivenSettings, make_config
@@ -56,7 +56,7 @@ class PairRequest:
         )
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # settings that are wrong are told when the pair is planned
-            method: Any = find_method(self.method)
+            method: Any = METHODS.find(self.method)
             config = make_config(method, "default" if self.preset == "auto" else self.preset, self.settings)
             files += models_of(method(config).settings()).values()
         return files

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from anamorph.errors import UserError
+from anamorph.registry import closest
 
 GivenSettings = Mapping[str, Any] | Iterable[str] | None
 """A mapping of names to values, or strings such as ``"search_radius_mm=32"``."""
@@ -165,12 +165,6 @@ def describe_kind(kind: Any) -> str:
 def as_text(value: Any) -> str:
     """A value as ``--set`` takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-
-
-def closest(word: str, words: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` when a name is near, else nothing."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean '{found[0]}'?)" if found else ""
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -18,13 +18,13 @@ def methods(
 
 
 def _show_all() -> None:
-    from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
+    from anamorph.methods import DEFAULT_METHOD, METHODS
 
     table = make_table("method", "what it does", "presets")
     for name in METHODS:
-        method = find_method(name)
+        method = METHODS.find(name)
         label = f"{name} (default)" if name == DEFAULT_METHOD else name
-        table.add_row(label, method.summary, ", ".join(method.presets))  # type: ignore[attr-defined]
+        table.add_row(label, method.summary, ", ".join(method.presets))
     show(table)
 
 
@@ -32,13 +32,13 @@ def _show_one(name: str) -> None:
     import dataclasses
     from typing import get_type_hints
 
-    from anamorph.methods import find_method
+    from anamorph.methods import METHODS
     from anamorph.settings import as_text, describe_kind
 
-    method = find_method(name)
-    config, presets = method.Config, method.presets  # type: ignore[attr-defined]
+    method = METHODS.find(name)
+    config, presets = method.Config, method.presets
     kinds = get_type_hints(config)
-    show(f"{name}: {method.summary}")  # type: ignore[attr-defined]
+    show(f"{name}: {method.summary}")
     table = make_table("setting", ">default", "unit", "meaning", title="Settings, changed with --set key=value")
     for field in dataclasses.fields(config):
         meaning = field.metadata.get("meaning", "")

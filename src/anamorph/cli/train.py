@@ -139,10 +139,10 @@ def _list_settings(name: str) -> None:
     from typing import Any, get_type_hints
 
     from anamorph.settings import as_text, describe_kind
-    from anamorph.training import find_task
+    from anamorph.training import TASKS
     from anamorph.training.settings import LoopSettings
 
-    task: Any = find_task(name)
+    task: Any = TASKS.find(name)
     show(f"{name}: {task.summary}")
     for title, config in (("Settings of the task", task.Config), ("Settings of the loop", LoopSettings)):
         kinds = get_type_hints(config)

@@ -10,7 +10,8 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from anamorph.errors import UserError
 from anamorph.reading import read_text, understood
-from anamorph.settings import closest, describe_kind
+from anamorph.registry import closest
+from anamorph.settings import describe_kind
 
 _NO_DEFAULT: Any = object()
 _NAMES = {list: "a list", dict: "a table"}

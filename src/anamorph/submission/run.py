@@ -18,7 +18,7 @@ from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.memory import check_memory, predicted_peak_bytes
-from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device, Progress, Result
 from anamorph.methods.device import resolve_device
 from anamorph.provenance import current_hash, model_hashes
@@ -43,7 +43,7 @@ class RunSettings:
         Raises:
             UserError: there is no such method, preset, setting, model or device.
         """
-        method: Any = find_method(self.method)
+        method: Any = METHODS.find(self.method)
         auto = self.preset == "auto"
         config = make_config(method, "default" if auto else self.preset, self.settings)
         described = {
@@ -66,7 +66,7 @@ class RunSettings:
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
-        method: Any = find_method(self.method)
+        method: Any = METHODS.find(self.method)
         preset = "default" if self.preset == "auto" else self.preset
         config = make_config(method, preset, self.settings, patient_mm(fixed))
         return int(method(config).peak_memory_bytes(fixed, moving))

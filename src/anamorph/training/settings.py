@@ -9,7 +9,8 @@ from typing import Any, Literal, get_type_hints
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
-from anamorph.settings import closest, parse_settings
+from anamorph.registry import closest
+from anamorph.settings import parse_settings
 from anamorph.training.precision import Precision
 
 Schedule = Literal["constant", "cosine", "plateau"]

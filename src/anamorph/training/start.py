@@ -14,7 +14,7 @@ from anamorph.errors import UserError
 from anamorph.methods.base import Progress
 from anamorph.methods.device import resolve_device
 from anamorph.networks.model_folder import ModelCard, load_model
-from anamorph.training import find_task
+from anamorph.training import TASKS
 from anamorph.training.cache import Cohort
 from anamorph.training.fabric import make_fabric
 from anamorph.training.label_notes import label_notes
@@ -80,7 +80,7 @@ def start_training(
         TimeIsUp: the time budget ended before a step; what was cached is kept.
     """
     budget = TimeBudget(time_budget_s)
-    kind: Any = find_task(task) if isinstance(task, str) else task
+    kind: Any = TASKS.find(task) if isinstance(task, str) else task
     folder = RunFolder(Path(run).absolute())
     before = folder.record() if resume and folder.exists else None
     stored = None
