@@ -39,14 +39,14 @@ def segment(
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
     from anamorph.methods.device import resolve_device
-    from anamorph.networks.segmentation_model import SegmentationModel
+    from anamorph.networks.segmentation_model import KIND, SegmentationModel
     from anamorph.training.pseudo_labels import predict_dataset
 
     cohorts = [read_dataset(one) for one in dataset]
     names = [one.name for one in cohorts]
     if len(set(names)) < len(names):
         raise UserError(f"two data sets have the same name ({', '.join(names)}); rename one in its manifest")
-    loaded = SegmentationModel.load(model, resolve_device(device))
+    loaded = SegmentationModel.load(model, KIND, resolve_device(device))
     table = make_table("cohort", ">scans", "known", "predicted")
     for cohort in cohorts:
         with progress_bar(quiet) as progress:
