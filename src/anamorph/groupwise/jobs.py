@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.api import make_plan, mask_on, run_plan
+from anamorph.batch.processes import Failed, fitting_workers, outcomes
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import RegistrationFailure
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
@@ -20,8 +22,6 @@ from anamorph.memory import INTERPRETER_BYTES, check_memory, predicted_peak_byte
 from anamorph.methods.base import Progress, Result
 from anamorph.outputs import RESULT
 from anamorph.pipeline import register_pair
-from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.submission import RunSettings
 from anamorph.transforms.files import write_transform
 
 ORIGIN = "template"
@@ -46,7 +46,7 @@ class ScanJob:
     case: Case
     template: Path
     support: Path | None
-    wanted: RunSettings
+    wanted: RegistrationSettings
     folder: Path
     origin: dict[str, Any]
 
