@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import make_plan, mask_on, run_plan
 from anamorph.batch.key import origin_of
 from anamorph.data import Pair
 from anamorph.geometry import Grid
@@ -17,8 +16,9 @@ from anamorph.image import Image, Mask
 from anamorph.memory import check_memory, peak_bytes_on, predicted_peak_bytes
 from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device, Progress, Result
-from anamorph.methods.device import resolve_device
-from anamorph.provenance import model_hashes
+from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.registration.provenance import model_hashes
+from anamorph.runtime.device import resolve_device
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4

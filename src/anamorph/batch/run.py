@@ -12,7 +12,7 @@ from anamorph.batch.progress import Clock
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
-from anamorph.provenance import usable_cores
+from anamorph.registration.provenance import usable_cores
 
 
 class Job(Protocol):

@@ -101,12 +101,12 @@ def prepare(
     layers.html; `anamorph train slicreg` takes the folder.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
     from anamorph.preparation import LayerSettings, prepare_dataset
     from anamorph.preparation.run import SPLITS
     from anamorph.preprocess import PreprocessSettings
+    from anamorph.runtime.compilation import watch_compilation
 
     at_once = worker_count(workers)
     for name in split or ():

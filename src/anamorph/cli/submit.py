@@ -72,9 +72,9 @@ def submit(
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
+    from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.submission import archive_format, make_submission
 
     if split not in ("val", "test"):

@@ -83,10 +83,10 @@ def build(
     with the template round by round.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.compilation import watch_compilation
     from anamorph.errors import UserError
     from anamorph.groupwise import TemplateSettings, build_template
-    from anamorph.provenance import usable_cores
+    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.compilation import watch_compilation
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")

@@ -14,7 +14,7 @@ from anamorph.errors import AnamorphError, UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
 from anamorph.memory import available_bytes
-from anamorph.provenance import usable_cores
+from anamorph.registration.provenance import usable_cores
 
 
 def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: Any) -> Machines:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anamorph
-from anamorph.api import failure_line
 from anamorph.batch.registration import register_pair_of
 from anamorph.batch.store import check_sums
 from anamorph.cohorts.inputs_kept import KeptInputs
@@ -28,7 +27,8 @@ from anamorph.evaluation.predictions import identity_field, in_voxels
 from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.write import write_image
-from anamorph.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.registration.api import failure_line
+from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 

@@ -20,7 +20,7 @@ from anamorph.image.read import read_grid
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
 from anamorph.preparation.registration import RegistrationJob, finished, register_scan
-from anamorph.provenance import file_hash
+from anamorph.registration.provenance import file_hash
 from anamorph.transforms.files import written_files
 
 BYTES_PER_VOXEL = 40
