@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell, pool_volume
+from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
