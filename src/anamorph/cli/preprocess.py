@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, two_numbers, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.preprocess import Preprocessed
