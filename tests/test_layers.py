@@ -30,7 +30,6 @@ LAYERS = (
     ("memory", "settings"),
     ("registration",),
     ("batch",),
-    ("preprocess",),
     ("training",),
     ("cohort_reporting",),
     ("workflows", "preparation", "groupwise", "cohorts"),
