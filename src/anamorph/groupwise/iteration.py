@@ -144,9 +144,9 @@ def scan_jobs(
 ) -> list[ScanJob]:
     """A job for each scan, with all that its result depends on."""
     origin = {"template": template_hashes(template), "how": wanted.described()}
-    support: Path | None = template.with_name(SUPPORT)
-    if read_mask(support).data.min() == 1:
-        support = None  # every scan reaches every voxel: nothing to mask
+    mask = template.with_name(SUPPORT)
+    # Where every scan reaches every voxel there is nothing to mask.
+    support = None if read_mask(mask).data.min() == 1 else mask
     return [ScanJob(case, template, support, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
 
 
