@@ -32,7 +32,8 @@ LAYERS = (
     ("batch",),
     ("training",),
     ("cohort_reporting",),
-    ("workflows", "preparation", "groupwise", "cohorts"),
+    ("workflows",),
+    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )
