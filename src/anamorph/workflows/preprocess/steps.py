@@ -12,7 +12,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.features.body_centre import body_centre_mm
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image, Mask
 from anamorph.image.background import background_value, cast_like, looks_like_ct
 from anamorph.transforms import Affine, Transform
