@@ -12,7 +12,7 @@ import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Mask
 from anamorph.image.atomic import write_text
 from anamorph.image.read import read_image, read_labels
