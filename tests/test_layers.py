@@ -31,10 +31,10 @@ LAYERS = (
     ("toml_table",),
     ("registration",),
     ("batch",),
-    ("preprocess",),
     ("training",),
     ("cohort_reporting",),
-    ("workflows", "preparation", "groupwise", "cohorts"),
+    ("workflows",),
+    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )
