@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.evaluation.jacobian import LOG_DET_LIMITS
+from anamorph.evaluation.metrics.jacobian import LOG_DET_LIMITS
 from anamorph.geometry import Grid
 from anamorph.image import Labels
 from anamorph.transforms import Affine, Composite, Displacement, Transform
