@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anamorph.features.body_centre import body_centre_mm
+from anamorph.features.body import body_centre_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.preprocess.resample import resample
