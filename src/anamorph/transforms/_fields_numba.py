@@ -1,5 +1,9 @@
 # mypy: allow-untyped-defs
-"""Fused CPU kernels on displacement fields of one grid; the readable twins are in ``fields.py``."""
+"""Fused CPU kernels; the readable twins are in ``fields.py`` and ``thin_plate.py``.
+
+Displacement fields lie on one grid. Sites of thin-plate splines are ``(N, 3)`` float64; ``biharmonic`` is ``-r``, else
+``r^2 log(r + 1e-6)``. Both are conditionally positive definite, so that smoothing adds to the diagonal.
+"""
 
 import numpy as np
 from numba import njit
