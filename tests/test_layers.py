@@ -19,7 +19,7 @@ LAYERS = (
     ("image",),
     ("transforms",),
     ("data",),
-    ("regularisation", "features"),
+    ("features",),
     ("discrete", "optimise"),
     ("supervoxels",),
     ("networks",),
