@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from anamorph.cli.main import app
 from anamorph.cohorts.cluster import Machines, connected, replace_lost
-from anamorph.evaluation.cohort_json import read_evaluation
+from anamorph.evaluation.cohort_files import read_evaluation
 from cohort_runs import results_of, standing_of, write_plan
 from html_page import Page
 from small_cohort import write_cohort

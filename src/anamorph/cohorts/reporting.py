@@ -6,15 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from anamorph.cohort_reporting import cohort_report
 from anamorph.cohorts.evaluations import evaluations_of
 from anamorph.cohorts.standing import STATES, Standing
 from anamorph.cohorts.table import CSV, write_tables
 from anamorph.evaluation.cohort import REPORT, Evaluation
-from anamorph.evaluation.cohort_csv import TABLE, write_csv
-from anamorph.evaluation.cohort_json import RESULTS, write_json
+from anamorph.evaluation.cohort_files import RESULTS, TABLE, write_csv, write_json
 from anamorph.image.atomic import atomic_directory
 from anamorph.report.cohort import CohortReport, write_cohort_report
+from anamorph.report.cohort.evaluated import cohort_report
 from anamorph.report.page import drawn
 
 MOST_ROWS = 3000

@@ -12,7 +12,7 @@ from anamorph.cohorts.job import Job
 from anamorph.cohorts.standing import Standing
 from anamorph.cohorts.store import result_folder
 from anamorph.errors import UserError
-from anamorph.evaluation.cohort_csv import INITIAL, means
+from anamorph.evaluation.cohort_files import INITIAL, means
 from anamorph.evaluation.metrics.metric import all_columns
 from anamorph.image.atomic import atomic_path, atomic_text, escaped
 

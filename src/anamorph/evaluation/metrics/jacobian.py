@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.evaluation.gates import Gate
-from anamorph.evaluation.learn2reg.sdlogj import sdlogj as sdlogj_learn2reg
+from anamorph.evaluation.learn2reg.measures import sdlogj as sdlogj_learn2reg
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Direction
 
