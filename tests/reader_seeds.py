@@ -537,7 +537,7 @@ _ALL = (
     Reader("pairs CSV", write_pairs_table, read_pairs_table, damage.any_text),
     Reader("results JSON", write_text("results.json", json.dumps(results())), read_results, damage.any_json),
     Reader("configuration JSON", write_evaluation_config, read_evaluation_config, damage.any_json, "config.json"),
-    Reader("record JSON", write_preprocess_record, read_with("preprocess.record", "read_record"), damage.any_json),
+    Reader("record JSON", write_preprocess_record, read_with("workflows.preprocess.record", "read_record"), damage.any_json),
     Reader("table CSV", write_text("t.csv", "subject,label\na,sick\nb,well\nc,sick\n"), read_label_table,
            damage.any_text),
     Reader("layers .npz", write_layers, read_layers, damage.npz),
