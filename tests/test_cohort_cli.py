@@ -14,10 +14,10 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from anamorph.batch.cluster import Machines, connected, replace_lost
 from anamorph.cli.main import app
-from anamorph.cohorts.cluster import Machines, connected, replace_lost
 from anamorph.evaluation.cohort_json import read_evaluation
-from cohort_runs import results_of, standing_of, write_plan
+from cohort_runs import results_of, status_of, write_plan
 from html_page import Page
 from small_cohort import write_cohort
 
@@ -65,7 +65,7 @@ def test_status_counts_and_shows_names_as_they_are(hostile):
     assert told["failed"][0]["attempts"] == 1
     assert told["failed"][0]["worker"].startswith("tls://127.0.0.1:")
     assert "cannot be read as an image" in told["failed"][0]["reason"]
-    assert told["fingerprint"] == standing_of(run).fingerprint()
+    assert told["fingerprint"] == status_of(run).fingerprint()
 
 
 def test_the_report_escapes_all_names(hostile):
@@ -111,10 +111,10 @@ def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
     assert "no pair 'nobody' failed" in refused.stderr
     in_vain = call("retry", run, "--workers", 1, "-q")
     assert (in_vain.exit_code, in_vain.stderr.count("2 pairs failed")) == (1, 1)
-    assert [len(attempts) for attempts in standing_of(run).failures.values()] == [1, 1]
+    assert [len(attempts) for attempts in status_of(run).failures.values()] == [1, 1]
     result = call("run", folder / "plan.toml", "-o", run, "--workers", 1, "-q")
     assert result.exit_code == 0, result.stderr
-    assert standing_of(run).counts() == {"complete": 3}
+    assert status_of(run).counts() == {"complete": 3}
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
         assert f"interrupted; what is done is kept in {tmp_path / 'run'}, the same command goes on from there" in told
     wait_for(lambda: not psutil.wait_procs(family, timeout=0)[1])
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "records").glob("*/*.jsonl")}
-    assert 0 < standing_of(tmp_path / "run").counts()["complete"] < 21
+    assert 0 < status_of(tmp_path / "run").counts()["complete"] < 21
     assert call("run", tmp_path / "plan.toml", "-o", tmp_path / "run", "--workers", 2, "-q").exit_code == 0
-    assert standing_of(tmp_path / "run").counts() == {"complete": 21}
+    assert status_of(tmp_path / "run").counts() == {"complete": 21}
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(results_of(tmp_path / "run")) == 3 * 21
 
@@ -219,4 +219,4 @@ def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
     job = (commands / "sbatch.job").read_text()
     assert "#SBATCH -p short" in job
     assert "tls://127.0.0.2:" in job
-    assert standing_of(tmp_path / "run").counts() == {"complete": 3}
+    assert status_of(tmp_path / "run").counts() == {"complete": 3}
