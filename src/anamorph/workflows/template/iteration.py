@@ -16,7 +16,7 @@ from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Kept
 from anamorph.data import Case
 from anamorph.errors import UserError
-from anamorph.features.body_centre import body_centre_mm, body_share
+from anamorph.features.body import body_centre_mm, body_share
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
