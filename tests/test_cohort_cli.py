@@ -15,8 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.batch.cluster import Machines, connected, replace_lost
+from anamorph.batch.hand_out import Batch, run_batch
+from anamorph.batch.records import Store
 from anamorph.cli.main import app
 from anamorph.evaluation.cohort_json import read_evaluation
+from anamorph.workflows.cohort import job as pair_job
 from cohort_runs import results_of, status_of, write_plan
 from html_page import Page
 from small_cohort import write_cohort
@@ -115,6 +118,30 @@ def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
     result = call("run", folder / "plan.toml", "-o", run, "--workers", 1, "-q")
     assert result.exit_code == 0, result.stderr
     assert status_of(run).counts() == {"complete": 3}
+
+
+def test_verdicts_become_the_exit_code_where_they_are_asked_for(tmp_path):
+    """The pair is done: what is on disk is judged without another registration."""
+    pair_job._kept_inputs.cache_clear()
+    write_cohort(tmp_path / "raw", count=2, shift_mm=4.0)
+    plan = write_plan(tmp_path)
+    store = Store(tmp_path / "run")
+    store.begin(plan, tmp_path)
+    jobs = status_of(tmp_path / "run").to_do()
+    assert [one.state for one in run_batch(Batch(tuple(jobs), store.folder, {}))] == ["complete"]
+    (record,) = status_of(tmp_path / "run").records.values()
+    for verdict, limit, code in (("WARN", "warn", 3), ("WARN", "fail", 0), ("FAIL", "fail", 3), ("PASS", "warn", 0)):
+        record.result["metrics"] |= {"verdict": verdict, "reasons": ["the map folds"]}
+        shutil.rmtree(tmp_path / "run" / "records")
+        store.keep([record])
+        result = call("run", plan, "-o", tmp_path / "run", "--fail-on", limit, "-q")
+        assert result.exit_code == code, result.stderr
+        first = f"the first (0001_0000<--0002_0000 by fast) is {verdict}: the map folds"
+        words = f"1 of 1 pairs trip --fail-on {limit}, {first}"
+        assert (words in result.stderr) == (code == 3)
+    wrong = call("run", plan, "-o", tmp_path / "run", "--fail-on", "always")
+    assert wrong.exit_code == 2
+    assert "--fail-on takes warn or fail, not 'always'" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from anamorph.batch import hand_out
 from anamorph.batch.cluster import Machines, connected
 from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import ABANDONED_S, Store
+from anamorph.data import read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.workflows.cohort.run import Listeners, run_cohort
+from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
 from cohort_runs import flip_a_byte, results_of, status_of, write_plan
 from small_cohort import write_cohort
 
@@ -308,3 +310,18 @@ def test_status_is_plain_json(undisturbed):
     content = json.loads(json.dumps(status_of(undisturbed / "run").as_dict()))
     assert content["methods"] == {"fast": {"complete": PAIRS}}
     assert content["failed"] == []
+
+
+def test_other_lists_of_scans_are_done_by_the_workers_of_a_scheduler_too(scheduler, tmp_path):
+    dataset = read_dataset(write_cohort(tmp_path / "raw", count=4, shift_mm=4.0))
+    dataset.cases[1].image.write_bytes(b"damaged")
+    failed = {}
+    settings, out = PreprocessSettings(spacing_mm=4.0), tmp_path / "out"
+    result = preprocess_dataset(
+        dataset, settings, out, workers=scheduler, leave_out_failed=True, on_failure=failed.__setitem__
+    )
+    assert [*result.records] == ["0001_0000", "0003_0000", "0004_0000"]
+    assert [*failed] == [*result.failed] == ["0002_0000"]
+    assert "cannot be read as an image" in failed["0002_0000"]
+    here = preprocess_dataset(dataset, settings, tmp_path / "here", leave_out_failed=True)
+    assert here.records == result.records

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, check_fail_on
 from anamorph.cli.console import progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
@@ -52,6 +53,14 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="Look at the sizes of results, not at every byte.", rich_help_panel=HOW)
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=HOW)]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="warn|fail",
+        help="Exit with code 3 when the verdict of a pair is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
+        rich_help_panel=HOW,
+    ),
+]
 
 
 def run(
@@ -66,6 +75,7 @@ def run(
     tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
+    fail_on: FailOn = None,
     quiet: Quiet = False,
 ) -> None:
     """Register every pair of a plan by every method of it.
@@ -74,7 +84,11 @@ def run(
     damaged, or is of other inputs or settings. A pair that fails is tried again on another worker, and stops no other;
     the exit code is then 1.
     """
-    _run(out, plan, workers, _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard), quick, quiet)
+    check_fail_on(fail_on)
+    choices = _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard)
+    _run(out, plan, workers, choices, quick, quiet)
+    if fail_on is not None:
+        _judge(out, fail_on)
 
 
 def retry(
@@ -199,6 +213,24 @@ def _run(
         raise RegistrationFailure(
             f"{failed} pairs failed; `anamorph cohort status {folder}` says why, `anamorph cohort retry` tries again"
         )
+
+
+def _judge(folder: Path, fail_on: str) -> None:
+    """End with exit code 3 if the verdict of a pair is one of those that ``--fail-on`` names."""
+    from anamorph.batch.records import Store
+    from anamorph.errors import UserError
+    from anamorph.workflows.cohort.report import verdicts_of
+    from anamorph.workflows.cohort.run import find_status
+
+    verdicts = verdicts_of(find_status(Store(folder), quick=True))
+    if not verdicts:
+        raise UserError(f"{folder} has no verdicts for --fail-on; drop metrics = false from the plan")
+    tripped = [(name, verdict) for name, verdict in verdicts.items() if verdict.status in TRIPS[fail_on]]
+    if tripped:
+        name, verdict = tripped[0]
+        first = f"the first ({name}) is {verdict.status}: {verdict.reason}"
+        say(f"{len(tripped)} of {len(verdicts)} pairs trip --fail-on {fail_on}, {first}; everything is in {folder}")
+        raise typer.Exit(VERDICT_TRIPPED)
 
 
 def _finish(folder: Path, news: News, quiet: bool) -> None:

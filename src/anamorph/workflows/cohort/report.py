@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,30 @@ def _folder_names(evaluations: Sequence[Evaluation]) -> list[str]:
         return [evaluation.method for evaluation in evaluations]
     safe = {task: f"{number}-{re.sub('[^A-Za-z0-9]+', '-', task)[:40]}" for number, task in enumerate(tasks, 1)}
     return [f"{safe[evaluation.task]}-{evaluation.method}" for evaluation in evaluations]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on one pair by one method, and the first reason for it."""
+
+    status: str
+    reason: str
+
+
+def verdicts_of(status: CohortStatus) -> dict[str, Judged]:
+    """Of every pair that was measured, by ``PAIR by METHOD``.
+
+    Raises:
+        UserError: a record is of another version.
+    """
+    found = {}
+    for job in status.jobs:
+        record = status.records.get(job.key)
+        if record is not None and "metrics" in record.result:
+            with of_this_version(record):
+                metrics = record.result["metrics"]
+                found[f"{job.id} by {job.method}"] = Judged(metrics["verdict"], next(iter(metrics["reasons"]), ""))
+    return found
 
 
 def evaluations_of(status: CohortStatus) -> list[Evaluation]:
