@@ -18,12 +18,10 @@ from anamorph.networks.convolutions import Activation
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.warp import one_hot
-from anamorph.training.losses.partial_dice import partial_dice
+from anamorph.training.augmentation import augmented_batch
+from anamorph.training.losses import partial_dice
 from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.annotated_tables import annotated_tables
-from anamorph.training.tasks.described import describe_model
-from anamorph.training.tasks.scan_config import ScanConfig
-from anamorph.training.tasks.varied import read_varied
+from anamorph.training.tasks.scans import EncoderTraining, annotated_tables, describe_model
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -35,7 +33,7 @@ Scan = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class SegmentConfig(ScanConfig):
+class SegmentTraining(EncoderTraining):
     """Settings of the training of ``segment``; the published ones where nothing else is said."""
 
     mult: int = setting(4, "width of the network: channels are 4, 8, 16, ... times this")
@@ -97,12 +95,12 @@ class SegmentTask(Task):
 
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
-    Config = SegmentConfig
+    Config = SegmentTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
-    config: SegmentConfig
+    config: SegmentTraining
 
-    def __init__(self, config: SegmentConfig, cohorts: Sequence[Cohort]) -> None:
+    def __init__(self, config: SegmentTraining, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
         self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
         self.annotated = annotated_tables(self.cohorts, self.labels)
@@ -114,7 +112,7 @@ class SegmentTask(Task):
             raise UserError("no cohort annotates any label; name them under labels in the manifests")
 
     @classmethod
-    def preprocessing(cls, config: SegmentConfig) -> Preprocessing:
+    def preprocessing(cls, config: SegmentTraining) -> Preprocessing:
         return config.preprocessing()
 
     def network(self) -> SegmentationNetwork:
@@ -136,7 +134,7 @@ class SegmentTask(Task):
     def batch(self, items: Sequence[Scan], device: torch.device, generators: Sequence[Generator]) -> Batch:
         scans = [(cohort, (row,)) for cohort, row in items]
         config = self.config
-        ((image, labels),) = read_varied(
+        ((image, labels),) = augmented_batch(
             self.cohorts, scans, config.augmentation(), config.crop, False, device, generators
         )
         annotated = torch.stack([self.annotated[cohort][row] for cohort, row in items]).to(device)
