@@ -12,8 +12,8 @@ import torch
 
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
+from anamorph.networks.blocks import one_hot
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.warp import one_hot
 from anamorph.training.cache import Cohort
 from anamorph.training.losses import partial_dice
 from anamorph.training.start import label_notes, start_training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from anamorph.networks.convolutions import activation_of
+from anamorph.networks.blocks import activation_of
 
 CHANNELS = (8, 16, 32, 64)
 

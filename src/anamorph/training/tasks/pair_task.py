@@ -11,8 +11,8 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
+from anamorph.networks.blocks import one_hot, warp
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.warp import one_hot, warp
 from anamorph.training.augmentation import augmented_batch
 from anamorph.training.losses import (
     diffusion,

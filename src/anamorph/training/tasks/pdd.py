@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from anamorph.methods.base import setting
+from anamorph.networks.blocks import one_hot, warp
+from anamorph.networks.obelisk import Convention
 from anamorph.networks.pdd_network import Found, PddNetwork
 from anamorph.networks.pdd_search import Search
-from anamorph.networks.sampling_convention import Convention
-from anamorph.networks.warp import one_hot, warp
 from anamorph.regularisation.roughness import roughness
 from anamorph.training.losses import local_error, mind_of, nonlocal_error
 from anamorph.training.task import Batch

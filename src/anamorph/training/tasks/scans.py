@@ -11,8 +11,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
-from anamorph.networks.convolutions import Activation
-from anamorph.networks.encoder import CONVOLUTIONS
+from anamorph.networks.blocks import CONVOLUTIONS, Activation
 from anamorph.networks.preprocessing import Normalise, Preprocessing, Reading
 from anamorph.training.augmentation import Augmentation
 

@@ -14,10 +14,9 @@ from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Labels
 from anamorph.methods.base import setting
-from anamorph.networks.convolutions import Activation
+from anamorph.networks.blocks import Activation, one_hot
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_network import SegmentationNetwork
-from anamorph.networks.warp import one_hot
 from anamorph.training.augmentation import augmented_batch
 from anamorph.training.losses import partial_dice
 from anamorph.training.task import Batch, Task
