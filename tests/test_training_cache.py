@@ -53,7 +53,8 @@ def test_scans_are_kept_in_the_direction_of_ras_around_their_middle(tmp_path):
 @pytest.mark.parametrize("reading", ["averaged", "point"])
 def test_what_a_training_caches_is_what_a_method_shows_the_network(tmp_path, reading):
     cohort = make(tmp_path, Preprocessing(7.0, multiple=4, reading=reading))
-    model = RegistrationModel.load(save_tiny(tmp_path / "model", spacing_mm=7.0, shape=cohort.shape, reading=reading))
+    reads = {"spacing_mm": 7.0, "multiple": 4, "reading": reading}
+    model = RegistrationModel.load(save_tiny(tmp_path / "model", shape=cohort.shape, **reads))
     fixed, moving = (read_image(case.image) for case in cohort.dataset.cases[:2])
     frame = model.frame(fixed.grid, moving.grid)
     assert frame == cohort.frames[0]

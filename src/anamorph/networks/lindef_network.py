@@ -16,8 +16,9 @@ from anamorph.transforms.gradient_integration import integrate_gradients
 UNIT_VOX = 32.0
 """A translation of 1 is so many voxels.
 
-A linear map is kept as ``A - I``, a ``(B, 3, 4)`` matrix on voxel coordinates centred in the volume in these units: rotation
-and translation do not mix, all twelve numbers are of one order, and none changes its meaning with the size of the volume.
+A linear map is kept as ``A - I``, a ``(B, 3, 4)`` matrix on voxel coordinates centred in the volume in these units:
+rotation and translation do not mix, all twelve numbers are of one order, and none changes its meaning with the size of
+the volume.
 """
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 
 Convention = Literal["voxel", "corner", "half-pixel", "two-warps"]
-"""Where the points of PDD-Net lie. The published programs speak of a scan as of the interval from -1 to 1 along each axis,
-and differ in what that means; a network must be used as it was trained, so its card keeps the name.
+"""Where the points of PDD-Net lie.
+
+The published programs speak of a scan as of the interval from -1 to 1 along each axis, and differ in what that means; a
+network must be used as it was trained, so its card keeps the name.
 
 ``voxel``: every point is where its voxel is, and grids are those of the centres of equal cells. ``corner``: -1 and 1
 are the centres of the first and the last voxel of every map, however it was made (PyTorch before 1.3). ``half-pixel``:
