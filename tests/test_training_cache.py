@@ -60,7 +60,8 @@ def test_what_a_training_caches_is_what_a_method_shows_the_network(tmp_path, rea
     assert frame == cohort.frames[0]
     for row, seen in enumerate(model.inputs(fixed, moving, frame, Affine.identity())):
         np.testing.assert_array_equal(seen[0].numpy().astype(np.float16), cohort.images[row])
-    assert (cohort.images[0].std() < 0.2) == (reading == "averaged"), "noise is averaged out"
+    inside = cohort.images[0].astype(float)[cohort.images[0] > 0]
+    assert (inside.std() < 0.1) == (reading == "averaged"), "noise is averaged out"
 
 
 def test_labels_lie_where_they_lie_in_the_scan(tmp_path):
