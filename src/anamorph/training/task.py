@@ -73,9 +73,13 @@ class Task(ABC):
             cohort.require_labels(("training", "validation") if self.needs_labels else ("validation",))
 
     @classmethod
-    @abstractmethod
     def preprocessing(cls, config: Any) -> Preprocessing:
-        """How scans are read; the cohorts are cached with it, and the model card keeps it."""
+        """How scans are read, which the config knows by default.
+
+        The cohorts are cached with it, and the model card keeps it.
+        """
+        found: Preprocessing = config.preprocessing()
+        return found
 
     @abstractmethod
     def network(self) -> nn.Module:

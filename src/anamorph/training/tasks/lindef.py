@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from anamorph.methods.base import setting
-from anamorph.networks.lindef_network import LindefFlow, LindefNetwork, Order, Pooling
+from anamorph.networks.lindef_network import LindefFlow, Order, Pooling
 from anamorph.training.losses import summed_l1
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
@@ -114,14 +112,11 @@ class LindefTask(WarpedPairTask):
 
     name = "lindef"
     summary = "registration: dilated encoder, linear map and gradient integration together, no labels needed"
-    registration = "linear and deformable registration"
+    made = "linear and deformable registration"
+    built_from = ("width", "affine", "pooling", "order", "gradient_gain")
     Config = LindefTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     config: LindefTraining
-
-    def network(self) -> LindefNetwork:
-        network = LindefNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
         items = super().training_items(epoch, generator)
@@ -142,7 +137,3 @@ class LindefTask(WarpedPairTask):
         if self.config.gradient_l1 > 0:
             parts["gradient_l1"] = summed_l1(2 * predicted.gradients - 1)
         return parts
-
-    def _architecture(self) -> dict[str, Any]:
-        names = ("width", "affine", "pooling", "order", "gradient_gain")
-        return {"inputs": self.cohorts[0].channels} | {name: getattr(self.config, name) for name in names}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import one_hot, warp
-from anamorph.networks.preprocessing import Preprocessing
 from anamorph.training.augmentation import augmented_batch
 from anamorph.training.losses import (
     diffusion,
@@ -23,9 +22,9 @@ from anamorph.training.losses import (
     mutual_information,
     soft_dice,
 )
-from anamorph.training.task import Batch, Task
+from anamorph.training.task import Batch
 from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
-from anamorph.training.tasks.scans import ScanTraining, annotated_in_both, annotated_tables, describe_model
+from anamorph.training.tasks.scans import ScanTask, ScanTraining, annotated_in_both
 from anamorph.training.tasks.validation import measure_pairs
 
 if TYPE_CHECKING:
@@ -50,41 +49,28 @@ class PairTraining(ScanTraining):
             raise ValueError("pairs_per_scan and measured_pairs must be at least 1")
 
 
-class PairTask(Task):
+class PairTask(ScanTask):
     """Pairs within each cohort; the best checkpoint is that of the highest Dice, or of the lowest loss without labels.
 
     A network is called with the fixed and the moving scans and gives for each direction something with ``disp_vox``,
-    ``(B, 3, I, J, K)`` voxels. Subclasses set ``registration``, what the card calls the model, and
-    ``without_labels``, the setting that trains without labels.
+    ``(B, 3, I, J, K)`` voxels. Subclasses set also ``without_labels``, the setting that trains without labels.
     """
 
-    registration: ClassVar[str]
     without_labels: ClassVar[str]
-    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
     config: PairTraining
 
     def __init__(self, config: PairTraining, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
-        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = annotated_tables(self.cohorts, self.labels)
         self.measured = validation_pairs(self.cohorts, config.measured_pairs)
         if not annotated_in_both(self.annotated, self.measured).any():
             self.score = ("loss", "min")  # type: ignore[misc]
 
     def check(self) -> None:
         super().check()
-        self.config.check(self.cohorts)
         if self.needs_labels and not self.labels:
             raise UserError(
                 "no cohort annotates any label; name them under labels, or train with --set " + self.without_labels
             )
-
-    @classmethod
-    def preprocessing(cls, config: PairTraining) -> Preprocessing:
-        return config.preprocessing()
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return self.config.optimiser(network)
 
     def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
         return draw_pairs(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
@@ -105,16 +91,6 @@ class PairTask(Task):
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         return measure_pairs(self, network, device)
-
-    def export(self, network: nn.Module) -> dict[str, Any]:
-        preprocessing = self.config.preprocessing()
-        return describe_model(
-            self.name, self.registration, self._architecture(), preprocessing, self.cohorts, self.labels
-        )
-
-    @abstractmethod
-    def _architecture(self) -> dict[str, Any]:
-        """What the network is built from, as plain values."""
 
 
 class Predicted(Protocol):

@@ -145,7 +145,8 @@ class PddTask(PairTask):
     summary = "registration: OBELISK features, dense displacement search, mean field, non-local loss (PDD-Net)"
     Config = PddTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    registration = "dense displacement registration"
+    made = "dense displacement registration"
+    built_from = ("channels", "width", "reach", "mean_field", "feature_spacing", "pooled", "sampling", "control")
     without_labels = "loss=mind"
     config: PddTraining
 
@@ -173,11 +174,6 @@ class PddTask(PairTask):
             rough.append(roughness(found.control_disp_vox / found.half.mean()))
         parts = {config.loss: torch.stack(errors).mean(), "diffusion": torch.stack(rough).mean()}
         return {"loss": parts[config.loss] + config.diffusion * parts["diffusion"], **parts}
-
-    def _architecture(self) -> dict[str, Any]:
-        names = ("channels", "width", "reach", "mean_field", "feature_spacing", "pooled", "sampling")
-        own = {name: getattr(self.config, name) for name in names}
-        return own | {"inputs": self.cohorts[0].channels, "control": list(self.config.control)}
 
     def _compared(self, batch: Batch, side: str) -> Tensor:
         """``(B, C, I, J, K)``: the background and each label, or descriptors."""

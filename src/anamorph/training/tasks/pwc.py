@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from anamorph.methods.base import setting
-from anamorph.networks.pwc_network import PwcFlow, PwcNetwork
+from anamorph.networks.pwc_network import PwcFlow
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
 
@@ -74,20 +72,13 @@ class PwcTask(WarpedPairTask):
 
     name = "pwc"
     summary = "registration: feature pyramid, warps and small cost volumes from coarse to fine (PWC-Net in 3D)"
-    registration = "coarse-to-fine registration"
+    made = "coarse-to-fine registration"
+    built_from = ("mult", "finest", "radius", "width", "convolutions")
     Config = PwcTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     config: PwcTraining
-
-    def network(self) -> PwcNetwork:
-        network = PwcNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _predict(self, network: nn.Module, batch: Batch) -> list[PwcFlow]:
         coarse = self.config.deep_supervision and network.training
         flows: list[PwcFlow] = network(batch["fixed"], batch["moving"], self.config.symmetric, coarse)
         return flows
-
-    def _architecture(self) -> dict[str, Any]:
-        own = {name: getattr(self.config, name) for name in ("mult", "finest", "radius", "width")}
-        return own | {"inputs": self.cohorts[0].channels, "convolutions": list(self.config.convolutions)}

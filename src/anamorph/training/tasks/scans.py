@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
+from anamorph.networks import NETWORKS
 from anamorph.networks.blocks import CONVOLUTIONS, Activation
 from anamorph.networks.preprocessing import Normalise, Preprocessing, Reading
 from anamorph.training.augmentation import Augmentation
+from anamorph.training.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,27 +98,7 @@ class ScanTraining(ReadingTraining):
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         """Adam, with decoupled decay of the weights if there is any."""
-        import torch
-
         return torch.optim.AdamW(network.parameters(), lr=self.rate, weight_decay=self.weight_decay)
-
-    def check(self, cohorts: tuple[Cohort, ...]) -> None:
-        """See that scans of different cohorts fit into one batch.
-
-        Raises:
-            UserError: they differ in shape, or are smaller than the crop.
-        """
-        one = cohorts[0]
-        for other in cohorts[1:]:
-            if other.shape != one.shape and not self.crop:
-                raise UserError(
-                    f"{other.dataset.name} needs {other.shape} voxels and {one.dataset.name} {one.shape}; "
-                    f"give them one shape: --set shape={','.join(map(str, map(max, one.shape, other.shape)))}"
-                )
-        for cohort in cohorts:
-            if self.crop and any(c > n for c, n in zip(self.crop, cohort.shape, strict=True)):
-                raise UserError(f"crop={self.crop} is larger than the scans of {cohort.dataset.name}, {cohort.shape}")
-            self.augmentation().check(tuple(self.crop) or cohort.shape)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -137,54 +119,70 @@ class EncoderTraining(ScanTraining):
     def multiple(self) -> int:
         return 2 ** len(self.convolutions)
 
-    def architecture(self, inputs: int) -> dict[str, object]:
-        """What the networks of all tasks are made from, as plain values."""
+
+class ScanTask(Task):
+    """Scans of which each annotates some labels; the network is the one of the task's name.
+
+    Subclasses set ``made``, what the card calls the model, and ``built_from``, the settings that the network is built
+    from besides the number of channels.
+    """
+
+    made: ClassVar[str]
+    built_from: ClassVar[tuple[str, ...]]
+    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
+    config: ScanTraining
+
+    def __init__(self, config: ScanTraining, cohorts: Sequence[Cohort]) -> None:
+        super().__init__(config, cohorts)
+        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
+        # (N, L) of each cohort: true where the scan of a row annotates a label.
+        self.annotated = [
+            torch.tensor(
+                [[label in known for label in self.labels] for known in one.annotated_by_row], dtype=torch.bool
+            )
+            for one in self.cohorts
+        ]
+
+    def check(self) -> None:
+        super().check()
+        one, crop, augmentation = self.cohorts[0], tuple(self.config.crop), self.config.augmentation()
+        for other in self.cohorts[1:]:
+            if other.shape != one.shape and not crop:
+                raise UserError(
+                    f"{other.dataset.name} needs {other.shape} voxels and {one.dataset.name} {one.shape}; "
+                    f"give them one shape: --set shape={','.join(map(str, map(max, one.shape, other.shape)))}"
+                )
+        for cohort in self.cohorts:
+            if crop and any(c > n for c, n in zip(crop, cohort.shape, strict=True)):
+                raise UserError(f"crop={crop} is larger than the scans of {cohort.dataset.name}, {cohort.shape}")
+            augmentation.check(crop or cohort.shape)  # type: ignore[arg-type]
+
+    def network(self) -> nn.Module:
+        network: nn.Module = NETWORKS.find(self.name)(**self._architecture())
+        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
+        return self.config.optimiser(network)
+
+    def export(self, network: nn.Module) -> dict[str, Any]:
+        names = {value: name for cohort in reversed(self.cohorts) for value, name in cohort.names.items()}
+        # The shape that the scans had, so that those in use get no less room.
+        shape: Any = tuple(int(max(sizes)) for sizes in zip(*(cohort.shape for cohort in self.cohorts), strict=True))
         return {
-            "inputs": inputs,
-            "mult": self.mult,
-            "convolutions": list(self.convolutions),
-            "activation": self.activation,
-            "residual": self.residual,
+            "kind": self.name,
+            "summary": f"{self.made} of {', '.join(cohort.dataset.name for cohort in self.cohorts)}",
+            "architecture": self._architecture(),
+            "preprocessing": replace(self.config.preprocessing(), shape=shape).as_json(),
+            "labels": {label: names.get(label, str(label)) for label in self.labels},
         }
 
-
-def annotated_tables(cohorts: Sequence[Cohort], labels: Sequence[int]) -> list[Tensor]:
-    """For each cohort ``(N, L)``: true where the scan of a row annotates a label."""
-    return [
-        torch.tensor([[label in known for label in labels] for known in cohort.annotated_by_row], dtype=torch.bool)
-        for cohort in cohorts
-    ]
+    def _architecture(self) -> dict[str, Any]:
+        """What the network is built from, as plain values."""
+        own = {name: getattr(self.config, name) for name in self.built_from}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+        return {"inputs": self.cohorts[0].channels} | plain
 
 
 def annotated_in_both(tables: Sequence[Tensor], pairs: Sequence[tuple[int, int, int]]) -> Tensor:
     """``(B, L)``: true where both scans of ``(cohort, fixed, moving)`` annotate a label."""
     return torch.stack([tables[cohort][fixed] & tables[cohort][moving] for cohort, fixed, moving in pairs])
-
-
-def describe_model(
-    kind: str,
-    what: str,
-    architecture: Mapping[str, Any],
-    preprocessing: Preprocessing,
-    cohorts: Sequence[Cohort],
-    labels: Sequence[int],
-) -> dict[str, Any]:
-    """The fields of the card that a task knows.
-
-    Args:
-        kind: of the model.
-        what: it does.
-        architecture: what the network is built from.
-        preprocessing: as asked for; the card gets the shape that the scans had, so that those in use get no less room.
-        cohorts: trained on.
-        labels: the network knows.
-    """
-    names = {value: name for cohort in reversed(cohorts) for value, name in cohort.names.items()}
-    shape = tuple(int(max(sizes)) for sizes in zip(*(cohort.shape for cohort in cohorts), strict=True))
-    return {
-        "kind": kind,
-        "summary": f"{what} of {', '.join(cohort.dataset.name for cohort in cohorts)}",
-        "architecture": dict(architecture),
-        "preprocessing": replace(preprocessing, shape=shape).as_json(),  # type: ignore[arg-type]
-        "labels": {label: names.get(label, str(label)) for label in labels},
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from anamorph.geometry import Grid
 from anamorph.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import Activation, one_hot
-from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.training.augmentation import augmented_batch
 from anamorph.training.losses import partial_dice
-from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.scans import EncoderTraining, annotated_tables, describe_model
+from anamorph.training.task import Batch
+from anamorph.training.tasks.scans import EncoderTraining, ScanTask
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -89,37 +87,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class SegmentTask(Task):
+class SegmentTask(ScanTask):
     """Single scans that annotate different labels; only annotated ones are learned from."""
 
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
     Config = SegmentTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
+    made = "segmentation"
+    built_from = ("mult", "convolutions", "activation", "residual")
     config: SegmentTraining
-
-    def __init__(self, config: SegmentTraining, cohorts: Sequence[Cohort]) -> None:
-        super().__init__(config, cohorts)
-        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = annotated_tables(self.cohorts, self.labels)
 
     def check(self) -> None:
         super().check()
-        self.config.check(self.cohorts)
         if not self.labels:
             raise UserError("no cohort annotates any label; name them under labels in the manifests")
-
-    @classmethod
-    def preprocessing(cls, config: SegmentTraining) -> Preprocessing:
-        return config.preprocessing()
-
-    def network(self) -> SegmentationNetwork:
-        network = SegmentationNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return self.config.optimiser(network)
 
     def training_items(self, epoch: int, generator: Generator) -> list[Scan]:
         rows = [self._rows(cohort) for cohort in self.cohorts]
@@ -164,12 +146,8 @@ class SegmentTask(Task):
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 
-    def export(self, network: nn.Module) -> dict[str, Any]:
-        preprocessing = self.config.preprocessing()
-        return describe_model(self.name, "segmentation", self._architecture(), preprocessing, self.cohorts, self.labels)
-
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
 
     def _architecture(self) -> dict[str, Any]:
-        return self.config.architecture(self.cohorts[0].channels) | {"classes": len(self.labels) + 1}
+        return super()._architecture() | {"classes": len(self.labels) + 1}

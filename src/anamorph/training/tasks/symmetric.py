@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from anamorph.methods.base import setting
-from anamorph.networks.symmetric_network import Flow, SymmetricNetwork
+from anamorph.networks.symmetric_network import Flow
 from anamorph.training.losses import gradient_l1
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
@@ -127,14 +125,11 @@ class SymmetricTask(WarpedPairTask):
 
     name = "symmetric"
     summary = "registration: shared encoder, subtraction, gradient integration, both directions at once"
-    registration = "symmetric registration"
+    made = "symmetric registration"
+    built_from = ("mult", "convolutions", "activation", "residual", "deep_supervision")
     Config = SymmetricTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     config: SymmetricTraining
-
-    def network(self) -> SymmetricNetwork:
-        network = SymmetricNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _predict(self, network: nn.Module, batch: Batch) -> list[Flow]:
         coarse = self.config.deep_supervision and network.training
@@ -146,7 +141,3 @@ class SymmetricTask(WarpedPairTask):
         if self.config.gradient_l1 > 0:
             parts["gradient_l1"] = gradient_l1(predicted.gradients)
         return parts
-
-    def _architecture(self) -> dict[str, Any]:
-        own = self.config.architecture(self.cohorts[0].channels)
-        return own | {"deep_supervision": self.config.deep_supervision}

@@ -20,7 +20,7 @@ from anamorph.image.background import looks_like_ct
 from anamorph.image.read import read_image
 from anamorph.methods.base import setting
 from anamorph.methods.framed_pair import lattice
-from anamorph.networks.preprocessing import Normalise, Preprocessing
+from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
 from anamorph.networks.template_model import Centre, output_grid
 from anamorph.supervoxels import Layers
@@ -221,10 +221,6 @@ class TemplateTask(Task):
 
     def check(self) -> None:
         self.scans.check()
-
-    @classmethod
-    def preprocessing(cls, config: TemplateTraining) -> Preprocessing:
-        return config.preprocessing()
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), lr=self.config.rate)
