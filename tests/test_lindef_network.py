@@ -17,7 +17,7 @@ from anamorph.networks.lindef_network import (
     linear_before,
     moments,
 )
-from anamorph.transforms.gradient_integration import diagonal_gradients, integrate_gradients
+from anamorph.transforms.fields import diagonal_gradients, integrate_gradients
 
 SHAPE = (19, 24, 15)
 

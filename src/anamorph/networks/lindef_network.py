@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anamorph.geometry.sampling import identity_positions_torch
 from anamorph.networks.blocks import Block, Checkpointing, Convolution, Staged, convolve, warp
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.transforms.fields import integrate_gradients
 
 UNIT_VOX = 32.0
 """A translation of 1 is so many voxels.

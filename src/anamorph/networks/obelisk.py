@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import avg_pool3d, grid_sample, pad
 
 from anamorph.discrete import fused
-from anamorph.discrete.label_window import grid_points, label_window
+from anamorph.discrete.labels import grid_points, label_window
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.networks import _obelisk_numba
 from anamorph.runtime.threads import over_slabs

@@ -21,7 +21,7 @@ from anamorph.networks.blocks import (
     pad,
     padding_to_multiple,
 )
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.transforms.fields import integrate_gradients
 
 DIRECTIONS = 3
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anamorph.discrete.correlation import sample_features
-from anamorph.discrete.expected_values import expected_values
+from anamorph.discrete.correlation import expected_values, sample_features
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc_torch
 
 if TYPE_CHECKING:

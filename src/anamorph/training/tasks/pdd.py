@@ -14,7 +14,7 @@ from anamorph.networks.blocks import one_hot, warp
 from anamorph.networks.obelisk import Convention
 from anamorph.networks.pdd_network import Found, PddNetwork
 from anamorph.networks.pdd_search import Search
-from anamorph.regularisation.roughness import roughness
+from anamorph.optimise.probability_fit import roughness
 from anamorph.training.losses import local_error, mind_of, nonlocal_error
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import PairTask, PairTraining
