@@ -28,6 +28,7 @@ LAYERS = (
     ("classification",),
     ("report",),
     ("memory", "settings"),
+    ("toml_table",),
     ("registration",),
     ("batch",),
     ("training",),
