@@ -44,6 +44,7 @@ def numbers_tables(status: CohortStatus) -> list[Table]:
     """Means of every method, one table per data set; none if nothing was measured."""
     from rich.markup import escape
 
+    from anamorph.evaluation.metrics.metric import shown_columns
     from anamorph.workflows.cohort.report import evaluations_of
 
     by_task: dict[str, list[Evaluation]] = {}
@@ -55,8 +56,10 @@ def numbers_tables(status: CohortStatus) -> list[Table]:
         columns = [own[0].correct_aggregates(baseline=True), *(one.correct_aggregates() for one in own)]
         heads = ("identity", *(one.method for one in own))
         table = make_table("", *(f">{head}" for head in heads), title=escape(_printable(task)) + ", means")
-        for name in dict.fromkeys(name for column in columns for name in column):
-            table.add_row(name, *(f"{column[name]['mean']:.4f}" if name in column else "" for column in columns))
+        for shown in shown_columns():
+            if any(shown.name in column for column in columns):
+                means = (f"{column[shown.name]['mean']:.4f}" if shown.name in column else "" for column in columns)
+                table.add_row(shown.heading, *means)
         tables.append(table)
     return tables
 

@@ -19,6 +19,7 @@ from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_csv import INITIAL, TABLE, means, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
 from anamorph.evaluation.learn2reg.config import Measure, measure_from
+from anamorph.evaluation.metrics.metric import all_columns
 from anamorph.evaluation.numbers import Scores, scores_from
 from anamorph.image.atomic import atomic_directory, atomic_path, atomic_text, escaped
 from anamorph.reading import understood
@@ -203,8 +204,7 @@ def write_tables(folder: Path, status: CohortStatus) -> None:
         RegistrationFailure: the disk is full.
     """
     rows = rows_of(status)
-    numbers = sorted({name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}, key=_initial_last)
-    columns = (*_TEXTS, *_COUNTS, *_SECONDS, *numbers)
+    columns = (*_TEXTS, *_COUNTS, *_SECONDS, *_numbers(rows))
     with atomic_text(folder / CSV) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
@@ -245,8 +245,15 @@ def _row(job: PairJob, status: CohortStatus) -> dict[str, Any]:
         return row | means(scores, "") | means(baseline, INITIAL)
 
 
-def _initial_last(name: str) -> tuple[bool, str]:
-    return name.startswith(INITIAL), name
+def _numbers(rows: list[dict[str, Any]]) -> list[str]:
+    """Columns of numbers: Learn2Reg's, then the metrics in the order of their table; before registration last."""
+    order = {column.name: place for place, column in enumerate(all_columns())}
+    names = {name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return name.startswith(INITIAL), order.get(name.removeprefix(INITIAL), -1), name
+
+    return sorted(names, key=place)
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
