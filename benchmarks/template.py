@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.api import register
 from anamorph.data import Case, read_dataset
 from anamorph.evaluation.dice import dice
 from anamorph.geometry import Grid
 from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.groupwise.consistency import pairwise_dice
 from anamorph.image.read import read_grid, read_image, read_labels
+from anamorph.registration.api import register
 from anamorph.submission import RunSettings
 from anamorph.transforms import Affine
 

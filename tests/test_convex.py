@@ -9,8 +9,8 @@ import torch
 from anamorph.errors import UserError
 from anamorph.methods import convex, described_pair, refinement
 from anamorph.methods.convex import Convex
-from anamorph.methods.device import resolve_device
 from anamorph.methods.search import SearchConfig
+from anamorph.runtime.device import resolve_device
 from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
 
 

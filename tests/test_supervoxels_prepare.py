@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.api import run_plan
 from anamorph.cli.main import app
 from anamorph.data import Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
@@ -20,6 +19,7 @@ from anamorph.preparation import LayerSettings, prepare_dataset, registration
 from anamorph.preparation.given import given_transform
 from anamorph.preparation.registrations import make_jobs
 from anamorph.preprocess import PreprocessSettings
+from anamorph.registration.api import run_plan
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
 from anamorph.submission import RunSettings
 from anamorph.supervoxels import Layers, warp_layers

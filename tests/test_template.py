@@ -25,7 +25,7 @@ from anamorph.groupwise.vote import MajorityVote
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
-from anamorph.outputs import WARPED_LABELS
+from anamorph.registration.outputs import WARPED_LABELS
 from anamorph.submission import RunSettings
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose

@@ -9,10 +9,10 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_c
 from dataclasses import dataclass
 from typing import TypeVar
 
-from anamorph.api import failure_line
 from anamorph.errors import RegistrationFailure
 from anamorph.memory import available_bytes, limit_threads
-from anamorph.provenance import usable_cores
+from anamorph.registration.api import failure_line
+from anamorph.registration.provenance import usable_cores
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")

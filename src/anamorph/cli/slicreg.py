@@ -100,12 +100,12 @@ def prepare(
     After an interruption the same command goes on where it stopped. The layers and the registrations are shown in
     layers.html; `anamorph train slicreg` takes the folder.
     """
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
     from anamorph.preparation import LayerSettings, prepare_dataset
     from anamorph.preparation.run import SPLITS
     from anamorph.preprocess import PreprocessSettings
+    from anamorph.runtime.compilation import watch_compilation
     from anamorph.submission import RunSettings
 
     at_once = worker_count(workers)

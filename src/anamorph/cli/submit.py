@@ -71,9 +71,9 @@ def submit(
     from anamorph.memory import limit_threads
 
     limit_threads(threads)
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
+    from anamorph.runtime.compilation import watch_compilation
     from anamorph.submission import RunSettings, archive_format
     from anamorph.submission.make import make_submission
 

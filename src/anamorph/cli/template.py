@@ -82,10 +82,10 @@ def build(
     Writes the template, with labels the map they vote for, the transforms of every scan in both directions, and a page
     with the template round by round.
     """
-    from anamorph.compilation import watch_compilation
     from anamorph.errors import UserError
     from anamorph.groupwise import TemplateSettings, build_template
-    from anamorph.provenance import usable_cores
+    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.compilation import watch_compilation
     from anamorph.submission import RunSettings
 
     if workers is not None and workers < 1:

@@ -10,8 +10,8 @@ from typing import Any
 
 from anamorph.errors import AnamorphError, UserError
 from anamorph.image.atomic import write_text
-from anamorph.provenance import file_hash, usable_cores
 from anamorph.reading import read_own_record
+from anamorph.registration.provenance import file_hash, usable_cores
 
 MISSING = "missing"
 """Stands for the hash of a file that is not there: its pairs fail, and are other pairs once it is."""

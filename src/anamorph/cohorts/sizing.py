@@ -15,7 +15,7 @@ from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
 from anamorph.memory import available_bytes, peak_bytes_on
 from anamorph.processes import MEMORY_SHARE, fitting_workers
-from anamorph.provenance import usable_cores
+from anamorph.registration.provenance import usable_cores
 from anamorph.submission import RunSettings
 
 BYTES_PER_VOXEL = 4

@@ -28,8 +28,8 @@ from typing import Any
 from anamorph.errors import UserError
 from anamorph.image.atomic import escaped, write_text
 from anamorph.image.leftovers import remove
-from anamorph.provenance import file_hash
 from anamorph.reading import read_json, read_own_record, understood
+from anamorph.registration.provenance import file_hash
 
 MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"
 RESULTS, RECORDS, FAILURES = "results", "records", "failures"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anamorph
-from anamorph.api import failure_line
 from anamorph.cohorts.inputs_kept import KeptInputs
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.store import Failure, Record, Store
@@ -26,8 +25,9 @@ from anamorph.evaluation.predictions import identity_field, in_voxels
 from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.write import write_image
-from anamorph.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
-from anamorph.provenance import file_hash
+from anamorph.registration.api import failure_line
+from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.registration.provenance import file_hash
 from anamorph.submission.run import register_scans
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform

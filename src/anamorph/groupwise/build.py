@@ -43,7 +43,7 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
-from anamorph.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
+from anamorph.registration.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import make_plan, mask_on, run_plan
 from anamorph.data import Case
 from anamorph.errors import RegistrationFailure
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.image.read import read_grid, read_image
-from anamorph.inputs import PairRequest
 from anamorph.memory import INTERPRETER_BYTES, check_memory, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
-from anamorph.outputs import RESULT
-from anamorph.pipeline import register_pair
 from anamorph.processes import Failed, fitting_workers, outcomes
+from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.registration.inputs import PairRequest
+from anamorph.registration.outputs import RESULT
+from anamorph.registration.pipeline import register_pair
 from anamorph.submission import RunSettings
 from anamorph.transforms.files import write_transform
 

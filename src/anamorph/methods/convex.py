@@ -18,7 +18,6 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import resolve_device
 from anamorph.methods.guide import Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.presets import with_own
@@ -28,6 +27,7 @@ from anamorph.methods.search import SearchConfig, search
 from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
-from anamorph.methods.device import resolve_device
 from anamorph.methods.framed_pair import FramedPair, framed_memory
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.methods.stages import Stages
 from anamorph.networks.template_model import Kind, TemplateModel
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
-from anamorph.methods.device import resolve_device
 from anamorph.methods.network_run import NetworkRun
 from anamorph.methods.refined_pair import NetworkConfig
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 if TYPE_CHECKING:

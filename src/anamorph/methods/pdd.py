@@ -20,11 +20,11 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result, setting
-from anamorph.methods.device import resolve_device
 from anamorph.methods.network_run import NetworkRun
 from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.networks.pdd_search import Search
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 if TYPE_CHECKING:

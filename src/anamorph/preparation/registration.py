@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import make_plan, mask_on, run_plan
 from anamorph.data import Case
 from anamorph.evaluation.dice import dice
 from anamorph.image import Image, Mask
@@ -21,6 +20,7 @@ from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import RECORDS
 from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.reading import read_own_record
+from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
 from anamorph.submission import RunSettings

@@ -19,7 +19,7 @@ from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
 from anamorph.preparation.registration import RegistrationJob, finished, register_scan
 from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.provenance import file_hash
+from anamorph.registration.provenance import file_hash
 from anamorph.submission import RunSettings
 from anamorph.transforms.files import written_files
 

@@ -24,7 +24,7 @@ from anamorph.preparation.scans import find_case, place_scans
 from anamorph.preparation.settings import LayerSettings
 from anamorph.preparation.template import cut_template, warp_to_scans
 from anamorph.preprocess import PreprocessSettings
-from anamorph.provenance import models_of
+from anamorph.registration.provenance import models_of
 from anamorph.report.page import drawn
 from anamorph.submission import RunSettings
 from anamorph.supervoxels.prepared import KEY, Prepared

@@ -25,8 +25,8 @@ from anamorph.preprocess.layout import check_targets, moved, record_path, target
 from anamorph.preprocess.scan import ScanJob, preprocess_scan
 from anamorph.preprocess.settings import PreprocessSettings
 from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.provenance import file_hash
 from anamorph.reading import read_own_record
+from anamorph.registration.provenance import file_hash
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""

@@ -20,7 +20,7 @@ from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid
 from anamorph.methods.base import Progress
-from anamorph.outputs import check_space
+from anamorph.registration.outputs import check_space
 from anamorph.submission.archive import StorageError, read_back, write_archive, zero_field
 from anamorph.submission.formats import ArchiveFormat, check_members
 from anamorph.submission.run import PairRun, RunSettings, register_pairs

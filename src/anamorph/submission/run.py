@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import anamorph
-from anamorph.api import failure_line, make_plan, mask_on, run_plan
 from anamorph.data import Case, Pair
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
@@ -20,8 +19,9 @@ from anamorph.image.read import read_image
 from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device, Progress, Result
-from anamorph.methods.device import resolve_device
-from anamorph.provenance import current_hash, model_hashes
+from anamorph.registration.api import failure_line, make_plan, mask_on, run_plan
+from anamorph.registration.provenance import current_hash, model_hashes
+from anamorph.runtime.device import resolve_device
 from anamorph.settings import make_config
 from anamorph.submission.store import FieldStore
 

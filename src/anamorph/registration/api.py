@@ -18,9 +18,8 @@ from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device, Method, Progress, Result
-from anamorph.methods.device import resolve_device
 from anamorph.methods.linear_start import Init
-from anamorph.preflight import (
+from anamorph.registration.preflight import (
     UNIT_REMEDY,
     header_mismatch_mm,
     inspect_image,
@@ -29,7 +28,8 @@ from anamorph.preflight import (
     told_of_headers,
     unit_mismatch,
 )
-from anamorph.provenance import describe_run
+from anamorph.registration.provenance import describe_run
+from anamorph.runtime.device import resolve_device
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
 

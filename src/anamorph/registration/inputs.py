@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import check_grid, mask_on, read_init
 from anamorph.errors import UserError
 from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.dicom import split_choice
@@ -17,7 +16,8 @@ from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, METHODS
 from anamorph.methods.base import Device
-from anamorph.provenance import models_of
+from anamorph.registration.api import check_grid, mask_on, read_init
+from anamorph.registration.provenance import models_of
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import Plan
 from anamorph.evaluation import PairMetrics, Verdict
-from anamorph.inputs import PairInputs
-from anamorph.maps import Maps
 from anamorph.methods.base import Result
+from anamorph.registration.api import Plan
+from anamorph.registration.inputs import PairInputs
+from anamorph.registration.maps import Maps
 from anamorph.report import PairReport, write_report
 
 

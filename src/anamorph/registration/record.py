@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import Plan, describe_plan
 from anamorph.evaluation import PairMetrics, Verdict
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.inputs import PairInputs
 from anamorph.methods.base import Device, Result
-from anamorph.provenance import peak_memory_mb
+from anamorph.registration.api import Plan, describe_plan
+from anamorph.registration.inputs import PairInputs
+from anamorph.registration.provenance import peak_memory_mb
 from anamorph.transforms import Transform
 
 

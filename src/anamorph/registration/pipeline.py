@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anamorph.api import Plan, make_plan, out_of_memory_failure, run_plan
-from anamorph.compilation import watch_compilation
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
 from anamorph.image.atomic import atomic_directory
-from anamorph.inputs import PairInputs, PairRequest, read_pair
-from anamorph.maps import compute_maps, measure
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
-from anamorph.methods.device import resolve_device
-from anamorph.outputs import REPORT, RESULT, check_space, write_linear, write_maps, write_result
-from anamorph.record import describe_failure, describe_success, stage_timings
+from anamorph.registration.api import Plan, make_plan, out_of_memory_failure, run_plan
+from anamorph.registration.inputs import PairInputs, PairRequest, read_pair
+from anamorph.registration.maps import compute_maps, measure
+from anamorph.registration.outputs import REPORT, RESULT, check_space, write_linear, write_maps, write_result
+from anamorph.registration.record import describe_failure, describe_success, stage_timings
+from anamorph.registration.reporting import report_failure, report_success
 from anamorph.report.page import drawn
-from anamorph.reporting import report_failure, report_success
+from anamorph.runtime.compilation import watch_compilation
+from anamorph.runtime.device import resolve_device
 
 Extras = Callable[[Path, Result], dict[str, Any]]
 """Writes more files into the output folder and returns more for ``result.json``."""

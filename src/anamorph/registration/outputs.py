@@ -18,8 +18,8 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.atomic import write_text
 from anamorph.image.write import SCANNER, write_image
-from anamorph.maps import Maps
 from anamorph.methods.base import Result
+from anamorph.registration.maps import Maps
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import write_transform
 

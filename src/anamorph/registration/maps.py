@@ -9,8 +9,8 @@ import numpy as np
 from anamorph.evaluation import PairMetrics, evaluate_pair, inverse_consistency_mm
 from anamorph.evaluation.structural_similarity import structural_similarity
 from anamorph.image import Image, Labels
-from anamorph.inputs import PairInputs
 from anamorph.methods.base import Result
+from anamorph.registration.inputs import PairInputs
 from anamorph.transforms import Affine, Displacement
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from anamorph.api import make_plan, run_plan
-from anamorph.compilation import watch_compilation
 from anamorph.geometry.lengths import significant
 from anamorph.image import Image
 from anamorph.methods import LINEAR
-from anamorph.preflight import overlap_percent
+from anamorph.registration.api import make_plan, run_plan
+from anamorph.registration.preflight import overlap_percent
+from anamorph.runtime.compilation import watch_compilation
 from anamorph.transforms import Affine, Composite
 from anamorph.transforms.affine_parts import AffineParts
 

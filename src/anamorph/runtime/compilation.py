@@ -1,4 +1,4 @@
-"""Notice when numba compiles, which it does once per machine and keeps on disk, in :mod:`anamorph.kernel_cache`."""
+"""Notice when numba compiles, which it does once per machine, and let :mod:`~anamorph.runtime.kernel_cache` keep it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OWN = "anamorph."
 
 
 def keep_kernels() -> None:
-    """Have numba keep the kernels of this package in :mod:`anamorph.kernel_cache`, from when it is imported.
+    """Have numba keep the kernels of this package in :mod:`anamorph.runtime.kernel_cache`, from when it is imported.
 
     Importing it takes a second, so it is not done here; that is what the hook is for.
     """
@@ -36,7 +36,7 @@ def _cache_of(function: Callable[..., Any]) -> Any:
         from numba.core.caching import FunctionCache
 
         return FunctionCache(function)
-    from anamorph.kernel_cache import KernelCache
+    from anamorph.runtime.kernel_cache import KernelCache
 
     return KernelCache(function)
 
