@@ -136,6 +136,7 @@ def render_scan(
     rng: np.random.Generator,
     name: str,
 ) -> tuple[Image, Labels]:
+    """A CT of the anatomy as it lies where the transform sends the voxels of the grid, and its labels."""
     from anamorph.phantom._render_numba import render
 
     positions = identity_positions(grid.shape) if transform is None else transform.positions_on(grid)
@@ -167,7 +168,7 @@ def _visible_landmarks(
 
 
 def inverse_points(transform: Transform, targets_mm: np.ndarray) -> np.ndarray:
-    """Where phi(x) = target, with derivatives from differences over 1 mm."""
+    """Points that a transform sends to the targets, by Newton's method with derivatives from differences over 1 mm."""
     points = targets_mm.copy()
     steps = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])[:, None] / 2
     for _ in range(30):

@@ -42,6 +42,7 @@ class StudyKind:
         shift_mm: limit of the shift of a patient, in the anatomy.
         phases: names of the scans of a patient; one name: patients are registered with each other.
         phase: the map from the second phase to the first, by its size.
+        patients: how many a data set has by default.
     """
 
     name: str
@@ -56,6 +57,7 @@ class StudyKind:
     shift_mm: float = 15.0
     phases: tuple[str, ...] = ("",)
     phase: Callable[[float], Transform] | None = None
+    patients: int = 5
 
     @property
     def label_names(self) -> dict[int, str]:
@@ -90,7 +92,7 @@ def beat(size: float) -> Transform:
     affine[:3, 3] = -half
     i, j, k = (int(n) for n in 2 * half / _BEAT_LATTICE_MM + 1)
     lattice = Grid((i, j, k), affine)
-    away = lattice.voxel_to_world(np.stack(np.indices(lattice.shape), -1)) - np.array(LEFT_VENTRICLE_MM)
+    away = lattice.voxel_to_world(np.moveaxis(np.indices(lattice.shape), 0, -1)) - np.array(LEFT_VENTRICLE_MM)
     near = np.exp(-((away / (65.0, 65.0, 130.0)) ** 2).sum(axis=-1, keepdims=True))
     vectors = size * near * away * (1.0, 1.0, 0.4)
     return Displacement.from_world(np.moveaxis(vectors, -1, 0), lattice)
@@ -104,16 +106,16 @@ KINDS = {
             "AbdomenCTCT",
             "abdominal CT of different patients, 12 organs",
             "CT",
-            (44, 36, 40),
-            (8.5, 8.5, 8.5),
+            (36, 30, 32),
+            (10.5, 10.5, 10.5),
         ),
         StudyKind(
             "lung",
             "LungCT",
-            "chest CT, breathed in and out",
+            "chest CT, breathed in and out; every second patient breathes weakly",
             "CT",
-            (44, 36, 40),
-            (8.5, 8.5, 8.5),
+            (36, 30, 32),
+            (10.5, 10.5, 10.5),
             centre_mm=(0.0, 0.0, 130.0),
             phases=("insp", "exp"),
             phase=breath,
@@ -129,14 +131,15 @@ KINDS = {
             deformation_mm=8.0,
             phases=("ED", "ES"),
             phase=beat,
+            patients=8,
         ),
         StudyKind(
             "brain",
             "BrainMR",
             "T1-like MR of the heads of different people, 6 structures",
             "MR",
-            (42, 50, 44),
-            (4.2, 4.2, 4.2),
+            (36, 42, 38),
+            (5.0, 5.0, 5.0),
             body=BRAIN,
         ),
         StudyKind(
