@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case, read_dataset
 from anamorph.evaluation.dice import dice
 from anamorph.geometry import Grid
@@ -22,7 +23,6 @@ from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.groupwise.consistency import pairwise_dice
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.registration.api import register
-from anamorph.submission import RunSettings
 from anamorph.transforms import Affine
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         cases,
         wanted.out,
         settings=TemplateSettings(wanted.start, wanted.iterations),
-        registration=RunSettings(wanted.method),
+        registration=RegistrationSettings(wanted.method),
         resume=True,
     )
     print(f"template: {time.perf_counter() - begun:.0f} s, voxels {read_grid(template.image).shape}")

@@ -31,6 +31,13 @@ def worker_count(workers: int | None) -> int:
     return workers or usable_cores()
 
 
+def say_failure(name: str, reason: str) -> None:
+    """Print the line of a scan or pair that failed."""
+    from anamorph.cli.console import say
+
+    say(f"failed: {name}: {reason}")
+
+
 def three_whole_numbers(option: str, text: str) -> tuple[int, int, int]:
     """``192,160,256`` or ``192x160x256``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
-from anamorph.cohorts.contents import MISSING
+from anamorph.batch.key import MISSING
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps
 from anamorph.image import Image

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from anamorph.cohorts.contents import Contents
+from anamorph.batch.key import Contents
 from anamorph.cohorts.job import Job, jobs_of
 from anamorph.cohorts.plan import Plan, read_plan
 from anamorph.cohorts.store import INPUTS, Failure, Record, Store

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.evaluation.dice import dice
 from anamorph.image import Image, Mask
@@ -23,7 +24,6 @@ from anamorph.reading import read_own_record
 from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
-from anamorph.submission import RunSettings
 from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
 from anamorph.transforms import Affine, Transform
@@ -46,7 +46,7 @@ class RegistrationJob:
 
     case: Case
     template: Case
-    wanted: RunSettings
+    wanted: RegistrationSettings
     given: Path | None
     spacing_mm: float | None
     folder: Path

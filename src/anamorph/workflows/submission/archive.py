@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from anamorph.data import Pair
 from anamorph.errors import RegistrationFailure
 from anamorph.geometry import Grid
+from anamorph.image.nibabel_files import opened
 from anamorph.image.read import read_grid
 from anamorph.methods.base import Progress
-from anamorph.submission.formats import ArchiveFormat
-from anamorph.submission.store import FieldStore
+from anamorph.transforms import Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
+from anamorph.workflows.submission.formats import ArchiveFormat
 
 Grids = Mapping[Path, Grid]
 
@@ -35,11 +35,16 @@ class StorageError:
     max_mm: float
 
 
-def write_archive(path: Path, pairs: tuple[Pair, ...], store: FieldStore, wanted: ArchiveFormat) -> None:
+def field_path(folder: Path, pair: Pair) -> Path:
+    """Where the field of a pair is kept."""
+    return folder / f"{pair.disp_names['long']}.nii.gz"
+
+
+def write_archive(path: Path, pairs: tuple[Pair, ...], fields: Path, wanted: ArchiveFormat) -> None:
     """Write the fields of all pairs; they are compressed one by one, not once more by the archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for pair in pairs:
-            source = store.field_path(pair)
+            source = field_path(fields, pair)
             content = source.read_bytes() if wanted.container == "nii.gz" else _npz(wanted.encode(_read_voxels(source)))
             for member in wanted.members(pair):
                 archive.writestr(member, content)
@@ -48,7 +53,7 @@ def write_archive(path: Path, pairs: tuple[Pair, ...], store: FieldStore, wanted
 def read_back(
     path: Path,
     pairs: tuple[Pair, ...],
-    store: FieldStore,
+    fields: Path,
     wanted: ArchiveFormat,
     grids: Grids,
     progress: Progress | None = None,
@@ -58,7 +63,7 @@ def read_back(
     Args:
         path: the archive.
         pairs: whose fields must be in it, and nothing else.
-        store: the fields as they were computed.
+        fields: folder of the fields as they were computed.
         wanted: the format.
         grids: of all scans, by path.
         progress: called with the stage and the fraction done.
@@ -77,21 +82,20 @@ def read_back(
             for member in wanted.members(pair):
                 unpacked = Path(folder, Path(member).name)
                 unpacked.write_bytes(archive.read(member))  # checks the sum of its bytes
-                error = _compare(unpacked, store.field_path(pair), pair, wanted, grids)
+                error = _compare(unpacked, field_path(fields, pair), pair, wanted, grids)
                 unpacked.unlink()
             errors.append(error)
     return errors
 
 
-def zero_field(pair: Pair, store: FieldStore, grids: Grids) -> None:
-    """Store the field that moves nothing, which the challenge asks for where there is no other.
+def zero_field(pair: Pair, grids: Grids) -> tuple[Transform, Grid, Grid]:
+    """The field that moves nothing, which the challenge asks for where there is no other, with both grids.
 
     Raises:
         UserError: a scan cannot be read.
     """
     fixed, moving = _grids_of(pair, grids)
-    zeros = from_voxels(np.zeros((3, *fixed.shape), np.float32), fixed, moving)
-    store.keep(pair, {"zero": "the pair failed"}, {}, zeros, fixed, moving)
+    return from_voxels(np.zeros((3, *fixed.shape), np.float32), fixed, moving), fixed, moving
 
 
 def _grids_of(pair: Pair, grids: Grids) -> tuple[Grid, Grid]:
@@ -113,10 +117,8 @@ def _compare(unpacked: Path, computed: Path, pair: Pair, wanted: ArchiveFormat, 
 
 def _check_array(unpacked: Path, wanted: ArchiveFormat, fixed: Grid) -> None:
     if wanted.container == "nii.gz":
-        import nibabel
-
-        image: Any = nibabel.load(unpacked)
-        shape, dtype = image.shape, image.get_data_dtype()
+        with opened(unpacked) as image:
+            shape, dtype = image.shape, image.get_data_dtype()
     else:
         with np.load(unpacked, allow_pickle=False) as content:
             array = next(iter(content.values()))
@@ -128,10 +130,8 @@ def _check_array(unpacked: Path, wanted: ArchiveFormat, fixed: Grid) -> None:
 
 
 def _read_voxels(path: Path) -> np.ndarray:
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    return np.ascontiguousarray(np.moveaxis(np.asarray(image.dataobj, np.float32), -1, 0))
+    with opened(path) as image:
+        return np.ascontiguousarray(np.moveaxis(np.asarray(image.dataobj, np.float32), -1, 0))
 
 
 def _npz(array: np.ndarray) -> bytes:
