@@ -90,7 +90,8 @@ def test_phases_are_the_identity_of_size_zero():
 def test_mistakes_are_one_line_and_write_nothing(tmp_path: Path, arguments: list[str], message: str):
     result = demo(*arguments, "-o", str(tmp_path / "out"))
     assert result.exit_code == 2
-    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
