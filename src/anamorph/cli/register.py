@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def register(
     fixed: Annotated[str, typer.Argument(help="Scan that stays: NIfTI, NRRD, MHA, or a DICOM folder.")],
     moving: Annotated[str, typer.Argument(help="Scan that is brought to the fixed one; any grid.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it appears when it is complete.")],
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
+    method: Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=HOW)] = "convex",
     preset: Annotated[
         str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
     ] = "auto",
@@ -75,7 +76,7 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, typer.Option(help="Where to compute.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
     max_memory: Annotated[
@@ -216,29 +217,13 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
 
 def show_outcome(outcome: PairOutcome) -> None:
     """Print the numbers of a run, both answers of the verdict and where everything is."""
-    from functools import partial
-
-    from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
+    from anamorph.geometry.lengths import numbers_mm
     from anamorph.registration.outputs import REPORT
+    from anamorph.report.numbers import overview
 
-    metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
     table = make_table("", ">before", ">after")
-    rows = (
-        ("Dice, mean over labels", before.mean_dice, after.mean_dice, "{:.3f}".format),
-        ("HD95, mean over labels", before.mean_hd95_mm, after.mean_hd95_mm, partial(length_text, decimals=1)),
-        ("landmark error (TRE), mean", before.mean_tre_mm, after.mean_tre_mm, partial(length_text, decimals=2)),
-    )
-    for name, earlier, later, form in rows:
-        if earlier is not None and later is not None:
-            table.add_row(name, form(earlier), form(later))
-    consistency = metrics.inverse_consistency_mm
-    table.add_row("folding (det J <= 0)", "", f"{metrics.jacobian['folding_percent']:.3f} %")
-    table.add_row("SDlogJ", "", f"{metrics.jacobian['sdlogj']:.3f}")
-    table.add_row(
-        "inverse consistency, mean / 95 % / max",
-        "",
-        lengths_text((consistency[key] for key in ("mean", "p95", "max")), 2, " / "),
-    )
+    for row in overview(outcome.metrics, files=False):
+        table.add_row(*row)
     seconds = outcome.record["timings_s"]
     table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
     show(table)

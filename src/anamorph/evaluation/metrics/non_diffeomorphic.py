@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+
+from anamorph.evaluation.metrics.metric import Metric
+
+# Corner n of a cell lies at (n >> 2, n >> 1 & 1, n & 1). A cube is cut into a middle tetrahedron and four at its
+# corners, in two ways, one the mirror image of the other. Each row is ordered so that its volume is positive at rest.
+TETRAHEDRA = np.array(
+    [
+        *((0, 4, 2, 1), (6, 2, 4, 7), (5, 1, 7, 4), (3, 7, 1, 2), (1, 4, 2, 7)),
+        *((4, 0, 5, 6), (2, 0, 6, 3), (1, 0, 3, 5), (7, 3, 6, 5), (0, 3, 5, 6)),
+    ]
+)
+
+
+def non_diffeomorphic_volume_percent(disp_vox: np.ndarray) -> float:
+    """The share of the volume that a map turns inside out, by finite differences that miss nothing.
+
+    Each cell between eight neighbouring voxels is cut into five tetrahedra in both possible ways, which corresponds to
+    all forward, backward and two mixed differences; what counts is the volume, after the map, of those that are turned
+    inside out, averaged over the two ways (Liu et al. 2024, "On finite difference Jacobian computation in deformable
+    image registration"). Central differences, and with them ``folding_percent``, are blind to folds of a single voxel.
+
+    Args:
+        disp_vox: ``(3, I, J, K)``, voxels of its own grid.
+
+    Returns:
+        Per cent of the volume between the voxel centres; 0 for an image of a single slice, which has none.
+    """
+    from anamorph.evaluation.metrics import _tetrahedra_numba
+
+    cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
+    if cells == 0 or not disp_vox.any():
+        return 0.0
+    return float(100 * _tetrahedra_numba.folded_volume(disp_vox, TETRAHEDRA) / (12 * cells))
+
+
+NON_DIFFEOMORPHIC_VOLUME = Metric(
+    name="non_diffeomorphic_volume_percent",
+    title="Non-diffeomorphic volume",
+    unit="%",
+    better="lower",
+    measure=lambda pair: non_diffeomorphic_volume_percent(pair.forward.disp_vox),
+    meaning="volume turned inside out by finite differences, per cent",
+    at_rest=0.0,
+    group="",
+)

@@ -1,0 +1,175 @@
+"""A whole data set: several scans at a time, resumed where it stopped.
+
+The new data set appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from anamorph.batch.key import Contents, origin_of
+from anamorph.batch.run import run_jobs
+from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
+from anamorph.errors import UserError
+from anamorph.image.atomic import atomic_directory, check_replaceable
+from anamorph.methods.base import Progress
+from anamorph.workflows.preprocess.record import check_targets, moved, record_path, targets
+from anamorph.workflows.preprocess.scan import ScanJob
+from anamorph.workflows.preprocess.steps import PreprocessSettings
+
+MARKER = ".preprocess"
+"""In the work folder, so that no other folder is taken for one."""
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What came out: the new data set, the record of every scan by its key, and the scans left out with the reason."""
+
+    dataset: Dataset
+    records: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+    reused: int
+
+    @property
+    def shapes(self) -> set[tuple[int, int, int]]:
+        """The shapes that occur; Learn2Reg's fields need the two scans of a pair to have one."""
+        return {tuple(record["preprocessed"]["shape"]) for record in self.records.values()}
+
+
+def preprocess_dataset(
+    dataset: Dataset,
+    settings: PreprocessSettings,
+    out: Path,
+    *,
+    workers: int = 1,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = False,
+    leave_out_failed: bool = False,
+    progress: Progress | None = None,
+    on_failure: Callable[[str, str], None] | None = None,
+) -> Preprocessed:
+    """Preprocess every scan of a data set with its labels, mask and points.
+
+    Args:
+        dataset: the manifest.
+        settings: the steps.
+        out: folder of the new data set. Until it is complete, finished scans are kept in ``<out>.partial`` and used
+            again if neither settings nor files have changed.
+        workers: scans at a time, each in a process of its own; fewer if the memory is short. With 1 the scans are done
+            in this process.
+        inputs: what else is read besides the data set, and not to be replaced.
+        overwrite: replace an earlier data set once the new one is complete.
+        leave_out_failed: make the data set without scans that fail and without their pairs.
+        progress: called with the stage and the fraction done.
+        on_failure: called with the key of each scan that fails, and the reason.
+
+    Raises:
+        UserError: the settings cannot work with this data set, or ``out`` may not be written.
+        RegistrationFailure: scans failed; the others are kept.
+    """
+    manifest = f"{dataset.name}_dataset.json"
+    read = [*inputs, *dataset.files()]
+    check_replaceable(out, overwrite, manifest, read)
+    check_targets(dataset)
+    work = _work_folder(out)
+    jobs = _jobs(dataset, settings, work)
+    ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
+    remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
+    ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
+    records = ran.told
+    kept = tuple(case for case in dataset.cases if case.key in records)
+    write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
+    files = [path for job in jobs if job.name in records for path in (*job.outputs, record_path(job.case))]
+    with atomic_directory(out, overwrite, marker=manifest, inputs=read) as folder:
+        for path in (*files, Path(manifest)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (work / path).rename(folder / path)
+    shutil.rmtree(work, ignore_errors=True)
+    return Preprocessed(read_dataset(out / manifest), records, ran.failed, len(ran.reused))
+
+
+def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path) -> Dataset | None:
+    """The data set that :func:`preprocess_dataset` made in ``out`` of these scans with these settings, if it is there.
+
+    Raises:
+        UserError: its manifest is damaged.
+    """
+    manifest = out / f"{dataset.name}_dataset.json"
+    if not manifest.is_file() or any(job.find() is None for job in _jobs(dataset, settings, out)):
+        return None
+    return read_dataset(manifest)
+
+
+def _jobs(dataset: Dataset, settings: PreprocessSettings, work: Path) -> list[ScanJob]:
+    contents = Contents()
+    contents.look(target.source for case in dataset.cases for target in targets(case, dataset.root))
+    described: dict[str, Any] = {"settings": dataclasses.asdict(settings)}
+    reference = None if settings.reference is None else _find(dataset, settings.reference)
+    if reference is not None:
+        described["reference"] = contents.of({"image": reference.image, "mask": reference.mask})
+    theirs = "" if reference is None else dataset.modalities.get(reference.modality, "")
+    jobs = []
+    for case in dataset.cases:
+        files = {target.path.as_posix(): contents[target.source] for target in targets(case, dataset.root)}
+        modality = dataset.modalities.get(case.modality, "")
+        origin = origin_of(**described, modality=modality, files=files)
+        jobs.append(ScanJob(case, modality, settings, reference, theirs, dataset.root, work, origin))
+    return jobs
+
+
+def _find(dataset: Dataset, key: str) -> Case:
+    found = [case for case in dataset.cases if key in (case.key, case.subject)]
+    if len(found) != 1:
+        examples = ", ".join(case.key for case in (found or dataset.cases)[:3])
+        raise UserError(f"--reference {key} names {len(found)} scans; write a key such as {examples}")
+    return found[0]
+
+
+def _work_folder(out: Path) -> Path:
+    work = out.absolute().with_name(f"{out.name}.partial")
+    if work.exists() and not (work / MARKER).is_file():
+        raise UserError(f"{work} exists and is no unfinished run; move it away or choose another output folder")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / MARKER).touch()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {work} ({error.strerror}); choose an output in a folder you may write to"
+        ) from error
+    return work
+
+
+def _new_dataset(
+    dataset: Dataset,
+    kept: tuple[Case, ...],
+    root: Path,
+    settings: PreprocessSettings,
+    records: dict[str, dict[str, Any]],
+) -> Dataset:
+    """The manifest of the new data set, with the pairs whose scans are both in it."""
+    new = {case.image: moved(case, dataset.root, root) for case in kept}
+    pairs = {
+        split: tuple(
+            Pair(new[pair.fixed.image], new[pair.moving.image])
+            for pair in listed
+            if pair.fixed.image in new and pair.moving.image in new
+        )
+        for split, listed in dataset.listed_pairs.items()
+    }
+    shapes: dict[str, list[int]] = {}
+    for case in kept:
+        shapes.setdefault(str(int(case.modality)), records[case.key]["preprocessed"]["shape"])
+    extra = dict(dataset.extra) | {"tensorImageShape": shapes, "preprocessing": dataclasses.asdict(settings)}
+    return replace(
+        dataset,
+        root=root,
+        cases=tuple(new.values()),
+        listed_pairs=pairs,
+        extra=extra,
+        missing=(),
+    )
