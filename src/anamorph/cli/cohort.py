@@ -78,7 +78,7 @@ def run(
     fail_on: FailOn = None,
     quiet: Quiet = False,
 ) -> None:
-    """Register every pair of a plan by every method of it.
+    """Register every pair of a plan by every method of the plan.
 
     What is done is kept: after an interruption, a crash or another plan the same command does what is missing, was
     damaged, or is of other inputs or settings. A pair that fails is tried again on another worker, and stops no other;

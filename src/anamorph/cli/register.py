@@ -61,7 +61,7 @@ def register(
         Path | None, typer.Option(help="The same landmarks in the moving scan.", rich_help_panel=INPUTS)
     ] = None,
     fixed_mask: Annotated[
-        str | None, typer.Option(help="Weights 0..1 on the fixed grid: where to look.", rich_help_panel=INPUTS)
+        str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
     ] = None,
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
@@ -72,7 +72,7 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="Where to compute.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
     max_memory: Annotated[
