@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from anamorph.report.classification import render
 from typer.testing import CliRunner
 
 from anamorph.classification import (
@@ -29,6 +28,7 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
+from anamorph.report.classification import render
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import write_transform
 from html_page import Page

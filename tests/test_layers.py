@@ -33,7 +33,6 @@ LAYERS = (
     ("batch",),
     ("training",),
     ("workflows",),
-    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )
