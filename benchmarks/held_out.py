@@ -20,6 +20,7 @@ from anamorph.data.dataset import Pair
 from anamorph.evaluation.pair import PairMetrics, evaluate_pair
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
+from anamorph.methods import base
 
 COLUMNS = ("Dice, mean +- std", "worst pair", "HD95 mm", "folding %", "SDlogJ (L2R)", "inverse mm", "s per pair")
 
@@ -47,9 +48,9 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[PairMetrics, float]:
     fixed, moving = read_image(pair.fixed.image), read_image(pair.moving.image)
     plan = plan_of(run, fixed, moving)
     if first:
-        run_plan(plan, fixed, moving, device="cpu")
+        run_plan(plan, base.Pair(fixed, moving), base.Run("cpu"))
     start = time.perf_counter()
-    result = run_plan(plan, fixed, moving, device="cpu")
+    result = run_plan(plan, base.Pair(fixed, moving), base.Run("cpu"))
     seconds = time.perf_counter() - start
     labels = read_labels(pair.fixed.label), read_labels(pair.moving.label)
     metrics = evaluate_pair(

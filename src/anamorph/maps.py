@@ -10,7 +10,7 @@ from anamorph.evaluation import PairMetrics, evaluate_pair, inverse_consistency_
 from anamorph.evaluation.structural_similarity import structural_similarity
 from anamorph.image import Image, Labels
 from anamorph.inputs import PairInputs
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.transforms import Affine, Displacement
 
 
@@ -26,7 +26,7 @@ class Maps:
     inverse_consistency_mm: np.ndarray
 
 
-def compute_maps(result: Result, inputs: PairInputs) -> Maps:
+def compute_maps(result: Outcome, inputs: PairInputs) -> Maps:
     """Sample a result on the grids of its scans."""
     fixed, moving, labels = inputs.fixed, inputs.moving, inputs.moving_labels
     forward = result.fixed_to_moving.displacement_on(fixed.grid)

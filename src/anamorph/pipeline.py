@@ -18,14 +18,14 @@ from anamorph.image.atomic import atomic_directory
 from anamorph.inputs import PairInputs, PairRequest, read_pair
 from anamorph.maps import compute_maps, measure
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
-from anamorph.methods.base import Progress, Result
+from anamorph.methods.base import Outcome, Pair, Progress, Run
 from anamorph.methods.device import resolve_device
 from anamorph.outputs import REPORT, RESULT, check_space, write_linear, write_maps, write_result
 from anamorph.record import describe_failure, describe_success, stage_timings
 from anamorph.report.page import drawn
 from anamorph.reporting import report_failure, report_success
 
-Extras = Callable[[Path, Result], dict[str, Any]]
+Extras = Callable[[Path, Outcome], dict[str, Any]]
 """Writes more files into the output folder and returns more for ``result.json``."""
 
 # Share of the whole run that is done before each stage, for the progress bar.
@@ -38,7 +38,7 @@ class PairOutcome:
 
     folder: Path
     plan: Plan
-    result: Result
+    result: Outcome
     metrics: PairMetrics
     verdict: Verdict
     record: dict[str, Any]
@@ -189,22 +189,13 @@ def _told_if_interrupted(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted while the report was drawn; everything else is in {out}") from None
 
 
-def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Result:
+def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Outcome:
     def tell(stage: str, fraction: float) -> None:
         if progress is not None:
             progress(stage, READ + (REGISTERED - READ) * fraction)
 
-    return run_plan(
-        plan,
-        inputs.fixed,
-        inputs.moving,
-        fixed_mask=inputs.fixed_mask,
-        moving_mask=inputs.moving_mask,
-        init=inputs.init,
-        device=request.device,
-        seed=request.seed,
-        progress=tell,
-    )
+    pair = Pair(inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, inputs.init)
+    return run_plan(plan, pair, Run(request.device, request.seed, tell))
 
 
 def _write_failure(

@@ -11,7 +11,7 @@ from anamorph.evaluation import PairMetrics, Verdict
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.inputs import PairInputs
-from anamorph.methods.base import Device, Result
+from anamorph.methods.base import Device, Outcome
 from anamorph.provenance import peak_memory_mb
 from anamorph.transforms import Transform
 
@@ -19,7 +19,7 @@ from anamorph.transforms import Transform
 def describe_success(
     inputs: PairInputs,
     plan: Plan,
-    result: Result,
+    result: Outcome,
     metrics: PairMetrics,
     verdict: Verdict,
     seconds: dict[str, float],

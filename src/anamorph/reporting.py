@@ -9,7 +9,7 @@ from anamorph.api import Plan
 from anamorph.evaluation import PairMetrics, Verdict
 from anamorph.inputs import PairInputs
 from anamorph.maps import Maps
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.report import PairReport, write_report
 
 
@@ -18,7 +18,7 @@ def report_success(
     inputs: PairInputs,
     plan: Plan,
     maps: Maps,
-    result: Result,
+    result: Outcome,
     metrics: PairMetrics,
     verdict: Verdict,
     seconds: dict[str, float],

@@ -11,6 +11,7 @@ from anamorph.compilation import watch_compilation
 from anamorph.geometry.lengths import significant
 from anamorph.image import Image
 from anamorph.methods import LINEAR
+from anamorph.methods.base import Pair, Run
 from anamorph.preflight import overlap_percent
 from anamorph.transforms import Affine, Composite
 from anamorph.transforms.affine_parts import AffineParts
@@ -62,7 +63,7 @@ def inspect_start(fixed: Image, moving: Image, on_compilation: Callable[[], None
     """
     plan = make_plan(fixed, moving, method=LINEAR)
     with watch_compilation(on_compilation) as compiled:
-        result = run_plan(plan, fixed, moving)
+        result = run_plan(plan, Pair(fixed, moving), Run())
     found = Composite.of(result.fixed_to_moving)
     assert isinstance(found, Affine)
     return StartFacts(

@@ -18,8 +18,8 @@ from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.memory import check_memory, predicted_peak_bytes
-from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.methods.base import Device, Progress, Result
+from anamorph.methods import DEFAULT_METHOD, METHODS, base
+from anamorph.methods.base import Device, Outcome, Progress, Run
 from anamorph.methods.device import resolve_device
 from anamorph.provenance import current_hash, model_hashes
 from anamorph.settings import make_config
@@ -126,7 +126,7 @@ def register_pairs(
 
 def register_scans(
     fixed: Image, moving: Image, pair: Pair, wanted: RunSettings, progress: Progress | None = None
-) -> Result:
+) -> Outcome:
     """Register the scans of a pair, which have been read.
 
     Raises:
@@ -140,16 +140,8 @@ def register_scans(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
-    return run_plan(
-        plan,
-        fixed,
-        moving,
-        fixed_mask=mask_on(fixed, pair.fixed.mask) if wanted.masks else None,
-        moving_mask=mask_on(moving, pair.moving.mask) if wanted.masks else None,
-        device=wanted.device,
-        seed=wanted.seed,
-        progress=progress,
-    )
+    masks = (mask_on(fixed, pair.fixed.mask), mask_on(moving, pair.moving.mask)) if wanted.masks else (None, None)
+    return run_plan(plan, base.Pair(fixed, moving, *masks), Run(wanted.device, wanted.seed, progress))
 
 
 def _run_pair(
