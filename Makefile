@@ -1,37 +1,79 @@
 # `make demo` and `make test` work from a clean clone: each sets up $(VENV) first, and re-uses it while it is up to date.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTHONS := python3.13 python3.12 python3.11 python3
+PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# One process per core, a file of tests at a time; kernels run on one thread in each.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint coverage docs package hooks lock changes clean
 help:
-	@echo "make demo   register two synthetic abdomens and write the result and its report to demo-out/"
-	@echo "make test   formatting, types and all tests"
-	@echo "make lint   formatting and types only"
-	@echo "make docs   build the documentation site into site/"
-	@echo "make clean  remove the virtual environment and everything built"
+	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
+	@echo "make test      formatting, types and all tests"
+	@echo "make lint      formatting and types only"
+	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/test_grid.py: some tests)"
+	@echo "make docs      build the documentation site into site/"
+	@echo "make package   build wheel and sdist into dist/, install each in a fresh environment and try it"
+	@echo "make hooks     check every commit before it is made"
+	@echo "make lock      write requirements.lock for the ranges of pyproject.toml (UPGRADE=1: the newest versions)"
+	@echo "make changes   show what has changed since the last version (VERSION=0.2.0: write it into CHANGELOG.md)"
+	@echo "make clean     remove the virtual environment and everything built"
+	@echo "With LOCKED=1 packages are checked by the hashes of requirements.lock."
 
 demo: $(VENV)/.installed
 	$(BIN)/anamorph demo -o demo-out --overwrite
 
-# One process per core, a file of tests at a time; kernels run on one thread in each.
 test: lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	$(PYTEST)
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+# Kernels run compiled, where no line is counted: they are left out, and their tests are those against their twins.
+coverage: $(VENV)/.installed-dev
+	$(PYTEST) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m coverage html --quiet
+	$(BIN)/python -m coverage report --skip-covered --sort=miss
+	@echo "coverage in per cent: $$($(BIN)/python -m coverage report --format=total)"
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
 
+package: $(VENV)/.installed-dev
+	rm -rf dist build
+	$(BIN)/python -m build
+	for file in dist/*; do \
+	  $(BIN)/python -m venv --clear build/fresh && build/fresh/bin/python -m pip install --quiet $$file && \
+	  build/fresh/bin/anamorph --version && build/fresh/bin/anamorph methods > build/methods.txt && \
+	  build/fresh/bin/anamorph demo -o build/demo --overwrite || exit 1; \
+	done
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/python -m pre_commit install
+
+# For every system and version of Python at once; versions that still fit are kept.
+lock: $(VENV)/.installed-dev
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --extra dev --extra browser $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
+
+changes: $(VENV)/.installed-dev
+	$(BIN)/python -m towncrier build $(if $(VERSION),--version $(VERSION),--draft --version next)
+
 clean:
-	rm -rf $(VENV) site demo-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site demo-out build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# requirements.lock is the one list of versions. Its hashes are checked on request: pip then wants one for everything, and the small
+# build of PyTorch for processors alone is another file than the one that the lock file names.
+define install
+$(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps -e .,\
+  grep '^[a-z0-9]' requirements.lock | tr -d '\\' > $(VENV)/versions.txt && $(PIP) -c $(VENV)/versions.txt -e ".[$(1)]")
+endef
+
 # A name on the PATH may be too old, or a wrapper that does not run: each candidate is tried.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml requirements.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  for python in $(PYTHONS); do \
 	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
@@ -40,9 +82,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  done; \
 	  echo "error: none of $(PYTHONS) is Python 3.11 or newer with the venv module; install Python 3.11+ (on Debian and Ubuntu also python3-venv)" >&2; \
 	  exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(call install,test)
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(call install,docs)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(call install,dev)
 	@touch $@

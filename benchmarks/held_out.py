@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.api import Plan, make_plan, run_plan
 from anamorph.data import read_dataset
 from anamorph.data.dataset import Pair
 from anamorph.evaluation.pair import PairMetrics, evaluate_pair
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import base
+from anamorph.registration.api import Plan, make_plan, run_plan
 
 COLUMNS = ("Dice, mean +- std", "worst pair", "HD95 mm", "folding %", "SDlogJ (L2R)", "inverse mm", "s per pair")
 

@@ -14,13 +14,13 @@ import sys
 
 import numpy as np
 
-from anamorph.api import register
 from anamorph.evaluation.dice import dice
 from anamorph.evaluation.structural_similarity import VOXELS
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.working_frame import Scan
+from anamorph.registration.api import register
 from anamorph.transforms import Transform
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.api import register
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case, read_dataset
 from anamorph.evaluation.dice import dice
 from anamorph.geometry import Grid
 from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.groupwise.consistency import pairwise_dice
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.submission import RunSettings
+from anamorph.registration.api import register
 from anamorph.transforms import Affine
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         cases,
         wanted.out,
         settings=TemplateSettings(wanted.start, wanted.iterations),
-        registration=RunSettings(wanted.method),
+        registration=RegistrationSettings(wanted.method),
         resume=True,
     )
     print(f"template: {time.perf_counter() - begun:.0f} s, voxels {read_grid(template.image).shape}")

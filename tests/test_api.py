@@ -8,13 +8,13 @@ import pytest
 import SimpleITK as sitk
 
 import anamorph
-from anamorph.api import make_plan
-from anamorph.compilation import watch_compilation
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.memory import parse_size, predicted_peak_bytes
 from anamorph.methods import METHODS
+from anamorph.registration.api import make_plan
+from anamorph.runtime.compilation import watch_compilation
 from anamorph.settings import coerce
 
 

@@ -359,7 +359,7 @@ def test_interrupted(refused, fixed, moving):
 
 
 def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
-    slow = "import time, anamorph.pipeline as p; p.run_plan = lambda *a, **k: time.sleep(60); "
+    slow = "import time, anamorph.registration.pipeline as p; p.run_plan = lambda *a, **k: time.sleep(60); "
     slow += "from anamorph.methods import METHODS; METHODS.own['stub'] = 'stub_method:Stub'; "
     slow += "from anamorph.cli.main import main; main()"
     out = tmp_path / "out"

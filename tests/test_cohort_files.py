@@ -80,14 +80,14 @@ def test_what_lies_in_the_place_of_a_result_is_damage(tmp_path: Path, damage: st
 
 def test_inputs_that_are_gone_after_the_start_are_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = begin(tmp_path)
-    register = work.register_scans
+    register = work.register_pair_of
 
     def lose(*arguments: object):
         for path in (tmp_path / "raw").rglob("*.*"):
             path.unlink()
         return register(*arguments)
 
-    monkeypatch.setattr(work, "register_scans", lose)
+    monkeypatch.setattr(work, "register_pair_of", lose)
     jobs = find_standing(store, read_plan(*store.plan())).to_do()
     (outcome,) = run_batch(Batch(tuple(jobs), store.folder, {}))
     assert outcome.state == "complete", outcome.reason

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anamorph.cohorts.contents import Contents
+from anamorph.batch.key import Contents
 from anamorph.cohorts.job import jobs_of
 from anamorph.cohorts.plan import read_plan
 from anamorph.cohorts.sizing import local_machines
@@ -153,7 +153,7 @@ def test_processes_are_as_many_as_cores_and_memory_take(folder, monkeypatch):
     listed = jobs(write_plan(folder, 'manifest = "raw"\npairs = "to:0002"'))
     monkeypatch.setattr("anamorph.cohorts.sizing.usable_cores", lambda: 8)
     free = 100e9
-    for place in ("processes", "cohorts.sizing"):
+    for place in ("batch.processes", "cohorts.sizing"):
         monkeypatch.setattr(f"anamorph.{place}.available_bytes", lambda: free)
     machines = local_machines(listed)
     assert (machines.workers, machines.threads) == (4, 2)  # four pairs

@@ -10,8 +10,8 @@ from anamorph.errors import UserError
 from anamorph.methods import base, described_pair, refinement
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.convex import Convex
-from anamorph.methods.device import resolve_device
 from anamorph.methods.search import SearchConfig
+from anamorph.runtime.device import resolve_device
 from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
 
 

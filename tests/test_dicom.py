@@ -25,7 +25,7 @@ from anamorph.image import Image
 from anamorph.image.dicom import frames, headers
 from anamorph.image.header_notes import header_notes
 from anamorph.image.read import read_image
-from anamorph.preflight import inspect_image
+from anamorph.registration.preflight import inspect_image
 from dicom_files import AXIAL, classic_series, enhanced_file, item, ramp, save, stored
 from geometries import rotation
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import learn2reg_reference as reference
-from anamorph import outputs
 from anamorph.data import Dataset, Pair, read_dataset
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
 from anamorph.evaluation.predictions import IN_RESULT_FOLDER
 from anamorph.image.read import read_grid
+from anamorph.registration import outputs
 from anamorph.transforms import Displacement, Transform
 from anamorph.transforms.files import write_transform
 from arrays import smooth_vectors

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.api import register
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.geometry import Grid
@@ -19,6 +18,7 @@ from anamorph.networks.model_folder import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.registration.api import register
 from anamorph.settings import make_config
 from anamorph.transforms import Affine
 from tiny_models import save_tiny

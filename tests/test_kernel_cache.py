@@ -19,7 +19,7 @@ def double(x):
 RUN = """
 import importlib.util, os, sys
 import anamorph
-from anamorph.compilation import watch_compilation
+from anamorph.runtime.compilation import watch_compilation
 {before}
 spec = importlib.util.spec_from_file_location("anamorph.tiny", {path!r})
 module = importlib.util.module_from_spec(spec)
@@ -138,7 +138,7 @@ def test_a_damaged_cache_that_may_only_be_read_is_passed_over(compiled: Tiny):
 
 
 def test_what_numba_wrote_itself_is_still_loaded(tiny: Tiny):
-    plain = "import anamorph.compilation\nanamorph.compilation._OWN = 'nothing.'\n"
+    plain = "import anamorph.runtime.compilation\nanamorph.runtime.compilation._OWN = 'nothing.'\n"
     assert tiny.run(plain)[0] == "compiled"
     assert tiny.run() == ("loaded", str(tiny.beside), "")
 

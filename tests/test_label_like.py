@@ -13,7 +13,7 @@ from anamorph.image import Image, Labels
 from anamorph.image.label_like import is_label_map
 from anamorph.image.read import read_labels
 from anamorph.image.write import write_image
-from anamorph.preflight import guess_modality
+from anamorph.registration.preflight import guess_modality
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
 

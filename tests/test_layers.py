@@ -13,8 +13,8 @@ ROOT = Path(anamorph.__file__).parent
 
 # Lowest first; names in one row do not know each other.
 LAYERS = (
-    ("errors", "kernel_cache", "threads"),
-    ("compilation", "reading", "registry"),
+    ("errors",),
+    ("reading", "registry", "runtime"),
     ("geometry",),
     ("image",),
     ("transforms",),
@@ -27,15 +27,13 @@ LAYERS = (
     ("evaluation",),
     ("classification",),
     ("report",),
-    ("memory", "preflight", "provenance", "settings"),
-    ("api",),
-    ("processes",),
-    ("inputs", "preprocess", "start_facts"),
+    ("memory", "settings"),
+    ("registration",),
+    ("batch",),
+    ("preprocess",),
     ("training",),
-    ("maps",),
-    ("record", "reporting", "outputs", "cohort_reporting"),
-    ("pipeline", "submission"),
-    ("preparation", "groupwise", "cohorts"),
+    ("cohort_reporting",),
+    ("workflows", "preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )

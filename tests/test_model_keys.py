@@ -7,20 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from anamorph.cohorts.plan import PlannedMethod
-from anamorph.data import Case
+from anamorph.batch.key import Contents
+from anamorph.batch.registration import RegistrationSettings
+from anamorph.cohorts.job import jobs_of
+from anamorph.cohorts.plan import PlannedMethod, read_plan
+from anamorph.data import Case, read_dataset
 from anamorph.errors import UserError
 from anamorph.groupwise.jobs import ScanJob, has_field
 from anamorph.groupwise.kept import sums, write_record
+from anamorph.image.read import read_grid
 from anamorph.preparation.registration import finished
 from anamorph.preparation.registrations import make_jobs
-from anamorph.submission import RunSettings
-from small_dataset import write_scan
+from anamorph.transforms import Affine
+from anamorph.workflows.submission.run import FieldJob, field_jobs
+from small_dataset import make_learn2reg, write_scan
 from tiny_models import save_tiny
 
 
-def settings(model: Path, *more: str) -> RunSettings:
-    return RunSettings("symmetric", "default", (f"model={model}", *more), "cpu")
+def settings(model: Path, *more: str) -> RegistrationSettings:
+    return RegistrationSettings("symmetric", "default", (f"model={model}", *more), "cpu")
 
 
 @pytest.fixture
@@ -47,17 +52,41 @@ def test_weights_card_and_guide_are_part_of_what_is_described(model: Path):
 
 
 def test_a_named_guide_counts_for_methods_without_a_network(model: Path):
-    wanted = RunSettings("convex", "default", (f"guide={model}",), "cpu")
+    wanted = RegistrationSettings("convex", "default", (f"guide={model}",), "cpu")
     first = wanted.described()["models"]
     save_tiny(model, bend=0.1)
     assert wanted.described()["models"] != first
-    assert RunSettings("convex", "auto", (), "cpu").described()["models"] == {}
+    assert RegistrationSettings("convex", "auto", (), "cpu").described()["models"] == {}
 
 
 def test_a_model_without_weights_is_told(model: Path):
     (model / "weights.safetensors").unlink()
     with pytest.raises(UserError, match="is no whole model"):
         settings(model).described()
+
+
+def test_pairs_of_a_submission_and_of_a_cohort_are_other_pairs_after_retraining(model: Path, tmp_path: Path):
+    make_learn2reg(tmp_path / "raw")
+    pairs = read_dataset(tmp_path / "raw").pairs("val")
+    (tmp_path / "plan.toml").write_text(
+        f'[[dataset]]\nmanifest = "raw"\n[[method]]\nname = "symmetric"\nsettings = {{model = "{model}"}}\n'
+    )
+
+    def submitted() -> FieldJob:
+        return field_jobs(pairs, settings(model), tmp_path / "work")[0]
+
+    def planned() -> str:
+        plan, contents = read_plan(tmp_path / "plan.toml"), Contents()
+        return jobs_of(plan, contents)[0].key
+
+    grid = read_grid(pairs[0].fixed.image)
+    key = planned()
+    submitted().keep(Affine.identity(), grid, grid, {"seconds": 1.0})
+    assert submitted().find()["run"] == {"seconds": 1.0}
+    assert planned() == key
+    save_tiny(model, bend=0.1)
+    assert submitted().find() is None
+    assert planned() != key
 
 
 def test_prepared_scans_are_registered_again_after_retraining(model: Path, tmp_path: Path):

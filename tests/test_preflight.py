@@ -8,7 +8,7 @@ import pytest
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image
-from anamorph.preflight import (
+from anamorph.registration.preflight import (
     choose_preset,
     guess_modality,
     header_mismatch_mm,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph import processes
+from anamorph.batch import processes
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.features.body_centre import body_centre_mm, tissue_weight

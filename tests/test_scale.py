@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from anamorph.api import make_plan, mask_on, register
 from anamorph.errors import UserError
 from anamorph.evaluation import Agreement, PairMetrics, verdict
 from anamorph.features.body import body_mask
@@ -15,7 +14,8 @@ from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
 from anamorph.geometry.scale import patient_mm
 from anamorph.image import Image, Mask
-from anamorph.preflight import inspect_image
+from anamorph.registration.api import make_plan, mask_on, register
+from anamorph.registration.preflight import inspect_image
 from anamorph.transforms import Displacement
 from anamorph.transforms.inversion import invert
 from blobs import SHAPE, blob_scan

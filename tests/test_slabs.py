@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from anamorph.api import register
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
+from anamorph.registration.api import register
 
 PLANE = (48, 44)
 THICK = (1.5, 1.5, 5.0)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from anamorph.batch.progress import remaining_time
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.methods import METHODS
-from anamorph.submission import archive_format
-from anamorph.submission.run import remaining_time
 from anamorph.transforms.files import read_transform
+from anamorph.workflows.submission import archive_format
+from cohort_runs import flip_a_byte
 from small_cohort import SHAPE, write_cohort
 
 HALF = tuple(n // 2 for n in SHAPE)
@@ -151,6 +152,17 @@ def test_finished_pairs_are_used_again_unless_settings_or_scans_change(submit, m
     assert changed == {"disp_0001_0000_0003_0000.nii.gz", "disp_0002_0000_0003_0000.nii.gz"}
     assert submit("--overwrite", "--set", "wave_mm=1").exit_code == 0
     assert all(second[name] != times()[name] for name in second)
+
+
+def test_a_damaged_field_is_made_again(submit, tmp_path):
+    assert submit().exit_code == 0
+    field = tmp_path / "work" / "disp_0001_0000_0003_0000.nii.gz"
+    whole = field.read_bytes()
+    flip_a_byte(field)
+    result = submit("--overwrite", "--workers", 2)
+    assert result.exit_code == 0, result.stderr
+    assert field.read_bytes() == whole
+    assert result.stdout.count("(kept)") == 2
 
 
 def test_a_pair_that_fails_stops_no_other(submit, tmp_path):

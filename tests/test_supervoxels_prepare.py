@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.api import run_plan
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.cli.main import app
 from anamorph.data import Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
@@ -20,8 +20,8 @@ from anamorph.preparation import LayerSettings, prepare_dataset, registration
 from anamorph.preparation.given import given_transform
 from anamorph.preparation.registrations import make_jobs
 from anamorph.preprocess import PreprocessSettings
+from anamorph.registration.api import run_plan
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
-from anamorph.submission import RunSettings
 from anamorph.supervoxels import Layers, warp_layers
 from anamorph.supervoxels.files import load_layers
 from anamorph.supervoxels.prepared import Prepared
@@ -34,7 +34,7 @@ from test_deeds_files import TABLE, published_nearest, published_places, save
 
 SHIFT_MM = 6.0
 CUTTING = LayerSettings(layers=2, supervoxels=10, spacing_mm=4.0)
-FAST = RunSettings("deeds", settings=("grid_spacing=4,2", "search_radius=3,2", "quantisation=2,1"))
+FAST = RegistrationSettings("deeds", settings=("grid_spacing=4,2", "search_radius=3,2", "quantisation=2,1"))
 PREPROCESSING = PreprocessSettings(spacing_mm=3.0, shape=(22, 26, 24), crop="body")
 
 
@@ -231,7 +231,7 @@ def test_the_published_mask_surrounds_the_organs(cohort: Dataset, tmp_path: Path
     ("changes", "message"),
     [
         ({"transforms": "empty"}, "no transform of the scan 0001_0000"),
-        ({"registration": RunSettings("deeds", settings=("alfa=2",))}, "alfa"),
+        ({"registration": RegistrationSettings("deeds", settings=("alfa=2",))}, "alfa"),
         ({"splits": ("test",)}, "no scan of test but the template"),
     ],
 )

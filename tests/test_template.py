@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.cli.main import app
 from anamorph.data import Case
 from anamorph.errors import RegistrationFailure, UserError
@@ -25,8 +26,7 @@ from anamorph.groupwise.vote import MajorityVote
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
-from anamorph.outputs import WARPED_LABELS
-from anamorph.submission import RunSettings
+from anamorph.registration.outputs import WARPED_LABELS
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
 from anamorph.transforms.files import read_transform
@@ -35,7 +35,7 @@ from html_page import Page
 
 RADII = (5.0, 7.0, 9.0)
 MEAN_RADIUS = 7.0
-FAST = RunSettings(preset="default", settings=("search_scales=2", "search_cells=2", "search_radius_mm=5",
+FAST = RegistrationSettings(preset="default", settings=("search_scales=2", "search_cells=2", "search_radius_mm=5",
                                                "refine_iterations=8,8", "intensity_weight=1"))  # fmt: skip
 
 
@@ -201,14 +201,14 @@ def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, mon
     monkeypatch.setattr("anamorph.groupwise.build._vote", lambda *args: {})
     monkeypatch.setattr("anamorph.groupwise.build._residual_mm", lambda *args: 0.0)
     arguments = {"settings": TemplateSettings("ball7", 1), "resume": True}
-    stub = RunSettings(
+    stub = RegistrationSettings(
         preset="default",
         settings=(*FAST.settings[:3], "refine_iterations=1,1", "init=translation"),
     )
     for settings, expected in (
         (stub, 3),
         (stub, 0),
-        (RunSettings(stub.method, "default", (*stub.settings, "rate=0.4")), 3),
+        (RegistrationSettings(stub.method, "default", (*stub.settings, "rate=0.4")), 3),
     ):
         done.clear()
         build_template(balls, tmp_path / "out", registration=settings, **arguments)
@@ -245,7 +245,7 @@ def test_a_scan_that_fails_is_named_and_may_be_left_out(balls, tmp_path, start, 
     write_image(Image(np.full(grid.shape, 3.0, np.float32), grid), tmp_path / "flat.nii.gz")
     cases = (*balls, Case("flat", "0000", tmp_path / "flat.nii.gz"))
     settings = TemplateSettings(start, 1)
-    quick = RunSettings(
+    quick = RegistrationSettings(
         preset="default",
         settings=(*FAST.settings[:3], "refine_iterations=1,1", "init=translation"),
     )
@@ -368,7 +368,7 @@ def test_wrong_input_is_told_before_anything_is_written(balls, tmp_path):
     with pytest.raises(UserError, match="names 0 scans"):
         find_start(balls, "ball6")
     with pytest.raises(UserError, match="no setting 'rat'"):
-        build_template(balls, tmp_path / "out", registration=RunSettings(settings=("rat=1",)))
+        build_template(balls, tmp_path / "out", registration=RegistrationSettings(settings=("rat=1",)))
     for wrong in ({"iterations": 0}, {"tolerance_mm": -1.0}, {"sharpening": 3.0}):
         with pytest.raises(UserError):
             TemplateSettings(**wrong)

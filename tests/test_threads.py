@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import pytest
 
-from anamorph import threads
-from anamorph.threads import SLABS, over_slabs, slabs_of
+from anamorph.runtime import threads
+from anamorph.runtime.threads import SLABS, over_slabs, slabs_of
 
 COUNTS = [0, 1, 2, 15, 16, 17, 1000]
 
@@ -146,7 +146,7 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
 
 def _on_two_threads(code: str) -> list:
     """What a new process that may use two threads prints."""
-    lines = ["import json", "from anamorph.threads import over_slabs", *(line[8:] for line in code.split("\n"))]
+    lines = ["import json", "from anamorph.runtime.threads import over_slabs", *(line[8:] for line in code.split("\n"))]
     environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anamorph.api import make_plan, register
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation import failed, verdict
 from anamorph.evaluation.pair import evaluate_pair
@@ -16,6 +15,7 @@ from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom.pair import make_pair
+from anamorph.registration.api import make_plan, register
 from anamorph.transforms import Affine, Transform
 
 OWN = "anamorph"

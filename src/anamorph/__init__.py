@@ -7,24 +7,24 @@ points to moving points and pulls moving images onto the fixed grid.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from anamorph.compilation import keep_kernels
+from anamorph.runtime.compilation import keep_kernels
 
 __version__ = "0.1.0"
 
 keep_kernels()
 
 if TYPE_CHECKING:
-    from anamorph.api import register
     from anamorph.errors import AnamorphError, RegistrationFailure, UserError
     from anamorph.geometry import Grid
     from anamorph.image import Image, Labels, Mask, Points
     from anamorph.image.read import read_image, read_labels, read_points
     from anamorph.methods.base import Outcome as Result
+    from anamorph.registration.api import register
     from anamorph.transforms import Affine, Composite, Displacement, Transform
     from anamorph.transforms.files import read_transform, write_transform
 
 _HOMES = {
-    "register": "anamorph.api",
+    "register": "anamorph.registration.api",
     "AnamorphError": "anamorph.errors",
     "RegistrationFailure": "anamorph.errors",
     "UserError": "anamorph.errors",

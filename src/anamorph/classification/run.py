@@ -17,7 +17,7 @@ from anamorph.classification.registrations import Registration
 from anamorph.classification.scores import Scores, score
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.methods.device import resolve_device
+from anamorph.runtime.device import resolve_device
 
 MODELS = ("summaries", "field", "cnn")
 FEW_PATIENTS = 20

@@ -46,8 +46,8 @@ def apply(
     (moving_to_fixed.nii.gz).
     """
     from anamorph.cli.transform_grid import read_with_grid, refuse_existing
-    from anamorph.compilation import watch_compilation
     from anamorph.image.read import read_image
+    from anamorph.runtime.compilation import watch_compilation
     from anamorph.transforms.files.deeds import is_deeds
 
     sources = [*to, *(more or [])]

@@ -80,13 +80,13 @@ def classify(
     from anamorph.classification import classify as run
     from anamorph.classification.files import RESULTS, write_files
     from anamorph.classification.run import MODELS as ALL
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.evaluation.cohort import REPORT
     from anamorph.evaluation.predictions import opened
     from anamorph.image.atomic import atomic_directory
     from anamorph.report.classification import write_classification_page
     from anamorph.report.page import drawn
+    from anamorph.runtime.compilation import watch_compilation
 
     table = read_label_table(labels, positive)
     inputs = [path for path in (registrations, labels, dataset) if path is not None]

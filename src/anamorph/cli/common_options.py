@@ -24,11 +24,18 @@ def worker_count(workers: int | None) -> int:
         UserError: fewer than one.
     """
     from anamorph.errors import UserError
-    from anamorph.provenance import usable_cores
+    from anamorph.registration.provenance import usable_cores
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
     return workers or usable_cores()
+
+
+def say_failure(name: str, reason: str) -> None:
+    """Print the line of a scan or pair that failed."""
+    from anamorph.cli.console import say
+
+    say(f"failed: {name}: {reason}")
 
 
 def three_whole_numbers(option: str, text: str) -> tuple[int, int, int]:

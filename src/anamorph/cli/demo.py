@@ -31,9 +31,9 @@ def demo(
     refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
-    from anamorph.compilation import watch_compilation
-    from anamorph.inputs import PairRequest
     from anamorph.phantom import make_pair
+    from anamorph.registration.inputs import PairRequest
+    from anamorph.runtime.compilation import watch_compilation
 
     say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
     news = CompilationNews(quiet)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anamorph.image import Image
-    from anamorph.preflight import ImageFacts
+    from anamorph.registration.preflight import ImageFacts
 
 
 def inspect(
@@ -27,7 +27,7 @@ def inspect(
     from dataclasses import replace
 
     from anamorph.image.read import read_image
-    from anamorph.preflight import inspect_image
+    from anamorph.registration.preflight import inspect_image
 
     images = [read_image(file) for file in files]
     facts = [replace(inspect_image(image, file), name=file) for image, file in zip(images, files, strict=True)]
@@ -55,7 +55,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
     """What a file says about the first one: a label map should share its grid, a scan should overlap."""
     from anamorph.geometry import SAME_GRID_MM
     from anamorph.geometry.lengths import significant
-    from anamorph.preflight import header_mismatch_mm, inspect_pair, overlap_percent
+    from anamorph.registration.preflight import header_mismatch_mm, inspect_pair, overlap_percent
 
     relation: dict[str, Any] = {"of": other_facts.name, "to": first_facts.name}
     if "mask-like" in (first_facts.modality, other_facts.modality):
@@ -74,7 +74,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
 def _start(fixed: Image, moving: Image, news: CompilationNews) -> dict[str, Any]:
     """The start of a pair, or why there is none."""
     from anamorph.errors import AnamorphError
-    from anamorph.start_facts import inspect_start
+    from anamorph.registration.start_facts import inspect_start
 
     try:
         found = inspect_start(fixed, moving, news)

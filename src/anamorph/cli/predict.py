@@ -38,8 +38,8 @@ def segment(
     """
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.methods.device import resolve_device
     from anamorph.networks.segmentation_model import SegmentationModel
+    from anamorph.runtime.device import resolve_device
     from anamorph.training.pseudo_labels import predict_dataset
 
     cohorts = [read_dataset(one) for one in dataset]

@@ -63,9 +63,9 @@ def preprocess(
     The new data set has its own manifest, and in its folder records what `anamorph map-back` needs to bring results to
     the original scans. After an interruption the same command goes on where it stopped.
     """
-    from anamorph.compilation import watch_compilation
     from anamorph.data import read_dataset
     from anamorph.preprocess import PreprocessSettings, preprocess_dataset
+    from anamorph.runtime.compilation import watch_compilation
 
     at_once = worker_count(workers)
     settings = PreprocessSettings(

@@ -12,9 +12,9 @@ from anamorph.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anamorph.api import Plan
-    from anamorph.inputs import PairInputs, PairRequest
-    from anamorph.pipeline import Extras, PairOutcome
+    from anamorph.registration.api import Plan
+    from anamorph.registration.inputs import PairInputs, PairRequest
+    from anamorph.registration.pipeline import Extras, PairOutcome
 
 VERDICT_TRIPPED = 3
 """Exit code of a run whose verdict is one of those that ``--fail-on`` names."""
@@ -109,8 +109,8 @@ def register(
         method = _linear(method)
     limit_threads(threads)
     limit = None if max_memory is None else parse_size(max_memory)
-    from anamorph.api import named_start
-    from anamorph.inputs import PairRequest
+    from anamorph.registration.api import named_start
+    from anamorph.registration.inputs import PairRequest
 
     start, given = named_start(init, settings)
     request = PairRequest(
@@ -132,7 +132,7 @@ def register(
         max_memory=limit,
     )
     if dry_run:
-        from anamorph.pipeline import plan_pair
+        from anamorph.registration.pipeline import plan_pair
 
         show_plan(request, out, *plan_pair(request))
         return
@@ -162,7 +162,7 @@ def run_and_show(
     extras: Extras | None = None,
 ) -> PairOutcome:
     """Run the pipeline with a progress bar and print what came out."""
-    from anamorph.pipeline import register_pair
+    from anamorph.registration.pipeline import register_pair
 
     def tell_plan(plan: Plan) -> None:
         say(f"method {plan.name}, preset {plan.preset} ({plan.preset_reason})", quiet)
@@ -219,7 +219,7 @@ def show_outcome(outcome: PairOutcome) -> None:
     from functools import partial
 
     from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
-    from anamorph.outputs import REPORT
+    from anamorph.registration.outputs import REPORT
 
     metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
     table = make_table("", ">before", ">after")

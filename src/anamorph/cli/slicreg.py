@@ -100,13 +100,13 @@ def prepare(
     After an interruption the same command goes on where it stopped. The layers and the registrations are shown in
     layers.html; `anamorph train slicreg` takes the folder.
     """
-    from anamorph.compilation import watch_compilation
+    from anamorph.batch.registration import RegistrationSettings
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
     from anamorph.preparation import LayerSettings, prepare_dataset
     from anamorph.preparation.run import SPLITS
     from anamorph.preprocess import PreprocessSettings
-    from anamorph.submission import RunSettings
+    from anamorph.runtime.compilation import watch_compilation
 
     at_once = worker_count(workers)
     for name in split or ():
@@ -128,7 +128,7 @@ def prepare(
                 out,
                 preprocessing=preprocessing,
                 cutting=cutting,
-                registration=RunSettings(method, preset, tuple(settings or ()), device, masks=masks),  # type: ignore[arg-type]
+                registration=RegistrationSettings(method, preset, tuple(settings or ()), device, masks=masks),  # type: ignore[arg-type]
                 transforms=transforms,
                 splits=tuple(split or SPLITS),
                 workers=at_once,

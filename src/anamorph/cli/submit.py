@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet
+from anamorph.cli.common_options import Quiet, say_failure, worker_count
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
 
 if TYPE_CHECKING:
-    from anamorph.submission import PairRun
-    from anamorph.submission.make import Submission
+    from anamorph.workflows.submission import Submission
 
 HOW, ARCHIVE, RUN = "How", "Archive", "Run"
 
@@ -57,6 +56,7 @@ def submit(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
+    workers: Annotated[int, typer.Option(help="Pairs at a time, as far as memory goes.", rich_help_panel=RUN)] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)
     ] = False,
@@ -71,11 +71,11 @@ def submit(
     from anamorph.memory import limit_threads
 
     limit_threads(threads)
-    from anamorph.compilation import watch_compilation
+    from anamorph.batch.registration import RegistrationSettings
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.submission import RunSettings, archive_format
-    from anamorph.submission.make import make_submission
+    from anamorph.runtime.compilation import watch_compilation
+    from anamorph.workflows.submission import archive_format, make_submission
 
     if split not in ("val", "test"):
         raise UserError(f"--split must be val or test, not '{split}'")
@@ -84,19 +84,15 @@ def submit(
     refuse_existing(out, overwrite)
     source = read_dataset(dataset)
     layout = archive_format(year, source, task=task, folder=folder, container=container, names=names)
-    wanted = RunSettings(method, preset, tuple(settings or ()), device, seed, masks)  # type: ignore[arg-type]
+    wanted = RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks)  # type: ignore[arg-type]
     kept = work or out.with_suffix(".work")
     say(f"Learn2Reg {year}: {layout.describe()}", quiet)
-
-    def tell(run: PairRun) -> None:
-        if run.error is not None:
-            say(f"failed: {run.pair.key}: {run.error}")
 
     try:
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
             submission = make_submission(
                 source, split, wanted, layout, out, kept,  # type: ignore[arg-type]
-                zero_failed=zero_failed, progress=progress, on_pair=tell,
+                workers=worker_count(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -105,18 +101,20 @@ def submit(
     warn_of_page(submission.page_failure)
     if not quiet:
         _show(submission)
-        say(f"{out}: {len(submission.runs)} pairs; settings, times and evaluation are in {kept}")
+        say(f"{out}: {len(submission.pairs)} pairs; settings, times and evaluation are in {kept}")
 
 
 def _show(submission: Submission) -> None:
     from anamorph.geometry.lengths import lengths_text
-    from anamorph.submission.make import dice_by_pair
+    from anamorph.workflows.submission.run import dice_by_pair
 
     computed, stored = dice_by_pair(submission.computed), dice_by_pair(submission.stored)
     table = make_table("pair", ">time", ">storage error, mean / max", ">Dice computed", ">Dice stored", title="Pairs")
-    for run, error in zip(submission.runs, submission.errors, strict=True):
-        key = run.pair.key
-        seconds = "zeros" if run.error else f"{run.seconds:.1f} s" + (" (kept)" if run.reused else "")
+    ran = submission.ran
+    for pair, error in zip(submission.pairs, submission.errors, strict=True):
+        key, seconds = pair.key, "zeros"
+        if key in ran.told:
+            seconds = f"{ran.told[key]['run']['seconds']:.1f} s" + (" (kept)" if key in ran.reused else "")
         values = (f"{dice[key]:.4f}" if key in dice else "" for dice in (computed, stored))
         table.add_row(key, seconds, lengths_text((error.mean_mm, error.max_mm), 3, " / "), *values)
     show(table)

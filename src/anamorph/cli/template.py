@@ -82,11 +82,11 @@ def build(
     Writes the template, with labels the map they vote for, the transforms of every scan in both directions, and a page
     with the template round by round.
     """
-    from anamorph.compilation import watch_compilation
+    from anamorph.batch.registration import RegistrationSettings
     from anamorph.errors import UserError
     from anamorph.groupwise import TemplateSettings, build_template
-    from anamorph.provenance import usable_cores
-    from anamorph.submission import RunSettings
+    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.compilation import watch_compilation
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
@@ -97,7 +97,7 @@ def build(
                 cases,
                 out,
                 settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
-                registration=RunSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
+                registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
                 workers=workers or usable_cores(),
                 resume=resume,
                 progress=progress,

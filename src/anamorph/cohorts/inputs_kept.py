@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
-from anamorph.cohorts.contents import MISSING
+from anamorph.batch.key import MISSING
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code
-from anamorph.provenance import file_hash
+from anamorph.registration.provenance import file_hash
 
 KEPT_BYTES = 200_000_000
 LABEL_MAPS_KEPT = 64

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from anamorph.cohorts.contents import Contents
+from anamorph.batch.key import Contents, key_of, origin_of
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.cohorts.plan import Plan, PlannedMethod
 from anamorph.data import Pair
 from anamorph.evaluation.learn2reg.config import EvaluationConfig, default_measures
 from anamorph.geometry import Grid
-from anamorph.image.atomic import escaped
 from anamorph.image.read import read_grid
-from anamorph.submission import RunSettings
-
-KEY_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Job:
     id: str
     pair: Pair
     method: str
-    settings: RunSettings
+    settings: RegistrationSettings
     evaluation: EvaluationConfig | None
     transforms: bool
     warped: bool
@@ -87,13 +81,14 @@ def _jobs(plan: Plan, method: PlannedMethod, contents: Contents) -> Iterator[Job
         if wanted.metrics:
             measures = default_measures((planned.pair,), planned.labels)
             measured = EvaluationConfig(planned.dataset.name, measures, ())
-        origin = same | {
-            "pair": planned.id,
-            "inputs": {role: contents[path] for role, path in files.items()},
-            "measures": None if measured is None else [asdict(measure) for measure in measured.measures],
-        }
+        origin = origin_of(
+            **same,
+            pair=planned.id,
+            inputs={role: contents[path] for role, path in files.items()},
+            measures=None if measured is None else [asdict(measure) for measure in measured.measures],
+        )
         yield Job(
-            key=_hash_of(origin),
+            key=key_of(origin),
             id=planned.id,
             pair=_lean(planned.pair),
             method=method.label,
@@ -112,8 +107,3 @@ def _lean(pair: Pair) -> Pair:
         replace(case, extra={key: value for key, value in case.extra.items() if isinstance(value, Path)})
         for case in (pair.fixed, pair.moving)
     ))  # fmt: skip
-
-
-def _hash_of(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(escaped(text).encode()).hexdigest()[:KEY_DIGITS]

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.cohorts.pairs import PairsTable, chosen_pairs
 from anamorph.cohorts.toml_table import TomlTable, read_toml
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import POINT_KINDS
 from anamorph.errors import UserError
 from anamorph.methods import DEFAULT_METHOD
-from anamorph.submission import RunSettings
 
 MOST_ATTEMPTS = 20
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
@@ -43,7 +43,7 @@ class PlannedMethod:
     """A method with its settings under the name that tables and folders show."""
 
     label: str
-    settings: RunSettings
+    settings: RegistrationSettings
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _method(table: TomlTable) -> PlannedMethod:
     label = table.take("label", str, name)
     if not _LABEL.fullmatch(label):
         table.fail("label", f"label {label!r} is no name of a folder; use letters, digits and _ . + -")
-    settings = RunSettings(
+    settings = RegistrationSettings(
         method=name,
         preset=table.take("preset", str, "auto"),
         settings=tuple(f"{key}={_as_text(value)}" for key, value in table.take("settings", dict, {}).items()),

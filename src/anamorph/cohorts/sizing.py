@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from anamorph.batch.processes import MEMORY_SHARE, fitting_workers
 from anamorph.cohorts.cluster import Machines
 from anamorph.cohorts.inputs_kept import KEPT_BYTES
 from anamorph.cohorts.job import Job
 from anamorph.errors import AnamorphError, UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
-from anamorph.memory import available_bytes, peak_bytes_on
-from anamorph.processes import MEMORY_SHARE, fitting_workers
-from anamorph.provenance import usable_cores
-from anamorph.submission import RunSettings
-
-BYTES_PER_VOXEL = 4
-"""Of a scan in memory; most take half of it."""
+from anamorph.memory import available_bytes
+from anamorph.registration.provenance import usable_cores
 
 
 def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: Any) -> Machines:
@@ -60,12 +55,7 @@ def peak_bytes(jobs: Iterable[Job]) -> int:
         fixed, moving = (_grid_of(case.image, grids) for case in (job.pair.fixed, job.pair.moving))
         if fixed is not None and moving is not None:
             kinds[job.method, fixed, moving] = job.settings
-    return max((_peak_of(settings, *pair) for (_, *pair), settings in kinds.items()), default=0)
-
-
-def _peak_of(settings: RunSettings, fixed: Grid, moving: Grid) -> int:
-    scans = BYTES_PER_VOXEL * math.prod(fixed.shape), BYTES_PER_VOXEL * math.prod(moving.shape)
-    return peak_bytes_on(settings.peak_memory_bytes(fixed, moving), fixed, moving, scans)
+    return max((settings.peak_bytes(*pair) for (_, *pair), settings in kinds.items()), default=0)
 
 
 def _grid_of(path: Path, known: dict[Path, Grid | None]) -> Grid | None:

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from anamorph.cohorts.contents import Contents
+from anamorph.batch.key import Contents
 from anamorph.cohorts.job import Job, jobs_of
 from anamorph.cohorts.plan import Plan, read_plan
 from anamorph.cohorts.store import INPUTS, Failure, Record, Store
-from anamorph.provenance import usable_cores
+from anamorph.registration.provenance import usable_cores
 
 State = Literal["complete", "failed", "damaged", "stale", "waiting"]
 STATES: dict[State, str] = {

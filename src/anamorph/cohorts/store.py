@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from anamorph.batch.store import damage
 from anamorph.errors import UserError
 from anamorph.image.atomic import escaped, write_text
 from anamorph.image.leftovers import remove
-from anamorph.provenance import file_hash
 from anamorph.reading import read_json, read_own_record, understood
 
 MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"
@@ -156,16 +156,7 @@ class Store:
 
     def damage(self, record: Record, quick: bool = False) -> str | None:
         """What is wrong with the files of a record; with ``quick`` only their sizes are looked at."""
-        for name, told in record.result["files"].items():
-            path = self.result_folder(record.key) / name
-            try:
-                if path.stat().st_size != told["bytes"]:
-                    return f"{name} has another size than recorded"
-                if not quick and file_hash(path) != told["sha256"]:
-                    return f"{name} is not what was written"
-            except OSError as error:
-                return f"{name}: {(error.strerror or str(error)).lower()}"
-        return None
+        return damage(self.result_folder(record.key), record.result["files"], quick)
 
     def room_for(self, path: Path) -> Path:
         """The path of a file of the run, where nothing but a file lies: a folder in its place is damage, and removed.

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anamorph
-from anamorph.api import failure_line
+from anamorph.batch.registration import register_pair_of
+from anamorph.batch.store import check_sums
 from anamorph.cohorts.inputs_kept import KeptInputs
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.store import Failure, Record, Store
@@ -26,9 +27,8 @@ from anamorph.evaluation.predictions import identity_field, in_voxels
 from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.write import write_image
-from anamorph.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
-from anamorph.provenance import file_hash
-from anamorph.submission.run import register_scans
+from anamorph.registration.api import failure_line
+from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 
@@ -151,7 +151,7 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
     truth = None if job.evaluation is None else PairTruth.read(job.pair, job.evaluation, kept.label_maps)
     threads = _use_threads(job.threads)
     begin = time.perf_counter()
-    result = register_scans(fixed, moving, job.pair, job.settings)
+    result = register_pair_of(job.pair, job.settings, fixed, moving)
     registration_seconds = time.perf_counter() - begin
     forward = result.fixed_to_moving.displacement_on(fixed.grid)
     backward = result.moving_to_fixed.displacement_on(moving.grid)
@@ -202,7 +202,7 @@ def _write(
         write_transform(backward, folder / MOVING_TO_FIXED, "itk", moving.grid)
     if job.warped:
         write_image(forward.warp_image(moving, fixed.grid), folder / WARPED, world)
-    return {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in paths}
+    return check_sums(folder, paths)
 
 
 def _measure(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch

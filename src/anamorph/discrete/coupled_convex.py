@@ -8,7 +8,7 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.geometry.smoothing import box_smooth
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch

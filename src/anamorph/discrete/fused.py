@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from anamorph.discrete import _correlation_numba, _expected_values_numba
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 PARTS = 4
 """Points are split for the gradient of the image, always alike: it does not depend on the number of threads."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from anamorph.discrete.min_convolution import min_convolve
 from anamorph.discrete.spanning_tree import SpanningTree
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch

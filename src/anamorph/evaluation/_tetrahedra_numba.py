@@ -26,7 +26,7 @@ def folded_volume(disp, tetrahedra):
     return total
 
 
-@njit(inline="always")
+@njit
 def _six_volumes(corners, tetrahedron):
     """Six times the signed volume of the tetrahedron with these four corners."""
     o, p, q, r = tetrahedron

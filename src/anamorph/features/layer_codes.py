@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.pooling import Cell
-from anamorph.threads import over_slabs, thread_count
+from anamorph.runtime.threads import over_slabs, thread_count
 
 if TYPE_CHECKING:
     import torch

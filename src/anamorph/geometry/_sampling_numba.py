@@ -11,7 +11,7 @@ from numba import njit
 f32 = np.float32
 
 
-@njit(inline="always")
+@njit
 def corner(x, n):
     """Lower corner, its neighbour and the weight of the neighbour for a coordinate clamped to ``[0, n - 1]``."""
     # Not a number ends at 0: it must never become an index.
@@ -20,7 +20,7 @@ def corner(x, n):
     return low, min(low + 1, n - 1), x - f32(low)
 
 
-@njit(inline="always")
+@njit
 def is_outside(x, y, z, ni, nj, nk):
     return (
         x < f32(-0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,26 +24,44 @@ def voxel_scale(voxel_mm: float) -> float:
     return min(voxel_mm / finest, 1.0) * max(voxel_mm / coarsest, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Grid:
     """A voxel grid placed in the world: shape and the affine from voxel indices to RAS millimetres.
 
     Args:
         shape: ``(I, J, K)`` in NIfTI index order; a 2D image has ``K = 1``.
         affine: ``(4, 4)`` float64, voxel index (centre) to RAS mm. Shear is allowed.
+        spacing_mm: distance between neighbouring voxels along i, j, k, in place of the affine; one number if all are
+            alike.
+        origin_mm: RAS position of the first voxel, zero by default; with ``spacing_mm`` only.
+        directions: ``(3, 3)`` unit vectors of the axes in RAS, as columns; with ``spacing_mm`` only. By default i goes
+            to the patient's right, j to the front, k upwards.
 
     Raises:
-        UserError: the affine is not 4x4, not finite or singular, or an axis has no voxels.
+        UserError: the affine is not 4x4, not finite or singular, or an axis has no voxels; neither or both of affine
+            and spacing.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
 
-    def __post_init__(self) -> None:
-        shape = tuple(int(n) for n in self.shape)
-        affine = np.array(self.affine, np.float64)
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        affine: np.ndarray | None = None,
+        *,
+        spacing_mm: float | Sequence[float] | np.ndarray | None = None,
+        origin_mm: Sequence[float] | np.ndarray | None = None,
+        directions: np.ndarray | None = None,
+    ) -> None:
+        shape = tuple(int(n) for n in shape)  # type: ignore[assignment]  # the length is checked next
         if len(shape) != 3 or min(shape) < 1:
             raise UserError(f"a grid needs three axes with at least one voxel each, not shape {shape}")
+        if affine is None:
+            affine = _placed(spacing_mm, origin_mm, directions)
+        elif not (spacing_mm is None and origin_mm is None and directions is None):
+            raise UserError("a grid takes an affine, or spacing_mm with origin_mm and directions, not both")
+        affine = np.array(affine, np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise UserError("the affine must be a finite 4x4 matrix; repair the header (sform/qform) of the file")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -59,8 +78,13 @@ class Grid:
         return hash((self.shape, self.affine.tobytes()))
 
     def __repr__(self) -> str:
+        return f"Grid({self.description})"
+
+    @property
+    def description(self) -> str:
+        """Shape, voxel size and orientation in words."""
         spacing = " x ".join(f"{s:.4g}" for s in self.spacing_mm)
-        return f"Grid({' x '.join(map(str, self.shape))} voxels of {spacing} mm, {self.orientation})"
+        return f"{' x '.join(map(str, self.shape))} voxels of {spacing} mm, {self.orientation}"
 
     @property
     def spacing_mm(self) -> np.ndarray:
@@ -202,3 +226,24 @@ class Grid:
         start_vox = (np.array(self.shape) - 1) / 2 - step * (shape - 1) / 2
         affine[:3, 3] = self.voxel_to_world(start_vox)
         return Grid(tuple(shape), affine)
+
+
+def _placed(
+    spacing_mm: float | Sequence[float] | np.ndarray | None,
+    origin_mm: Sequence[float] | np.ndarray | None,
+    directions: np.ndarray | None,
+) -> np.ndarray:
+    """The affine of a spacing, the place of the first voxel and the directions of the axes."""
+    if spacing_mm is None:
+        raise UserError("a grid needs a place in the world: give affine=, or spacing_mm=")
+    spacing = np.asarray(spacing_mm, np.float64)
+    if spacing.shape not in ((), (3,)) or not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise UserError(f"spacing_mm must be one or three positive numbers, not {spacing_mm}")
+    axes = np.eye(3) if directions is None else np.asarray(directions, np.float64)
+    if axes.shape != (3, 3) or not np.allclose(np.linalg.norm(axes, axis=0), 1, atol=1e-4):
+        raise UserError("directions must be a 3x3 matrix whose columns are unit vectors")
+    affine = np.eye(4)
+    affine[:3, :3] = axes * spacing
+    if origin_mm is not None:
+        affine[:3, 3] = origin_mm
+    return affine

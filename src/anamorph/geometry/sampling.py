@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
-from anamorph.threads import POINTS, over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs
 
 if TYPE_CHECKING:
     import torch

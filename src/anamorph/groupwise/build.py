@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.dice import dice
@@ -43,9 +44,8 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
-from anamorph.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
+from anamorph.registration.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
-from anamorph.submission import RunSettings
 
 LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
     "template_labels.nii.gz",
@@ -98,7 +98,7 @@ def build_template(
     out: Path | str,
     *,
     settings: TemplateSettings | None = None,
-    registration: RunSettings | None = None,
+    registration: RegistrationSettings | None = None,
     workers: int = 1,
     resume: bool = False,
     progress: Progress | None = None,
@@ -119,7 +119,7 @@ def build_template(
         UserError: settings or files that cannot work, or ``out`` holds something and ``resume`` is off.
         RegistrationFailure: scans failed; the others are kept.
     """
-    settings, wanted, out = settings or TemplateSettings(), registration or RunSettings(), Path(out)
+    settings, wanted, out = settings or TemplateSettings(), registration or RegistrationSettings(), Path(out)
     described = wanted.described()
     check_cases(cases)
     chosen = find_start(cases, settings.start)
@@ -170,7 +170,7 @@ def _delivery(
     template: Path,
     cases: Sequence[Case],
     files: dict[str, Any],
-    wanted: RunSettings,
+    wanted: RegistrationSettings,
     out: Path,
 ) -> list[ScanJob]:
     """Put the final template in its place, with a job for each scan."""

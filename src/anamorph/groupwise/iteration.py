@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.features.body_centre import body_centre_mm, body_share
@@ -27,7 +28,6 @@ from anamorph.image.leftovers import remove
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
-from anamorph.submission import RunSettings
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform
 
@@ -93,7 +93,7 @@ def iterate(
     cases: Sequence[Case],
     hashes: dict[str, Any],
     folder: Path,
-    wanted: RunSettings,
+    wanted: RegistrationSettings,
     settings: TemplateSettings,
     workers: int,
     progress: Progress,
@@ -140,13 +140,13 @@ def scan_jobs(
     cases: Sequence[Case],
     hashes: dict[str, Any],
     folder: Path,
-    wanted: RunSettings,
+    wanted: RegistrationSettings,
 ) -> list[ScanJob]:
     """A job for each scan, with all that its result depends on."""
     origin = {"template": template_hashes(template), "how": wanted.described()}
-    support: Path | None = template.with_name(SUPPORT)
-    if read_mask(support).data.min() == 1:
-        support = None  # every scan reaches every voxel: nothing to mask
+    mask = template.with_name(SUPPORT)
+    # Where every scan reaches every voxel there is nothing to mask.
+    support = None if read_mask(mask).data.min() == 1 else mask
     return [ScanJob(case, template, support, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
 
 

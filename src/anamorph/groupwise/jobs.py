@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import make_plan, mask_on, run_plan
+from anamorph.batch.processes import Failed, fitting_workers, outcomes
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import RegistrationFailure
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.image.read import read_grid, read_image
-from anamorph.inputs import PairRequest
 from anamorph.memory import INTERPRETER_BYTES, check_memory, predicted_peak_bytes
 from anamorph.methods.base import Outcome, Pair, Progress, Run
-from anamorph.outputs import RESULT
-from anamorph.pipeline import register_pair
-from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.submission import RunSettings
+from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.registration.inputs import PairRequest
+from anamorph.registration.outputs import RESULT
+from anamorph.registration.pipeline import register_pair
 from anamorph.transforms.files import write_transform
 
 ORIGIN = "template"
@@ -46,7 +46,7 @@ class ScanJob:
     case: Case
     template: Path
     support: Path | None
-    wanted: RunSettings
+    wanted: RegistrationSettings
     folder: Path
     origin: dict[str, Any]
 

@@ -1,7 +1,8 @@
-"""Images of nibabel and SimpleITK become :class:`Image` and back; the only place that knows their conventions."""
+"""Images of other packages become :class:`Image` and back; the only place that knows their conventions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from anamorph.image.image import Image
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+    import torch
+
+    from anamorph.image.types import AntsImage, ArrayLike, ItkImage, TensorImage
 
 MM_PER_UNIT = {
     "nm": 1e-6, "nanometer": 1e-6, "nanometre": 1e-6,
@@ -108,10 +112,25 @@ def itk_path(path: Path) -> str:
 def simpleitk_grid(image: sitk.Image) -> Grid:
     """The grid of a 2D or 3D SimpleITK image, LPS turned into RAS; a 2D image gets a third axis of one voxel."""
     n = image.GetDimension()
+    return itk_grid(image.GetSize(), np.reshape(image.GetDirection(), (n, n)), image.GetSpacing(), image.GetOrigin())
+
+
+def itk_grid(
+    size: Sequence[int], directions: np.ndarray, spacing: Sequence[float], origin_lps: Sequence[float]
+) -> Grid:
+    """The grid of 2D or 3D geometry as ITK keeps it, LPS turned into RAS; 2D gets a third axis of one voxel.
+
+    Args:
+        size: voxels along i, j[, k].
+        directions: ``(n, n)`` unit vectors of the axes in LPS, as columns.
+        spacing: millimetres along i, j[, k].
+        origin_lps: position of the first voxel.
+    """
+    n = len(size)
     affine = np.eye(4)
-    affine[:n, :n] = np.reshape(image.GetDirection(), (n, n)) * image.GetSpacing()
-    affine[:n, 3] = image.GetOrigin()
-    i, j, k = (*image.GetSize(), 1)[:3]
+    affine[:n, :n] = np.asarray(directions, np.float64) * np.asarray(spacing, np.float64)
+    affine[:n, 3] = origin_lps
+    i, j, k = (*size, 1)[:3]
     return Grid((i, j, k), flip_affine_ras_lps(affine))
 
 
@@ -135,6 +154,63 @@ def from_simpleitk(image: sitk.Image, name: str = "image") -> Image:
     grid = simpleitk_grid(image)
     data = sitk.GetArrayViewFromImage(image).reshape(*grid.shape[::-1], channels)
     return Image(native(data.transpose(3, 2, 1, 0)), grid, name)
+
+
+def from_itk(image: ItkImage, name: str = "image") -> Image:
+    """An image of ITK itself: 2D or 3D; components become channels.
+
+    Raises:
+        UserError: more axes, or complex voxels.
+    """
+    n = image.GetImageDimension()
+    values = np.asarray(image)
+    if values.ndim == 0:  # ITK's vector images show no array of themselves
+        import itk  # type: ignore[import-not-found]  # loaded already, or there would be no such image
+
+        values = np.asarray(itk.array_from_image(image))
+    channels = image.GetNumberOfComponentsPerPixel()
+    size = values.shape[n - 1 :: -1]
+    spatial_shape(size, name)
+    grid = itk_grid(size, np.asarray(image.GetDirection()), [*image.GetSpacing()], [*image.GetOrigin()])
+    return Image(native(values.reshape(*grid.shape[::-1], channels).transpose(3, 2, 1, 0)), grid, name)
+
+
+def from_ants(image: AntsImage, name: str = "image") -> Image:
+    """An image of ANTs: 2D or 3D; components become channels.
+
+    Raises:
+        UserError: a time series.
+    """
+    values = np.asarray(image.numpy())
+    channels = image.components
+    size = values.shape[:-1] if channels > 1 else values.shape
+    spatial_shape(size, name)
+    grid = itk_grid(size, np.asarray(image.direction), image.spacing, image.origin)
+    return Image(native(np.moveaxis(values.reshape(*grid.shape, channels), 3, 0)), grid, name)
+
+
+def from_torchio(image: TensorImage, name: str = "image") -> Image:
+    """An image of TorchIO, or a tensor of MONAI that holds its affine: ``(C, I, J, K)`` values, RAS millimetres."""
+    values = array_of(image.data)
+    affine = array_of(image.affine)
+    i, j, k = values.shape[-3:]
+    return Image(values, Grid((i, j, k), affine), name)
+
+
+def array_of(values: ArrayLike) -> np.ndarray:
+    """An array, or a tensor brought to NumPy."""
+    return np.asarray(values if isinstance(values, np.ndarray) else values.detach().cpu().numpy())
+
+
+def to_tensor(image: Image) -> torch.Tensor:
+    """``(C, I, J, K)`` values as a tensor of PyTorch, which shares their memory where it knows their type."""
+    import torch
+
+    data = image.data
+    if data.dtype.kind == "u" and data.dtype.itemsize > 1:  # PyTorch can hardly compute with these
+        data = data.astype(np.int32 if data.dtype.itemsize == 2 else np.int64)
+    data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+    return torch.from_numpy(data if data.flags.writeable else data.copy())
 
 
 def to_nibabel(image: Image, code: int = 1) -> Any:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    import torch
 
-@dataclass(frozen=True, eq=False)
+    from anamorph.image.types import ArrayLike
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Image:
     """Voxel values with their place in the world.
 
@@ -38,6 +45,66 @@ class Image:
         if data.dtype.kind not in "buif":
             raise UserError(f"{self.name}: voxels of type {data.dtype} are not real numbers; convert the file first")
         object.__setattr__(self, "data", data)
+
+    def __repr__(self) -> str:
+        channels = f"{self.channels} channels of " if self.channels > 1 else ""
+        return f"{type(self).__name__}({self.name!r}, {channels}{self.data.dtype}, {self.grid.description})"
+
+    @classmethod
+    def from_array(
+        cls,
+        values: ArrayLike,
+        *,
+        spacing_mm: float | Sequence[float] | None = None,
+        affine: np.ndarray | None = None,
+        origin_mm: Sequence[float] | None = None,
+        directions: np.ndarray | None = None,
+        name: str = "image",
+    ) -> Self:
+        """Voxel values, of NumPy or PyTorch, placed in the world.
+
+        Args:
+            values: ``(I, J, K)``, ``(C, I, J, K)`` or, for one slice, ``(I, J)``.
+            spacing_mm: distance between neighbouring voxels along i, j, k; one number if all are alike.
+            affine: ``(4, 4)`` from voxel indices to RAS mm, in place of the spacing.
+            origin_mm: RAS position of the first voxel; zero by default.
+            directions: ``(3, 3)`` unit vectors of the axes in RAS, as columns; see :class:`Grid`.
+            name: what messages and reports call the image.
+
+        Raises:
+            UserError: neither or both of spacing and affine, or values of another shape.
+        """
+        from anamorph.image.convert import array_of
+
+        data = array_of(values)
+        if data.ndim not in (2, 3, 4):
+            raise UserError(f"{name}: voxel values of shape {data.shape}; give (I, J), (I, J, K) or (C, I, J, K)")
+        data = data[:, :, None] if data.ndim == 2 else data
+        i, j, k = data.shape[-3:]
+        grid = Grid((i, j, k), affine, spacing_mm=spacing_mm, origin_mm=origin_mm, directions=directions)
+        return cls(data, grid, name)
+
+    def to_nibabel(self) -> Any:
+        """A NIfTI-1 image of nibabel; channels go to the fifth axis."""
+        from anamorph.image.convert import to_nibabel
+
+        return to_nibabel(self)
+
+    def to_simpleitk(self) -> sitk.Image:
+        """A 3D image of SimpleITK; channels become components.
+
+        Raises:
+            UserError: the grid is sheared by more than a tenth of a voxel at its corners.
+        """
+        from anamorph.image.convert import to_simpleitk
+
+        return to_simpleitk(self)
+
+    def to_tensor(self) -> torch.Tensor:
+        """``(C, I, J, K)`` values as a tensor of PyTorch, which shares their memory where it can."""
+        from anamorph.image.convert import to_tensor
+
+        return to_tensor(self)
 
     @property
     def channels(self) -> int:

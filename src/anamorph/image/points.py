@@ -17,7 +17,7 @@ FARTHEST_MM = 1e9
 """Farther away than this no scan lies, and single precision ends."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Points:
     """Landmarks in RAS millimetres.
 
@@ -47,6 +47,10 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.positions_mm)
+
+    def __repr__(self) -> str:
+        named = ", named" if self.labels else ""
+        return f"Points({len(self)} in RAS mm{named})"
 
     @classmethod
     def from_voxel(cls, positions_vox: np.ndarray, grid: Grid, labels: tuple[str, ...] = ()) -> Points:

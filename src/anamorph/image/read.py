@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from anamorph.geometry import Grid
 from anamorph.image.image import Image, Mask
 from anamorph.image.labels import Labels
 from anamorph.image.point_files import read_points
+from anamorph.image.types import ImageLike
 
 __all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points"]
 
@@ -21,13 +22,13 @@ Read = TypeVar("Read", Image, Grid)
 _NO_SUCH_FILE = "no such file; check the path"
 
 
-def read_image(source: Any, name: str | None = None) -> Image:
+def read_image(source: ImageLike, name: str | None = None) -> Image:
     """Read a scan.
 
     Args:
         source: a file (NIfTI, MGH, NRRD, MetaImage, or what else SimpleITK reads), a DICOM folder or file
-            (``FOLDER::SERIES_UID::echo=2`` chooses a series and a volume), an :class:`Image`, a nibabel or a
-            SimpleITK image.
+            (``FOLDER::SERIES_UID::echo=2`` chooses a series and a volume), an :class:`Image`, or an image of nibabel,
+            SimpleITK, ITK, ANTs or TorchIO.
         name: what messages call it; the file name by default.
 
     Returns:
@@ -51,7 +52,7 @@ def read_image(source: Any, name: str | None = None) -> Image:
     return image
 
 
-def read_labels(source: Any, name: str | None = None) -> Labels:
+def read_labels(source: ImageLike, name: str | None = None) -> Labels:
     """Read a label map; sources as for :func:`read_image`.
 
     Raises:
@@ -64,7 +65,7 @@ def read_labels(source: Any, name: str | None = None) -> Labels:
     return labels
 
 
-def read_mask(source: Any, name: str | None = None) -> Mask:
+def read_mask(source: ImageLike, name: str | None = None) -> Mask:
     """Read a mask; sources as for :func:`read_image`. A mask of 0 and one other value counts as 0 and 1.
 
     Raises:
@@ -106,22 +107,39 @@ def read_grid(path: str | os.PathLike[str]) -> Grid:
     return _guarded(read, str(path))
 
 
-def _read(source: Any, name: str | None) -> Image:
+def _read(source: ImageLike, name: str | None) -> Image:
     if isinstance(source, Image):
         return source
     if isinstance(source, (str, os.PathLike)):
         return _read_path(str(source), name)
-    from anamorph.image.convert import from_nibabel, from_simpleitk
+    return _guarded(lambda: _of_other_package(source, name), name or "image")
 
-    if hasattr(source, "dataobj") and hasattr(source, "affine"):
-        file_name = source.get_filename()
-        label = name or (Path(file_name).name if file_name else "image")
-        return _guarded(lambda: from_nibabel(source, label), label)
-    if hasattr(source, "GetPixelIDTypeAsString"):
-        return from_simpleitk(source, name or "image")
+
+def _of_other_package(source: object, name: str | None) -> Image:
+    from anamorph.image import convert, types
+
+    label = name or "image"
+    match source:
+        case types.NibabelImage():
+            file_name = source.get_filename()
+            return convert.from_nibabel(source, name or (Path(file_name).name if file_name else label))
+        case types.SimpleItkImage():
+            return convert.from_simpleitk(source, label)  # type: ignore[arg-type]  # seen by what it can do
+        case types.ItkImage():
+            return convert.from_itk(source, label)
+        case types.AntsImage():
+            return convert.from_ants(source, label)
+        case types.TensorImage() if not isinstance(source, np.ndarray):
+            path = getattr(source, "path", None)
+            return convert.from_torchio(source, name or (Path(path).name if path else label))
+    if isinstance(source, (np.ndarray, types.Tensor)):
+        raise UserError(
+            f"cannot take an image from a {type(source).__name__}, which has no place in the world; give "
+            "anamorph.Image.from_array(array, spacing_mm=...), or affine=..."
+        )
     raise UserError(
-        f"cannot take an image from a {type(source).__name__}; give a path, an anamorph.Image (array with a Grid), "
-        "a nibabel or a SimpleITK image"
+        f"cannot take an image from a {type(source).__name__}; give a path, an anamorph.Image (array with a Grid), or "
+        "an image of nibabel, SimpleITK, ITK, ANTs or TorchIO"
     )
 
 
@@ -160,7 +178,7 @@ def _read_file(path: Path, name: str) -> Image:
     return itk_files.read_itk(path, name)
 
 
-def _merged(source: Any, image: Image) -> Image:
+def _merged(source: ImageLike, image: Image) -> Image:
     """The layers of a segmentation as one label map; other images as they are."""
     from anamorph.image.segments import is_layered, merged_layers, read_segments
 
@@ -169,7 +187,7 @@ def _merged(source: Any, image: Image) -> Image:
     return image
 
 
-def _refuse_layers(source: Any, image: Image) -> None:
+def _refuse_layers(source: ImageLike, image: Image) -> None:
     from anamorph.image.segments import is_layered
 
     if image.channels > 1 and isinstance(source, (str, os.PathLike)) and is_layered(Path(source), image):

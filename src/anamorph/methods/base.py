@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask, Points
-from anamorph.methods.device import resolve_device
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 Device = Literal["auto", "cpu", "cuda"]

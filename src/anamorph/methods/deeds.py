@@ -27,13 +27,13 @@ from anamorph.methods.deeds_frame import DeedsFrame, centred_frame
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import published_frame
 from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import to_device, to_numpy
 from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.linear_start import leads
 from anamorph.methods.presets import SHARED
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
+from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms import Composite, Transform
 from anamorph.transforms.fields import inverse_consistent
 

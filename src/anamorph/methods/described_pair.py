@@ -11,10 +11,10 @@ from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
 from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
-from anamorph.methods.device import to_device
 from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Side
+from anamorph.runtime.device import to_device
 from anamorph.transforms import Transform
 
 Array = Any

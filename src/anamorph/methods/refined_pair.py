@@ -12,7 +12,6 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Run, setting
 from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import to_device
 from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.linear_part import split_linear
 from anamorph.methods.linear_start import comparable_after
@@ -20,6 +19,7 @@ from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.working_frame import Scan, Side
+from anamorph.runtime.device import to_device
 from anamorph.transforms import Composite, Displacement, Transform
 
 REFINED_FROM = 0.6

@@ -13,10 +13,10 @@ from anamorph.features.descriptor import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.device import to_device, to_numpy
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.start_config import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
+from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms import Composite, Displacement, Transform, invert
 from anamorph.transforms.fields import exponential, logarithm
 

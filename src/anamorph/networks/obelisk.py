@@ -12,7 +12,7 @@ from anamorph.discrete import fused
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.networks import _obelisk_numba
 from anamorph.networks.sampling_convention import Convention, feature_points, half_extent, in_map
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from anamorph.threads import POINTS, over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs
 
 if TYPE_CHECKING:
     import torch

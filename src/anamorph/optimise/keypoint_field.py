@@ -9,7 +9,7 @@ import numpy as np
 
 from anamorph.optimise.adam import Adam
 from anamorph.regularisation.keypoint_graph import KeypointGraph
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,13 +10,13 @@ AIR, SKIN, FAT, MUSCLE, LUNG, GAS = f32(-1000), f32(20), f32(-105), f32(58), f32
 SKIN_MM, DIAPHRAGM_MM = f32(2), f32(3)
 
 
-@njit(inline="always")
+@njit
 def covered(distance, width):
     """Share of a voxel of some width that lies inside a surface at a signed distance."""
     return min(max(f32(0.5) - distance / width, f32(0)), f32(1))
 
 
-@njit(inline="always")
+@njit
 def mix(below, above, share):
     return below + (above - below) * share
 
@@ -68,7 +68,7 @@ def solid_distance(kind, row, x, y, z):
     return ellipsoid(row, x, y, z) if kind == 0 else tube(row, x, y, z)
 
 
-@njit(inline="always")
+@njit
 def smooth_minimum(a, b, blend):
     """Quilez' polynomial smooth minimum."""
     if blend <= f32(0):

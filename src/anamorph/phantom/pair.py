@@ -14,7 +14,7 @@ from anamorph.image import Image, Labels, Points
 from anamorph.phantom.anatomy import Anatomy, random_abdomen
 from anamorph.phantom.deformation import random_affine, random_diffeomorphism
 from anamorph.phantom.scene import Scene, build_scene
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms import Composite, Transform
 
 BODIES = {"abdomen": random_abdomen}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import make_plan, mask_on, run_plan
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.evaluation.dice import dice
 from anamorph.image import Image, Mask
@@ -21,9 +21,9 @@ from anamorph.methods.base import Pair, Progress, Run
 from anamorph.preprocess.layout import RECORDS
 from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.reading import read_own_record
+from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
-from anamorph.submission import RunSettings
 from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
 from anamorph.transforms import Affine, Transform
@@ -46,7 +46,7 @@ class RegistrationJob:
 
     case: Case
     template: Case
-    wanted: RunSettings
+    wanted: RegistrationSettings
     given: Path | None
     spacing_mm: float | None
     folder: Path

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 import anamorph
+from anamorph.batch.processes import Failed, fitting_workers, outcomes
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
 from anamorph.preparation.registration import RegistrationJob, finished, register_scan
-from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.provenance import file_hash
-from anamorph.submission import RunSettings
+from anamorph.registration.provenance import file_hash
 from anamorph.transforms.files import written_files
 
 BYTES_PER_VOXEL = 40
@@ -39,7 +39,7 @@ class Registered:
 def make_jobs(
     cases: Sequence[Case],
     template: Case,
-    wanted: RunSettings,
+    wanted: RegistrationSettings,
     given: Mapping[str, Path],
     spacing_mm: float | None,
     folder: Path,

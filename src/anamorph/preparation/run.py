@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Dataset, read_dataset, write_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.methods.base import Progress
@@ -24,9 +25,8 @@ from anamorph.preparation.scans import find_case, place_scans
 from anamorph.preparation.settings import LayerSettings
 from anamorph.preparation.template import cut_template, warp_to_scans
 from anamorph.preprocess import PreprocessSettings
-from anamorph.provenance import models_of
+from anamorph.registration.provenance import models_of
 from anamorph.report.page import drawn
-from anamorph.submission import RunSettings
 from anamorph.supervoxels.prepared import KEY, Prepared
 
 SPLITS = ("training", "validation")
@@ -58,7 +58,7 @@ def prepare_dataset(
     *,
     preprocessing: PreprocessSettings | None,
     cutting: LayerSettings | None = None,
-    registration: RunSettings | None = None,
+    registration: RegistrationSettings | None = None,
     transforms: Path | None = None,
     splits: Sequence[str] = SPLITS,
     workers: int = 1,
@@ -89,7 +89,7 @@ def prepare_dataset(
         UserError: settings or files that cannot work.
         RegistrationFailure: scans failed; the others are kept.
     """
-    cutting, wanted = cutting or LayerSettings(), registration or RunSettings("deeds")
+    cutting, wanted = cutting or LayerSettings(), registration or RegistrationSettings("deeds")
     described = wanted.described()
     source = find_case(dataset, template)
     cutting.check(source)

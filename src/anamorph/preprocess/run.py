@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anamorph
+from anamorph.batch.processes import Failed, fitting_workers, outcomes
 from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import Grid
@@ -24,9 +25,8 @@ from anamorph.methods.base import Progress
 from anamorph.preprocess.layout import check_targets, moved, record_path, targets, transform_path
 from anamorph.preprocess.scan import ScanJob, preprocess_scan
 from anamorph.preprocess.settings import PreprocessSettings
-from anamorph.processes import Failed, fitting_workers, outcomes
-from anamorph.provenance import file_hash
 from anamorph.reading import read_own_record
+from anamorph.registration.provenance import file_hash
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.api import check_grid, mask_on
 from anamorph.data import Case
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask, Points
@@ -25,6 +24,7 @@ from anamorph.preprocess.layout import Target, record_path, targets, transform_p
 from anamorph.preprocess.record import ScanRecord
 from anamorph.preprocess.resample import resample
 from anamorph.preprocess.settings import PreprocessSettings
+from anamorph.registration.api import check_grid, mask_on
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anamorph.errors import UserError
-from anamorph.methods.device import resolve_device
+from anamorph.runtime.device import resolve_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -12,8 +12,8 @@ from anamorph.data import read_dataset
 from anamorph.data.label_names import LabelTable, shared_numbers
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.methods.device import resolve_device
 from anamorph.networks.model_folder import ModelCard, load_model
+from anamorph.runtime.device import resolve_device
 from anamorph.training import TASKS
 from anamorph.training.cache import Cohort
 from anamorph.training.fabric import make_fabric

@@ -12,7 +12,7 @@ _LONGEST_STEP_VOX = f32(8)
 _SMALLEST_DETERMINANT = f32(0.05)
 
 
-@njit(inline="always")
+@njit
 def _value_and_slopes(disp_vox, c, i0, i1, wi, j0, j1, wj, k0, k1, wk):
     """One component of a trilinear field and its derivative along i, j and k."""
     v000, v001 = disp_vox[c, i0, j0, k0], disp_vox[c, i0, j0, k1]
@@ -29,7 +29,7 @@ def _value_and_slopes(disp_vox, c, i0, i1, wi, j0, j1, wj, k0, k1, wk):
     return low + (high - low) * wi, high - low, slope_j, slope_k_low + (slope_k_high - slope_k_low) * wi
 
 
-@njit(inline="always")
+@njit
 def _map_and_jacobian(disp_vox, z, phi, jac):
     """``phi = z + u(z)`` and its derivative; outside the field u is constant along the axis left."""
     _, ni, nj, nk = disp_vox.shape
@@ -48,7 +48,7 @@ def _map_and_jacobian(disp_vox, z, phi, jac):
         jac[c, c] += f32(1)
 
 
-@njit(inline="always")
+@njit
 def _newton_step(jac, r, step):
     """Solve ``jac step = r``, cut to a sane length; near a fold step along r instead."""
     c00 = jac[1, 1] * jac[2, 2] - jac[1, 2] * jac[2, 1]
@@ -74,7 +74,7 @@ def _newton_step(jac, r, step):
             step[a] *= _LONGEST_STEP_VOX / longest
 
 
-@njit(inline="always")
+@njit
 def _residual(w, phi, to_mm, r):
     """Fill the mismatch in field voxels and return its length in mm, squared."""
     r[0], r[1], r[2] = w[0] - phi[0], w[1] - phi[1], w[2] - phi[2]
@@ -85,7 +85,7 @@ def _residual(w, phi, to_mm, r):
     return total
 
 
-@njit(inline="always")
+@njit
 def _apply(matrix, i, j, k, out):
     for a in range(3):
         out[a] = matrix[a, 0] * i + matrix[a, 1] * j + matrix[a, 2] * k + matrix[a, 3]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(inline="always")
+@njit
 def radial(square, biharmonic):
     r = np.sqrt(square)
     return -r if biharmonic else square * np.log(r + 1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.threads import POINTS, over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs
 from anamorph.transforms.base import Transform
 
 

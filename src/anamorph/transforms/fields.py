@@ -13,7 +13,7 @@ import numpy as np
 
 from anamorph.geometry.sampling import identity_positions_torch, sample_torch
 from anamorph.geometry.smoothing import NEIGHBOURS, Radius, box_smooth
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.geometry.scale import patient_mm
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform
 from anamorph.transforms.composite import Composite

@@ -8,7 +8,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.threads import over_slabs
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.base import Transform
 
 Kernel = Literal["r", "r2logr"]

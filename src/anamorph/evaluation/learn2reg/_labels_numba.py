@@ -63,7 +63,7 @@ def list_surface_elements(padded, labels, cells, codes):
                     row += 1
 
 
-@njit(inline="always")
+@njit
 def _read_corners(padded, i, j, k, corners):
     """The eight corners of a cell; False if they are all alike."""
     first = padded[i, j, k]
@@ -74,7 +74,7 @@ def _read_corners(padded, i, j, k, corners):
     return mixed
 
 
-@njit(inline="always")
+@njit
 def _is_first(corners, n):
     """No earlier corner has the same label."""
     first = True

@@ -1,0 +1,76 @@
+"""The linear start that ``register`` would take, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from anamorph.geometry.lengths import significant
+from anamorph.image import Image
+from anamorph.methods import LINEAR
+from anamorph.methods.base import Pair, Run
+from anamorph.registration.api import make_plan, run_plan
+from anamorph.registration.preflight import overlap_percent
+from anamorph.runtime.compilation import watch_compilation
+from anamorph.transforms import Affine, Composite
+from anamorph.transforms.affine_parts import AffineParts
+
+
+@dataclass(frozen=True)
+class StartFacts:
+    """A linear start of fixed to moving points.
+
+    ``steps`` say how it was found, the winner first; ``map`` is seen from the middle of the fixed scan;
+    ``overlap_percent`` of the fixed field of view lies in the moving one after it. ``seconds`` are those of the search,
+    without the compilation of kernels.
+    """
+
+    init: str
+    steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+    map: AffineParts
+    overlap_percent: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "init": self.init,
+            "steps": list(self.steps),
+            "warnings": list(self.warnings),
+            "shift_ras_mm": [significant(value, 6) for value in self.map.shift_mm],
+            "turn_deg": round(self.map.turn_deg, 3),
+            "turn_axis_ras": [round(value, 4) for value in self.map.turn_axis],
+            "stretch_percent": [round(100 * value, 2) for value in self.map.stretches],
+            "mirrored": self.map.mirrored,
+            "overlap_percent": round(self.overlap_percent, 1),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def inspect_start(fixed: Image, moving: Image, on_compilation: Callable[[], None] | None = None) -> StartFacts:
+    """Find the linear start of a pair with the settings that ``register`` would choose.
+
+    Args:
+        fixed: stays.
+        moving: is brought to the fixed scan.
+        on_compilation: called when the first kernel has to be compiled.
+
+    Raises:
+        UserError: the scans cannot be a pair.
+        RegistrationFailure: memory ran out.
+    """
+    plan = make_plan(fixed, moving, method=LINEAR)
+    with watch_compilation(on_compilation) as compiled:
+        result = run_plan(plan, Pair(fixed, moving), Run())
+    found = Composite.of(result.fixed_to_moving)
+    assert isinstance(found, Affine)
+    return StartFacts(
+        init=plan.method.settings()["init"],
+        steps=tuple(result.provenance["start"]),
+        warnings=tuple(result.warnings[len(plan.warnings) :]),
+        map=AffineParts.of(found, fixed.grid.centre_mm),
+        overlap_percent=overlap_percent(fixed.grid, moving.grid, found),
+        seconds=sum(result.timings.values()) - compiled.seconds,
+    )

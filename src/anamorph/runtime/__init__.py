@@ -1,0 +1,1 @@
+"""What a run takes from the machine: devices, threads, memory, compiled kernels."""

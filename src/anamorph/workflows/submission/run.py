@@ -1,0 +1,226 @@
+"""The whole of a submission: register, pack, read back, re-evaluate; the archive appears checked or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from anamorph.batch.key import Contents
+from anamorph.batch.registration import RegistrationSettings, register_pair_of
+from anamorph.batch.run import Ran, run_jobs
+from anamorph.batch.store import Kept
+from anamorph.cohort_reporting import write_evaluation
+from anamorph.data import Dataset, Pair
+from anamorph.data.dataset import PairSplit
+from anamorph.errors import AnamorphError, UserError
+from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
+from anamorph.evaluation.cohort_json import RESULTS
+from anamorph.geometry import Grid
+from anamorph.image.atomic import atomic_directory, atomic_path, write_text
+from anamorph.image.read import read_grid, read_image
+from anamorph.methods.base import Progress
+from anamorph.registration.outputs import check_space
+from anamorph.transforms import Transform
+from anamorph.transforms.files import write_transform
+from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
+from anamorph.workflows.submission.formats import ArchiveFormat, check_members
+
+RECORD = "submission.json"
+EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came out.
+
+    Args:
+        path: the archive.
+        pairs: in the order of the list.
+        ran: what became of each by its key; pairs that failed are in the archive with a field of zeros.
+        errors: what storing the fields cost, per pair.
+        computed: metrics of the fields as they were computed.
+        stored: metrics of the fields read back from the archive; the same object where nothing was lost.
+        page_failure: why the page of the evaluation could not be drawn, if so.
+    """
+
+    path: Path
+    pairs: tuple[Pair, ...]
+    ran: Ran
+    errors: list[StorageError]
+    computed: Evaluation
+    stored: Evaluation
+    page_failure: str | None = None
+
+
+@dataclass(frozen=True)
+class FieldJob:
+    """The field of a pair in full resolution, float32, in the form Learn2Reg takes since 2022.
+
+    Args:
+        pair: to register.
+        wanted: method and settings.
+        folder: of the fields.
+        origin: all that the field depends on.
+    """
+
+    pair: Pair
+    wanted: RegistrationSettings
+    folder: Path
+    origin: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The key of the pair."""
+        return self.pair.key
+
+    def find(self) -> dict[str, Any] | None:
+        """The record of a field of the same scans and settings."""
+        return self._kept().find()
+
+    def do(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Register the pair and write its field.
+
+        Raises:
+            UserError: the scans cannot be read, or have different shapes.
+            RegistrationFailure: the run failed.
+        """
+        fixed, moving = read_image(self.pair.fixed.image), read_image(self.pair.moving.image)
+        if fixed.grid.shape != moving.grid.shape:
+            shapes = " and ".join(" x ".join(map(str, image.grid.shape)) for image in (fixed, moving))
+            raise UserError(
+                f"Learn2Reg fields need two scans of one shape, not {shapes} voxels; bring them to one with "
+                "`anamorph preprocess --shape`"
+            )
+        start = time.perf_counter()
+        result = register_pair_of(self.pair, self.wanted, fixed, moving, progress)
+        told = {"seconds": round(time.perf_counter() - start, 3), "warnings": result.warnings}
+        return self.keep(result.fixed_to_moving, fixed.grid, moving.grid, told)
+
+    def keep(self, transform: Transform, fixed: Grid, moving: Grid, run: dict[str, Any]) -> dict[str, Any]:
+        """Write a field, then its record."""
+        self._kept().forget()
+        path = field_path(self.folder, self.pair)
+        write_transform(transform, path, "learn2reg", fixed, moving)
+        return self._kept().keep([path], {"run": run})
+
+    def peak_bytes(self) -> int:
+        """Predicted memory."""
+        return self.wanted.peak_bytes(read_grid(self.pair.fixed.image), read_grid(self.pair.moving.image))
+
+    def _kept(self) -> Kept:
+        record = self.folder / f"{self.pair.disp_names['long']}.json"
+        return Kept(record, self.folder, self.origin)
+
+
+def field_jobs(pairs: tuple[Pair, ...], wanted: RegistrationSettings, work: Path) -> list[FieldJob]:
+    """A job for each pair, whose fields are kept in a folder."""
+    described, contents = wanted.described(), Contents()
+    contents.look(case.image for pair in pairs for case in (pair.fixed, pair.moving))
+    jobs = []
+    for pair in pairs:
+        files = {"fixed": pair.fixed.image, "moving": pair.moving.image}
+        masks = {"fixed_mask": pair.fixed.mask, "moving_mask": pair.moving.mask} if wanted.masks else {}
+        jobs.append(FieldJob(pair, wanted, work, described | {"inputs": contents.of(files | masks)}))
+    return jobs
+
+
+def make_submission(
+    dataset: Dataset,
+    split: PairSplit,
+    wanted: RegistrationSettings,
+    layout: ArchiveFormat,
+    out: Path,
+    work: Path,
+    *,
+    workers: int = 1,
+    zero_failed: bool = False,
+    progress: Progress | None = None,
+    on_failure: Callable[[str, str], None] | None = None,
+) -> Submission:
+    """Register the pairs of a split and write the archive of a year.
+
+    Args:
+        dataset: the manifest.
+        split: whose pairs.
+        wanted: method and settings.
+        layout: of the archive.
+        out: the archive; it appears when it has been read back and found right.
+        work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
+        workers: pairs at a time, as far as memory goes.
+        zero_failed: put fields of zeros in the place of pairs that failed.
+        progress: called with the stage and the fraction of it that is done.
+        on_failure: called with the key of each pair that fails, and the reason.
+
+    Raises:
+        UserError: the settings, the format or the pair list cannot work; nothing was computed.
+        RegistrationFailure: pairs failed, the others are kept in ``work``; or the archive could not be written.
+    """
+    pairs = dataset.pairs(split)
+    check_members(pairs, layout)
+    grids = _grids_of(pairs, layout)
+    check_space(work, sum(12 * math.prod(grids[pair.fixed.image].shape) for pair in pairs if pair.fixed.image in grids))
+    jobs = field_jobs(pairs, wanted, work)
+    ran = run_jobs(jobs, workers, noun="pair", progress=progress, on_failure=on_failure)
+    kept = f"the others are kept in {work}: mend and run again, or pass --zero-failed to store fields of zeros"
+    ran.check("pairs", kept, fewest=0 if zero_failed else None)
+    for job in jobs:
+        if job.name in ran.failed:
+            unregistered = replace(job, origin={"zero": "the pair failed"})
+            unregistered.keep(*zero_field(job.pair, grids), {})
+    with atomic_path(out) as temporary:
+        write_archive(temporary, pairs, work, layout)
+        errors = read_back(temporary, pairs, work, layout, grids, progress)
+    stored = evaluate_dataset(dataset, out, split=split, method=wanted.method, progress=progress)
+    computed = stored
+    if any(error.max_mm > 0 for error in errors):
+        computed = evaluate_dataset(dataset, work, split=split, method=wanted.method, progress=progress)
+    with atomic_directory(work / EVALUATION, overwrite=True, marker=RESULTS) as folder:
+        page_failure = write_evaluation(folder, stored)
+    submission = Submission(out, pairs, ran, errors, computed, stored, page_failure)
+    _write_record(work / RECORD, submission, wanted, layout)
+    return submission
+
+
+def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
+    """Dice as Learn2Reg counts it, by the pair's key; nothing for pairs without labels."""
+    names = [measure.name for measure in evaluation.measures if measure.metric == "dice"]
+    return {case.key: case.compatible[name]["mean"] for case in evaluation.cases for name in names if case.scores}
+
+
+def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
+    """The grids of all scans, which suit the format. What cannot be read is not among them, and told with its pair."""
+    grids = {}
+    for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
+        with suppress(AnamorphError):
+            grids[image] = read_grid(image)
+    for grid in grids.values():
+        layout.stored_shape(grid.shape)
+    return grids
+
+
+def _write_record(path: Path, submission: Submission, wanted: RegistrationSettings, layout: ArchiveFormat) -> None:
+    dice = {when: dice_by_pair(one) for when, one in (("computed", submission.computed), ("stored", submission.stored))}
+    pairs = {}
+    for pair, cost in zip(submission.pairs, submission.errors, strict=True):
+        run = submission.ran.told.get(pair.key, {}).get("run", {})
+        pairs[pair.key] = {
+            "files": list(layout.members(pair)),
+            "seconds": run.get("seconds", 0.0),
+            "error": submission.ran.failed.get(pair.key),
+            "warnings": run.get("warnings", []),
+            "storage_error_mm": {name: round(getattr(cost, f"{name}_mm"), 6) for name in ("mean", "p95", "max")},
+            "dice": {when: values.get(pair.key) for when, values in dice.items()},
+        }
+    content = {
+        "archive": str(submission.path),
+        "format": asdict(layout),
+        "run": wanted.described(),
+        "pairs": pairs,
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")
