@@ -20,7 +20,7 @@ from anamorph.discrete.spanning_tree import spanning_tree
 from anamorph.discrete.tree_inference import infer_labels
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame, centred_frame
