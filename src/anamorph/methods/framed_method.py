@@ -25,8 +25,8 @@ class FramedMethod(Method):
         with run.stage("load", 0.0):
             model = TemplateModel.load(config.model, self.name, run.device)
             model.check(pair.fixed, pair.moving)
-            run.provenance["model"] = {"name": model.card.name, "sha256": model.card.sha256}
-            run.warnings += model.concerns(pair.fixed, pair.moving)
+            run.provenance["model"] = model.identity
+            run.warnings += model.warnings_for(pair.fixed, pair.moving)
         with run.stage("initialise", 0.05):
             framed = FramedPair.of(config, model, pair, run)
         forward, backward = self.match(model, framed, run)

@@ -36,4 +36,4 @@ class Lindef(OnePass):
     config: LindefConfig
 
     def network_bytes(self, model: RegistrationModel, voxels: int) -> int:
-        return 4 * voxels * (CHANNELS_HELD * int(model.card.architecture["width"]) + 24)
+        return 4 * voxels * (CHANNELS_HELD * int(model.architecture["width"]) + 24)

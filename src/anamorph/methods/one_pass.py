@@ -28,10 +28,10 @@ class OnePass(Method):
         from anamorph.networks.registration_model import RegistrationModel
 
         with run.stage("load", 0.0):
-            model = RegistrationModel.load(self.config.model, run.device, self.name)
-            model.check_channels(pair.fixed)
-            run.provenance["model"] = {"name": model.card.name, "sha256": model.card.sha256}
-            run.warnings += model.concerns(pair.fixed, pair.moving)
+            model = RegistrationModel.load(self.config.model, self.name, run.device)
+            model.check(pair.fixed)
+            run.provenance["model"] = model.identity
+            run.warnings += model.warnings_for(pair.fixed, pair.moving)
         with run.stage("initialise", 0.1):
             frame = model.frame(pair.fixed.grid, pair.moving.grid)
             start = self._start(pair, frame, model, run)
