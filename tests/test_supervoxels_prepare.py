@@ -104,9 +104,9 @@ def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort:
 def test_padding_is_not_compared(cohort: Dataset, tmp_path: Path, monkeypatch):
     seen = {}
 
-    def watched(plan, fixed, moving, *, fixed_mask, moving_mask, **options):
-        seen[fixed.name] = fixed_mask, moving_mask
-        return run_plan(plan, fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, **options)
+    def watched(plan, pair, run):
+        seen[pair.fixed.name] = pair.fixed_mask, pair.moving_mask
+        return run_plan(plan, pair, run)
 
     monkeypatch.setattr(registration, "run_plan", watched)
     larger = PreprocessSettings(spacing_mm=3.0, shape=(40, 26, 24), crop="none")

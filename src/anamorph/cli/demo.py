@@ -9,7 +9,7 @@ from anamorph.cli.console import CompilationNews, make_table, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.methods.base import Result
+    from anamorph.methods.base import Outcome
     from anamorph.phantom import PhantomPair
 
 INPUT_FOLDER = "inputs"
@@ -50,7 +50,7 @@ def demo(
         method=method,
     )
 
-    def extras(folder: Path, result: Result) -> dict[str, Any]:
+    def extras(folder: Path, result: Outcome) -> dict[str, Any]:
         _write_inputs(folder / INPUT_FOLDER, pair)
         return {"true_error_mm": true_error_mm(pair, result)}
 
@@ -59,7 +59,7 @@ def demo(
         _show_truth(outcome.record["true_error_mm"])
 
 
-def true_error_mm(pair: PhantomPair, result: Result) -> dict[str, dict[str, float]]:
+def true_error_mm(pair: PhantomPair, result: Outcome) -> dict[str, dict[str, float]]:
     """Distance between where the result and the true deformation send each voxel of the body: mean, 95 % and largest.
 
     ``before`` is the same for the identity. The body is what is denser than lung (above -300 HU).

@@ -17,7 +17,7 @@ from anamorph.errors import RegistrationFailure
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.image.read import read_grid, read_image
 from anamorph.memory import INTERPRETER_BYTES, check_memory, predicted_peak_bytes
-from anamorph.methods.base import Progress, Result
+from anamorph.methods.base import Outcome, Pair, Progress, Run
 from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.registration.inputs import PairRequest
 from anamorph.registration.outputs import RESULT
@@ -110,15 +110,7 @@ def keep_field(job: ScanJob) -> None:
     check_memory(predicted_peak_bytes(plan.method, template, scan))
     mask = mask_on(scan, job.case.mask) if wanted.masks else None
     support = mask_on(template, job.support)
-    result = run_plan(
-        plan,
-        template,
-        scan,
-        fixed_mask=support,
-        moving_mask=mask,
-        device=wanted.device,
-        seed=wanted.seed,
-    )
+    result = run_plan(plan, Pair(template, scan, support, mask), Run(wanted.device, wanted.seed))
     field = result.fixed_to_moving.displacement_on(template.grid)
     write_transform(field, job.field, "itk-h5", template.grid)
     told = {
@@ -138,7 +130,7 @@ def has_field(job: ScanJob) -> bool:
 def deliver(job: ScanJob) -> None:
     """Write what ``anamorph register`` writes, with check sums in ``result.json``."""
 
-    def told(folder: Path, result: Result) -> dict[str, Any]:
+    def told(folder: Path, result: Outcome) -> dict[str, Any]:
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
         return {ORIGIN: {"origin": job.origin, "files": sums(files)}}
 

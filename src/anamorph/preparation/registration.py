@@ -17,7 +17,7 @@ from anamorph.image import Image, Mask
 from anamorph.image.atomic import write_text
 from anamorph.image.read import read_image, read_labels
 from anamorph.memory import check_memory, predicted_peak_bytes
-from anamorph.methods.base import Progress
+from anamorph.methods.base import Pair, Progress, Run
 from anamorph.reading import read_own_record
 from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.report.cohort import thumbnail, write_thumbnail
@@ -122,16 +122,8 @@ def _scan_to_template(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
-    result = run_plan(
-        plan,
-        fixed,
-        moving,
-        fixed_mask=_mask(job, job.case, fixed),
-        moving_mask=_mask(job, job.template, moving),
-        device=wanted.device,
-        seed=wanted.seed,
-        progress=progress,
-    )
+    pair = Pair(fixed, moving, _mask(job, job.case, fixed), _mask(job, job.template, moving))
+    result = run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
     return result.fixed_to_moving, result.warnings
 
 

@@ -16,7 +16,7 @@ from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.methods.base import Device, Method, Progress, Result
+from anamorph.methods.base import Device, Method, Outcome, Pair, Progress, Run
 from anamorph.methods.linear_start import Init
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
@@ -28,7 +28,6 @@ from anamorph.registration.preflight import (
     unit_mismatch,
 )
 from anamorph.registration.provenance import describe_run
-from anamorph.runtime.device import resolve_device
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
 
@@ -66,7 +65,7 @@ def register(
     seed: int = 0,
     resample_masks: bool = False,
     progress: Progress | None = None,
-) -> Result:
+) -> Outcome:
     """Register a pair of scans.
 
     Args:
@@ -98,14 +97,8 @@ def register(
     plan = make_plan(fixed, moving, method=method, preset=preset, settings=settings, sources=sources)
     return run_plan(
         plan,
-        fixed,
-        moving,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        init=read_init(init, fixed, moving),
-        device=device,
-        seed=seed,
-        progress=progress,
+        Pair(fixed, moving, fixed_mask, moving_mask, read_init(init, fixed, moving)),
+        Run(device, seed, progress),
     )
 
 
@@ -159,44 +152,24 @@ def make_plan(
     return Plan(method_class(config), preset, reason, warnings, notes)
 
 
-def run_plan(
-    plan: Plan,
-    fixed: Image,
-    moving: Image,
-    *,
-    fixed_mask: Mask | None = None,
-    moving_mask: Mask | None = None,
-    init: Transform | None = None,
-    device: Device = "auto",
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Result:
+def run_plan(plan: Plan, pair: Pair, run: Run) -> Outcome:
     """Run a plan on the scans it was made for, and add warnings and provenance.
 
     Raises:
-        UserError: no GPU, or nothing of the fixed scan lies in the moving one and the method may not look for it.
+        UserError: nothing of the fixed scan lies in the moving one and the method may not look for it.
         RegistrationFailure: the run failed, or memory ran out.
     """
-    device = resolve_device(device)
-    _check_start(plan, fixed, moving, init)
+    _check_start(plan, pair)
     try:
-        result = plan.method(
-            fixed,
-            moving,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            init=init,
-            device=device,
-            seed=seed,
-            progress=progress,
-        )
+        result = plan.method(pair, run)
     except (MemoryError, RuntimeError) as error:
         failure = out_of_memory_failure(error)
         if failure is None:
             raise
         raise failure from error
     result.warnings[:0] = plan.warnings
-    described = describe_plan(plan, fixed, moving, fixed_mask, moving_mask, seed=seed, device=device)
+    masks = pair.fixed_mask, pair.moving_mask
+    described = describe_plan(plan, pair.fixed, pair.moving, *masks, seed=run.seed, device=run.device)
     result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}
     return result
 
@@ -304,8 +277,9 @@ def failure_line(error: Exception) -> str:
     return f"{type(known).__name__}: {' '.join(str(known).split())[:200]}"
 
 
-def _check_start(plan: Plan, fixed: Image, moving: Image, init: Transform | None) -> None:
+def _check_start(plan: Plan, pair: Pair) -> None:
     """A given start, or none, must leave something to compare; otherwise the method looks for the start itself."""
+    fixed, moving, init = pair.fixed, pair.moving, pair.start
     if init is None and plan.method.settings().get("init") != "world":
         return
     if overlap_percent(fixed.grid, moving.grid, init) == 0:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from anamorph.evaluation import RegisteredPair
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.registration.inputs import PairInputs
 
 
-def registered_pair(result: Result, inputs: PairInputs) -> RegisteredPair:
+def registered_pair(result: Outcome, inputs: PairInputs) -> RegisteredPair:
     """What is measured, written and shown of a result; its transforms are sampled on the grids of the scans."""
     points = {}
     if inputs.fixed_points is not None and inputs.moving_points is not None:

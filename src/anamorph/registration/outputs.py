@@ -19,7 +19,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.atomic import write_text
 from anamorph.image.write import SCANNER, write_image
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import write_transform
 
@@ -95,7 +95,7 @@ def write_maps(
             done.result()
 
 
-def write_linear(folder: Path, result: Result, fixed: Grid, moving: Grid) -> None:
+def write_linear(folder: Path, result: Outcome, fixed: Grid, moving: Grid) -> None:
     """Write both directions of a result that does not deform as ITK affines too; nothing of one that does."""
     sides = (FIXED_TO_MOVING, result.fixed_to_moving, fixed), (MOVING_TO_FIXED, result.moving_to_fixed, moving)
     for name, transform, grid in sides:

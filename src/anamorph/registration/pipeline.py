@@ -14,7 +14,7 @@ from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.evaluation import Measured, Verdict, failed, measure, verdict
 from anamorph.image.atomic import atomic_directory
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
-from anamorph.methods.base import Progress, Result
+from anamorph.methods.base import Outcome, Pair, Progress, Run
 from anamorph.registration.api import Plan, make_plan, out_of_memory_failure, run_plan
 from anamorph.registration.inputs import PairInputs, PairRequest, read_pair
 from anamorph.registration.maps import registered_pair
@@ -25,7 +25,7 @@ from anamorph.report.page import drawn
 from anamorph.runtime.compilation import watch_compilation
 from anamorph.runtime.device import resolve_device
 
-Extras = Callable[[Path, Result], dict[str, Any]]
+Extras = Callable[[Path, Outcome], dict[str, Any]]
 """Writes more files into the output folder and returns more for ``result.json``."""
 
 # Share of the whole run that is done before each stage, for the progress bar.
@@ -38,7 +38,7 @@ class PairOutcome:
 
     folder: Path
     plan: Plan
-    result: Result
+    result: Outcome
     metrics: Measured
     verdict: Verdict
     record: dict[str, Any]
@@ -189,22 +189,13 @@ def _told_if_interrupted(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted while the report was drawn; everything else is in {out}") from None
 
 
-def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Result:
+def _run(plan: Plan, inputs: PairInputs, request: PairRequest, progress: Progress | None) -> Outcome:
     def tell(stage: str, fraction: float) -> None:
         if progress is not None:
             progress(stage, READ + (REGISTERED - READ) * fraction)
 
-    return run_plan(
-        plan,
-        inputs.fixed,
-        inputs.moving,
-        fixed_mask=inputs.fixed_mask,
-        moving_mask=inputs.moving_mask,
-        init=inputs.init,
-        device=request.device,
-        seed=request.seed,
-        progress=tell,
-    )
+    pair = Pair(inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, inputs.init)
+    return run_plan(plan, pair, Run(request.device, request.seed, tell))
 
 
 def _write_failure(

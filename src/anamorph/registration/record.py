@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.evaluation import Measured, Verdict
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.methods.base import Device, Result
+from anamorph.methods.base import Device, Outcome
 from anamorph.registration.api import Plan, describe_plan
 from anamorph.registration.inputs import PairInputs
 from anamorph.registration.provenance import peak_memory_mb
@@ -19,7 +19,7 @@ from anamorph.transforms import Transform
 def describe_success(
     inputs: PairInputs,
     plan: Plan,
-    result: Result,
+    result: Outcome,
     metrics: Measured,
     verdict: Verdict,
     seconds: dict[str, float],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.evaluation import Measured, RegisteredPair, Verdict
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.registration.api import Plan
 from anamorph.registration.inputs import PairInputs
 from anamorph.report import PairReport, write_report
@@ -17,7 +17,7 @@ def report_success(
     inputs: PairInputs,
     plan: Plan,
     pair: RegisteredPair,
-    result: Result,
+    result: Outcome,
     metrics: Measured,
     verdict: Verdict,
     seconds: dict[str, float],
