@@ -22,7 +22,7 @@ from anamorph.geometry import Grid
 from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.groupwise.consistency import pairwise_dice
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Affine
 
 

@@ -19,7 +19,7 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.preparation import LayerSettings, prepare_dataset, registration
 from anamorph.preparation.given import given_transform
 from anamorph.preparation.registrations import make_jobs
-from anamorph.registration.api import run_plan
+from anamorph.registration.plan import run_plan
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
 from anamorph.supervoxels import Layers, warp_layers
 from anamorph.supervoxels.files import load_layers

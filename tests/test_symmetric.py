@@ -13,7 +13,7 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.symmetric_config import SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Affine
 from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from anamorph.batch.processes import Failed, fitting_workers, outcomes
 from anamorph.batch.progress import Clock
 from anamorph.errors import AnamorphError, RegistrationFailure
-from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
-from anamorph.registration.provenance import usable_cores
+from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.memory import INTERPRETER_BYTES
 
 
 class Job(Protocol):

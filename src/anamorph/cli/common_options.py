@@ -24,7 +24,7 @@ def worker_count(workers: int | None) -> int:
         UserError: fewer than one.
     """
     from anamorph.errors import UserError
-    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.machine import usable_cores
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")

@@ -86,8 +86,8 @@ def build(
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.errors import UserError
     from anamorph.groupwise import TemplateSettings, build_template
-    from anamorph.registration.provenance import usable_cores
     from anamorph.runtime.compilation import watch_compilation
+    from anamorph.runtime.machine import usable_cores
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")

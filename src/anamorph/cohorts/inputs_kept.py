@@ -11,7 +11,7 @@ from anamorph.evaluation.case import LabelMaps
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 
 KEPT_BYTES = 200_000_000
 LABEL_MAPS_KEPT = 64

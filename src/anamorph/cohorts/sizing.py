@@ -13,8 +13,8 @@ from anamorph.cohorts.job import Job
 from anamorph.errors import AnamorphError, UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
-from anamorph.memory import available_bytes
-from anamorph.registration.provenance import usable_cores
+from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.memory import available_bytes
 
 
 def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: Any) -> Machines:

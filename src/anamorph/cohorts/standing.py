@@ -14,7 +14,7 @@ from anamorph.batch.key import Contents
 from anamorph.cohorts.job import Job, jobs_of
 from anamorph.cohorts.plan import Plan, read_plan
 from anamorph.cohorts.store import INPUTS, Failure, Record, Store
-from anamorph.registration.provenance import usable_cores
+from anamorph.runtime.machine import usable_cores
 
 State = Literal["complete", "failed", "damaged", "stale", "waiting"]
 STATES: dict[State, str] = {

@@ -19,7 +19,7 @@ from anamorph.batch.store import check_sums
 from anamorph.cohorts.inputs_kept import KeptInputs
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.store import Failure, Record, Store
-from anamorph.errors import UserError
+from anamorph.errors import UserError, failure_line
 from anamorph.evaluation.case import PairTruth, compatible_scores
 from anamorph.evaluation.learn2reg.config import EvaluationConfig
 from anamorph.evaluation.measure import measure, measure_unregistered
@@ -28,8 +28,7 @@ from anamorph.evaluation.predictions import Prediction, identity_field, in_voxel
 from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.write import write_image
-from anamorph.registration.api import failure_line
-from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import as_stored

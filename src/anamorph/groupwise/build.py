@@ -44,7 +44,7 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
-from anamorph.registration.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
+from anamorph.registration.folder import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
 
 LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (

@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.data import Case
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.image.read import read_labels
-from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED
+from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED
 from anamorph.transforms import Composite
 from anamorph.transforms.files import read_transform
 

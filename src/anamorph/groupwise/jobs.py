@@ -16,12 +16,14 @@ from anamorph.data import Case
 from anamorph.errors import RegistrationFailure
 from anamorph.groupwise.kept import intact, read_record, sums, write_record
 from anamorph.image.read import read_grid, read_image
-from anamorph.memory import INTERPRETER_BYTES, check_memory, predicted_peak_bytes
-from anamorph.methods.base import Outcome, Pair, Progress, Run
-from anamorph.registration.api import make_plan, mask_on, run_plan
-from anamorph.registration.inputs import PairRequest
-from anamorph.registration.outputs import RESULT
-from anamorph.registration.pipeline import register_pair
+from anamorph.methods.base import Pair, Progress, Run
+from anamorph.registration.folder import RESULT
+from anamorph.registration.memory import predicted_peak_bytes
+from anamorph.registration.plan import make_plan, run_plan
+from anamorph.registration.request import Request, mask_on
+from anamorph.registration.result import Result
+from anamorph.registration.run import run_to_folder
+from anamorph.runtime.memory import INTERPRETER_BYTES, check_memory
 from anamorph.transforms.files import write_transform
 
 ORIGIN = "template"
@@ -130,12 +132,12 @@ def has_field(job: ScanJob) -> bool:
 def deliver(job: ScanJob) -> None:
     """Write what ``anamorph register`` writes, with check sums in ``result.json``."""
 
-    def told(folder: Path, result: Outcome) -> dict[str, Any]:
+    def told(folder: Path, result: Result) -> dict[str, Any]:
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
         return {ORIGIN: {"origin": job.origin, "files": sums(files)}}
 
     case, wanted = job.case, job.wanted
-    request = PairRequest(
+    request = Request(
         fixed=str(job.template),
         moving=str(case.image),
         fixed_mask=None if job.support is None else str(job.support),
@@ -147,7 +149,7 @@ def deliver(job: ScanJob) -> None:
         device=wanted.device,
         seed=wanted.seed,
     )
-    register_pair(request, job.result, overwrite=True, extras=told)
+    run_to_folder(request, job.result, overwrite=True, extras=told)
 
 
 def is_delivered(job: ScanJob) -> bool:

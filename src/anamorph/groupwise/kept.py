@@ -10,7 +10,7 @@ from typing import Any
 from anamorph.data import Case
 from anamorph.image.atomic import write_text
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:

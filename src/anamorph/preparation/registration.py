@@ -16,12 +16,14 @@ from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Mask
 from anamorph.image.atomic import write_text
 from anamorph.image.read import read_image, read_labels
-from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods.base import Pair, Progress, Run
 from anamorph.reading import read_own_record
-from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.registration.memory import predicted_peak_bytes
+from anamorph.registration.plan import make_plan, run_plan
+from anamorph.registration.request import mask_on
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
+from anamorph.runtime.memory import check_memory
 from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
 from anamorph.transforms import Affine, Transform

@@ -17,10 +17,10 @@ from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
-from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
 from anamorph.preparation.registration import RegistrationJob, finished, register_scan
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
+from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms.files import written_files
 
 BYTES_PER_VOXEL = 40

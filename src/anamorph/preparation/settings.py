@@ -7,7 +7,7 @@ from anamorph.errors import UserError
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_labels
 from anamorph.methods.base import Progress
-from anamorph.registration.api import mask_on
+from anamorph.registration.request import mask_on
 from anamorph.supervoxels import Layers, make_layers
 from anamorph.supervoxels.layers import COMPACTNESS
 from anamorph.supervoxels.mask import near_organs

@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
 from anamorph.preparation.settings import LayerSettings
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 from anamorph.supervoxels import Layers, layer_grid, warp_layers
 from anamorph.supervoxels.files import load_layers, save_layers
 from anamorph.supervoxels.prepared import TEMPLATE_LAYERS, layers_path, transform_path
