@@ -21,7 +21,7 @@ from anamorph.registration.stopwatch import Stopwatch
 from anamorph.registration.warp import Carrier, Direction, Kind, MeshT
 from anamorph.runtime.threads import limited_threads
 from anamorph.transforms import Transform
-from anamorph.transforms.base import PointFrame
+from anamorph.transforms.maps import PointFrame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
