@@ -128,7 +128,7 @@ class Cohort:
         return tuple(sorted({label for labels in self.annotated_by_row for label in labels}))
 
     def taken_for_background(self) -> dict[int, int]:
-        """Training scans that annotate a label and show no cached voxel of the label, where others show some; by label."""
+        """Training scans by label that annotate the label and show no cached voxel, where other scans show some."""
         rows = self.of_split("training", labelled=True)
         present = {row: set(np.flatnonzero(np.bincount(self.label_maps[row].ravel())).tolist()) for row in rows}
         counts = {

@@ -38,9 +38,7 @@ class LoopSettings:
     patience: int = setting(0, "validations without a better score before the training ends; 0 for never")
     min_improvement: float = setting(0.0, "difference by which a score must be better to count")
     checkpoint_every_s: float = setting(120.0, "most that a killed run loses; also at the end of every epoch", "s")
-    average_decay: float = setting(
-        0.0, "decay of the average of the weights that is validated and kept; 0 for none"
-    )
+    average_decay: float = setting(0.0, "decay of the average of the weights that is validated and kept; 0 for none")
     seed: int = setting(0, "seed of every random choice")
 
     def __post_init__(self) -> None:
