@@ -1,4 +1,4 @@
-"""Scans and label maps that a worker has read, kept for the next pairs; a file that changed is told, not used."""
+"""Scans and label maps that a worker has read, kept for the next pairs; a file that changed is reported, not used."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from anamorph.image.read import read_grid
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told of one pair.
+    """What a worker gets to know of one pair.
 
     Args:
         key: of the result: a hash of everything it depends on.

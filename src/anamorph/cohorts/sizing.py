@@ -48,7 +48,7 @@ def local_machines(jobs: Sequence[Job], workers: int | None = None, **choices: A
 
 
 def peak_bytes(jobs: Iterable[Job]) -> int:
-    """Predicted memory of the largest of some jobs; a scan that cannot be read is told later, with its pair."""
+    """Predicted memory of the largest of some jobs; a scan that cannot be read is reported later, with its pair."""
     grids: dict[Path, Grid | None] = {}
     kinds = {}
     for job in jobs:
