@@ -18,7 +18,7 @@ from anamorph.image.label_like import is_label_map
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
 from anamorph.transforms import Transform
-from anamorph.transforms.base import PointFrame
+from anamorph.transforms.maps import PointFrame
 
 Kind = Literal["image", "labels", "points"]
 Direction = Literal["moving_to_fixed", "fixed_to_moving"]
@@ -103,7 +103,10 @@ class Carrier:
         return moved
 
     def anything(
-        self, thing: ImageLike | Points | MeshLike, kind: Kind | Literal["auto"] = "auto", frame: PointFrame = "ras"
+        self,
+        thing: ImageLike | Points | np.ndarray | MeshLike,
+        kind: Kind | Literal["auto"] = "auto",
+        frame: PointFrame = "ras",
     ) -> Image | Points | np.ndarray | MeshLike:
         """Whatever of these a thing is; a file and the image of another package are read first.
 
