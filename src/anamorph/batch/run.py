@@ -164,7 +164,7 @@ def _on_cluster(jobs: Sequence[Job], address: str, take: Callable[[Job, dict[str
         return
 
     def end(task: Task, outcome: Outcome) -> None:
-        take(by_name[task.name], Failed(outcome.reason) if outcome.records is None else outcome.records)
+        take(by_name[task.name], Failed(outcome.reason) if outcome.result is None else outcome.result)
 
     with connected(Machines(scheduler=address)) as client:
         hand_out([_Task(job) for job in jobs], None, client, ATTEMPTS, on_end=end)
