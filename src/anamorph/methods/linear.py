@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from anamorph.geometry import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.linear_start import linear_start
 from anamorph.methods.presets import SHARED
+from anamorph.methods.recipe import prepared, prepared_bytes, search_start
 from anamorph.methods.start_config import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Composite, Transform
@@ -31,19 +29,14 @@ class Linear(Method):
 
     def __call__(self, pair: Pair, run: Run) -> Outcome:
         with run.stage("initialise", 0.0):
-            here, there = Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
-            seen = _seen(there, pair.start, pair.fixed.grid)
-            start, kind = linear_start(here, seen, self.config.init, self.config.intensity_weight)
+            here, there = prepared(pair)
+            start, kind = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
             found = start.transform if pair.start is None else Composite.of(start.transform, pair.start)
-        run.trace["initialise"] = start.costs
-        run.warnings += start.warnings
-        run.provenance |= {"start": start.steps, "intensities": kind}
+        run.provenance["intensities"] = kind
         return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        # Channels and weights.
-        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        return scans + self.config.start_bytes(fixed, moving)
+        return prepared_bytes(fixed, moving) + self.config.start_bytes(fixed, moving)
 
 
 def _seen(moving: Scan, init: Transform | None, fixed: Grid) -> Scan:
