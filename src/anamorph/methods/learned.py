@@ -123,8 +123,8 @@ class Learned(Recipe):
     def __call__(self, pair: Pair, run: Run) -> Outcome:
         with run.stage("load", 0.0):
             model = self.load(pair, run.device)
-            run.provenance["model"] = {"name": model.card.name, "sha256": model.card.sha256}
-            run.warnings += model.concerns(pair.fixed, pair.moving)
+            run.provenance["model"] = model.identity
+            run.warnings += model.warnings_for(pair.fixed, pair.moving)
         with run.stage("initialise", 0.05):
             seen = self._see(model, pair, run)
         found = self.fields(seen, run)
@@ -191,8 +191,8 @@ class OnePass(Learned):
     def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
         from anamorph.networks.registration_model import RegistrationModel
 
-        model = RegistrationModel.load(self.config.model, device, self.name)
-        model.check_channels(pair.fixed)
+        model = RegistrationModel.load(self.config.model, self.name, device)
+        model.check(pair.fixed)
         return model
 
     def frame_of(self, model: RegistrationModel, image: Image, pair: Pair) -> Grid:

@@ -35,4 +35,4 @@ class Lindef(OnePass):
     config: LindefConfig
 
     def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
-        return 4 * voxels * (CHANNELS_HELD * int(model.card.architecture["width"]) + 24)
+        return 4 * voxels * (CHANNELS_HELD * int(model.architecture["width"]) + 24)

@@ -120,7 +120,7 @@ class Pdd(OnePass):
         return found.between(disp[None] * unit)[0]
 
     def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
-        network = model.card.architecture
+        network = model.architecture
         trained = Search(tuple(network["control"]), network["width"], network["reach"])
         features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]
         costs = max(4 * int(np.prod(one.control)) * one.width**3 for one in self.config.searches() or [trained])
