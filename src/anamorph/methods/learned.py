@@ -13,7 +13,7 @@ from anamorph.features.intensity import comparable_intensities
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
-from anamorph.methods.guide import Guide, guide_bytes
+from anamorph.methods.guide import Guide, guide_bytes, guide_model
 from anamorph.methods.linear_part import split_linear
 from anamorph.methods.linear_start import comparable_after
 from anamorph.methods.pyramid import Pyramid
@@ -45,6 +45,10 @@ class NetworkConfig(SearchConfig):
     search_cells: tuple[int, ...] = setting((2,), "cell size per level", "descriptor voxels of the level")
     search_radius_mm: tuple[float, ...] = setting((0.0,), "reach per level; 0: 2 voxels of the finest level", "mm")
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
+
+    def models(self) -> tuple[str, ...]:
+        guide = guide_model(self.guide, beside=self.model)
+        return tuple(name for name in (self.model, guide) if name)
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the linear start, or of search and refinement, in bytes; 0 without."""

@@ -18,13 +18,13 @@ from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Dataset, read_dataset, write_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.methods.base import Progress
+from anamorph.networks.model import find_model
 from anamorph.preparation.given import given_transform
 from anamorph.preparation.page import write_page
 from anamorph.preparation.registrations import make_jobs, register_all
 from anamorph.preparation.scans import find_case, place_scans
 from anamorph.preparation.settings import LayerSettings
 from anamorph.preparation.template import cut_template, warp_to_scans
-from anamorph.registration.provenance import models_of
 from anamorph.report.page import drawn
 from anamorph.supervoxels.prepared import KEY, Prepared
 from anamorph.workflows.preprocess import PreprocessSettings
@@ -105,7 +105,7 @@ def prepare_dataset(
         preprocessing,
         out,
         workers=workers,
-        inputs=[*models_of(described["settings"]).values(), *([] if transforms is None else [transforms])],
+        inputs=[*map(find_model, described["models"]), *([] if transforms is None else [transforms])],
         overwrite=overwrite,
         progress=_part("scans", progress),
     )

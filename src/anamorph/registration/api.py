@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from anamorph.geometry.lengths import length_text, patient_mm
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES
-from anamorph.methods import DEFAULT_METHOD, METHODS
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device, Method, Outcome, Pair, Progress, Run
 from anamorph.methods.linear_start import Init
 from anamorph.registration.preflight import (
@@ -55,7 +54,7 @@ def register(
     fixed: Any,
     moving: Any,
     *,
-    method: str = DEFAULT_METHOD,
+    method: str | type[Method] | Method = DEFAULT_METHOD,
     preset: str = "auto",
     settings: GivenSettings = None,
     fixed_mask: Any = None,
@@ -71,7 +70,8 @@ def register(
     Args:
         fixed: stays where it is: a path (file or DICOM folder), an :class:`Image`, a nibabel or SimpleITK image.
         moving: is brought to the fixed scan; any grid.
-        method: one of ``anamorph.methods.METHODS``.
+        method: a name of ``anamorph methods``, a class of :class:`~anamorph.methods.base.Method`, or an instance, which
+            brings its settings.
         preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
         settings: of the method, as a mapping or as ``"key=value"`` strings; they go before the preset's.
         fixed_mask: weights in [0, 1] on the fixed grid; sources as for the scans.
@@ -106,7 +106,7 @@ def make_plan(
     fixed: Image,
     moving: Image,
     *,
-    method: str = DEFAULT_METHOD,
+    method: str | type[Method] | Method = DEFAULT_METHOD,
     preset: str = "auto",
     settings: GivenSettings = None,
     max_memory: int | None = None,
@@ -114,14 +114,16 @@ def make_plan(
 ) -> Plan:
     """Choose the preset and check the settings and the pair.
 
-    ``max_memory`` bytes bound the process; what scans and Python leave is the method's ``max_memory_mb``. ``sources``
+    ``max_memory`` bytes bound the process; what scans and Python leave is the method's. ``sources``
     are the files that the scans, their labels and masks were read from, by what they are ("moving labels"): their
     headers are looked at too.
 
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
     """
-    method_class = METHODS.find(method)
+    method_class = find_method(method)
+    if isinstance(method, Method) and (preset != "auto" or settings):
+        raise UserError(f"{method.name} was given with its settings; leave preset and settings out, or give a name")
     if preset != "auto":
         make_config(method_class, preset, settings)  # a typing mistake is told before the scans are looked at
     if fixed.channels != moving.channels:
@@ -141,10 +143,12 @@ def make_plan(
         preset, reason = pair.preset, pair.preset_reason
         if preset not in method_class.presets:
             preset, reason = "default", f"the method has no preset {preset}"
-    config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
-    if max_memory is not None and hasattr(config, "max_memory_mb"):
-        left = (max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes) // 2**20
-        config = dataclasses.replace(config, max_memory_mb=max(left, 1))
+    if isinstance(method, Method):
+        config, preset, reason = method.config, "none", "the method was given with its settings"
+    else:
+        config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
+    if max_memory is not None:
+        config = config.within_memory(max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes)
     told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
     told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
     told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
@@ -280,7 +284,7 @@ def failure_line(error: Exception) -> str:
 def _check_start(plan: Plan, pair: Pair) -> None:
     """A given start, or none, must leave something to compare; otherwise the method looks for the start itself."""
     fixed, moving, init = pair.fixed, pair.moving, pair.start
-    if init is None and plan.method.settings().get("init") != "world":
+    if init is None and not plan.method.config.trusts_headers:
         return
     if overlap_percent(fixed.grid, moving.grid, init) == 0:
         start = "the world positions in the headers" if init is None else "the transform of --init"

@@ -14,7 +14,7 @@ from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.dicom import split_choice
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.write import SCANNER, world_code
-from anamorph.methods import DEFAULT_METHOD, METHODS
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Device
 from anamorph.registration.api import check_grid, mask_on, read_init
 from anamorph.registration.provenance import models_of
@@ -56,9 +56,9 @@ class PairRequest:
         )
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # settings that are wrong are told when the pair is planned
-            method: Any = METHODS.find(self.method)
+            method = find_method(self.method)
             config = make_config(method, "default" if self.preset == "auto" else self.preset, self.settings)
-            files += models_of(method(config).settings()).values()
+            files += models_of(config).values()
         return files
 
 
