@@ -12,7 +12,7 @@ import numpy as np
 from make_images import BACKGROUND, TARGET, TEXT
 from sliced_search import CONFIG, GRID, LABELS, PAIR, Search, borders, centres, error_mm, inside, organs, truth
 
-from anamorph.discrete.min_convolution import min_convolve
+from anamorph.discrete.tree_inference import min_convolve
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds
 from anamorph.report.overlays import fuse

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.cli.console import plain
+from anamorph.cli.logs import plain
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.geometry import Grid

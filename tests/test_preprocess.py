@@ -10,7 +10,7 @@ from anamorph.batch import processes
 from anamorph.batch.run import workers_for
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.features.body_centre import body_centre_mm, tissue_weight
+from anamorph.features.body import body_centre_mm, tissue_weight
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points

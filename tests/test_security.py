@@ -25,7 +25,8 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 import anamorph
-from anamorph.cli.console import make_table, plain, progress_bar, say, show
+from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.logs import plain, say
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.data.importers import find_download

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.console import progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.cohorts.engine import News
@@ -18,7 +19,7 @@ WHERE, HOW = "Where", "How"
 REPORT_FOLDER = "report"
 _WATCH_EVERY_S = 2.0
 
-cohort = typer.Typer(no_args_is_help=True, help="Register thousands of pairs, on many cores and machines.")
+cohort = typer.Typer(cls=Group, no_args_is_help=True, help="Register thousands of pairs, on many cores and machines.")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Workers = Annotated[
@@ -236,4 +237,4 @@ def _tell_superseded(standing: Standing) -> None:
 
 
 for function in (run, status, report, retry):
-    cohort.command()(guarded(function))
+    add_command(cohort, function)

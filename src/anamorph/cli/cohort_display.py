@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from anamorph.cli.console import progress_bar, say
+from anamorph.cli.console import progress_bar
+from anamorph.cli.logs import say
 from anamorph.cli.training_display import duration
 
 if TYPE_CHECKING:

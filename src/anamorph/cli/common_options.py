@@ -33,7 +33,7 @@ def worker_count(workers: int | None) -> int:
 
 def say_failure(name: str, reason: str) -> None:
     """Print the line of a scan or pair that failed."""
-    from anamorph.cli.console import say
+    from anamorph.cli.logs import say
 
     say(f"failed: {name}: {reason}")
 

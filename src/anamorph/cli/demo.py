@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, say, show
+from anamorph.cli.console import CompilationNews, make_table, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.methods.base import Outcome

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ from anamorph.cli.common_options import (
     two_numbers,
     worker_count,
 )
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.workflows.preprocess import Preprocessed

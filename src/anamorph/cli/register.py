@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def register(
     fixed: Annotated[str, typer.Argument(help="Scan that stays: NIfTI, NRRD, MHA, or a DICOM folder.")],
     moving: Annotated[str, typer.Argument(help="Scan that is brought to the fixed one; any grid.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it appears when it is complete.")],
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
+    method: Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=HOW)] = "convex",
     preset: Annotated[
         str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
     ] = "auto",
@@ -75,7 +76,7 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, typer.Option(help="Where to compute.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
     max_memory: Annotated[

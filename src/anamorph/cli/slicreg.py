@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 from anamorph.cli.slicreg_table import table
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
 
-slicreg = typer.Typer(no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort.")
+slicreg = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort."
+)
 
 Count = Annotated[int, typer.Option("--layers", help="How many.", rich_help_panel=LAYERS)]
 Supervoxels = Annotated[int, typer.Option(help="Of each layer, up to 255.", rich_help_panel=LAYERS)]
@@ -213,6 +216,6 @@ def _show(result: Preparation) -> None:
     say(f"{result.prepared.dataset.path}: prepared; pictures in {result.page}")
 
 
-slicreg.command()(guarded(prepare))
-slicreg.command()(guarded(layers))
-slicreg.command()(guarded(table))
+add_command(slicreg, prepare)
+add_command(slicreg, layers)
+add_command(slicreg, table)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, say, show
+from anamorph.cli.console import make_table, show
+from anamorph.cli.logs import say
 
 
 def table(

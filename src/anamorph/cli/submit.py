@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet, say_failure, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.workflows.submission import Submission

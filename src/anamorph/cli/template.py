@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.data import Case
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
 
 template = typer.Typer(
-    no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
+    cls=Group, no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
 )
 
 
@@ -151,4 +152,4 @@ def _show(result: Template) -> None:
     say(f"{result.image}: pictures in {result.page}")
 
 
-template.command()(guarded(build))
+add_command(template, build)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, progress_bar, say, show
+from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.transforms import Displacement, Transform

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.cohorts.pairs import PairsTable, chosen_pairs
-from anamorph.cohorts.toml_table import TomlTable, read_toml
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import POINT_KINDS
 from anamorph.errors import UserError
 from anamorph.methods import DEFAULT_METHOD
+from anamorph.toml_table import TomlTable, read_toml
 
 MOST_ATTEMPTS = 20
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")

@@ -52,7 +52,10 @@ class Ranking:
 
 
 def rank(
-    evaluations: Sequence[Evaluation], variant: Variant = "rank-sum", initial: Evaluation | None = None
+    evaluations: Sequence[Evaluation],
+    variant: Variant = "rank-sum",
+    initial: Evaluation | None = None,
+    metrics: Sequence[str] = (),
 ) -> Ranking:
     """Rank methods as the challenge does (Hering et al., TMI 2022), without runtime.
 
@@ -64,6 +67,7 @@ def rank(
         evaluations: one per method and task, in any order.
         variant: one of :data:`VARIANTS`, which differ in the test and in what is counted.
         initial: the state before registration, for the hardest 30 %; by default the baseline of the evaluations.
+        metrics: names of metrics to compare by; the measures of Learn2Reg's evaluator by default.
 
     Raises:
         UserError: fewer than two methods for a task, two evaluations of one name, or no common column.
@@ -78,16 +82,22 @@ def rank(
                 f"two evaluations of {evaluation.task} are called '{evaluation.method}'; evaluate one again with --name"
             )
         rivals[evaluation.method] = evaluation
-    tasks = tuple(_rank_task(task, rivals, variant, initial) for task, rivals in by_task.items())
+    tasks = tuple(_rank_task(task, rivals, variant, initial, metrics) for task, rivals in by_task.items())
     methods = dict.fromkeys(evaluation.method for evaluation in evaluations)
     overall = {m: geometric_mean([task.scores.get(m, LOWEST_SCORE) for task in tasks]) for m in methods}
     return Ranking(variant, tasks, dict(sorted(overall.items(), key=lambda item: -item[1])))
 
 
-def _rank_task(task: str, rivals: dict[str, Evaluation], variant: Variant, initial: Evaluation | None) -> TaskRanking:
+def _rank_task(
+    task: str,
+    rivals: dict[str, Evaluation],
+    variant: Variant,
+    initial: Evaluation | None,
+    metrics: Sequence[str],
+) -> TaskRanking:
     if len(rivals) < 2:
         raise UserError(f"{task}: only {', '.join(rivals)} is evaluated; a ranking needs at least two methods")
-    columns, notes = columns_of(task, list(rivals.values()), initial)
+    columns, notes = columns_of(task, list(rivals.values()), initial, metrics)
     standings = {column.name: _standings(column, list(rivals), variant) for column in columns}
     scores = {m: geometric_mean([column[m].score for column in standings.values()]) for m in rivals}
     return TaskRanking(task, standings, dict(sorted(scores.items(), key=lambda item: -item[1])), notes)

@@ -13,7 +13,7 @@ import numpy as np
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import UserError
-from anamorph.features.body_centre import body_centre_mm, body_share
+from anamorph.features.body import body_centre_mm, body_share
 from anamorph.geometry import Grid
 from anamorph.groupwise.jobs import ScanJob, has_field, keep_field, run_jobs
 from anamorph.groupwise.kept import intact, read_record, sums, write_record

@@ -16,8 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.discrete.spanning_tree import spanning_tree
-from anamorph.discrete.tree_inference import infer_labels
+from anamorph.discrete.tree_inference import infer_labels, spanning_tree
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell

@@ -17,7 +17,7 @@ from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms import Affine
-from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.features.descriptor import DescriptorSettings
+from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair

@@ -13,7 +13,7 @@ from anamorph.networks.convolutions import Block, Convolution, convolve
 from anamorph.networks.linear_map import linear_after, linear_before
 from anamorph.networks.moments import MOMENTS, moments
 from anamorph.networks.recomputation import Checkpointing, Staged
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.transforms.fields import integrate_gradients
 
 Order = Literal["linear-first", "deform-first"]
 Pooling = Literal["mean", "moments"]

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from anamorph.discrete.correlation import correlate
+from anamorph.discrete.labels import expectation, label_probabilities
 from anamorph.discrete.mean_field import mean_field, relax_labels
-from anamorph.discrete.soft_argmin import expectation, label_probabilities
 from anamorph.networks.obelisk import Obelisk
 from anamorph.networks.pdd_search import Search
 from anamorph.networks.sampling_convention import Convention, displacements, half_extent, in_map, points

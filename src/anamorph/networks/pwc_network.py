@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from anamorph.discrete.label_window import label_window
+from anamorph.discrete.labels import label_window, soft_argmin
 from anamorph.discrete.local_correlation import correlate_locally
-from anamorph.discrete.soft_argmin import soft_argmin
 from anamorph.networks.convolutions import Convolution
 from anamorph.networks.encoder import Encoder, channels_of
 from anamorph.networks.padding import cut, pad, padding_to_multiple

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from anamorph.discrete.label_window import grid_points, label_window
+from anamorph.discrete.labels import grid_points, label_window
 
 if TYPE_CHECKING:
     from torch import Tensor

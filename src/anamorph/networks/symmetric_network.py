@@ -14,7 +14,7 @@ from anamorph.networks.decoder import Decoder
 from anamorph.networks.encoder import CONVOLUTIONS, Encoder, channels_of
 from anamorph.networks.padding import cut, pad, padding_to_multiple
 from anamorph.networks.recomputation import Checkpointing
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.transforms.fields import integrate_gradients
 
 DIRECTIONS = 3
 

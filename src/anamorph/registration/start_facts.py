@@ -14,7 +14,7 @@ from anamorph.registration.api import make_plan, run_plan
 from anamorph.registration.preflight import overlap_percent
 from anamorph.runtime.compilation import watch_compilation
 from anamorph.transforms import Affine, Composite
-from anamorph.transforms.affine_parts import AffineParts
+from anamorph.transforms.affine import AffineParts
 
 
 @dataclass(frozen=True)

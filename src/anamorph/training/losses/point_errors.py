@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from anamorph.discrete.correlation import sample_features
-from anamorph.discrete.expected_values import expected_values
+from anamorph.discrete.correlation import expected_values, sample_features
 
 if TYPE_CHECKING:
     from anamorph.networks.pdd_network import Found

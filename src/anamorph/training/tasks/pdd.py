@@ -14,7 +14,7 @@ from anamorph.networks.pdd_network import Found, PddNetwork
 from anamorph.networks.pdd_search import Search
 from anamorph.networks.sampling_convention import Convention
 from anamorph.networks.warp import one_hot, warp
-from anamorph.regularisation.roughness import roughness
+from anamorph.optimise.probability_fit import roughness
 from anamorph.training.losses.mind_difference import mind_of
 from anamorph.training.losses.point_errors import local_error, nonlocal_error
 from anamorph.training.task import Batch

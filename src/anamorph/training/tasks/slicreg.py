@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from anamorph.features.layer_codes import draw_codes
-from anamorph.features.supervoxel_points import label_centres
+from anamorph.features.layer_codes import draw_codes, label_centres
 from anamorph.methods.predicted_layers import PredictedLayers, keypoint_field
 from anamorph.methods.slicreg import SlicregConfig
 from anamorph.methods.template_space import lattice

@@ -27,10 +27,13 @@ class TomlTable:
         text: of the file.
         name: of the table as its header has it; empty at the top of the file.
         place: which one of an array of tables of this name.
+        what: the file is called in messages.
     """
 
-    def __init__(self, content: Mapping[str, Any], path: Path, text: str, name: str = "", place: int = 0) -> None:
-        self._left = dict(content)
+    def __init__(
+        self, content: Mapping[str, Any], path: Path, text: str, name: str = "", place: int = 0, what: str = "plan"
+    ) -> None:
+        self._left, self._what = dict(content), what
         self.path, self._text, self.name, self._place = path, text, name, place
         self._known: list[str] = []
 
@@ -73,8 +76,17 @@ class TomlTable:
         """
         rows = self.take(key, list, [])
         if not rows or not all(isinstance(row, dict) for row in rows):
-            self.fail(key, f"there is no [[{key}]]; a plan needs at least one")
-        return [TomlTable(row, self.path, self._text, key, place) for place, row in enumerate(rows)]
+            self.fail(key, f"there is no [[{key}]]; a {self._what} needs at least one")
+        return [TomlTable(row, self.path, self._text, key, place, self._what) for place, row in enumerate(rows)]
+
+    def holds_table(self, key: str) -> bool:
+        """Whether the key is there and its value is a table."""
+        return isinstance(self._left.get(key), dict)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The keys that were not taken yet."""
+        return tuple(self._left)
 
     def table(self, key: str) -> TomlTable:
         """A table, empty if it is missing.
@@ -82,7 +94,7 @@ class TomlTable:
         Raises:
             UserError: the key holds something else.
         """
-        return TomlTable(self.take(key, dict, {}), self.path, self._text, key)
+        return TomlTable(self.take(key, dict, {}), self.path, self._text, key, what=self._what)
 
     def done(self) -> None:
         """See that nothing is left.
@@ -100,19 +112,19 @@ class TomlTable:
         raise UserError(f"{self.path.name}, line {line}: {reason}" if line else f"{self.path.name}: {reason}")
 
     def _own(self) -> str:
-        return f"[{self.name}]" if self.name else "the plan"
+        return f"[{self.name}]" if self.name else f"the {self._what}"
 
 
-def read_toml(path: Path) -> TomlTable:
-    """The table at the top of a file.
+def read_toml(path: Path, what: str = "plan") -> TomlTable:
+    """The table at the top of a file, which messages call ``what``.
 
     Raises:
         UserError: it is missing or no TOML.
     """
-    with understood(path, "cannot be read", "name a plan"):
+    with understood(path, "cannot be read", f"name a {what}"):
         text = read_text(path)
     with understood(path, "no TOML", "mend that line"):
-        return TomlTable(tomllib.loads(text), path, text)
+        return TomlTable(tomllib.loads(text), path, text, what=what)
 
 
 def _line_of(text: str, table: str, place: int, key: str | None) -> int | None:

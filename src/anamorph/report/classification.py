@@ -1,3 +1,5 @@
+"""The page of a classification."""
+
 from __future__ import annotations
 
 import os
