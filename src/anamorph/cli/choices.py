@@ -18,9 +18,9 @@ def _presets() -> list[str]:
 
 
 def _formats() -> list[str]:
-    from anamorph.transforms.files import KINDS
+    from anamorph.transforms.files import FORMATS
 
-    return [*KINDS]
+    return [*FORMATS]
 
 
 CHOICES: dict[str, Callable[[], list[str]]] = {

@@ -11,7 +11,7 @@ import torch
 from anamorph.evaluation import dice, jacobian_summary
 from anamorph.geometry import Grid
 from anamorph.image import Labels
-from anamorph.training.tasks.annotated_tables import annotated_in_both
+from anamorph.training.tasks.scans import annotated_in_both
 from anamorph.transforms import Displacement
 from anamorph.transforms.fields import compose
 
