@@ -14,7 +14,7 @@ from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.pdd import Pdd
-from anamorph.methods.pdd import PddTraining as MethodConfig
+from anamorph.methods.pdd import PddConfig as MethodConfig
 from anamorph.networks.architecture import build_network
 from anamorph.networks.model import ModelCard, load_weights, save_model
 from anamorph.training.settings import make_settings

@@ -23,10 +23,17 @@ def _formats() -> list[str]:
     return [*FORMATS]
 
 
+def _importers() -> list[str]:
+    from anamorph.data.importers import IMPORTERS
+
+    return [*IMPORTERS]
+
+
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "method": _methods,
     "preset": _presets,
     "transform_format": _formats,
+    "layout": _importers,
     "device": lambda: ["auto", "cpu", "cuda"],
     "fail_on": lambda: ["warn", "fail"],
 }

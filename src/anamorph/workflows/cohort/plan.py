@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.cohorts.pairs import PairsTable, chosen_pairs
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import POINT_KINDS
 from anamorph.errors import UserError
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.toml_table import TomlTable, read_toml
+from anamorph.workflows.cohort.pairs import PairsTable, chosen_pairs
 
 MOST_ATTEMPTS = 20
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
@@ -71,7 +71,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CohortPlan:
     """A whole plan: every pair is registered by every method."""
 
     path: Path
@@ -97,7 +97,7 @@ class Plan:
         return files
 
 
-def read_plan(path: Path, base: Path | None = None) -> Plan:
+def read_plan(path: Path, base: Path | None = None) -> CohortPlan:
     """Read a plan and the data sets it names; scans are looked for, not opened.
 
     Args:
@@ -117,7 +117,7 @@ def read_plan(path: Path, base: Path | None = None) -> Plan:
         raise UserError(f"{path.name}: two methods are called '{repeated}'; give each [[method]] a label of its own")
     wanted = _wanted(top.table("output"), top.table("run"))
     top.done()
-    return Plan(path, pairs, tuple(methods), wanted)
+    return CohortPlan(path, pairs, tuple(methods), wanted)
 
 
 def _source(table: TomlTable, base: Path) -> PairsTable:
