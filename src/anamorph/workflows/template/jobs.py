@@ -14,6 +14,7 @@ from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
 from anamorph.registration.folder import RESULT
 from anamorph.registration.request import Request, mask_on
+from anamorph.registration.result import Result
 from anamorph.registration.run import run_to_folder
 from anamorph.transforms.files import write_transform
 
