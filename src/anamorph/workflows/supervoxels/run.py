@@ -21,7 +21,7 @@ from anamorph.batch.run import run_jobs
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.registration.provenance import models_of
+from anamorph.networks.model import find_model
 from anamorph.report.page import drawn
 from anamorph.supervoxels.prepared import KEY, Prepared
 from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
@@ -110,7 +110,7 @@ def prepare_dataset(
         preprocessing,
         out,
         workers=workers,
-        inputs=[*models_of(described["settings"]).values(), *([] if transforms is None else [transforms])],
+        inputs=[*map(find_model, described["models"]), *([] if transforms is None else [transforms])],
         overwrite=overwrite,
         progress=scans,
         on_failure=on_failure,
