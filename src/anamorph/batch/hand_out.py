@@ -60,7 +60,7 @@ class Task(Protocol):
         """``cuda`` for workers with a GPU alone."""
 
     def do(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Write the files; what is recorded, in a run folder ``result``, the same whenever it is computed, and ``run``."""
+        """Write the files and return the record: ``result``, the same whenever it is computed, and ``run``."""
 
 
 @dataclass(frozen=True)
