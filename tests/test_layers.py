@@ -25,7 +25,7 @@ LAYERS = (
     ("networks",),
     ("methods", "phantom"),
     ("evaluation",),
-    ("classification",),
+    ("classification", "testing"),
     ("report",),
     ("memory", "settings"),
     ("toml_table",),

@@ -1,0 +1,1 @@
+"""A method and a metric that anamorph finds through entry points."""
