@@ -377,6 +377,12 @@ def write_preprocess_record(folder: Path) -> Path:
     return write_text("record.json", json.dumps(record.as_json()))(folder)
 
 
+def read_preprocess_record(path: Path) -> Any:
+    from anamorph.workflows.preprocess.record import read_record
+
+    return read_record(path)
+
+
 def read_label_table(path: Path) -> Any:
     from anamorph.classification.label_table import read_label_table
 
@@ -537,7 +543,7 @@ _ALL = (
     Reader("pairs CSV", write_pairs_table, read_pairs_table, damage.any_text),
     Reader("results JSON", write_text("results.json", json.dumps(results())), read_results, damage.any_json),
     Reader("configuration JSON", write_evaluation_config, read_evaluation_config, damage.any_json, "config.json"),
-    Reader("record JSON", write_preprocess_record, read_with("preprocess.record", "read_record"), damage.any_json),
+    Reader("record JSON", write_preprocess_record, read_preprocess_record, damage.any_json),
     Reader("table CSV", write_text("t.csv", "subject,label\na,sick\nb,well\nc,sick\n"), read_label_table,
            damage.any_text),
     Reader("layers .npz", write_layers, read_layers, damage.npz),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from anamorph.batch.store import Kept
 from anamorph.cohorts.evaluations import of_this_version
 from anamorph.cohorts.store import Record, Store
 from anamorph.errors import UserError
-from anamorph.groupwise.kept import read_record
 from anamorph.reading import read_own_record
 from reader_seeds import READERS, results, seed_of
 
@@ -99,5 +99,5 @@ def test_own_records_that_are_damaged_are_none(tmp_path: Path, text: str) -> Non
     path = tmp_path / "a.json"
     path.write_text(text)
     assert read_own_record(path) == {}
-    assert read_record(path) == {}
+    assert Kept(path, tmp_path, {}).find() is None
     assert read_own_record(tmp_path / "nowhere.json") == {}

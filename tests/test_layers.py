@@ -34,7 +34,7 @@ LAYERS = (
     ("training",),
     ("cohort_reporting",),
     ("workflows",),
-    ("preparation", "groupwise", "cohorts"),
+    ("cohorts",),
     ("cli",),
     ("__main__",),
 )

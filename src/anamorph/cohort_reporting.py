@@ -12,7 +12,7 @@ from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_csv import TABLE, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
 from anamorph.evaluation.learn2reg.config import Measure
-from anamorph.evaluation.metrics.metric import Column, all_columns
+from anamorph.evaluation.metrics.metric import shown_columns
 from anamorph.evaluation.numbers import Direction, Scores
 from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
 from anamorph.report.page import drawn
@@ -71,7 +71,7 @@ def cohort_report(evaluation: Evaluation, thumbnails: Mapping[str, Path] | None 
             metrics, per_label = _whole(case.baseline, evaluation), _per_label(case.baseline, evaluation)
             rows.append(CohortRow(case.key, IDENTITY, metrics=metrics, per_label=per_label))
         rows.append(_row(case, evaluation, thumbnails.get(case.key)))
-    directions: dict[str, Direction] = {column.heading: column.metric.better for column in _shown()}
+    directions: dict[str, Direction] = {column.heading: column.metric.better for column in shown_columns()}
     directions |= {_title(m): "higher" if m.metric == "dice" else "lower" for m in evaluation.measures}
     return CohortReport(f"{evaluation.method} on {evaluation.task}", rows, directions, NOTES, IDENTITY)
 
@@ -95,17 +95,13 @@ def _answers(case: CaseResult) -> str:
     return f"signs of failure: {case.signs_of_failure}; accuracy: {case.accuracy}"
 
 
-def _shown() -> list[Column]:
-    return [column for column in all_columns() if column.metric.prominence != "file"]
-
-
 def _whole(scores: Scores, evaluation: Evaluation) -> dict[str, float]:
-    metrics = {c.heading: scores.correct[c.name]["mean"] for c in _shown() if c.name in scores.correct}
+    metrics = {c.heading: scores.correct[c.name]["mean"] for c in shown_columns() if c.name in scores.correct}
     return metrics | {_title(measure): scores.compatible[measure.name]["mean"] for measure in evaluation.measures}
 
 
 def _per_label(scores: Scores, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    detailed = {c.heading: labels for c in _shown() if (labels := scores.correct.labels(c.name))}
+    detailed = {c.heading: labels for c in shown_columns() if (labels := scores.correct.labels(c.name))}
     detailed |= {
         _title(measure): dict(zip(measure.labels, scores.compatible[measure.name]["detailed"], strict=True))
         for measure in evaluation.measures

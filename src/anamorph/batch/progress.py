@@ -48,6 +48,23 @@ class Clock:
             self.progress(stage, (self.done + fraction) / max(self.total, 1))
 
 
+def part(progress: Progress | None, first: float, last: float, name: str = "") -> Progress:
+    """Progress of a part, told as progress of the whole.
+
+    Args:
+        progress: of the whole.
+        first: fraction of the whole at which the part begins.
+        last: fraction at which it ends.
+        name: put before what is told.
+    """
+
+    def tell(text: str, fraction: float) -> None:
+        if progress is not None:
+            progress(f"{name}, {text}" if name else text, first + (last - first) * fraction)
+
+    return tell
+
+
 def remaining_time(seconds: float) -> str:
     """A duration as people say it."""
     if seconds < 90:

@@ -45,6 +45,7 @@ def numbers_tables(standing: Standing) -> list[Table]:
     from rich.markup import escape
 
     from anamorph.cohorts.evaluations import evaluations_of
+    from anamorph.evaluation.metrics.metric import shown_columns
 
     by_task: dict[str, list[Evaluation]] = {}
     for one in evaluations_of(standing):
@@ -55,8 +56,10 @@ def numbers_tables(standing: Standing) -> list[Table]:
         columns = [own[0].correct_aggregates(baseline=True), *(one.correct_aggregates() for one in own)]
         heads = ("identity", *(one.method for one in own))
         table = make_table("", *(f">{head}" for head in heads), title=escape(_printable(task)) + ", means")
-        for name in dict.fromkeys(name for column in columns for name in column):
-            table.add_row(name, *(f"{column[name]['mean']:.4f}" if name in column else "" for column in columns))
+        for shown in shown_columns():
+            if any(shown.name in column for column in columns):
+                means = (f"{column[shown.name]['mean']:.4f}" if shown.name in column else "" for column in columns)
+                table.add_row(shown.heading, *means)
         tables.append(table)
     return tables
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet
+from anamorph.cli.common_options import Quiet, say_failure
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.data import Case
-    from anamorph.groupwise import Template
+    from anamorph.workflows.template import Template
 
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
 
@@ -85,9 +85,9 @@ def build(
     """
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.errors import UserError
-    from anamorph.groupwise import TemplateSettings, build_template
     from anamorph.registration.provenance import usable_cores
     from anamorph.runtime.compilation import watch_compilation
+    from anamorph.workflows.template import TemplateSettings, build_template
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
@@ -102,6 +102,7 @@ def build(
                 workers=workers or usable_cores(),
                 resume=resume,
                 progress=progress,
+                on_failure=say_failure,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -115,7 +116,7 @@ def build(
 def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[Case, ...]:
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.groupwise.scans import cases_of
+    from anamorph.workflows.template.scans import cases_of
 
     if bool(scans) == (dataset is not None):
         raise UserError("name the scans, or a data set with --dataset")
@@ -147,8 +148,8 @@ def _show(result: Template) -> None:
     show(f"mean field of the scans registered to the final template: {length_text(result.residual_rms_mm, 4)}")
     if not result.converged:
         show("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
-    for key, reason in result.failed.items():
-        say(f"left out: {key}: {reason}")
+    for key in result.failed:
+        say(f"left out: {key}")
     say(f"{result.image}: pictures in {result.page}")
 
 

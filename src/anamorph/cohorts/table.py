@@ -13,6 +13,7 @@ from anamorph.cohorts.standing import Standing
 from anamorph.cohorts.store import result_folder
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort_csv import INITIAL, means
+from anamorph.evaluation.metrics.metric import all_columns
 from anamorph.image.atomic import atomic_path, atomic_text, escaped
 
 CSV, PARQUET = "results.csv", "results.parquet"
@@ -44,8 +45,7 @@ def write_tables(folder: Path, standing: Standing) -> None:
         RegistrationFailure: the disk is full.
     """
     rows = rows_of(standing)
-    numbers = sorted({name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}, key=_initial_last)
-    columns = (*_TEXTS, *_COUNTS, *_SECONDS, *numbers)
+    columns = (*_TEXTS, *_COUNTS, *_SECONDS, *_numbers(rows))
     with atomic_text(folder / CSV) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
@@ -86,8 +86,15 @@ def _row(job: Job, standing: Standing) -> dict[str, Any]:
         return row | means(scores, "") | means(baseline, INITIAL)
 
 
-def _initial_last(name: str) -> tuple[bool, str]:
-    return name.startswith(INITIAL), name
+def _numbers(rows: list[dict[str, Any]]) -> list[str]:
+    """Columns of numbers: Learn2Reg's, then the metrics in the order of their table; before registration last."""
+    order = {column.name: place for place, column in enumerate(all_columns())}
+    names = {name for row in rows for name in row} - {*_TEXTS, *_COUNTS, *_SECONDS}
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return name.startswith(INITIAL), order.get(name.removeprefix(INITIAL), -1), name
+
+    return sorted(names, key=place)
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -1,1 +1,1 @@
-"""A method and a metric that anamorph finds through entry points."""
+"""A package that adds to anamorph from outside."""

@@ -1,7 +1,7 @@
 """From scans to an unbiased template with the transforms of all, in one resumable run.
 
 1. Start: one scan, or the mean of all with aligned centres.
-2. Rounds of :mod:`anamorph.groupwise.iteration`, until the mean field is small.
+2. Rounds of :mod:`anamorph.workflows.template.iteration`, until the mean field is small.
 3. Every scan is registered to the last template, as ``anamorph register`` does; labels vote.
 
 Sources: Guimond, Meunier, Thirion, CVIU 77 (2000), the mean of intensities moved by the inverse of the mean field;
@@ -11,41 +11,47 @@ averaging.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anamorph.batch.key import Contents
+from anamorph.batch.progress import part
 from anamorph.batch.registration import RegistrationSettings
+from anamorph.batch.store import check_sums
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
-from anamorph.groupwise.iteration import (
+from anamorph.image.atomic import atomic_path, write_text
+from anamorph.image.read import read_image, read_labels
+from anamorph.image.write import write_image
+from anamorph.methods.base import Progress
+from anamorph.reading import read_own_record
+from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
+from anamorph.report.page import drawn
+from anamorph.transforms import Composite
+from anamorph.transforms.files import read_transform
+from anamorph.workflows.template.iteration import (
     NAME,
     SUPPORT,
     Iteration,
     field_on,
     iterate,
+    run_scans,
     scan_jobs,
     start_template,
     weight_of,
 )
-from anamorph.groupwise.jobs import ScanJob, deliver, is_delivered, run_jobs
-from anamorph.groupwise.kept import hashes, read_record, sums, write_record
-from anamorph.groupwise.mean_shape import mean_shape
-from anamorph.groupwise.page import write_page
-from anamorph.groupwise.scans import check_cases, find_start
-from anamorph.groupwise.settings import TemplateSettings
-from anamorph.groupwise.vote import MajorityVote
-from anamorph.image.atomic import atomic_path
-from anamorph.image.read import read_image, read_labels
-from anamorph.image.write import write_image
-from anamorph.methods.base import Progress
-from anamorph.registration.outputs import FIXED_TO_MOVING, REPORT, RESULT, WARPED_LABELS
-from anamorph.report.page import drawn
+from anamorph.workflows.template.jobs import ResultJob
+from anamorph.workflows.template.mean import MajorityVote, mean_shape
+from anamorph.workflows.template.page import write_page
+from anamorph.workflows.template.scans import TemplateSettings, check_cases, find_start
 
 LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
     "template_labels.nii.gz",
@@ -102,6 +108,7 @@ def build_template(
     workers: int = 1,
     resume: bool = False,
     progress: Progress | None = None,
+    on_failure: Callable[[str, str], None] | None = None,
 ) -> Template:
     """Build a template.
 
@@ -114,6 +121,7 @@ def build_template(
         resume: go on in ``out``. Whatever was made of the same files with the same settings, and is undamaged, is used
             again; the result is that of an undisturbed run.
         progress: called with the stage and the fraction done.
+        on_failure: called with the key of each scan that fails, and the reason.
 
     Raises:
         UserError: settings or files that cannot work, or ``out`` holds something and ``resume`` is off.
@@ -124,30 +132,33 @@ def build_template(
     check_cases(cases)
     chosen = find_start(cases, settings.start)
     _check_out(out, resume)
-    tell = _Stages(settings.iterations + 1, progress)
+    share = 1 / (settings.iterations + 1)
     registered = ("image", "mask") if wanted.masks else ("image",)
-    files = {case.key: hashes(case, *registered) for case in cases}
+    contents = Contents()
+    files = {case.key: contents.of({kind: case.file(kind) for kind in registered}) for case in cases}
     # Labels have no part in the registrations, only in what is handed out.
-    delivered = {case.key: files[case.key] + hashes(case, "label") for case in cases}
-    write_record(out / RECORD, {"status": "unfinished"})
+    delivered = {case.key: files[case.key] | contents.of({"label": case.label}) for case in cases}
+    _write_record(out, {"status": "unfinished"})
     rounds = [start_template(cases, chosen, out / ROUNDS / "00", files, settings)]
     failed, converged = dict(rounds[0].failed), False
     while len(rounds) <= settings.iterations and not converged:
         number = len(rounds)
         left = {case.key: case for case in cases if case.key not in failed}
-        told = tell.stage(number - 1, f"iteration {number}")
+        told = part(progress, (number - 1) * share, number * share, f"iteration {number}")
         folder, inputs = out / ROUNDS / f"{number:02d}", {key: files[key] for key in left}
-        rounds.append(iterate(rounds[-1], [*left.values()], inputs, folder, wanted, settings, workers, told))
+        rounds.append(
+            iterate(rounds[-1], [*left.values()], inputs, folder, wanted, settings, workers, told, on_failure)
+        )
         failed |= rounds[-1].failed
         converged = (rounds[-1].mean_field_rms_mm or 0.0) <= _tolerance_mm(settings, rounds[-1])
     jobs = _delivery(rounds[-1].template, [case for case in cases if case.key not in failed], delivered, wanted, out)
-    failed |= run_jobs(deliver, is_delivered, jobs, workers, tell.stage(-1, "final"), settings.leave_out_failed)
-    jobs = [job for job in jobs if job.case.key not in failed]
+    failed |= run_scans(jobs, workers, settings, part(progress, 1 - share, 1.0, "final"), on_failure).failed
+    jobs = [job for job in jobs if job.name not in failed]
     residual = _residual_mm(out / NAME, jobs)
-    scans = _vote(out, jobs)
-    result = Template(out, tuple(rounds), _tolerance_mm(settings, rounds[-1]), converged, residual, scans, failed)
+    votes = _vote(out, jobs)
+    result = Template(out, tuple(rounds), _tolerance_mm(settings, rounds[-1]), converged, residual, votes, failed)
     result = replace(result, page_failure=drawn(result.page, lambda: write_page(result)))
-    write_record(out / RECORD, _record(result, described, settings, delivered))
+    _write_record(out, _record(result, described, settings, delivered))
     return result
 
 
@@ -172,25 +183,25 @@ def _delivery(
     files: dict[str, Any],
     wanted: RegistrationSettings,
     out: Path,
-) -> list[ScanJob]:
+) -> list[ResultJob]:
     """Put the final template in its place, with a job for each scan."""
     for name in (NAME, SUPPORT):
         with atomic_path(out / name) as temporary:
             shutil.copyfile(template.with_name(name), temporary)
-    return scan_jobs(out / NAME, cases, files, out / SCANS, wanted)
+    return scan_jobs(ResultJob, out / NAME, cases, files, out / SCANS, wanted)
 
 
-def _residual_mm(template: Path, jobs: Sequence[ScanJob]) -> float:
+def _residual_mm(template: Path, jobs: Sequence[ResultJob]) -> float:
     image = read_image(template)
     weight = weight_of(image, template)
     return mean_shape((field_on(job.result / FIXED_TO_MOVING, image.grid) for job in jobs), weight).rms_mm
 
 
-def _vote(out: Path, jobs: Sequence[ScanJob]) -> dict[str, dict[str, Any]]:
+def _vote(out: Path, jobs: Sequence[ResultJob]) -> dict[str, dict[str, Any]]:
     """Write the label map that the scans vote for, and tell how each agrees with it."""
     scans: dict[str, dict[str, Any]] = {}
     for job in jobs:
-        told = read_record(job.result / RESULT)
+        told = read_own_record(job.result / RESULT)
         seconds = told.get("timings_s", {}).get("registration")
         scans[job.case.key] = {
             "status": told.get("status"),
@@ -234,21 +245,29 @@ def _record(
         "settings": asdict(settings),
         "registration": described,
         "inputs": files,
-        "files": sums(made),
+        "files": check_sums(result.folder, made),
     }
 
 
-class _Stages:
-    """Progress within one of several equal stages, told as progress of the whole; the last one is -1."""
+def _write_record(out: Path, content: dict[str, Any]) -> None:
+    write_text(out / RECORD, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def __init__(self, count: int, progress: Progress | None) -> None:
-        self.count, self.progress = count, progress
 
-    def stage(self, number: int, name: str) -> Progress:
-        first = (number % self.count) / self.count
+def pairwise_dice(cases: Sequence[Case], scans: Path) -> dict[tuple[str, str], float]:
+    """Mean Dice of every ordered pair of labelled scans, registered by way of the template.
 
-        def tell(text: str, fraction: float) -> None:
-            if self.progress is not None:
-                self.progress(f"{name}, {text}", first + fraction / self.count)
+    Args:
+        cases: of the template, with label maps.
+        scans: the folder ``scans`` of the template.
 
-        return tell
+    Returns:
+        by the keys of the fixed and of the moving scan.
+    """
+    labels = {case.key: read_labels(case.label) for case in cases if case.label is not None}
+    there = {key: read_transform(scans / key / MOVING_TO_FIXED) for key in labels}
+    back = {key: read_transform(scans / key / FIXED_TO_MOVING) for key in labels}
+    found = {}
+    for fixed, moving in permutations(labels, 2):
+        warped = Composite.of(there[fixed], back[moving]).warp_labels(labels[moving], labels[fixed].grid)
+        found[fixed, moving] = float(np.mean([*dice(labels[fixed], warped).values()]))
+    return found

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from anamorph.batch.key import Contents, origin_of
 from anamorph.batch.registration import RegistrationSettings
+from anamorph.batch.run import Ran, run_jobs
+from anamorph.batch.store import Kept
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.features.body import body_centre_mm, body_share
 from anamorph.geometry import Grid
-from anamorph.groupwise.jobs import ScanJob, has_field, keep_field, run_jobs
-from anamorph.groupwise.kept import intact, read_record, sums, write_record
-from anamorph.groupwise.mean_image import MeanImage
-from anamorph.groupwise.mean_shape import mean_shape
-from anamorph.groupwise.scans import FEWEST
-from anamorph.groupwise.settings import TemplateSettings
-from anamorph.groupwise.space import template_grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
 from anamorph.image.leftovers import remove
@@ -30,10 +26,17 @@ from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform
+from anamorph.workflows.template.jobs import FieldJob, ResultJob, ScanJob
+from anamorph.workflows.template.mean import MeanImage, mean_shape, template_grid
+from anamorph.workflows.template.scans import FEWEST, TemplateSettings
 
 NAME, SUPPORT = "template.nii.gz", "template_support.nii.gz"
 RECORD = "iteration.json"
+NUMBERS = ("mean_field_rms_mm", "spread_mm", "change", "failed")
 FIELDS = "fields"
+REMEDY = "the others are kept: mend it and pass --resume, or --leave-out-failed as well"
+
+Job = TypeVar("Job", bound=ScanJob)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ def start_template(
     Raises:
         UserError: a scan cannot be read, or is of another kind than the others, and must not be left out.
     """
-    origin = {"start": chosen and chosen.key, "sharpening": settings.sharpening, "scans": hashes}
-    kept = _kept(0, folder, origin, settings)
-    if kept is not None:
-        return kept
+    origin = origin_of(start=chosen and chosen.key, sharpening=settings.sharpening, scans=hashes)
+    earlier = _earlier(0, folder, origin, settings)
+    if earlier is not None:
+        return earlier
     failed: dict[str, str] = {}
     grids = {}
     for case in cases:
@@ -97,6 +100,7 @@ def iterate(
     settings: TemplateSettings,
     workers: int,
     progress: Progress,
+    on_failure: Callable[[str, str], None] | None = None,
 ) -> Iteration:
     """The next template.
 
@@ -108,19 +112,19 @@ def iterate(
         UserError: a file cannot be read.
         RegistrationFailure: scans failed; the fields of the others are kept.
     """
-    number, described = before.number + 1, wanted.described()
-    origin = {
-        "before": template_hashes(before.template),
-        "how": described,
-        "sharpening": settings.sharpening,
-        "scans": hashes,
-    }
-    kept = _kept(number, folder, origin, settings)
-    if kept is not None:
-        return kept
-    jobs = scan_jobs(before.template, cases, hashes, folder / FIELDS, wanted)
-    failed = run_jobs(keep_field, has_field, jobs, workers, progress, settings.leave_out_failed)
-    used = [job for job in jobs if job.case.key not in failed]
+    number = before.number + 1
+    origin = origin_of(
+        before=template_hashes(before.template),
+        how=wanted.described(),
+        sharpening=settings.sharpening,
+        scans=hashes,
+    )
+    earlier = _earlier(number, folder, origin, settings)
+    if earlier is not None:
+        return earlier
+    jobs = scan_jobs(FieldJob, before.template, cases, hashes, folder / FIELDS, wanted)
+    failed = run_scans(jobs, workers, settings, progress, on_failure).failed
+    used = [job for job in jobs if job.name not in failed]
     progress("averaging", 1.0)
     old = read_image(before.template)
     grid, weight = old.grid, weight_of(old, before.template)
@@ -136,23 +140,41 @@ def iterate(
 
 
 def scan_jobs(
+    kind: type[Job],
     template: Path,
     cases: Sequence[Case],
     hashes: dict[str, Any],
     folder: Path,
     wanted: RegistrationSettings,
-) -> list[ScanJob]:
+) -> list[Job]:
     """A job for each scan, with all that its result depends on."""
-    origin = {"template": template_hashes(template), "how": wanted.described()}
-    mask = template.with_name(SUPPORT)
+    about = {"template": template_hashes(template), "how": wanted.described()}
     # Where every scan reaches every voxel there is nothing to mask.
-    support = None if read_mask(mask).data.min() == 1 else mask
-    return [ScanJob(case, template, support, wanted, folder, origin | {"scan": hashes[case.key]}) for case in cases]
+    whole = read_mask(template.with_name(SUPPORT)).data.min() == 1
+    support = None if whole else template.with_name(SUPPORT)
+    return [kind(case, template, support, wanted, folder, origin_of(**about, scan=hashes[case.key])) for case in cases]
 
 
-def template_hashes(template: Path) -> dict[str, str]:
+def run_scans(
+    jobs: Sequence[FieldJob] | Sequence[ResultJob],
+    workers: int,
+    settings: TemplateSettings,
+    progress: Progress,
+    on_failure: Callable[[str, str], None] | None,
+) -> Ran:
+    """Do jobs; enough scans for a template are left if some may be left out.
+
+    Raises:
+        RegistrationFailure: scans failed, and may not; or a worker was stopped from outside.
+    """
+    ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
+    ran.check("scans", REMEDY, fewest=FEWEST if settings.leave_out_failed else None)
+    return ran
+
+
+def template_hashes(template: Path) -> dict[str, str | None]:
     """Of a template and its support."""
-    return sums([template, template.with_name(SUPPORT)])
+    return Contents().of({path.name: path for path in (template, template.with_name(SUPPORT))})
 
 
 def weight_of(template: Image, path: Path) -> np.ndarray:
@@ -168,7 +190,7 @@ def field_on(path: Path, grid: Grid) -> Displacement:
     return read.displacement_on(grid)
 
 
-def _fields(jobs: Sequence[ScanJob], grid: Grid) -> Iterator[Displacement]:
+def _fields(jobs: Sequence[FieldJob], grid: Grid) -> Iterator[Displacement]:
     return (field_on(job.field, grid) for job in jobs)
 
 
@@ -185,27 +207,18 @@ def _change(old: Image, new: Image) -> float:
 
 
 def _keep(told: Iteration, origin: dict[str, Any]) -> Iteration:
-    record = {
-        "iteration": told.number,
-        "origin": origin,
-        "files": template_hashes(told.template),
-        "mean_field_rms_mm": told.mean_field_rms_mm,
-        "spread_mm": told.spread_mm,
-        "change": told.change,
-        "failed": told.failed,
-    }
-    write_record(told.template.with_name(RECORD), record)
+    record = {"iteration": told.number, **{name: getattr(told, name) for name in NUMBERS}}
+    files = [told.template, told.template.with_name(SUPPORT)]
+    Kept(told.template.with_name(RECORD), told.template.parent, origin).keep(files, record)
     return told
 
 
-def _kept(number: int, folder: Path, origin: dict[str, Any], settings: TemplateSettings) -> Iteration | None:
-    told = read_record(folder / RECORD)
-    numbers = "mean_field_rms_mm", "spread_mm", "change", "failed"
-    if told.get("origin") != origin or not intact(folder, told.get("files")) or not told.keys() >= {*numbers}:
+def _earlier(number: int, folder: Path, origin: dict[str, Any], settings: TemplateSettings) -> Iteration | None:
+    """The same iteration as an earlier run left it."""
+    told = Kept(folder / RECORD, folder, origin).find()
+    if told is None or not told.keys() >= {*NUMBERS} or (told["failed"] and not settings.leave_out_failed):
         return None
-    if told["failed"] and not settings.leave_out_failed:
-        return None
-    return Iteration(number, folder / NAME, *(told[name] for name in numbers))
+    return Iteration(number, folder / NAME, *(told[name] for name in NUMBERS))
 
 
 def _centred(image: Image, grid: Grid) -> Affine:

@@ -8,9 +8,9 @@ from typing import Any
 
 from anamorph.data import Case
 from anamorph.image.read import read_image
-from anamorph.preparation.registration import RegistrationJob
 from anamorph.report.layers_page import LayersReport, ScanRow, write_layers_page
 from anamorph.supervoxels import Layers
+from anamorph.workflows.supervoxels.registration import RegistrationJob
 
 COLUMNS = ("split", "transform", "seconds", "folding, %", "Dice before", "Dice after")
 NOTES = (

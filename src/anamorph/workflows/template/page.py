@@ -14,7 +14,7 @@ from anamorph.report.template_page import (
 )
 
 if TYPE_CHECKING:
-    from anamorph.groupwise.build import Template
+    from anamorph.workflows.template.build import Template
 
 
 def write_page(template: Template) -> None:
