@@ -18,7 +18,7 @@ from anamorph.registration.outputs import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
 from anamorph.training import TASKS
 from anamorph.training.settings import LoopSettings
-from anamorph.transforms.files import KINDS
+from anamorph.transforms.files import FORMATS
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/make_reference.py from the code; edit there. -->\n"
@@ -53,7 +53,10 @@ def cli_page() -> str:
                 "`result.json` are in [file formats](file-formats.md#resultjson).\n"
             )
         if name == "convert":
-            rows = ((f"`{kind}`", ", ".join(known.suffixes), known.summary) for kind, known in KINDS.items())
+            rows = (
+                (f"`{kind}`", ", ".join(FORMATS.find(kind).suffixes), FORMATS.find(kind).summary)
+                for kind in FORMATS.own
+            )
             parts.append(_table(("format", "suffixes", "what it is"), rows))
     return "\n".join(parts)
 

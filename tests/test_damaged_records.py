@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from anamorph.batch.records import Record, Store
 from anamorph.batch.store import Kept
-from anamorph.cohorts.evaluations import of_this_version
-from anamorph.cohorts.store import Record, Store
 from anamorph.errors import UserError
 from anamorph.reading import read_own_record
+from anamorph.workflows.cohort.report import of_this_version
 from reader_seeds import READERS, results, seed_of
 
 DEEP = "[" * 100_000

@@ -34,7 +34,6 @@ LAYERS = (
     ("training",),
     ("cohort_reporting",),
     ("workflows",),
-    ("cohorts",),
     ("cli",),
     ("__main__",),
 )

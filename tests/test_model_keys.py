@@ -9,12 +9,12 @@ import pytest
 
 from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.cohorts.job import jobs_of
-from anamorph.cohorts.plan import PlannedMethod, read_plan
 from anamorph.data import Case, read_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_grid
 from anamorph.transforms import Affine
+from anamorph.workflows.cohort.job import jobs_of
+from anamorph.workflows.cohort.plan import PlannedMethod, read_plan
 from anamorph.workflows.submission.run import FieldJob as PairJob
 from anamorph.workflows.submission.run import field_jobs
 from anamorph.workflows.supervoxels.registration import registration_jobs
@@ -76,7 +76,7 @@ def test_pairs_of_a_submission_and_of_a_cohort_are_other_pairs_after_retraining(
 
     def planned() -> str:
         plan, contents = read_plan(tmp_path / "plan.toml"), Contents()
-        return jobs_of(plan, contents)[0].key
+        return jobs_of(plan, contents, tmp_path)[0].key
 
     grid = read_grid(pairs[0].fixed.image)
     key = planned()

@@ -18,8 +18,8 @@ from anamorph.training.cache import Cohort
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.regression import RegressionTask
-from anamorph.training.tasks.slicreg import SlicregTask, SlicregTrainingConfig
-from anamorph.training.tasks.template_scans import at_outputs, jittered_positions, read_nearest
+from anamorph.training.tasks.slicreg import SlicregTask, SlicregTraining
+from anamorph.training.tasks.template_task import at_outputs, jittered_positions, read_nearest
 from template_cohort import SPACING_MM, TEMPLATE, truth, write_template_cohort
 from toy_task import needs_fabric
 
@@ -39,7 +39,7 @@ def dataset(folder):
 
 @pytest.fixture(scope="module")
 def cohort(folder, dataset):
-    config = SlicregTrainingConfig(spacing_mm=SPACING_MM)
+    config = SlicregTraining(spacing_mm=SPACING_MM)
     return Cohort.of(dataset, SlicregTask.preprocessing(config), folder / "cache")
 
 
@@ -125,8 +125,8 @@ def test_supervoxels_tell_places(cohort):
 
 def test_a_data_set_that_does_not_fit_is_refused(folder, dataset, cohort):
     with pytest.raises(UserError, match="takes one data set"):
-        SlicregTask(SlicregTrainingConfig(), [cohort, cohort])
-    config = SlicregTrainingConfig(spacing_mm=2 * SPACING_MM)
+        SlicregTask(SlicregTraining(), [cohort, cohort])
+    config = SlicregTraining(spacing_mm=2 * SPACING_MM)
     coarse = Cohort.of(dataset, SlicregTask.preprocessing(config), folder / "cache")
     with pytest.raises(UserError, match="--set spacing_mm=12"):
         SlicregTask(config, [coarse]).check()

@@ -21,8 +21,8 @@ from anamorph.features import layer_codes, mind_ssc
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import sampling
 from anamorph.geometry.averaging import box_smooth, pool_descriptor, pool_volume
+from anamorph.networks.blocks import warp
 from anamorph.networks.obelisk import Obelisk
-from anamorph.networks.warp import warp
 from anamorph.optimise import keypoint_field
 from anamorph.optimise.adam import Adam
 from anamorph.optimise.velocity import VelocitySettings, add_diffusion, data_term, diffusion_strength, optimise_velocity

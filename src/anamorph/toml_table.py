@@ -1,4 +1,4 @@
-"""Tables of a TOML file that know where they stand, so that a mistake is told with its line."""
+"""Tables of a TOML file that know where they stand, so that a mistake is reported with its line."""
 
 from __future__ import annotations
 

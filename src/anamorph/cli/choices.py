@@ -18,15 +18,22 @@ def _presets() -> list[str]:
 
 
 def _formats() -> list[str]:
-    from anamorph.transforms.files import KINDS
+    from anamorph.transforms.files import FORMATS
 
-    return [*KINDS]
+    return [*FORMATS]
+
+
+def _importers() -> list[str]:
+    from anamorph.data.importers import IMPORTERS
+
+    return [*IMPORTERS]
 
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "method": _methods,
     "preset": _presets,
     "transform_format": _formats,
+    "layout": _importers,
     "device": lambda: ["auto", "cpu", "cuda"],
     "fail_on": lambda: ["warn", "fail"],
 }

@@ -31,15 +31,15 @@ def convert(
     from anamorph.errors import UserError
     from anamorph.geometry import Grid
     from anamorph.image.read import read_image
-    from anamorph.transforms.files import KINDS, write_transform, written_files
+    from anamorph.transforms.files import FORMATS, write_transform, written_files
 
     kind = chosen_kind(out, transform_format)
     for file in written_files(out, kind):
         refuse_existing(file, overwrite, (transform, fixed, moving))
     moving_grid = None if moving is None else read_image(moving).grid
     field, grid = read_with_grid(transform, fixed, moving_grid)
-    if grid is None and kind not in ("itk-tfm", "itk-mat", "itk-h5"):
+    if grid is None and FORMATS.find(kind).dense:
         raise UserError(f"{transform.name} has no grid of its own; name the fixed scan with --fixed")
     grid = grid or Grid((1, 1, 1), np.eye(4))  # affines are written as such
     write_transform(field, out, kind, grid, moving_grid)
-    say(f"{out}: {kind}, {KINDS[kind].summary}")
+    say(f"{out}: {kind}, {FORMATS.find(kind).summary}")

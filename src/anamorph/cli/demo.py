@@ -16,7 +16,17 @@ INPUT_FOLDER = "inputs"
 
 
 def demo(
+    context: typer.Context,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="Write a small data set to practise on instead: abdomen, lung, heart, brain or hippocampus.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("anamorph-demo"),
+    patients: Annotated[int | None, typer.Option(help="With --dataset: how many; 8 hearts, 5 of all others.")] = None,
     size: Annotated[str, typer.Option(help="Voxels: one number, or three such as 192,160,256.")] = "128,104,112",
     seed: Annotated[int, typer.Option(help="Of the anatomy, the deformation and the noise.")] = 0,
     method: Annotated[str, typer.Option(help="See `anamorph methods`.")] = "convex",
@@ -24,7 +34,12 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
-    """Register two synthetic abdomens whose true deformation is known; needs no data."""
+    """Register two synthetic abdomens whose true deformation is known, or make a small data set; needs no data."""
+    if dataset is not None:
+        _refuse(context, "with --dataset", ("size", "method"))
+        _write_dataset(dataset, out, patients, seed, overwrite, threads, quiet)
+        return
+    _refuse(context, "without --dataset", ("patients",))
     from anamorph.cli.transform_grid import refuse_existing
     from anamorph.memory import limit_threads
 
@@ -57,6 +72,48 @@ def demo(
     outcome = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, news=news, extras=extras)
     if not quiet:
         _show_truth(outcome.record["true_error_mm"])
+
+
+def _refuse(context: typer.Context, when: str, names: tuple[str, ...]) -> None:
+    """Options that would do nothing are mistakes."""
+    from anamorph.errors import UserError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{name} has no meaning {when}; leave it out")
+
+
+def _write_dataset(
+    name: str, out: Path, patients: int | None, seed: int, overwrite: bool, threads: int | None, quiet: bool
+) -> None:
+    """Make a synthetic study and say what is in its folder."""
+    from anamorph.memory import limit_threads
+
+    limit_threads(threads)
+    from anamorph.errors import UserError
+    from anamorph.phantom.patients import KINDS
+    from anamorph.phantom.study_files import write_study
+    from anamorph.registry import closest
+    from anamorph.runtime.compilation import watch_compilation
+
+    if name not in KINDS:
+        raise UserError(f"there is no data set '{name}'{closest(name, KINDS)}; choose one of: {', '.join(KINDS)}")
+    kind = KINDS[name]
+    with watch_compilation(CompilationNews(quiet)):
+        dataset = write_study(kind, out, patients or kind.patients, seed, overwrite)
+    if quiet:
+        return
+    table = make_table("in the folder", "content", title=f"{out}: {kind.summary}; synthetic")
+    table.add_row("fixed.nii.gz, moving.nii.gz", "two scans to register")
+    table.add_row("*_labels.nii.gz, *_mask.nii.gz, *_points.csv", "label map, mask of the body and landmarks of each")
+    training, validation = ([case for case in dataset.cases if case.split == s] for s in ("training", "validation"))
+    pairs = len(dataset.listed_pairs["val"])
+    counts = f"{len(training)} scans for training, {len(validation)} for validation, pairs to evaluate: {pairs}"
+    table.add_row(f"{kind.task}/", f"the data set: {counts}")
+    if len(kind.phases) > 1:
+        table.add_row("labels.csv", "which patient is healthy and which is ill")
+    show(table)
 
 
 def true_error_mm(pair: PhantomPair, result: Outcome) -> dict[str, dict[str, float]]:

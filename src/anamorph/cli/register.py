@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 from anamorph.errors import UserError
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from anamorph.registration.api import Plan
     from anamorph.registration.inputs import PairInputs, PairRequest
     from anamorph.registration.pipeline import Extras, PairOutcome
-
-VERDICT_TRIPPED = 3
-"""Exit code of a run whose verdict is one of those that ``--fail-on`` names."""
-_TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
 
 INPUTS, HOW, RUN = "Inputs", "How", "Run"
 
@@ -65,7 +61,7 @@ def register(
         Path | None, typer.Option(help="The same landmarks in the moving scan.", rich_help_panel=INPUTS)
     ] = None,
     fixed_mask: Annotated[
-        str | None, typer.Option(help="Weights 0..1 on the fixed grid: where to look.", rich_help_panel=INPUTS)
+        str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
     ] = None,
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
@@ -76,7 +72,7 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="Where to compute.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
     max_memory: Annotated[
@@ -88,14 +84,7 @@ def register(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
     ] = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="warn|fail",
-            help="Exit with code 3 when the verdict is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
+    fail_on: FailOn = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
     ] = False,
@@ -104,8 +93,7 @@ def register(
     """Register two scans and write both transforms, the warped scan, the numbers and a report to a folder."""
     from anamorph.memory import limit_threads, parse_size
 
-    if fail_on not in (None, *_TRIPS):
-        raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
+    check_fail_on(fail_on)
     if only_start:
         method = _linear(method)
     limit_threads(threads)
@@ -139,7 +127,7 @@ def register(
         return
     outcome = run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)
     judged = outcome.verdict
-    if fail_on is not None and judged.status in _TRIPS[fail_on]:
+    if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
 

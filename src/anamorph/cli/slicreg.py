@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failure, three_whole_numbers, worker_count
+from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failure, three_whole_numbers, workers_of
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
@@ -111,7 +111,7 @@ def prepare(
     from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
     from anamorph.workflows.supervoxels.run import SPLITS
 
-    at_once = worker_count(workers)
+    at_once = workers_of(workers)
     for name in split or ():
         if name not in (*SPLITS, "test"):
             raise UserError(f"--split must be training, validation or test, not '{name}'")

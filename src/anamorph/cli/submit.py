@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet, say_failure, worker_count
+from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
@@ -57,7 +57,7 @@ def submit(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
-    workers: Annotated[int, typer.Option(help="Pairs at a time, as far as memory goes.", rich_help_panel=RUN)] = 1,
+    workers: Workers = "1",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)
     ] = False,
@@ -93,7 +93,7 @@ def submit(
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
             submission = make_submission(
                 source, split, wanted, layout, out, kept,  # type: ignore[arg-type]
-                workers=worker_count(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,
+                workers=workers_of(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(

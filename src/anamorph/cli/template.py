@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet, say_failure
+from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
@@ -65,10 +65,7 @@ def build(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
-    ] = None,
+    workers: Workers = None,
     leave_out_failed: Annotated[
         bool,
         typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
@@ -84,13 +81,10 @@ def build(
     with the template round by round.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.errors import UserError
-    from anamorph.registration.provenance import usable_cores
     from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.template import TemplateSettings, build_template
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    at_once = workers_of(workers)
     cases = _cases(scans or [], dataset, split or [])
     try:
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
@@ -99,7 +93,7 @@ def build(
                 out,
                 settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
                 registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
-                workers=workers or usable_cores(),
+                workers=at_once,
                 resume=resume,
                 progress=progress,
                 on_failure=say_failure,

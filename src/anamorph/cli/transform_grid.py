@@ -46,11 +46,11 @@ def chosen_kind(out: Path, asked: str | None) -> str:
     Raises:
         UserError: neither says one.
     """
-    from anamorph.transforms.files import KINDS
+    from anamorph.transforms.files import FORMATS
 
-    kind = asked or next((kind for kind, known in KINDS.items() if out.name.lower().endswith(known.suffixes)), None)
+    kind = asked or next((kind for kind in FORMATS if out.name.lower().endswith(FORMATS.find(kind).suffixes)), None)
     if kind is None:
-        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(KINDS)}")
+        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(FORMATS)}")
     return kind
 
 

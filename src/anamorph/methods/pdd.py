@@ -93,7 +93,7 @@ class Pdd(OnePass):
         self, network: PddNetwork, fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor], title: str, run: Run
     ) -> Tensor:
         """``(3, I, J, K)`` voxels of the frame, from both scans with their features."""
-        from anamorph.networks.warp import warp
+        from anamorph.networks.blocks import warp
         from anamorph.transforms.fields import compose
 
         (_, here), (scan, there) = fixed, moving

@@ -12,9 +12,8 @@ from torch.nn.functional import interpolate
 from anamorph.discrete.correlation import correlate
 from anamorph.discrete.labels import expectation, label_probabilities
 from anamorph.discrete.mean_field import mean_field, relax_labels
-from anamorph.networks.obelisk import Obelisk
+from anamorph.networks.obelisk import Convention, Obelisk, displacements, half_extent, in_map, points
 from anamorph.networks.pdd_search import Search
-from anamorph.networks.sampling_convention import Convention, displacements, half_extent, in_map, points
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +69,7 @@ class PddNetwork(nn.Module):
         mean_field: let neighbouring control points agree, in two iterations.
         feature_spacing: see :class:`~anamorph.networks.obelisk.Obelisk`.
         pooled: likewise.
-        sampling: where everything lies; see :data:`~anamorph.networks.sampling_convention.Convention`.
+        sampling: where everything lies; see :data:`~anamorph.networks.obelisk.Convention`.
         divisor: of the values of a scan; the published networks want HU / 500.
     """
 

@@ -11,11 +11,17 @@ from torch.nn.functional import interpolate
 
 from anamorph.discrete.labels import label_window, soft_argmin
 from anamorph.discrete.local_correlation import correlate_locally
-from anamorph.networks.convolutions import Convolution
-from anamorph.networks.encoder import Encoder, channels_of
-from anamorph.networks.padding import cut, pad, padding_to_multiple
-from anamorph.networks.recomputation import Checkpointing, Staged
-from anamorph.networks.warp import warp
+from anamorph.networks.blocks import (
+    Checkpointing,
+    Convolution,
+    Encoder,
+    Staged,
+    channels_of,
+    cut,
+    pad,
+    padding_to_multiple,
+    warp,
+)
 
 DILATIONS = (1, 2)
 """Of the convolutions of a step; the published network looks around by a network of its own, at the end."""

@@ -9,11 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anamorph.networks.convolutions import Activation, Convolution
-from anamorph.networks.decoder import Decoder
-from anamorph.networks.encoder import CONVOLUTIONS, Encoder, channels_of
-from anamorph.networks.padding import cut, pad, padding_to_multiple
-from anamorph.networks.recomputation import Checkpointing
+from anamorph.networks.blocks import (
+    CONVOLUTIONS,
+    Activation,
+    Checkpointing,
+    Convolution,
+    Decoder,
+    Encoder,
+    channels_of,
+    cut,
+    pad,
+    padding_to_multiple,
+)
 from anamorph.transforms.fields import integrate_gradients
 
 DIRECTIONS = 3

@@ -90,8 +90,8 @@ def make_pair(
     )
     width_mm = max(_voxel_mm(fixed_grid), _voxel_mm(moving_grid))
     scene = build_scene(anatomy.organs, streams[3], width_mm)
-    fixed, fixed_labels = _scan(anatomy, scene, transform, fixed_grid, noise_hu, streams[4], "phantom fixed")
-    moving, moving_labels = _scan(anatomy, scene, None, moving_grid, noise_hu, streams[5], "phantom moving")
+    fixed, fixed_labels = render_scan(anatomy, scene, transform, fixed_grid, noise_hu, streams[4], "phantom fixed")
+    moving, moving_labels = render_scan(anatomy, scene, None, moving_grid, noise_hu, streams[5], "phantom moving")
     fixed_points, moving_points = _visible_landmarks(anatomy.landmarks, transform, fixed_grid, moving_grid)
     return PhantomPair(fixed, moving, fixed_labels, moving_labels, fixed_points, moving_points, transform)
 
@@ -126,7 +126,7 @@ def _voxel_mm(grid: Grid) -> float:
     return float(np.cbrt(np.prod(grid.spacing_mm)))
 
 
-def _scan(
+def render_scan(
     anatomy: Anatomy,
     scene: Scene,
     transform: Transform | None,
@@ -135,6 +135,7 @@ def _scan(
     rng: np.random.Generator,
     name: str,
 ) -> tuple[Image, Labels]:
+    """A CT of the anatomy as it lies where the transform sends the voxels of the grid, and its labels."""
     from anamorph.phantom._render_numba import render
 
     positions = identity_positions(grid.shape) if transform is None else transform.positions_on(grid)
@@ -159,14 +160,14 @@ def _visible_landmarks(
         near = np.abs(depth[:, 2]) * moving_grid.spacing_mm[2] < 20
         depth[:, 2] = 0
         names, moving = names[near], moving_grid.voxel_to_world(depth[near])
-    fixed = _inverse_points(transform, moving)
+    fixed = inverse_points(transform, moving)
     seen = moving_grid.contains(moving) & fixed_grid.contains(fixed)
     labels = tuple(str(name) for name in names[seen])
     return Points(fixed[seen], labels), Points(moving[seen], labels)
 
 
-def _inverse_points(transform: Transform, targets_mm: np.ndarray) -> np.ndarray:
-    """Where phi(x) = target, with derivatives from differences over 1 mm."""
+def inverse_points(transform: Transform, targets_mm: np.ndarray) -> np.ndarray:
+    """Points that a transform sends to the targets, by Newton's method with derivatives from differences over 1 mm."""
     points = targets_mm.copy()
     steps = np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])[:, None] / 2
     for _ in range(30):

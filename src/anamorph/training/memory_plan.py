@@ -13,8 +13,8 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.memory import available_bytes, gigabytes
-from anamorph.training.batches import generator_at
 from anamorph.training.settings import LoopSettings
+from anamorph.training.task import generator_at
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -11,7 +11,7 @@ from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.registry import closest
 from anamorph.settings import parse_settings
-from anamorph.training.precision import Precision
+from anamorph.training.fabric import Precision
 
 Schedule = Literal["constant", "cosine", "plateau"]
 

@@ -16,16 +16,14 @@ from anamorph.methods.slicreg import SlicregConfig
 from anamorph.methods.template_space import lattice
 from anamorph.networks.supervoxel_network import SupervoxelNetwork
 from anamorph.training.task import Batch
-from anamorph.training.tasks.template_presets import PRESETS
-from anamorph.training.tasks.template_scans import at_outputs, read_nearest
-from anamorph.training.tasks.template_task import TemplateConfig, TemplateTask
+from anamorph.training.tasks.template_task import PRESETS, TemplateTask, TemplateTraining, at_outputs, read_nearest
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 
 @dataclass(frozen=True)
-class SlicregTrainingConfig(TemplateConfig):
+class SlicregTraining(TemplateTraining):
     """Settings of the training of ``slicreg``."""
 
 
@@ -34,7 +32,7 @@ class SlicregTask(TemplateTask):
 
     name = "slicreg"
     summary = "registration by segmentation into the supervoxels of a template (`anamorph slicreg prepare` first)"
-    Config = SlicregTrainingConfig
+    Config = SlicregTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
     def network(self) -> SupervoxelNetwork:

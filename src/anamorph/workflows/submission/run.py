@@ -138,7 +138,7 @@ def make_submission(
     out: Path,
     work: Path,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     zero_failed: bool = False,
     progress: Progress | None = None,
     on_failure: Callable[[str, str], None] | None = None,
@@ -152,7 +152,7 @@ def make_submission(
         layout: of the archive.
         out: the archive; it appears when it has been read back and found right.
         work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
-        workers: pairs at a time, as far as memory goes.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         zero_failed: put fields of zeros in the place of pairs that failed.
         progress: called with the stage and the fraction of it that is done.
         on_failure: called with the key of each pair that fails, and the reason.
@@ -165,7 +165,7 @@ def make_submission(
     check_members(pairs, layout)
     grids = _grids_of(pairs, layout)
     check_space(work, sum(12 * math.prod(grids[pair.fixed.image].shape) for pair in pairs if pair.fixed.image in grids))
-    jobs = field_jobs(pairs, wanted, work)
+    jobs = field_jobs(pairs, wanted, work.absolute())
     ran = run_jobs(jobs, workers, noun="pair", progress=progress, on_failure=on_failure)
     kept = f"the others are kept in {work}: mend and run again, or pass --zero-failed to store fields of zeros"
     ran.check("pairs", kept, fewest=0 if zero_failed else None)

@@ -61,7 +61,7 @@ def prepare_dataset(
     registration: RegistrationSettings | None = None,
     transforms: Path | None = None,
     splits: Sequence[str] = SPLITS,
-    workers: int = 1,
+    workers: int | str = 1,
     overwrite: bool = False,
     leave_out_failed: bool = False,
     progress: Progress | None = None,
@@ -81,7 +81,7 @@ def prepare_dataset(
         transforms: folder of transforms of the scans to the template, which are taken in place of registrations. Files
             of deeds count in voxels of the preprocessed scans.
         splits: whose scans get layers.
-        workers: scans at a time, as far as the memory goes.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         overwrite: replace a data set in ``out`` that was made of other scans or otherwise.
         leave_out_failed: go on without scans that cannot be registered.
         progress: called with the stage and the fraction done.
@@ -102,7 +102,9 @@ def prepare_dataset(
         )
     scans, registration_part, cut, warp, page_part = (part(progress, first, last) for first, last in pairwise(STAGES))
     scans("checking scans", 0.0)
-    existing = {} if transforms is None else {case.key: existing_transform(transforms, case) for case in chosen}
+    existing = (
+        {} if transforms is None else {case.key: existing_transform(transforms.absolute(), case) for case in chosen}
+    )
     placed = scans_in(
         dataset,
         preprocessing,
@@ -115,7 +117,7 @@ def prepare_dataset(
     )
     goal = find_case(placed, source.key)
     cases = [case for case in placed.cases if case.split in splits]
-    jobs = registration_jobs(cases, goal, wanted, existing, cutting.spacing_mm, out)
+    jobs = registration_jobs(cases, goal, wanted, existing, cutting.spacing_mm, out.absolute())
     ran = run_jobs(jobs, workers, progress=registration_part, on_failure=on_failure)
     remedy = f"the others are kept in {out}: mend and run again, or pass --leave-out-failed"
     ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
@@ -141,7 +143,7 @@ def scans_in(
     preprocessing: PreprocessSettings | None,
     out: Path,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -153,7 +155,7 @@ def scans_in(
         dataset: the source.
         preprocessing: of every scan; None refers to the scans where they are.
         out: the folder.
-        workers: scans at a time.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         inputs: what else is read, and not to be replaced.
         overwrite: replace a data set that was made of other scans or otherwise.
         progress: called with the stage and its fraction that is done.

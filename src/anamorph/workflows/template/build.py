@@ -105,7 +105,7 @@ def build_template(
     *,
     settings: TemplateSettings | None = None,
     registration: RegistrationSettings | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     resume: bool = False,
     progress: Progress | None = None,
     on_failure: Callable[[str, str], None] | None = None,
@@ -117,7 +117,7 @@ def build_template(
         out: folder to write.
         settings: see :class:`TemplateSettings`.
         registration: method and settings of every registration; the template is the fixed scan.
-        workers: scans at a time, as far as memory goes.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         resume: go on in ``out``. Whatever was made of the same files with the same settings, and is undamaged, is used
             again; the result is that of an undisturbed run.
         progress: called with the stage and the fraction done.

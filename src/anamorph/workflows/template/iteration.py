@@ -98,7 +98,7 @@ def iterate(
     folder: Path,
     wanted: RegistrationSettings,
     settings: TemplateSettings,
-    workers: int,
+    workers: int | str,
     progress: Progress,
     on_failure: Callable[[str, str], None] | None = None,
 ) -> Iteration:
@@ -148,6 +148,7 @@ def scan_jobs(
     wanted: RegistrationSettings,
 ) -> list[Job]:
     """A job for each scan, with all that its result depends on."""
+    template = template.absolute()
     about = {"template": template_hashes(template), "how": wanted.described()}
     # Where every scan reaches every voxel there is nothing to mask.
     whole = read_mask(template.with_name(SUPPORT)).data.min() == 1
@@ -157,7 +158,7 @@ def scan_jobs(
 
 def run_scans(
     jobs: Sequence[FieldJob] | Sequence[ResultJob],
-    workers: int,
+    workers: int | str,
     settings: TemplateSettings,
     progress: Progress,
     on_failure: Callable[[str, str], None] | None,

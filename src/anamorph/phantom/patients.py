@@ -1,0 +1,231 @@
+"""Small synthetic studies: several patients of one kind of scan, whose anatomies correspond exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.phantom.anatomy import LABEL_NAMES, random_abdomen
+from anamorph.phantom.ellipsoids import BRAIN, HEART, HIPPOCAMPUS, LEFT_VENTRICLE_MM, EllipsoidBody
+from anamorph.phantom.pair import inverse_points, random_affine, random_diffeomorphism, render_scan
+from anamorph.phantom.shapes import build_scene
+from anamorph.transforms import Affine, Composite, Displacement, Transform
+
+BODY_HU = -500
+_NOISE_HU, _NOISE_MR = 12.0, 14.0
+_BEAT_LATTICE_MM = 12.0
+
+Painter = Callable[[Transform, Grid, np.random.Generator, str], tuple[Image, Labels, Mask]]
+"""Draws the scan that lies where a transform sends its points in the anatomy."""
+
+
+@dataclass(frozen=True)
+class StudyKind:
+    """What the scans of a study show, and how they are taken.
+
+    Args:
+        name: of the kind, for the command line.
+        task: name of the data set, as Learn2Reg calls such data.
+        summary: one line.
+        modality: ``CT`` or ``MR``.
+        shape: of every scan.
+        spacing_mm: of every scan.
+        centre_mm: middle of the field of view in the anatomy.
+        body: ellipsoids to paint; None is the abdomen of :func:`anamorph.phantom.make_pair`.
+        deformation_mm: largest length of the deformation of a patient, in the anatomy.
+        shift_mm: limit of the shift of a patient, in the anatomy.
+        phases: names of the scans of a patient; one name: patients are registered with each other.
+        phase: the map from the second phase to the first, by its size.
+        patients: how many a data set has by default.
+    """
+
+    name: str
+    task: str
+    summary: str
+    modality: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    body: EllipsoidBody | None = None
+    deformation_mm: float = 15.0
+    shift_mm: float = 15.0
+    phases: tuple[str, ...] = ("",)
+    phase: Callable[[float], Transform] | None = None
+    patients: int = 5
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Names of the label values."""
+        return dict(LABEL_NAMES if self.body is None else self.body.label_names)
+
+
+@dataclass(frozen=True)
+class SyntheticScan:
+    """One scan of a study with everything that is known about it; points of all scans correspond by name."""
+
+    patient: int
+    phase: int
+    ill: bool
+    image: Image
+    labels: Labels
+    mask: Mask
+    points: Points
+
+
+def breath(size: float) -> Transform:
+    """Breathing out: the base of the lungs comes up by a share ``size`` of its distance to their apex."""
+    matrix = np.diag([1.0, 1 + 0.2 * size, 1 + size, 1.0])
+    matrix[2, 3] = -size * 300.0  # the apex, mm above the first lumbar vertebra
+    return Affine(matrix)
+
+
+def beat(size: float) -> Transform:
+    """Contraction of the left ventricle: points near its wall come from a share ``size`` further out."""
+    half = np.array([180.0, 180.0, 240.0])
+    affine = np.diag([_BEAT_LATTICE_MM] * 3 + [1.0])
+    affine[:3, 3] = -half
+    i, j, k = (int(n) for n in 2 * half / _BEAT_LATTICE_MM + 1)
+    lattice = Grid((i, j, k), affine)
+    away = lattice.voxel_to_world(np.moveaxis(np.indices(lattice.shape), 0, -1)) - np.array(LEFT_VENTRICLE_MM)
+    near = np.exp(-((away / (65.0, 65.0, 130.0)) ** 2).sum(axis=-1, keepdims=True))
+    vectors = size * near * away * (1.0, 1.0, 0.4)
+    return Displacement.from_world(np.moveaxis(vectors, -1, 0), lattice)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        StudyKind(
+            "abdomen",
+            "AbdomenCTCT",
+            "abdominal CT of different patients, 12 organs",
+            "CT",
+            (36, 30, 32),
+            (10.5, 10.5, 10.5),
+        ),
+        StudyKind(
+            "lung",
+            "LungCT",
+            "chest CT, breathed in and out; every second patient breathes weakly",
+            "CT",
+            (36, 30, 32),
+            (10.5, 10.5, 10.5),
+            centre_mm=(0.0, 0.0, 130.0),
+            phases=("insp", "exp"),
+            phase=breath,
+        ),
+        StudyKind(
+            "heart",
+            "CardiacMR",
+            "short-axis MR of hearts, end of diastole and of systole; every second patient contracts weakly",
+            "MR",
+            (40, 36, 10),
+            (3.6, 3.6, 9.0),
+            body=HEART,
+            deformation_mm=8.0,
+            phases=("ED", "ES"),
+            phase=beat,
+            patients=8,
+        ),
+        StudyKind(
+            "brain",
+            "BrainMR",
+            "T1-like MR of the heads of different people, 6 structures",
+            "MR",
+            (36, 42, 38),
+            (5.0, 5.0, 5.0),
+            body=BRAIN,
+        ),
+        StudyKind(
+            "hippocampus",
+            "HippocampusMR",
+            "MR crops around the hippocampus of different people, its two parts",
+            "MR",
+            (32, 40, 32),
+            (1.0, 1.0, 1.0),
+            body=HIPPOCAMPUS,
+            deformation_mm=20.0,
+        ),
+    )
+}
+
+
+def make_study(kind: StudyKind, patients: int, seed: int = 0) -> Iterator[SyntheticScan]:
+    """Make the scans of a study, one after the other: patient by patient, phase by phase.
+
+    All patients are smooth, invertible deformations of one anatomy, and the second phase is one of the first. The same
+    arguments give the same bits, and the first patients are the same whatever their number.
+
+    Args:
+        kind: one of ``KINDS``.
+        patients: how many.
+        seed: any whole number >= 0.
+
+    Raises:
+        UserError: the number of patients or the seed is out of range.
+    """
+    if patients < 1 or seed < 0:
+        raise UserError(f"a study has at least one patient and a seed >= 0, not {patients} and {seed}")
+    anatomy_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + patients)
+    grid = _grid(kind)
+    paint, landmarks = _painter(kind, grid, np.random.default_rng(anatomy_seed))
+    for number, own_seed in enumerate(seeds):
+        rng = np.random.default_rng(own_seed)
+        person = Composite.of(
+            random_affine(rng, kind.shift_mm, 5.0, 0.06, False), random_diffeomorphism(rng, kind.deformation_mm, False)
+        )
+        ill = number % 2 == 1
+        size = rng.uniform(0.05, 0.12) if ill else rng.uniform(0.2, 0.3)
+        shrink = 1.0 if kind.body is None else kind.body.shrink
+        scale = Affine(np.diag([shrink, shrink, shrink, 1.0]))
+        for phase in range(len(kind.phases)):
+            moved = (kind.phase(size),) if phase and kind.phase is not None else ()
+            to_anatomy = Composite.of(scale, *moved, person)
+            name = f"{kind.task} {number + 1:04d} {kind.phases[phase]}".strip()
+            image, labels, mask = paint(to_anatomy, grid, rng, name)
+            sites = inverse_points(to_anatomy, landmarks.positions_mm)
+            yield SyntheticScan(number + 1, phase, ill, image, labels, mask, Points(sites, landmarks.labels))
+
+
+def _grid(kind: StudyKind) -> Grid:
+    """Axes LPS, as CT and MR come."""
+    spacing = kind.spacing_mm
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = np.array(kind.centre_mm) - affine[:3, :3] @ ((np.array(kind.shape) - 1) / 2)
+    return Grid(kind.shape, affine)
+
+
+def _painter(kind: StudyKind, grid: Grid, rng: np.random.Generator) -> tuple[Painter, Points]:
+    """How scans of a kind are drawn, and the landmarks of their anatomy."""
+    body = kind.body
+    if body is None:
+        anatomy = random_abdomen(rng)
+        scene = build_scene(anatomy.organs, rng, float(np.cbrt(np.prod(grid.spacing_mm))))
+
+        def paint_ct(
+            to_anatomy: Transform, grid: Grid, rng: np.random.Generator, name: str
+        ) -> tuple[Image, Labels, Mask]:
+            image, labels = render_scan(anatomy, scene, to_anatomy, grid, _NOISE_HU, rng, name)
+            return image, labels, Mask((image.data[0] > BODY_HU).astype(np.uint8), grid, f"{name} mask")
+
+        return paint_ct, anatomy.landmarks
+
+    def paint_mr(to_anatomy: Transform, grid: Grid, rng: np.random.Generator, name: str) -> tuple[Image, Labels, Mask]:
+        positions = np.moveaxis(to_anatomy.positions_on(grid), 0, -1).reshape(-1, 3)
+        blur_mm = body.shrink * float(np.cbrt(np.prod(grid.spacing_mm)))
+        values, labels = body.paint(grid.voxel_to_world(positions), blur_mm)
+        inside = values > values.max() / 20
+        noise = rng.standard_normal((2, len(values)), np.float32) * np.float32(_NOISE_MR)
+        magnitude = np.rint(np.hypot(values + noise[0], noise[1])).astype(np.int16)  # never negative, as MR
+        return (
+            Image(magnitude.reshape(grid.shape), grid, name),
+            Labels(labels.reshape(grid.shape), grid, f"{name} labels"),
+            Mask(inside.reshape(grid.shape).astype(np.uint8), grid, f"{name} mask"),
+        )
+
+    return paint_mr, body.landmarks
