@@ -1,4 +1,4 @@
-"""Methods and metrics of other packages: the toy package, installed without a network, is found wherever names are."""
+"""A method of another package is found by Python, the command line and the workers of a cohort."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -25,29 +26,11 @@ TOY = Path(__file__).parent / "toy_package"
 SCANS = "AbdomenCTCT_0001_0000.nii.gz", "AbdomenCTCT_0002_0000.nii.gz"
 
 
-def install(site: Path, project: Path = TOY, more: str = "") -> Path:
-    """Lay a package and what pip would write of it into a folder of packages."""
-    described = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
-    shutil.copytree(project / "toy_package", site / "toy_package", ignore=shutil.ignore_patterns("__pycache__"))
-    info = site / f"toy_package-{described['version']}.dist-info"
-    info.mkdir()
-    name = described["name"]
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {described['version']}\n")
-    groups = {group: dict(points) for group, points in described["entry-points"].items()}
-    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups.items()]
-    (info / "entry_points.txt").write_text("\n".join(lines) + more)
-    return site
-
-
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    """The folder with the toy package, on the path of this process and of those that it starts."""
-    folder = install(tmp_path / "site")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
-    yield folder
-    for module in [name for name in sys.modules if name.split(".")[0] == "toy_package"]:
-        del sys.modules[module]
+def installed(monkeypatch):
+    """The toy package on the path of this process and of those that it starts."""
+    monkeypatch.syspath_prepend(TOY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture
@@ -62,11 +45,11 @@ class TestToy(MethodConformance):
     deforms = False
 
     @pytest.fixture(autouse=True)
-    def _toy(self, site):
+    def _toy(self, installed):
         self.method = find_method("toy")
 
 
-@pytest.mark.usefixtures("site")
+@pytest.mark.usefixtures("installed")
 def test_python_and_the_command_line_find_the_method(scans, tmp_path):
     names = list(METHODS)
     assert names.index("toy") == len(METHODS.own)
@@ -86,11 +69,11 @@ def test_python_and_the_command_line_find_the_method(scans, tmp_path):
     assert told.exit_code == 0, told.output
     record = json.loads((out / "result.json").read_text("utf-8"))
     assert record["provenance"]["settings"] == {"fraction": 0.5}
-    found = record["metrics"]["after"]["largest_shift_mm"]
+    found = record["metrics"]["after"]["toy_shift_mm"]
     assert found == pytest.approx((shift @ shift) ** 0.5 / 2, rel=1e-3)
 
 
-@pytest.mark.usefixtures("site")
+@pytest.mark.usefixtures("installed")
 def test_workers_of_a_cohort_find_the_method(scans, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text('[[dataset]]\nmanifest = "raw"\n[[method]]\nlabel = "toy"\nname = "toy"\n[run]\nthreads = 1\n')
@@ -100,15 +83,15 @@ def test_workers_of_a_cohort_find_the_method(scans, tmp_path):
     standing = standing_of(tmp_path / "run")
     assert standing.counts() == {"complete": 1}
     scores = standing.records[standing.jobs[0].key].result["metrics"]["scores"]["correct"]
-    assert scores["largest_shift_mm"]["mean"] > 4
+    assert scores["toy_shift_mm"]["mean"] > 4
 
 
 def test_a_broken_package_gets_one_clear_line(tmp_path, monkeypatch, scans):
-    more = "\n[anamorph.methods]\nbroken = toy_package.missing:Method\nnothing = toy_package.method:ToyConfig\n"
-    site = install(tmp_path / "site")
-    points = site / "toy_package-1.0.dist-info" / "entry_points.txt"
-    points.write_text(points.read_text().replace("[anamorph.methods]\n", more.lstrip("\n")))
-    monkeypatch.syspath_prepend(str(site))
+    site = shutil.copytree(TOY, tmp_path / "site", ignore=shutil.ignore_patterns("__pycache__"))
+    points = next(site.glob("*.dist-info")) / "entry_points.txt"
+    broken = "broken = toy_package.missing:Method\nnothing = toy_package.method:ToyConfig\n"
+    points.write_text(points.read_text("utf-8").replace("[anamorph.methods]\n", "[anamorph.methods]\n" + broken))
+    monkeypatch.syspath_prepend(site)
     with pytest.raises(UserError) as told:
         anamorph.register(*scans, method="broken")
     assert str(told.value) == (
@@ -119,3 +102,16 @@ def test_a_broken_package_gets_one_clear_line(tmp_path, monkeypatch, scans):
     listed = " ".join(CliRunner().invoke(app, ["methods"]).output.split())
     assert "a shift, from a package" in listed, "the others are listed all the same"
     assert "cannot be loaded" in listed
+
+
+def test_the_package_is_what_installing_its_project_makes():
+    project = tomllib.loads((TOY / "pyproject.toml").read_text("utf-8"))["project"]
+    points = entry_points_of(TOY)
+    assert points == {group: dict(named) for group, named in project["entry-points"].items()}
+
+
+def entry_points_of(site: Path) -> dict[str, dict[str, str]]:
+    groups: dict[str, dict[str, str]] = {}
+    for point in next(iter(distributions(path=[str(site)]))).entry_points:
+        groups.setdefault(point.group, {})[point.name] = point.value
+    return groups
