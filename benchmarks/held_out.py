@@ -20,7 +20,7 @@ from anamorph.evaluation import Measured, RegisteredPair, measure
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import base
-from anamorph.registration.api import Plan, make_plan, run_plan
+from anamorph.registration.plan import RegistrationPlan, make_plan, run_plan
 
 COLUMNS = ("Dice, mean +- std", "worst pair", "HD95 mm", "folding %", "SDlogJ (L2R)", "inverse mm", "s per pair")
 
@@ -58,7 +58,7 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:
     return measure(registered), seconds
 
 
-def plan_of(run: str, fixed: Image, moving: Image) -> Plan:
+def plan_of(run: str, fixed: Image, moving: Image) -> RegistrationPlan:
     """What ``METHOD[@PRESET][:SETTINGS]`` does with a pair."""
     name, _, settings = run.partition(":")
     method, _, preset = name.partition("@")

@@ -23,7 +23,7 @@ from anamorph.data.dataset import Dataset, Pair
 from anamorph.evaluation import dice, tre_axes_mm, tre_mm
 from anamorph.image.read import read_grid, read_image, read_labels, read_points
 from anamorph.methods import base
-from anamorph.registration.api import run_plan
+from anamorph.registration.plan import run_plan
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import read_transform
 from benchmarks.held_out import plan_of

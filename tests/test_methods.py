@@ -60,8 +60,8 @@ def test_a_class_and_an_instance_register_as_a_name_does(scans, monkeypatch):
 
 
 def test_an_instance_brings_its_settings(scans):
-    for more in ({"settings": {"shift_mm": 1}}, {"preset": "default"}, {"init": "world"}):
-        with pytest.raises(UserError, match="shift was given with its settings; leave preset and settings out"):
+    for more in ({"settings": {"shift_mm": 1}}, {"preset": "small-mr"}, {"init": "world"}):
+        with pytest.raises(UserError, match="this method has its settings already"):
             anamorph.register(*scans, method=Shift(), **more)
 
 

@@ -12,7 +12,7 @@ from anamorph.image import Image
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.symmetric import Symmetric, SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
 from one_pass_conformance import OnePassConformance

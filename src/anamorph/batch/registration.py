@@ -13,12 +13,14 @@ from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
-from anamorph.memory import check_memory, peak_bytes_on, predicted_peak_bytes
 from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Device, Outcome, Progress, Run
-from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.registration.memory import peak_bytes_on, predicted_peak_bytes
+from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.provenance import model_hashes
+from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device
+from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4

@@ -10,7 +10,7 @@ from anamorph.geometry.lengths import significant
 from anamorph.image import Image
 from anamorph.methods import LINEAR
 from anamorph.methods.base import Pair, Run
-from anamorph.registration.api import make_plan, run_plan
+from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.preflight import overlap_percent
 from anamorph.runtime.compilation import watch_compilation
 from anamorph.transforms import Affine, Composite

@@ -13,10 +13,9 @@ import numpy as np
 
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
-from anamorph.report.encode import data_uri, file_uri
 from anamorph.report.page import fill, save
+from anamorph.report.pictures import ct_window, data_uri, file_uri, robust_window, to_grey
 from anamorph.report.views import View, orthogonal_views
-from anamorph.report.window import ct_window, robust_window, to_grey
 from anamorph.supervoxels import Layers
 
 _SHOWN = 360  # pixels along the longer side of a view

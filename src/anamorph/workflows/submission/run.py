@@ -15,17 +15,17 @@ from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Kept
-from anamorph.cohort_reporting import write_evaluation
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import PairSplit
 from anamorph.errors import AnamorphError, UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
-from anamorph.evaluation.cohort_json import RESULTS
+from anamorph.evaluation.cohort_files import RESULTS
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
-from anamorph.registration.outputs import check_space
+from anamorph.registration.folder import check_space
+from anamorph.report.cohort.evaluated import write_evaluation
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
