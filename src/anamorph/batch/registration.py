@@ -24,7 +24,7 @@ from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4
-"""Of a scan in memory; most take half of it."""
+"""Of a scan in memory; most take half as much."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def hd95_vox(
 
     Args:
         fixed: :func:`surface_elements` of the fixed map.
-        warped: the same of the warped map.
+        warped: the moving label map on the fixed grid.
         in_moving: labels that occur in the moving map before warping.
         labels: which labels, in the order of the result.
 

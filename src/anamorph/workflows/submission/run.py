@@ -154,7 +154,7 @@ def make_submission(
         work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
         workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         zero_failed: put fields of zeros in the place of pairs that failed.
-        progress: called with the stage and the fraction of it that is done.
+        progress: called with the stage and the fraction that is done.
         on_failure: called with the key of each pair that fails, and the reason.
 
     Raises:
@@ -194,7 +194,7 @@ def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
-    """The grids of all scans, which suit the format. What cannot be read is not among them, and told with its pair."""
+    """The grids of all scans, which suit the format. What cannot be read is left out, and reported with its pair."""
     grids = {}
     for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
         with suppress(AnamorphError):
@@ -208,7 +208,7 @@ def _write_record(path: Path, submission: Submission, wanted: RegistrationSettin
     dice = {when: dice_by_pair(one) for when, one in (("computed", submission.computed), ("stored", submission.stored))}
     pairs = {}
     for pair, cost in zip(submission.pairs, submission.errors, strict=True):
-        run = submission.ran.told.get(pair.key, {}).get("run", {})
+        run = submission.ran.records.get(pair.key, {}).get("run", {})
         pairs[pair.key] = {
             "files": list(layout.members(pair)),
             "seconds": run.get("seconds", 0.0),
