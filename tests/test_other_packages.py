@@ -19,7 +19,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.methods import METHODS, find_method
 from anamorph.testing.conformance import MethodConformance
-from cohort_runs import standing_of
+from cohort_runs import status_of
 from small_cohort import write_cohort
 
 TOY = Path(__file__).parent / "toy_package"
@@ -80,9 +80,9 @@ def test_workers_of_a_cohort_find_the_method(scans, tmp_path):
     command = ["-m", "anamorph", "cohort", "run", str(plan), "-o", str(tmp_path / "run"), "--workers", "1"]
     told = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
-    standing = standing_of(tmp_path / "run")
-    assert standing.counts() == {"complete": 1}
-    scores = standing.records[standing.jobs[0].key].result["metrics"]["scores"]["correct"]
+    status = status_of(tmp_path / "run")
+    assert status.counts() == {"complete": 1}
+    scores = status.records[status.jobs[0].key].result["metrics"]["scores"]["correct"]
     assert scores["toy_shift_mm"]["mean"] > 4
 
 
