@@ -90,9 +90,7 @@ def _print(evaluation: Evaluation) -> None:
         show(f"no result for {key}: {reason}")
 
 
-def _table(
-    title: str, names: list[str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str
-) -> Table:
+def _table(title: str, names: list[str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str) -> Table:
     table = make_table("", ">mean", ">std", f">{tail}", ">identity, mean", title=title)
     identity, found = aggregates(True), aggregates(False)
     for name in names:
