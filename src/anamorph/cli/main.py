@@ -23,6 +23,7 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
+from anamorph.cli.metrics import metrics
 from anamorph.cli.models import models
 from anamorph.cli.predict import predict
 from anamorph.cli.preprocess import preprocess
@@ -46,6 +47,7 @@ for command in (
     inspect,
     demo,
     methods,
+    metrics,
     evaluate,
     rank,
     classify,
