@@ -181,7 +181,7 @@ def layers(
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs
     from anamorph.workflows.supervoxels.layers import LayerSettings
-    from anamorph.workflows.supervoxels.page import layer_facts
+    from anamorph.workflows.supervoxels.run import layer_facts
 
     if mask is not None and organs is not None:
         raise UserError("--mask and --organs both say where the scan is cut; choose one")
