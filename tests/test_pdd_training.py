@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.pdd import Pdd
-from anamorph.methods.pdd import PddTraining as MethodConfig
+from anamorph.methods.pdd import PddConfig as MethodConfig
 from anamorph.networks.architecture import build_network
 from anamorph.networks.model import ModelCard, load_weights, save_model
 from anamorph.training.settings import make_settings

@@ -18,7 +18,7 @@ from anamorph.image.label_like import is_label_map
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
 from anamorph.transforms import Transform
-from anamorph.transforms.base import PointFrame
+from anamorph.transforms.maps import PointFrame
 
 Kind = Literal["image", "labels", "points"]
 Direction = Literal["moving_to_fixed", "fixed_to_moving"]

@@ -27,7 +27,7 @@ TRAINING, VALIDATION = "training", "validation"
 class Logs:
     """One CSV of epochs and one of validations in a run folder, and the same numbers in ``tensorboard/``.
 
-    A resumed run removes what was written after its checkpoint, so that every step is told once.
+    A resumed run removes what was written after its checkpoint, so that every step is noted once.
 
     Args:
         folder: of the run.

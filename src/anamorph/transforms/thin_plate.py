@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.runtime.threads import over_slabs
-from anamorph.transforms.base import Transform
+from anamorph.transforms.maps import Transform
 
 Kernel = Literal["r", "r2logr"]
 LATTICE = 48

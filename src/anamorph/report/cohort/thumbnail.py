@@ -13,7 +13,7 @@ from anamorph.report.overlays import fuse
 from anamorph.report.views import orthogonal_views
 from anamorph.report.window import pair_windows, to_grey
 from anamorph.transforms import Affine
-from anamorph.transforms.base import Transform
+from anamorph.transforms.maps import Transform
 
 HEIGHT, WIDTH = 240, 560  # twice what the page shows, for sharp pictures on dense screens
 _GAP = 6

@@ -14,8 +14,8 @@ from anamorph.geometry import Grid
 from anamorph.image.bounds import check_regular_file
 from anamorph.image.quiet import quiet_libraries
 from anamorph.registry import Registry
-from anamorph.transforms.base import Transform
 from anamorph.transforms.files.format import OtherFormat, TransformFormat
+from anamorph.transforms.maps import Transform
 
 __all__ = ["FORMATS", "OtherFormat", "TransformFormat", "read_transform", "write_transform", "written_files"]
 

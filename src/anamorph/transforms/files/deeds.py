@@ -21,12 +21,9 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
-from anamorph.transforms.displacement import Displacement
 from anamorph.transforms.files.format import OtherFormat, TransformFormat
 from anamorph.transforms.files.itk_linear import check_size
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 FIELD_SUFFIX, MATRIX_SUFFIX = "_displacements.dat", "_matrix.txt"
 _AXES = [1, 0, 2]  # of the blocks, and where to find i, j, k among them

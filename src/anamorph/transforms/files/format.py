@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.transforms.base import Transform
+from anamorph.transforms.maps import Transform
 
 
 class OtherFormat(UserError):

@@ -20,9 +20,8 @@ from anamorph.image.itk_files import check_before_itk
 from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
-from anamorph.transforms.base import Roles, Transform
-from anamorph.transforms.displacement import Displacement
 from anamorph.transforms.files.format import OtherFormat, TransformFormat
+from anamorph.transforms.maps import Displacement, Roles, Transform
 
 _TEXTS: dict[str, Roles] = {
     "anamorph: maps fixed points to moving points": ("fixed", "moving"),

@@ -13,13 +13,10 @@ from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_hdf5
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
-from anamorph.transforms.displacement import Displacement
 from anamorph.transforms.files.format import TransformFormat
 from anamorph.transforms.files.itk_field import direction_in, direction_text, orthogonal_cover
 from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 DIRECTION = "direction"
 COMPOSITE_TYPE = "CompositeTransform_double_3_3"

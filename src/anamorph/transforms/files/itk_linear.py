@@ -10,10 +10,8 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_map_ras_lps
 from anamorph.image.atomic import atomic_path, write_text
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
 from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.maps import Affine, Composite, Transform
 
 AFFINE_TYPE = "AffineTransform_double_3_3"
 _MATRIX_TYPES = ("AffineTransform", "MatrixOffsetTransformBase")
