@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol
 
 import anamorph
 from anamorph.batch.records import Failure, Record, Store
-from anamorph.errors import UserError
+from anamorph.errors import UserError, failure_line
 from anamorph.methods.base import Progress
-from anamorph.registration.api import failure_line
 
 MOST_LOG_LINES = 40
 

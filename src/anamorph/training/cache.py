@@ -22,7 +22,7 @@ from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 from anamorph.training.time_budget import TimeIsUp
 
 if TYPE_CHECKING:

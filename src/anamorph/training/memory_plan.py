@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anamorph.errors import UserError
-from anamorph.memory import available_bytes, gigabytes
+from anamorph.runtime.memory import available_bytes, gigabytes
 from anamorph.training.settings import LoopSettings
 from anamorph.training.task import generator_at
 

@@ -17,7 +17,7 @@ from anamorph.data import Dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_path, atomic_text, check_replaceable, write_text
 from anamorph.reading import read_json, understood
-from anamorph.registration.provenance import file_hash, machine, versions
+from anamorph.runtime.machine import file_hash, machine, versions
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
 

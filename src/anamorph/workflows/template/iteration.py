@@ -24,11 +24,11 @@ from anamorph.image.background import looks_like_ct
 from anamorph.image.leftovers import remove
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
-from anamorph.methods.base import Progress, Result
-from anamorph.registration.api import mask_on
-from anamorph.registration.inputs import PairRequest
-from anamorph.registration.outputs import RESULT
-from anamorph.registration.pipeline import register_pair
+from anamorph.methods.base import Progress
+from anamorph.registration.folder import RESULT
+from anamorph.registration.request import Request, mask_on
+from anamorph.registration.result import Result
+from anamorph.registration.run import run_to_folder
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform, write_transform
 from anamorph.workflows.template.mean import MeanImage, mean_shape, template_grid
@@ -146,7 +146,7 @@ class ResultJob(ScanJob):
             return {ORIGIN: Kept(folder / RESULT, folder, self.origin).stamp(files)}
 
         case, wanted = self.case, self.wanted
-        request = PairRequest(
+        request = Request(
             fixed=str(self.template),
             moving=str(case.image),
             fixed_mask=None if self.support is None else str(self.support),
@@ -158,7 +158,7 @@ class ResultJob(ScanJob):
             device=wanted.device,
             seed=wanted.seed,
         )
-        register_pair(request, self.result, overwrite=True, extras=stamp)
+        run_to_folder(request, self.result, overwrite=True, extras=stamp)
         return self._kept().find() or {}
 
     def _kept(self) -> Kept:
