@@ -60,14 +60,14 @@ def jobs(tmp_path: Path) -> list[Copy]:
 
 def test_what_is_finished_of_the_same_files_and_undamaged_is_not_done_again(jobs, tmp_path):
     first = run_jobs(jobs)
-    assert [*first.told] == ["a", "c", "d"]
+    assert [*first.records] == ["a", "c", "d"]
     assert first.failed == {"bad": "it is bad; mend it"}
     assert first.reused == frozenset()
     flip_a_byte(tmp_path / "out" / "a")
     (tmp_path / "in" / "c").write_text("another")
     again = run_jobs(jobs)
     assert again.reused == {"d"}
-    assert again.told["d"] == first.told["d"]
+    assert again.records["d"] == first.records["d"]
     assert (tmp_path / "out" / "a").read_text() == "a"
     assert (tmp_path / "out" / "c").read_text() == "another"
     (tmp_path / "out" / "d.json").write_text("{")
@@ -79,7 +79,7 @@ def test_failures_are_told_at_once_and_stop_no_other(jobs, workers):
     told = []
     ran = run_jobs(jobs, workers, on_failure=lambda name, reason: told.append((name, reason)))
     assert told == [("bad", "it is bad; mend it")]
-    assert [*ran.told] == ["a", "c", "d"]
+    assert [*ran.records] == ["a", "c", "d"]
     with pytest.raises(
         RegistrationFailure, match=r"^1 of 4 files failed, the first \(bad\): it is bad; mend it; again$"
     ):

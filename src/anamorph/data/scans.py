@@ -115,7 +115,7 @@ def find_scans(
         raise UserError(f"{folder}: no scans found; name them with --images, for example --images 'scans/*.nii.gz'")
     owners, notes = find_owners(list(images), subject, modalities)
     if (folder / "imagesTs").is_dir() and not any("imagesTs" in path.parts for path in images.values()):
-        notes.append("imagesTs is left out; make a second data set of it with --images 'imagesTs/*'")
+        notes.append("imagesTs is left out; make a second data set from it with --images 'imagesTs/*'")
     scans, used = [], set()
     for key, image in images.items():
         patient, modality = owners[key]
@@ -167,10 +167,10 @@ def _find(folder: Path, kind: str, pattern: str) -> dict[str, Path]:
 def find_owners(keys: Sequence[str], subject: str | None, modalities: Sequence[str]) -> tuple[Owners, list[str]]:
     """Patient and modality of every scan, and what a person should know of how they were found.
 
-    Without being told, scans are taken for one patient's only where their names say so: ``sub-01`` of BIDS, channels
-    ``_0000``, ``_0001`` of nnU-Net and Learn2Reg, time points, states and modalities that go by a known name (``_t0``,
-    ``_visit1``, ``_insp``, ``_CT``), or the same few words at the end of the names of several patients. Numbers after
-    a common beginning are patients: ``x_049`` and ``x_057`` are two.
+    Unless the user says so, scans are taken for one patient's only where their names say so: ``sub-01`` of BIDS,
+    channels ``_0000``, ``_0001`` of nnU-Net and Learn2Reg, time points, states and modalities that go by a known name
+    (``_t0``, ``_visit1``, ``_insp``, ``_CT``), or the same few words at the end of the names of several patients.
+    Numbers after a common beginning are patients: ``x_049`` and ``x_057`` are two.
 
     Args:
         keys: names of the scans without suffix.
