@@ -22,12 +22,8 @@ from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.methods.predicted_layers import PredictedLayers, keypoint_field
 from anamorph.methods.slicreg import PUBLISHED, SlicregConfig
-<<<<<<< HEAD
-from anamorph.supervoxels.layers import jitter
-=======
 from anamorph.methods.template_space import lattice
-from anamorph.supervoxels.jitter import jitter
->>>>>>> aa266d910971e468d7b293b372e12fb52c8f2d7f
+from anamorph.supervoxels.layers import jitter
 from anamorph.transforms import Displacement
 
 GRID = Grid((96, 80, 128), np.diag([4.0, 4, 4, 1]))
