@@ -20,7 +20,7 @@ from anamorph.data import Case, read_dataset
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Affine
 from anamorph.workflows.template import TemplateSettings, build_template
 from anamorph.workflows.template.build import pairwise_dice

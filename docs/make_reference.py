@@ -14,7 +14,7 @@ import typer
 
 from anamorph.cli.main import app
 from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.registration.outputs import DESCRIPTIONS
+from anamorph.registration.folder import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
 from anamorph.training import TASKS
 from anamorph.training.settings import LoopSettings

@@ -27,7 +27,7 @@ LAYERS = (
     ("evaluation",),
     ("classification",),
     ("report",),
-    ("memory", "settings"),
+    ("settings",),
     ("toml_table",),
     ("registration",),
     ("batch",),

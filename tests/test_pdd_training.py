@@ -12,6 +12,7 @@ from torch import nn
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.pdd import Pdd
 from anamorph.methods.pdd import PddConfig as MethodConfig
 from anamorph.networks.architecture import build_network
@@ -65,7 +66,7 @@ def test_it_learns_and_the_method_uses_what_was_learned(tmp_path, cohort, loss):
     fixed, moving = (read_image(one.image) for one in pair)
     here, there = (read_labels(one.label) for one in pair)
     settings = {"model": str(tmp_path / "model"), "refine": False, "fit_iterations": 0}
-    found = Pdd(MethodConfig(**settings))(fixed, moving, device="cpu")
+    found = Pdd(MethodConfig(**settings))(Pair(fixed, moving), Run("cpu"))
     overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
     assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.03)
     back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))

@@ -11,6 +11,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.pwc import Pwc, PwcConfig
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -68,7 +69,7 @@ def test_a_wider_search_needs_more_memory(tmp_path):
 def test_a_method_without_its_model_says_so(tmp_path):
     pair = gentle_pair()
     with pytest.raises(UserError, match="'pwc' needs a model; train one"):
-        Pwc()(pair.fixed, pair.moving)
+        Pwc()(Pair(pair.fixed, pair.moving), Run())
     assert RegistrationModel.describe(save_tiny(tmp_path / "own"), "pwc").first_channels == 4
 
 

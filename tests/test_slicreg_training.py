@@ -9,6 +9,7 @@ import torch
 from anamorph.errors import UserError
 from anamorph.geometry.sampling import identity_positions_torch, sample
 from anamorph.image.read import read_image
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
 from anamorph.networks.model import load_weights
@@ -166,7 +167,7 @@ def test_from_a_prepared_cohort_to_a_registration(folder, dataset):
     before = np.linalg.norm(places - goal, axis=1).mean()
     for match in ("direct", "template"):
         config = SlicregConfig(model=str(folder / "run"), match=match, refine=False)
-        result = Slicreg(config)(fixed, moving, device="cpu")
+        result = Slicreg(config)(Pair(fixed, moving), Run("cpu"))
         after = np.linalg.norm(result.fixed_to_moving.map_world(places) - goal, axis=1).mean()
         assert after < 0.8 * before
 
@@ -182,5 +183,5 @@ def test_the_baseline_trains_and_registers(folder, dataset):
     assert model.network.template.shape == (1, 32, 32, 32)
     fixed, moving = (read_image(dataset.cases[n].image) for n in (8, 9))
     config = RegressionConfig(model=str(folder / "base"), refine_iterations=(2, 2))
-    result = Regression(config)(fixed, moving, device="cpu")
+    result = Regression(config)(Pair(fixed, moving), Run("cpu"))
     assert result.fixed_to_moving.jacobian_determinant(fixed.grid).min() > 0

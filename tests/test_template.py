@@ -18,7 +18,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
-from anamorph.registration.outputs import WARPED_LABELS
+from anamorph.registration.folder import WARPED_LABELS
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
 from anamorph.transforms.files import read_transform
@@ -187,7 +187,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
 
 def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(jobs, "register_pair", lambda *args, **kwargs: None)
+    monkeypatch.setattr(jobs, "run_to_folder", lambda *args, **kwargs: None)
     real = jobs.register_scans
     monkeypatch.setattr(
         jobs,
@@ -212,7 +212,7 @@ def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, mon
 
 
 def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_path, monkeypatch):
-    calls = {"register_scans": 0, "register_pair": 0}  # of the rounds, of the delivery
+    calls = {"register_scans": 0, "run_to_folder": 0}  # of the rounds, of the delivery
 
     def counted(name):
         real = getattr(jobs, name)
@@ -227,11 +227,11 @@ def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_pat
         monkeypatch.setattr(jobs, name, counted(name))
     arguments = {"settings": TemplateSettings("ball7", 1), "registration": FAST, "resume": True}
     build_template(balls, tmp_path / "out", **arguments)
-    assert calls == {"register_scans": 3, "register_pair": 3}
+    assert calls == {"register_scans": 3, "run_to_folder": 3}
     labels = read_labels(balls[0].label)
     write_image(Labels(3 * labels.data, labels.grid), tmp_path / "other.nii.gz")
     build_template((replace(balls[0], label=tmp_path / "other.nii.gz"), *balls[1:]), tmp_path / "out", **arguments)
-    assert calls == {"register_scans": 3, "register_pair": 4}
+    assert calls == {"register_scans": 3, "run_to_folder": 4}
     assert 3 in read_labels(tmp_path / "out" / "scans" / balls[0].key / WARPED_LABELS).data
 
 

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import anamorph
 from anamorph.batch.cluster import GPU, replace_lost
 from anamorph.batch.records import Failure, Record, Store
-from anamorph.errors import AnamorphError, RegistrationFailure, UserError
+from anamorph.errors import AnamorphError, RegistrationFailure, UserError, failure_line
 from anamorph.methods.base import Progress
-from anamorph.registration.api import failure_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -9,10 +9,10 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_c
 from dataclasses import dataclass
 from typing import TypeVar
 
-from anamorph.errors import RegistrationFailure
-from anamorph.memory import available_bytes, limit_threads
-from anamorph.registration.api import failure_line
-from anamorph.registration.provenance import usable_cores
+from anamorph.errors import RegistrationFailure, failure_line
+from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.memory import available_bytes
+from anamorph.runtime.threads import limit_threads
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")

@@ -13,12 +13,14 @@ from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
-from anamorph.memory import check_memory, peak_bytes_on, predicted_peak_bytes
-from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.methods.base import Device, Progress, Result
-from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.methods import DEFAULT_METHOD, METHODS, base
+from anamorph.methods.base import Device, Outcome, Progress, Run
+from anamorph.registration.memory import peak_bytes_on, predicted_peak_bytes
+from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.provenance import model_hashes
+from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device
+from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4
@@ -81,7 +83,7 @@ def register_scans(
     moving_mask: Mask | None = None,
     sources: Mapping[str, Path | None] | None = None,
     progress: Progress | None = None,
-) -> Result:
+) -> Outcome:
     """Register two scans that have been read.
 
     Args:
@@ -101,21 +103,13 @@ def register_scans(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
-    return run_plan(
-        plan,
-        fixed,
-        moving,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        device=wanted.device,
-        seed=wanted.seed,
-        progress=progress,
-    )
+    pair = base.Pair(fixed, moving, fixed_mask, moving_mask)
+    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
 
 
 def register_pair_of(
     pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image, progress: Progress | None = None
-) -> Result:
+) -> Outcome:
     """Register the scans of a pair, which have been read, with the pair's masks if the settings say so.
 
     Raises:

@@ -12,9 +12,9 @@ from anamorph.batch.hand_out import Outcome, Task, hand_out
 from anamorph.batch.processes import Failed, fitting_workers, outcomes
 from anamorph.batch.progress import Clock
 from anamorph.errors import AnamorphError, RegistrationFailure
-from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
-from anamorph.registration.provenance import usable_cores
+from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.memory import INTERPRETER_BYTES
 
 ATTEMPTS = 2
 """At a job on a cluster, the second on another worker."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from anamorph.batch.hand_out import Task
 from anamorph.batch.records import Failure, Record, Store
 from anamorph.methods.base import Progress
-from anamorph.registration.provenance import usable_cores
+from anamorph.runtime.machine import usable_cores
 
 JobT = TypeVar("JobT", bound=Task)
 State = Literal["complete", "failed", "damaged", "stale", "waiting"]

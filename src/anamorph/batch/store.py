@@ -10,7 +10,7 @@ from typing import Any
 
 from anamorph.image.atomic import write_text
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 
 
 def check_sums(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,7 @@ def workers_of(workers: str | None) -> int | str:
         UserError: it is neither.
     """
     from anamorph.errors import UserError
-    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.machine import usable_cores
 
     if workers is None:
         return usable_cores()

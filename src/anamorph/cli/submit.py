@@ -69,7 +69,7 @@ def submit(
     them. The archive is read back and evaluated before the command ends.
     """
     from anamorph.cli.transform_grid import refuse_existing
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings

@@ -75,7 +75,7 @@ def train(
     The folder of the run holds checkpoints (latest and best), the numbers as CSV and for TensorBoard, what is needed to
     repeat it, and the model of the best validation.
     """
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.cli.training_display import training_display

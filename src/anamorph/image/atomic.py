@@ -113,6 +113,24 @@ def atomic_directory(
         remove(temporary)
 
 
+def check_writable_folder(
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    *,
+    marker: str | None = None,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """See, before minutes of work, that :func:`atomic_directory` could write a folder; same arguments and errors."""
+    path = _place(path)
+    check_replaceable(path, overwrite, marker, inputs)
+    temporary = sibling(path, "tmp")
+    try:
+        temporary.mkdir(parents=True)
+        temporary.rmdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def check_replaceable(
     path: str | os.PathLike[str],
     overwrite: bool,

@@ -15,8 +15,7 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
-from anamorph.methods.base import Device, Method, Progress, Result
+from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_start
@@ -24,10 +23,8 @@ from anamorph.methods.presets import with_own
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import both_directions, refine
 from anamorph.methods.search import SearchConfig, search
-from anamorph.methods.stages import Stages
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
-from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 
@@ -42,24 +39,73 @@ class Convex(Method):
     )
     config: SearchConfig
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
-        run = _Run(self.config, resolve_device(device), progress)
-        with run.stages.timed("initialise"):
-            scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+    def __call__(self, pair: Pair, run: Run) -> Outcome:
+        with run.timed("initialise"):
+            scans = Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
         if leads(*scans):
-            return run.register((fixed, moving), scans, init)
-        return run.register((moving, fixed), scans[::-1], None if init is None else init.inverse()).exchanged()
+            return self._register(pair, scans, run)
+        return self._register(pair.exchanged(), scans[::-1], run).exchanged()
+
+    def _register(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Outcome:
+        """Register the second scan to the first, in whose frame the fields are."""
+        fixed, moving = scans
+        with run.stage("initialise", 0.0):
+            start, kind, explained = self._start(fixed, moving, pair.start, run)
+            guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+        judged = None if guide else explained
+        run.provenance["intensities"] = kind
+        if judged is not None and judged < LEAST_EXPLAINED:
+            run.warnings.append(NOT_DEFORMED)
+            return run.outcome(start, start.inverse())
+        with run.stage("describe", 0.2):
+            pyramid = self.config.pyramid(fixed.grid)
+            described = self._describe(fixed, moving, start, kind, pyramid, run.device)
+            described = described.guided(guide, self.config.guide_weight, pyramid, start)
+        with run.stage("search", 0.35):
+            held = self.config.held_bytes(pyramid, fixed.grid, moving.grid)
+            forward, grid = search(described, pyramid, self.config, held)
+        with run.stage("refine", 0.6):
+            tell = run.within("refine", 0.6, 0.98)
+            deformation, trace = refine(described, pyramid, self.config, forward, grid, tell)
+            run.trace |= trace
+        with run.stage("finish", 0.98):
+            noise = judged and noise_followed(described, pyramid.base, deformation, judged, kind)
+            if noise:
+                run.provenance["start"].append(noise)
+                return run.outcome(start, start.inverse())
+            both = both_directions(deformation, start, pyramid.base)
+        if guide is not None:
+            run.provenance["guide"] = guide.model
+        return run.outcome(*both)
+
+    def _start(
+        self, fixed: Scan, moving: Scan, init: Transform | None, run: Run
+    ) -> tuple[Transform, IntensityKind, float | None]:
+        """The transform to the moving scan, how intensities compare after it, and how much it explains.
+
+        A start that was not looked for is not judged: None.
+        """
+        if init is not None:
+            kind = comparable_intensities(fixed.image, moving.image)
+            return init, comparable_after(fixed, moving, init, kind), None
+        found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
+        run.trace["initialise"] = found.costs
+        run.provenance["start"] = found.steps
+        run.warnings += found.warnings
+        return found.transform, kind, found.explained
+
+    def _describe(
+        self,
+        fixed: Scan,
+        moving: Scan,
+        start: Transform,
+        kind: IntensityKind,
+        pyramid: Pyramid,
+        device: Literal["cpu", "cuda"],
+    ) -> DescribedPair:
+        scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
+        here, there = (Side.of(scan, kind == "ct", self.config.air_weight) for scan in scans)
+        return DescribedPair.of(here, there, self.config.descriptor(), kind, pyramid, device)
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         # Channels and weights. Either scan may lead.
@@ -70,75 +116,3 @@ class Convex(Method):
         pyramid = self.config.pyramid(first)
         held = self.config.held_bytes(pyramid, first, second)
         return max(held + self.config.costs_bytes(pyramid, held), self.config.start_bytes(first, second))
-
-
-class _Run:
-    """One registration: its settings, where it computes, and what it has measured so far."""
-
-    def __init__(self, config: SearchConfig, device: Literal["cpu", "cuda"], progress: Progress | None) -> None:
-        self.config = config
-        self.device = device
-        self.stages = Stages(progress)
-        self.trace: dict[str, list[float]] = {}
-        self.provenance: dict[str, Any] = {}
-        self.warnings: list[str] = []
-
-    def register(self, images: tuple[Image, Image], scans: tuple[Scan, Scan], init: Transform | None) -> Result:
-        """Register the second scan to the first, in whose frame the fields are."""
-        fixed, moving = scans
-        with self.stages.stage("initialise", 0.0):
-            start, kind, explained = self._start(fixed, moving, init)
-            guide = Guide.of(self.config.guide, *images, self.device)
-        judged = None if guide else explained
-        self.provenance["intensities"] = kind
-        if judged is not None and judged < LEAST_EXPLAINED:
-            self.warnings.append(NOT_DEFORMED)
-            return self._result(start, start.inverse())
-        with self.stages.stage("describe", 0.2):
-            pyramid = self.config.pyramid(fixed.grid)
-            pair = self._describe(fixed, moving, start, kind, pyramid)
-            pair = pair.guided(guide, self.config.guide_weight, pyramid, start)
-        with self.stages.stage("search", 0.35):
-            held = self.config.held_bytes(pyramid, fixed.grid, moving.grid)
-            forward, grid = search(pair, pyramid, self.config, held)
-        with self.stages.stage("refine", 0.6):
-            deformation, trace = refine(pair, pyramid, self.config, forward, grid, self._tell_refined)
-            self.trace |= trace
-        with self.stages.stage("finish", 0.98):
-            noise = judged and noise_followed(pair, pyramid.base, deformation, judged, kind)
-            if noise:
-                self.provenance["start"].append(noise)
-                return self._result(start, start.inverse())
-            both = both_directions(deformation, start, pyramid.base)
-        if guide is not None:
-            self.provenance["guide"] = guide.model
-        return self._result(*both)
-
-    def _result(self, there: Transform, back: Transform) -> Result:
-        return Result(there, back, self.stages.seconds, self.trace, self.warnings, self.provenance)
-
-    def _start(
-        self, fixed: Scan, moving: Scan, init: Transform | None
-    ) -> tuple[Transform, IntensityKind, float | None]:
-        """The transform to the moving scan, how intensities compare after it, and how much it explains.
-
-        A start that was not looked for is not judged: None.
-        """
-        if init is not None:
-            kind = comparable_intensities(fixed.image, moving.image)
-            return init, comparable_after(fixed, moving, init, kind), None
-        found, kind = linear_start(fixed, moving, self.config.init, self.config.intensity_weight)
-        self.trace["initialise"] = found.costs
-        self.provenance["start"] = found.steps
-        self.warnings += found.warnings
-        return found.transform, kind, found.explained
-
-    def _describe(
-        self, fixed: Scan, moving: Scan, start: Transform, kind: IntensityKind, pyramid: Pyramid
-    ) -> DescribedPair:
-        scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
-        here, there = (Side.of(scan, kind == "ct", self.config.air_weight) for scan in scans)
-        return DescribedPair.of(here, there, self.config.descriptor(), kind, pyramid, self.device)
-
-    def _tell_refined(self, fraction: float) -> None:
-        self.stages.progress("refine", 0.6 + 0.38 * fraction)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
+from anamorph.image import Image
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.linear_start import linear_start
-from anamorph.methods.refined_pair import NetworkConfig, RefinedPair, refined_pair
+from anamorph.methods.refined_pair import NetworkConfig, refined_pair
 from anamorph.methods.working_frame import Scan, within
 from anamorph.networks.template_model import TemplateModel
 from anamorph.transforms import Affine, Transform
@@ -39,8 +38,6 @@ class FramedPair:
         placed: the frame in the world of the fixed scan.
         start: from fixed to moving points: voxels of both inputs with one index belong together.
         frame: of the network, in mm of its own.
-        notes: on the start, for the provenance.
-        warnings: of the start.
     """
 
     fixed: Scan
@@ -51,62 +48,55 @@ class FramedPair:
     placed: Grid
     start: Transform
     frame: Grid
-    notes: dict[str, Any]
-    warnings: list[str]
 
     @classmethod
     def of(
         cls,
         config: NetworkConfig,
         model: TemplateModel,
-        fixed: Image,
-        moving: Image,
-        fixed_mask: Mask | None,
-        moving_mask: Mask | None,
-        init: Transform | None,
+        pair: Pair,
+        run: Run,
     ) -> FramedPair:
         """Read both scans in the frame of a model."""
-        scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-        seen = within(fixed, fixed_mask), within(moving, moving_mask)
+        scans = Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
+        seen = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
         placed = model.frame_in(seen[0])
-        notes: dict[str, Any] = {}
-        warnings: list[str] = []
-        if init is not None:
-            start = init
+        start: Transform
+        if pair.start is not None:
+            start = pair.start
         elif config.init == "frame":
             start = Affine(model.frame_in(seen[1]).affine @ np.linalg.inv(placed.affine))
         else:
             found, _ = linear_start(*scans, config.init, config.intensity_weight)
-            start, notes, warnings = found.transform, {"start": found.steps}, found.warnings
+            start = found.transform
+            run.provenance["start"] = found.steps
+            run.warnings += found.warnings
         inputs = model.channels(seen[0], placed), model.channels(seen[1], placed, start)
         masks = (
-            None if fixed_mask is None else scans[0].onto(placed, Affine.identity()).weight > 0,
-            None if moving_mask is None else scans[1].onto(placed, start).weight > 0,
+            None if pair.fixed_mask is None else scans[0].onto(placed, Affine.identity()).weight > 0,
+            None if pair.moving_mask is None else scans[1].onto(placed, start).weight > 0,
         )
-        return cls(*scans, seen, inputs, masks, placed, start, model.frame, notes, warnings)
+        return cls(*scans, seen, inputs, masks, placed, start, model.frame)
 
     def finish(
         self,
         config: NetworkConfig,
         forward: np.ndarray,
         backward: np.ndarray,
-        device: Literal["cpu", "cuda"],
-        progress: Callable[[float], None],
-    ) -> RefinedPair:
+        run: Run,
+    ) -> tuple[Transform, Transform]:
         """Both directions in the world.
 
         Args:
             config: of the refinement.
             forward: ``(3, I, J, K)`` from fixed to moving, voxels of the :func:`lattice`.
             backward: the other direction.
-            device: for the refinement.
-            progress: of it.
+            run: collects the trace and notes of the refinement.
         """
         in_frame = lattice(self.frame)
         grid = Grid(in_frame.shape, self.placed.affine @ np.linalg.inv(self.frame.affine) @ in_frame.affine)
-        return refined_pair(
-            config, self.fixed, self.moving, self.seen, self.start, forward, backward, grid, device, progress
-        )
+        scans = self.fixed, self.moving
+        return refined_pair(config, *scans, self.seen, self.start, forward, backward, grid, run, until=0.98)
 
 
 def through_template(to_template: np.ndarray, from_template: np.ndarray) -> np.ndarray:

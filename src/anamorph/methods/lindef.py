@@ -35,5 +35,5 @@ class Lindef(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED)
     config: LindefConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
-        return CHANNELS_HELD * int(model.architecture["width"]) + 24
+    def network_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        return 4 * voxels * (CHANNELS_HELD * int(model.architecture["width"]) + 24)

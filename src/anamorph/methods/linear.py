@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
-from anamorph.methods.base import Device, Method, Progress, Result
+from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.presets import SHARED
-from anamorph.methods.stages import Stages
 from anamorph.methods.start_config import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Composite, Transform
@@ -31,32 +29,16 @@ class Linear(Method):
     }
     config: StartConfig
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
-        stages = Stages(progress)
-        with stages.stage("initialise", 0.0):
-            here, there = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
-            seen = _seen(there, init, fixed.grid)
+    def __call__(self, pair: Pair, run: Run) -> Outcome:
+        with run.stage("initialise", 0.0):
+            here, there = Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
+            seen = _seen(there, pair.start, pair.fixed.grid)
             start, kind = linear_start(here, seen, self.config.init, self.config.intensity_weight)
-            found = start.transform if init is None else Composite.of(start.transform, init)
-        return Result(
-            found,
-            found.inverse(),
-            stages.seconds,
-            {"initialise": start.costs},
-            start.warnings,
-            {"start": start.steps, "intensities": kind},
-        )
+            found = start.transform if pair.start is None else Composite.of(start.transform, pair.start)
+        run.trace["initialise"] = start.costs
+        run.warnings += start.warnings
+        run.provenance |= {"start": start.steps, "intensities": kind}
+        return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         # Channels and weights.

@@ -40,9 +40,9 @@ class Pwc(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK)
     config: PwcConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
+    def network_bytes(self, model: RegistrationModel, voxels: int) -> int:
         network = model.architecture
         labels = (2 * network["radius"] + 1) ** 3
         # Both directions, at the finest resolution of the search.
         searched = 2 * (COSTS_HELD * labels + 4 * network["width"]) // 8 ** network["finest"]
-        return CHANNELS_HELD * model.first_channels + searched + 24
+        return 4 * voxels * (CHANNELS_HELD * model.first_channels + searched + 24)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from anamorph.features.intensity import comparable_intensities
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods.base import setting
+from anamorph.methods.base import Run, setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import Guide, guide_bytes
 from anamorph.methods.linear_part import split_linear
@@ -23,6 +22,8 @@ from anamorph.methods.working_frame import Scan, Side
 from anamorph.runtime.device import to_device
 from anamorph.transforms import Composite, Displacement, Transform
 
+REFINED_FROM = 0.6
+"""Fraction of a run that is done when the refinement begins."""
 NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
 
 
@@ -57,16 +58,6 @@ class NetworkConfig(SearchConfig):
         return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
 
 
-@dataclass(frozen=True)
-class RefinedPair:
-    """Both directions in the world, the objective per iteration, and notes on how the scans were compared."""
-
-    fixed_to_moving: Transform
-    moving_to_fixed: Transform
-    trace: dict[str, list[float]]
-    notes: dict[str, Any]
-
-
 def refined_pair(
     config: NetworkConfig,
     fixed: Scan,
@@ -76,9 +67,9 @@ def refined_pair(
     forward: np.ndarray,
     backward: np.ndarray,
     grid: Grid,
-    device: Literal["cpu", "cuda"],
-    progress: Callable[[float], None],
-) -> RefinedPair:
+    run: Run,
+    until: float,
+) -> tuple[Transform, Transform]:
     """Finish a registration.
 
     The refinement starts from the linear part of both fields, where it reaches beyond a search at the finest level, and
@@ -94,12 +85,12 @@ def refined_pair(
         forward: ``(3, I, J, K)`` from fixed to moving, voxels of ``grid``.
         backward: the other direction.
         grid: where both sit, in the world of the fixed scan.
-        device: where to compute.
-        progress: called with the fraction done.
+        run: where to compute, and where the objective per iteration and how scans were compared are noted.
+        until: fraction of the run that is done after the refinement, which begins at :data:`REFINED_FROM`.
     """
     if not config.refine:
         there, back = Displacement(forward, grid), Displacement(backward, grid)
-        return RefinedPair(Composite.of(there, start), Composite.of(start.inverse(), back), {}, {})
+        return Composite.of(there, start), Composite.of(start.inverse(), back)
     pyramid = config.pyramid(fixed.grid)
     kind = comparable_intensities(fixed.image, moving.image)
     seen = fixed.onto(grid), moving.onto(grid, start)
@@ -108,13 +99,14 @@ def refined_pair(
     kind = comparable_after(fixed, moving, start, kind)
     scans = fixed.onto(pyramid.working), moving.onto(pyramid.working, start)
     here, other = (Side.of(scan, kind == "ct", config.air_weight) for scan in scans)
-    pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, device)
-    guide = Guide.of(config.guide, *images, device, beside=config.model)
+    pair = DescribedPair.of(here, other, config.descriptor(), kind, pyramid, run.device)
+    guide = Guide.of(config.guide, *images, run.device, beside=config.model)
     pair = pair.guided(guide, config.guide_weight, pyramid, start)
-    field = to_device(forward, device)
+    field = to_device(forward, run.device)
     if config.search:
         held = config.held_bytes(pyramid, fixed.grid, moving.grid)
         field, grid = search(pair, pyramid, config, held, (field, grid))
-    deformation, trace = refine(pair, pyramid, config, field, grid, progress)
-    notes = {"intensities": kind} | ({} if guide is None else {"guide": guide.model})
-    return RefinedPair(*both_directions(deformation, start, pyramid.base), trace, notes)
+    deformation, trace = refine(pair, pyramid, config, field, grid, run.within("refine", REFINED_FROM, until))
+    run.trace |= trace
+    run.provenance |= {"intensities": kind} | ({} if guide is None else {"guide": guide.model})
+    return both_directions(deformation, start, pyramid.base)

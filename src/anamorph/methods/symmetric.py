@@ -39,5 +39,5 @@ class Symmetric(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK | {"small-mr": GUIDED})
     config: SymmetricConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
-        return CHANNELS_HELD * model.first_channels + 24
+    def network_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        return 4 * voxels * (CHANNELS_HELD * model.first_channels + 24)

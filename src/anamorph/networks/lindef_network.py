@@ -113,7 +113,7 @@ class LindefNetwork(Checkpointing):
             second, which tell where things are even of features that a norm has given a mean of zero.
         order: ``linear-first`` reads the moving image at A(G(p)); ``deform-first``, as published, at G(A p).
         gradient_gain: factor of what goes into the sigmoid of the derivatives; published is 1. Integration adds up all
-            voxels of a line, so that a step of Adam moves the far end of it by voxels: a tenth learns faster.
+            voxels of a line, so that a step of Adam moves its far end by voxels: a tenth learns faster.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class LindefNetwork(Checkpointing):
 
         Args:
             fixed: ``(B, C, I, J, K)``, any size.
-            moving: likewise.
+            moving: an image of the same shape.
             both: also predict from the moving to the fixed image.
         """
         pairs = [(fixed, moving), (moving, fixed)] if both else [(fixed, moving)]

@@ -40,7 +40,7 @@ def points(counts: Sequence[int], shape: Sequence[int], convention: Convention) 
 
 
 def feature_points(counts: Sequence[int], shape: Sequence[int], convention: Convention) -> Tensor:
-    """The same for the places at which features are computed."""
+    """``(prod(counts), 3)``: the places at which features are computed, the last axis fastest."""
     if convention != "two-warps":
         return points(counts, shape, convention)
     scale = torch.tensor([(size - 1) / size for size in shape])
@@ -52,9 +52,9 @@ def displacements(width: int, reach: float, shape: Sequence[int], convention: Co
 
     Args:
         width: labels along each axis, odd.
-        reach: the largest displacement as a share of half the extent; ``half-pixel`` stays below by 1 / width of it.
+        reach: the largest displacement as a share of half the extent; ``half-pixel`` takes 1 / width less.
         shape: of the scan.
-        convention: see there.
+        convention: of the program that the network was trained with.
     """
     share = reach * (width - 1) / width if convention == "half-pixel" else reach
     return label_window([width] * 3, (share * half_extent(shape, convention)).tolist())
@@ -69,13 +69,13 @@ def half_extent(shape: Sequence[int], convention: Convention) -> Tensor:
 def in_map(
     places: Tensor, shape: Sequence[int], cells: Sequence[int], convention: Convention, stride: int = 0
 ) -> Tensor:
-    """Voxels of a scan as (fractional) indices of a smaller map of it.
+    """Voxels of a scan as (fractional) indices of a smaller map.
 
     Args:
         places: ``(..., 3)``.
         shape: of the scan.
         cells: of the map.
-        convention: see there.
+        convention: of the program that the network was trained with.
         stride: for a map made by strided convolutions, whose cell n is at voxel ``stride * n``; 0 for one made at
             :func:`points`.
     """
@@ -142,7 +142,7 @@ class Obelisk(nn.Module):
         cells = [max(n // self.spacing, 1) for n in shape]
         pooled = avg_pool3d(image, 3, stride=2, padding=1) if self.pooled else image
         first = torch.relu(self.first_norm(self.first(pooled)))
-        # Places in at least single precision: in half of it they would be off by tenths of a voxel.
+        # Places in at least single precision: in half precision they would be off by tenths of a voxel.
         first = first.to(torch.promote_types(first.dtype, torch.float32))
         places = feature_points(cells, shape, self.sampling).to(image)
         look = self._differences if fused.suits(first, constant=(first, self.offsets)) else self.differences_torch

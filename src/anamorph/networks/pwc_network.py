@@ -79,7 +79,7 @@ class PwcNetwork(Checkpointing):
 
         Args:
             fixed: ``(B, C, I, J, K)``, any size; padded inside.
-            moving: likewise.
+            moving: an image of the same shape.
             both: also predict from the moving to the fixed image.
             coarse: also give the fields of the coarser steps.
 

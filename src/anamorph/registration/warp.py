@@ -103,7 +103,10 @@ class Carrier:
         return moved
 
     def anything(
-        self, thing: ImageLike | Points | MeshLike, kind: Kind | Literal["auto"] = "auto", frame: PointFrame = "ras"
+        self,
+        thing: ImageLike | Points | np.ndarray | MeshLike,
+        kind: Kind | Literal["auto"] = "auto",
+        frame: PointFrame = "ras",
     ) -> Image | Points | np.ndarray | MeshLike:
         """Whatever of these a thing is; a file and the image of another package are read first.
 

@@ -187,9 +187,9 @@ def augmented_batch(
         cohorts: where the scans are.
         items: the cohort and the rows of each: one scan, or the two of a pair.
         augmentation: drawn once per item, so that a pair moves as one; intensities change per scan.
-        crop: of all scans of an item at the same place; empty for none.
+        crop: voxels that are cut out of all scans of an item at one random place; empty for all.
         apart: draw the map of space for each scan of an item by itself.
-        device: where to.
+        device: of the tensors that come back.
         generators: one per item.
 
     Returns:

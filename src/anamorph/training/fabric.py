@@ -122,8 +122,8 @@ def from_first(fabric: Fabric, value: T) -> T:
     """The value of the first process, in all of them."""
     if fabric.world_size == 1:
         return value
-    told: Any = fabric.broadcast(value)
-    return told
+    received: Any = fabric.broadcast(value)
+    return received
 
 
 def mean_over(fabric: Fabric, value: float) -> float:

@@ -51,14 +51,14 @@ def train(
     Args:
         task: what is trained.
         run: where checkpoints, logs and the model go; already begun.
-        loop: how.
-        fabric: launched; its processes share every batch.
+        loop: settings of the loop.
+        fabric: launched Fabric whose processes share every batch.
         resume: go on from ``run.latest``.
         pretrained: weights to start from.
         card: name, licence and data of the model; the rest is filled in.
-        budget: of this session, validation and saving included.
-        show: called after every step, in the first process.
-        say: told news in one line, in the first process.
+        budget: time of this session, validation and saving included.
+        show: called in the first process with the status after every step.
+        say: called in the first process with each piece of news, one line.
 
     Raises:
         UserError: the task cannot be trained as asked; found before the first step.

@@ -188,7 +188,7 @@ def nonlocal_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor 
     Args:
         found: probabilities of B pairs.
         fixed: ``(B, C, I, J, K)``: one-hot labels, or a descriptor.
-        moving: the same.
+        moving: of the same kind and shape.
         weights: ``(B, C)`` or ``(C,)``; one by default.
     """
 
@@ -199,7 +199,10 @@ def nonlocal_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor 
 
 
 def local_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The same at the mean displacement alone: ``mean over k, c of w_c (M_c(k + sum_d p(d | k) d) - F_c(k))^2``."""
+    """Squared distance of the moving scan at the mean displacement, ``M_c(k + sum_d p(d | k) d)``, from the fixed one.
+
+    The mean over control points and weighted channels; arguments as of :func:`nonlocal_error`.
+    """
 
     def at_the_mean(pair: int) -> Tensor:
         places = found.points + found.control_disp_vox[pair].flatten(1).T

@@ -17,7 +17,7 @@ from anamorph.data import Dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_path, atomic_text, check_replaceable, write_text
 from anamorph.reading import read_json, understood
-from anamorph.registration.provenance import file_hash, machine, versions
+from anamorph.runtime.machine import file_hash, machine, versions
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
 
@@ -27,7 +27,7 @@ TRAINING, VALIDATION = "training", "validation"
 class Logs:
     """One CSV of epochs and one of validations in a run folder, and the same numbers in ``tensorboard/``.
 
-    A resumed run removes what was written after its checkpoint, so that every step is told once.
+    A resumed run removes what was written after its checkpoint, so that every step is noted once.
 
     Args:
         folder: of the run.

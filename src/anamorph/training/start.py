@@ -58,20 +58,20 @@ def start_training(
         task: a name of :data:`~anamorph.training.TASKS`, or a task class.
         datasets: manifests, one per cohort; a resumed run knows its own.
         run: the run folder.
-        preset: of the task.
+        preset: a name of the task's presets, or ``default``.
         given: settings of the task or the loop, such as ``epochs=50``.
         pretrained: a model to start from.
         resume: go on with what is in the run folder, or begin it.
         overwrite: replace a training in the run folder.
-        time_budget_s: of this call.
+        time_budget_s: seconds that this call may take.
         device: ``auto``, ``cpu`` or ``cuda``.
-        processes: that share every batch.
+        processes: how many processes share every batch.
         cache: folder of preprocessed scans.
-        licence: of the model, in place of what the manifests say.
-        attribution: likewise.
-        show: called after every step.
-        say: told news in one line.
-        progress: of the caching.
+        licence: licence of the model, in place of what the manifests say.
+        attribution: whom users of the model must name, in place of what the manifests say.
+        show: called with the status after every step.
+        say: called with each piece of news, one line.
+        progress: called while scans are cached.
 
     Raises:
         UserError: settings, data or folder do not allow it; found before the first step.

@@ -31,7 +31,7 @@ class Task(ABC):
     Subclasses set ``name``, ``summary``, ``Config`` (a frozen dataclass whose fields are made with
     :func:`~anamorph.methods.base.setting`), ``presets`` (values of ``Config`` and of
     :class:`~anamorph.training.settings.LoopSettings` by name) and ``score`` (the validation number that tells the best
-    checkpoint, and whether more or less of it is better).
+    checkpoint, and whether the highest or the lowest is best).
     """
 
     name: ClassVar[str]
@@ -113,7 +113,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The scalar ``"loss"``, a mean over the items of the batch, and parts of it for the log."""
+        """The scalar ``"loss"``, a mean over the items of the batch, and its parts for the log."""
 
     @abstractmethod
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
@@ -127,7 +127,7 @@ class Task(ABC):
         """Start from the weights of another model; the names of the parameters that keep their fresh values.
 
         A parameter is taken over when its name and shape agree. Tasks whose heads differ on purpose override nothing:
-        what is left out is told to the user.
+        the user reads what is left out.
 
         Raises:
             UserError: no parameter fits.

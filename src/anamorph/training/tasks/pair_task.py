@@ -110,12 +110,12 @@ class WarpedPairTraining(PairTraining):
     """Weights of the comparisons."""
 
     mse: float = setting(1.0, "weight of the squared difference of the images")
-    lcc: float = setting(0.0, "weight of their local cross-correlation")
-    lcc_window: int = setting(9, "its window, odd", "voxels")
-    mi: float = setting(0.0, "weight of their mutual information")
-    mind: float = setting(0.0, "weight of the squared difference of their MIND-SSC")
-    mind_radius: int = setting(1, "its patch radius", "voxels")
-    mind_dilation: int = setting(2, "its distance of the neighbours that are compared", "voxels")
+    lcc: float = setting(0.0, "weight of the local cross-correlation of the images")
+    lcc_window: int = setting(9, "window of the local cross-correlation, odd", "voxels")
+    mi: float = setting(0.0, "weight of the mutual information of the images")
+    mind: float = setting(0.0, "weight of the squared difference of the MIND-SSC of the images")
+    mind_radius: int = setting(1, "patch radius of MIND-SSC", "voxels")
+    mind_dilation: int = setting(2, "distance of the neighbours that MIND-SSC compares", "voxels")
     dice: float = setting(1.0, "weight of the Dice of the warped labels; 0 trains without labels")
     batch_dice: bool = setting(False, "sum each label over the batch, as published, rather than scan by scan")
     diffusion: float = setting(0.0, "weight of the squared derivatives of the field in all directions")

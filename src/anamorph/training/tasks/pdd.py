@@ -104,7 +104,7 @@ class PddTraining(PairTraining):
 
     rate: float = setting(0.01, "learning rate of Adam")
     channels: int = setting(16, "features of a place: 16 (120,780 parameters) or 24 (270,772)")
-    feature_spacing: int = setting(3, "of the places at which features are computed", "voxels")
+    feature_spacing: int = setting(3, "distance of the places at which features are computed", "voxels")
     pooled: bool = setting(True, "halve the resolution before the first convolution")
     control: tuple[int, ...] = setting((32, 32, 32), "control points along each axis")
     width: int = setting(15, "displacements along each axis, odd")

@@ -164,7 +164,7 @@ def jittered_positions(shape: tuple[int, int, int], sigma: float, generator: Gen
 
 
 def at_outputs(positions: Tensor) -> Tensor:
-    """Those of the voxels at which the network tells something."""
+    """The voxels at which the network has outputs, of ``(3, I, J, K)`` positions."""
     return positions[:, 1::2, 1::2, 1::2]
 
 
@@ -190,7 +190,7 @@ class TemplateTraining(ReadingTraining):
     normalise: Normalise = setting("none", "how intensities are scaled; none leaves HU, which divisor then scales")
     network: FeatureNetwork = setting("deeplab", "what makes the features before the head")
     centre: Centre = setting("middle", "around what scans are read in use; body if they were cropped around it")
-    divisor: float = setting(500.0, "by which values are divided after that")
+    divisor: float = setting(500.0, "divisor of the values after the preprocessing")
     jitter: float = setting(0.07, "deviation of the entries of random affine maps", "half the extent")
     rate: float = setting(0.004, "learning rate of Adam")
     measured_scans: int = setting(4, "most validation scans that are registered to the template in a validation")

@@ -26,8 +26,8 @@ from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
 from anamorph.methods.base import Progress
-from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
-from anamorph.registration.provenance import file_hash
+from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.runtime.machine import file_hash
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import as_stored

@@ -25,7 +25,7 @@ from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
-from anamorph.registration.outputs import check_space
+from anamorph.registration.folder import check_space
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field

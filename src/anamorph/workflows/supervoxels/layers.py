@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
-from anamorph.registration.api import mask_on
+from anamorph.registration.request import mask_on
 from anamorph.supervoxels import Layers, layer_grid, make_layers, warp_layers
 from anamorph.supervoxels.files import load_layers, save_layers
 from anamorph.supervoxels.layers import COMPACTNESS

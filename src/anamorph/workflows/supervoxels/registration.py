@@ -20,11 +20,11 @@ from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
-from anamorph.registration.api import mask_on
+from anamorph.registration.request import mask_on
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
+from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
 from anamorph.transforms import Affine, Transform

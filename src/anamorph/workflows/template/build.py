@@ -33,7 +33,7 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
 from anamorph.reading import read_own_record
-from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
+from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
 from anamorph.transforms import Composite
 from anamorph.transforms.files import read_transform

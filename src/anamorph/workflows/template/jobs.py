@@ -11,11 +11,11 @@ from anamorph.batch.registration import RegistrationSettings, register_scans
 from anamorph.batch.store import Kept
 from anamorph.data import Case
 from anamorph.image.read import read_grid, read_image
-from anamorph.methods.base import Progress, Result
-from anamorph.registration.api import mask_on
-from anamorph.registration.inputs import PairRequest
-from anamorph.registration.outputs import RESULT
-from anamorph.registration.pipeline import register_pair
+from anamorph.methods.base import Progress
+from anamorph.registration.folder import RESULT
+from anamorph.registration.request import Request, mask_on
+from anamorph.registration.result import Result
+from anamorph.registration.run import run_to_folder
 from anamorph.transforms.files import write_transform
 
 ORIGIN = "template"
@@ -103,7 +103,7 @@ class ResultJob(ScanJob):
             return {ORIGIN: Kept(folder / RESULT, folder, self.origin).stamp(files)}
 
         case, wanted = self.case, self.wanted
-        request = PairRequest(
+        request = Request(
             fixed=str(self.template),
             moving=str(case.image),
             fixed_mask=None if self.support is None else str(self.support),
@@ -115,7 +115,7 @@ class ResultJob(ScanJob):
             device=wanted.device,
             seed=wanted.seed,
         )
-        register_pair(request, self.result, overwrite=True, extras=stamp)
+        run_to_folder(request, self.result, overwrite=True, extras=stamp)
         return self._kept().find() or {}
 
     def _kept(self) -> Kept:

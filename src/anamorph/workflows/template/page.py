@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anamorph.image.read import read_image
-from anamorph.registration.outputs import REPORT
+from anamorph.registration.folder import REPORT
 from anamorph.report.template_page import (
     ScanLine,
     Stage,

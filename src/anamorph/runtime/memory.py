@@ -1,37 +1,14 @@
-"""How much memory a run will take, and how much there is."""
+"""How much memory there is, and sizes as people write them."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image
-from anamorph.methods.base import Method
 
 INTERPRETER_BYTES = 300_000_000
 """Python with the libraries and kernels a run loads, measured."""
-
-
-def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
-    """Peak of the whole command: the method, or the dense fields and maps while they are measured and written."""
-    scans = fixed.data.nbytes, moving.data.nbytes
-    return peak_bytes_on(method.peak_memory_bytes(fixed.grid, moving.grid), fixed.grid, moving.grid, scans)
-
-
-def peak_bytes_on(method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
-    """The same of scans that need not be read: what the method needs, their grids, and the bytes that each takes."""
-    voxels = _voxels(fixed), _voxels(moving)
-    # Both fields, two copies of one on its way to the file, and three more maps of the fixed scan.
-    writing = 12 * sum(voxels) + 24 * max(voxels) + 16 * voxels[0] + scan_bytes[0]
-    return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, writing)
-
-
-def output_bytes(fixed: Image, moving: Image) -> int:
-    """Upper bound of what a run writes: float32 fields hardly shrink when they are compressed."""
-    return 12 * (_voxels(fixed.grid) + _voxels(moving.grid)) + (10 + moving.data.itemsize) * _voxels(fixed.grid)
 
 
 def check_memory(needed: int, limit: int | None = None) -> None:
@@ -88,21 +65,3 @@ def parse_size(text: str) -> int:
 def gigabytes(count: int) -> str:
     """A number of bytes as people read it."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def limit_threads(count: int | None) -> None:
-    """Let numba and PyTorch use so many threads; call it before they are imported.
-
-    Raises:
-        UserError: fewer than one.
-    """
-    if count is None:
-        return
-    if count < 1:
-        raise UserError(f"--threads must be at least 1, not {count}")
-    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(count)
-
-
-def _voxels(grid: Grid) -> int:
-    return grid.shape[0] * grid.shape[1] * grid.shape[2]
