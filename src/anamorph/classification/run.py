@@ -100,7 +100,7 @@ class ModelOutcome:
         name: of the model.
         summary: what it is.
         probabilities: ``(P,)`` of the positive label, of models that never saw the patient.
-        scores: how well the probabilities separate the labels.
+        scores: of them.
         permutation: None where labels were not shuffled.
     """
 
@@ -156,7 +156,7 @@ class Classification:
                 )
             elif model.permutation is not None and model.permutation.p_value > SIGNIFICANT:
                 found.append(
-                    f"{model.name}: shuffled labels are predicted as well, with p = {model.permutation.p_value:.3f}."
+                    f"{model.name}: shuffled labels are predicted as well with p = {model.permutation.p_value:.3f}."
                 )
         return found
 

@@ -1,4 +1,4 @@
-"""How well probabilities separate two labels, with confidence intervals."""
+"""How well probabilities tell two labels apart, and how sure that is."""
 
 from __future__ import annotations
 
