@@ -42,11 +42,11 @@ class TestDeeds(MethodConformance):
     def test_tensors_take_the_same_way_as_arrays(self, monkeypatch, compatible):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         method = Deeds(DeedsConfig(**self.quick, compatible=compatible))
-        arrays = method(pair.fixed, pair.moving, device="cpu")
+        arrays = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
         for module in (deeds, described_pair, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
-        tensors = method(pair.fixed, pair.moving, device="cpu")
+        tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
         found, again = (result.trace["differing bits"] for result in (arrays, tensors))
@@ -105,7 +105,7 @@ def test_tiny_and_thin_scans_give_finite_maps(shape, settings):
     noise, other = (Image(rng.normal(0, 100, shape).astype(np.float32), grid) for _ in range(2))
     empty = Image(np.zeros(shape, np.float32), grid)
     for fixed, moving in ((noise, other), (Image(half, grid), noise), (empty, empty)):
-        result = method(fixed, moving, device="cpu")
+        result = method(Pair(fixed, moving), Run("cpu"))
         for transform in (result.fixed_to_moving, result.moving_to_fixed):
             disp = transform.displacement_on(grid).disp_vox
             assert np.isfinite(disp).all()

@@ -80,7 +80,7 @@ class TestCompatible:
         side = Side(scan, scan.weight)
         level = DeedsLevel.published(grid, 4, 1, 1)
         frame = DeedsFrame(
-            side, side, scan, Affine(matrix), (level,), "ct", grid, turn=np.linalg.inv(matrix[:3, :3])
+            side, side, scan, Affine(matrix), (level,), turn=np.linalg.inv(matrix[:3, :3])
         )  # fmt: skip
         places = linear(matrix, np.indices(grid.shape)) + corner_rule(field, grid.shape)
         expected = map_coordinates(original.astype(float), places, order=1, mode="nearest")

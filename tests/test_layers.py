@@ -32,7 +32,6 @@ LAYERS = (
     ("registration",),
     ("batch",),
     ("training",),
-    ("cohort_reporting",),
     ("workflows",),
     ("cli",),
     ("__main__",),

@@ -139,3 +139,14 @@ def test_one_that_fails_or_is_none_costs_the_others_nothing(installed, monkeypat
         (note,) = measured.notes
         assert note.startswith("metric 'toy_shift_mm' could not be measured")
         assert reason in note
+
+
+def test_every_metric_of_this_package_is_complete():
+    for name in METRICS.own:
+        metric = METRICS.find(name)
+        assert metric.name == name
+        assert metric.title[:1].isupper()
+        assert metric.better in ("higher", "lower")
+        assert (metric.unit == "mm") == ("_mm" in name)
+        assert (metric.unit == "%") == name.endswith("_percent")
+        assert metric.meaning, name

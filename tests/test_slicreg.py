@@ -13,7 +13,7 @@ from anamorph.features import layer_codes
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import framed_pair, slicreg
+from anamorph.methods import recipe, slicreg
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
@@ -92,7 +92,7 @@ class FramedConformance(MethodConformance):
 
     def test_what_the_start_warns_of_is_told(self, monkeypatch):
         doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
-        monkeypatch.setattr(framed_pair, "linear_start", lambda *_: (doubtful, "none"))
+        monkeypatch.setattr(recipe, "linear_start", lambda *_: (doubtful, "none"))
         pair = gentle_pair()
         result = self.run(pair.fixed, pair.moving, quick=False)
         assert result.provenance["start"] == ["the first"]

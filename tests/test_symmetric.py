@@ -10,8 +10,7 @@ from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.symmetric import Symmetric
-from anamorph.methods.symmetric_config import SymmetricConfig
+from anamorph.methods.symmetric import Symmetric, SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.registration.run import register
 from anamorph.transforms import Affine

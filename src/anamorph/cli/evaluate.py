@@ -44,12 +44,12 @@ def evaluate(
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
-    from anamorph.cohort_reporting import Thumbnails, write_evaluation
     from anamorph.data import read_dataset
     from anamorph.errors import RegistrationFailure
     from anamorph.evaluation.cohort import evaluate_dataset
-    from anamorph.evaluation.cohort_json import RESULTS
+    from anamorph.evaluation.cohort_files import RESULTS
     from anamorph.image.atomic import atomic_directory
+    from anamorph.report.cohort.evaluated import Thumbnails, write_evaluation
     from anamorph.runtime.compilation import watch_compilation
 
     with ExitStack() as stack:
