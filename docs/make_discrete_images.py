@@ -15,8 +15,7 @@ from sliced_search import CONFIG, GRID, LABELS, PAIR, Search, borders, centres, 
 from anamorph.discrete.tree_inference import min_convolve
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds
-from anamorph.report.overlays import fuse
-from anamorph.report.window import SOFT_TISSUE_HU, to_grey
+from anamorph.report.pictures import SOFT_TISSUE_HU, fuse, to_grey
 from anamorph.transforms import Affine
 
 FIXED, MOVING = (to_grey(image.data[0, :, :, 0].T, SOFT_TISSUE_HU) for image in (Pair(PAIR.fixed, PAIR.moving), Run()))

@@ -9,12 +9,12 @@ import numpy as np
 
 from anamorph.errors import RegistrationFailure
 from anamorph.geometry.sampling import identity_positions
-from anamorph.methods.base import Method, Outcome, setting
+from anamorph.methods.base import Config, Method, Outcome, setting
 from anamorph.transforms import Affine, Displacement
 
 
 @dataclass(frozen=True)
-class CohortConfig:
+class CohortConfig(Config):
     step_mm: float = setting(6.0, "shift from scan to scan along every axis", "mm")
     wave_mm: float = setting(0.0, "height of a wave on top, of four voxels' length", "mm")
     fail: str = setting("none", "scan for which to fail")

@@ -336,7 +336,7 @@ def results() -> dict[str, Any]:
 
 
 def read_results(path: Path) -> Any:
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.ranking import rank
 
     other = path.with_name("other.json")

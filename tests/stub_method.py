@@ -8,17 +8,21 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.methods.base import Method, Outcome, setting
+from anamorph.methods.base import Config, Method, Outcome, setting
 from anamorph.transforms import Affine
 
 
 @dataclass(frozen=True)
-class StubConfig:
+class StubConfig(Config):
     init: Literal["world", "translation"] = setting("translation", "how to start")
     gain: float = setting(1.0, "how far to go to the aligned centres", "1")
     rounds: int = setting(2, "iterations told in the trace")
     levels: tuple[int, ...] = setting((4, 2), "factors")
     fail: Literal["", "failure", "memory", "interrupt", "bug"] = setting("", "how to fail")
+
+    @property
+    def trusts_headers(self) -> bool:
+        return self.init == "world"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gain <= 1:

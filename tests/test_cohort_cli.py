@@ -18,7 +18,7 @@ from anamorph.batch.cluster import Machines, connected, replace_lost
 from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import Store
 from anamorph.cli.main import app
-from anamorph.evaluation.cohort_json import read_evaluation
+from anamorph.evaluation.cohort_files import read_evaluation
 from anamorph.workflows.cohort import job as pair_job
 from cohort_runs import results_of, status_of, write_plan
 from html_page import Page

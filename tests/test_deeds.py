@@ -13,8 +13,9 @@ from anamorph.image import Image
 from anamorph.methods import base, deeds, described_pair, refinement
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, error_mm, gentle_pair, pair_of
 from geometries import isotropic
 from recorded import recorded
 
@@ -42,11 +43,11 @@ class TestDeeds(MethodConformance):
     def test_tensors_take_the_same_way_as_arrays(self, monkeypatch, compatible):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         method = Deeds(DeedsConfig(**self.quick, compatible=compatible))
-        arrays = method(pair.fixed, pair.moving, device="cpu")
+        arrays = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
         for module in (deeds, described_pair, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
-        tensors = method(pair.fixed, pair.moving, device="cpu")
+        tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
         found, again = (result.trace["differing bits"] for result in (arrays, tensors))
@@ -105,7 +106,7 @@ def test_tiny_and_thin_scans_give_finite_maps(shape, settings):
     noise, other = (Image(rng.normal(0, 100, shape).astype(np.float32), grid) for _ in range(2))
     empty = Image(np.zeros(shape, np.float32), grid)
     for fixed, moving in ((noise, other), (Image(half, grid), noise), (empty, empty)):
-        result = method(fixed, moving, device="cpu")
+        result = method(Pair(fixed, moving), Run("cpu"))
         for transform in (result.fixed_to_moving, result.moving_to_fixed):
             disp = transform.displacement_on(grid).disp_vox
             assert np.isfinite(disp).all()

@@ -98,7 +98,7 @@ def test_evaluate_and_rank_find_it(data):
         field = Displacement.from_world(np.full((3, *SHAPE), share * STEP_MM, np.float32), grid)
         write_transform(field, data / name / "disp_0001_0000_0002_0000.nii.gz", "itk", grid)
         told = run("evaluate", data / name, "--dataset", data / "raw", "-o", data / "scores" / name, "--quiet")
-        assert "Toy shift, mm" in told
+        assert "toy_shift_mm" in told
         with (data / "scores" / name / "results.csv").open() as stream:
             row = next(csv.DictReader(stream))
         assert float(row["toy_shift_mm"]) == pytest.approx(share * STEP_MM * np.sqrt(3), rel=1e-5)
@@ -139,3 +139,14 @@ def test_one_that_fails_or_is_none_costs_the_others_nothing(installed, monkeypat
         (note,) = measured.notes
         assert note.startswith("metric 'toy_shift_mm' could not be measured")
         assert reason in note
+
+
+def test_every_metric_of_this_package_is_complete():
+    for name in METRICS.own:
+        metric = METRICS.find(name)
+        assert metric.name == name
+        assert metric.title[:1].isupper()
+        assert metric.better in ("higher", "lower")
+        assert (metric.unit == "mm") == ("_mm" in name)
+        assert (metric.unit == "%") == name.endswith("_percent")
+        assert metric.meaning, name

@@ -17,8 +17,8 @@ from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
 from anamorph.networks.registration_model import RegistrationModel
+from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
-from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance
 
 
@@ -48,7 +48,9 @@ class TestPwc(OnePassConformance):
 def test_both_directions_come_from_one_pass(tmp_path):
     pair = gentle_pair()
     method = Pwc(PwcConfig(model=save_tiny(tmp_path / "bent", bend=0.1), refine=False))
-    forward, swapped = method(pair.fixed, pair.moving, device="cpu"), method(pair.moving, pair.fixed, device="cpu")
+    forward, swapped = (
+        method(one, Run("cpu")) for one in (Pair(pair.fixed, pair.moving), Pair(pair.moving, pair.fixed))
+    )
     grid = pair.fixed.grid
     assert apart_vox(forward.fixed_to_moving, Affine.identity(), grid) > 0.1, "the network does something"
     assert apart_vox(forward.fixed_to_moving, swapped.moving_to_fixed, grid) < 1e-3

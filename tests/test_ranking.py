@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
-from anamorph.evaluation.cohort_json import write_json
+from anamorph.evaluation.cohort_files import write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.numbers import Numbers, Score, Scores
-from anamorph.evaluation.ranking import geometric_mean, rank, rank_scores
-from anamorph.evaluation.ranking_values import columns_of
+from anamorph.evaluation.ranking import columns_of, geometric_mean, rank, rank_scores
 
 DICE, SDLOGJ = Measure("DSC", "dice", (1, 2)), Measure("LogJacDetStd", "sdlogj")
 HD95, TRE = Measure("HD95", "hd95", (1, 2)), Measure("TRE_lm", "tre", dest="landmarks")

@@ -42,9 +42,9 @@ from anamorph.report.cohort import CohortReport, CohortRow
 from anamorph.report.cohort.write import render as cohort_page
 from anamorph.report.layers_page import LayersReport, ScanRow
 from anamorph.report.layers_page import render as layers_page
+from anamorph.report.pair import render as pair_page
 from anamorph.report.template_page import ScanLine, Stage, TemplateReport
 from anamorph.report.template_page import render as template_page
-from anamorph.report.write import render as pair_page
 from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import load_layers
 from anamorph.transforms import Affine

@@ -13,7 +13,7 @@ from anamorph.features import layer_codes
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import framed_pair, slicreg
+from anamorph.methods import recipe, slicreg
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
@@ -24,8 +24,9 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.template_model import TemplateModel
 from anamorph.optimise import keypoint_field
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import SHAPE, apart_vox, error_mm, gentle_pair, smooth_pair
 from anamorph.transforms import Affine
-from conformance import SHAPE, MethodConformance, apart_vox, error_mm, gentle_pair, pair_of, smooth_pair
 from template_oracle import oracle_model
 from voronoi_layers import voronoi_layers
 
@@ -70,6 +71,8 @@ class FramedConformance(MethodConformance):
     """
 
     kind: ClassVar[str]
+    learned = True
+    two_dimensional = False
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
     quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
@@ -77,31 +80,17 @@ class FramedConformance(MethodConformance):
          "two channels", "padded", "given start"), 20.0,
     )  # fmt: skip
 
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-
     def config(self, fixed, quick):
         model = self.models[self.kind, fixed.channels]
         return self.method.Config(**(self.quick if quick else self.settings) | {"model": model})
 
-    def test_two_dimensions(self):
-        pair = pair_of(shape=(96, 80, 1), seed=6)
-        with pytest.raises(UserError, match="single slice"):
-            self.run(pair.fixed, pair.moving)
-
     def test_what_the_start_warns_of_is_told(self, monkeypatch):
         doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
-        monkeypatch.setattr(framed_pair, "linear_start", lambda *_: (doubtful, "none"))
+        monkeypatch.setattr(recipe, "linear_start", lambda *_: (doubtful, "none"))
         pair = gentle_pair()
         result = self.run(pair.fixed, pair.moving, quick=False)
         assert result.provenance["start"] == ["the first"]
         assert "two starts explain the scans equally well" in result.warnings
-
-    def test_memory_is_foreseen(self):
-        method = self.method(self.method.Config(model=self.models[self.kind, 1]))
-        small, large = (Grid((n, n, n), np.eye(4)) for n in (64, 256))
-        assert 0 < method.peak_memory_bytes(small, small) < method.peak_memory_bytes(large, large)
 
 
 class TestSlicreg(FramedConformance):

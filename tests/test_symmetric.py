@@ -10,12 +10,11 @@ from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.symmetric import Symmetric
-from anamorph.methods.symmetric_config import SymmetricConfig
+from anamorph.methods.symmetric import Symmetric, SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.registration.run import register
+from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
-from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance
 from tiny_models import save_tiny
 

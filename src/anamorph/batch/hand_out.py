@@ -60,7 +60,7 @@ class Task(Protocol):
         """``cuda`` for workers with a GPU alone."""
 
     def do(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Write the files; what is told, in a run folder ``result``, the same whenever it is computed, and ``run``."""
+        """Write the files and return the record: ``result``, the same whenever it is computed, and ``run``."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Outcome:
         seconds: of everything.
         reason: why it failed.
         worker: who did it.
-        told: what the job told, where there is no folder for it.
+        result: what the job returned, where there is no folder for it.
     """
 
     key: str
@@ -98,7 +98,7 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     worker: str = ""
-    told: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
 
 
 def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
@@ -141,7 +141,7 @@ def run_batch(batch: Batch, worker: str = "") -> list[Outcome]:
                 outcomes.append(Outcome(job.key, "failed", time.perf_counter() - start, failure.reason, worker))
                 continue
             seconds = round(time.perf_counter() - start, 4)
-            outcomes.append(Outcome(job.key, "complete", seconds, worker=worker, told=None if store else told))
+            outcomes.append(Outcome(job.key, "complete", seconds, worker=worker, result=None if store else told))
             here = {"attempt": batch.attempts.get(job.key, 1), "worker": worker, "host": platform.node()}
             if store is not None:
                 run = {"seconds": seconds, **told["run"], **here, "finished": _now()}

@@ -38,7 +38,7 @@ def fitting_workers(asked: int, jobs: int, peak_bytes: int) -> int:
 def outcomes(
     work: Callable[[Job], Outcome], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Outcome | Failed]]:
-    """Each job with what ``work`` made of it, or with why there is nothing, as they are finished.
+    """Each job with the result of ``work``, or with why there is none, as they are finished.
 
     Args:
         work: a function that a new process can import.

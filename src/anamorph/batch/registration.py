@@ -13,7 +13,7 @@ from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
-from anamorph.methods import DEFAULT_METHOD, METHODS, base
+from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Device, Outcome, Progress, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, predicted_peak_bytes, run_plan
 from anamorph.registration.provenance import model_hashes
@@ -23,7 +23,7 @@ from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4
-"""Of a scan in memory; most take half of it."""
+"""Of a scan in memory; most take half as much."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class RegistrationSettings:
         Raises:
             UserError: there is no such method, preset, setting, model or device.
         """
-        method: Any = METHODS.find(self.method)
+        method = find_method(self.method)
         auto = self.preset == "auto"
         config = make_config(method, "default" if auto else self.preset, self.settings)
         settings, presets = method(config).settings(), method.presets if auto else {}
+        configs = config, *(make_config(method, preset, self.settings) for preset in presets)
         return origin_of(
             method=self.method,
             preset=self.preset,
@@ -55,14 +56,12 @@ class RegistrationSettings:
             presets=presets,
             device=resolve_device(self.device),
             seed=self.seed,
-            models={
-                name: told for values in (settings, *presets.values()) for name, told in model_hashes(values).items()
-            },
+            models={name: told for one in configs for name, told in model_hashes(one).items()},
         )
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
-        method: Any = METHODS.find(self.method)
+        method = find_method(self.method)
         preset = "default" if self.preset == "auto" else self.preset
         config = make_config(method, preset, self.settings, patient_mm(fixed))
         return int(method(config).peak_memory_bytes(fixed, moving))

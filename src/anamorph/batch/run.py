@@ -27,10 +27,10 @@ class Job(Protocol):
     def name(self) -> str: ...
 
     def find(self) -> dict[str, Any] | None:
-        """What an earlier run told of the same job, if its files are there and undamaged."""
+        """The record that an earlier run left of the same job, if its files are there and undamaged."""
 
     def do(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Write the files, last the record, and return what is told."""
+        """Write the files, last the record, and return the record."""
 
     def peak_bytes(self) -> int:
         """Predicted memory of a process that does it."""
@@ -41,12 +41,12 @@ class Ran:
     """What became of a list of jobs, each by its name and in the order of the list.
 
     Args:
-        told: of each that is finished.
+        records: the record of each finished job.
         failed: why others are not, in one line.
         reused: those that an earlier run had finished.
     """
 
-    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reused: frozenset[str] = frozenset()
 
@@ -56,9 +56,9 @@ class Ran:
         Raises:
             RegistrationFailure: ``1 of 3 scans failed, the first (NAME): REASON; REMEDY``.
         """
-        if self.failed and (fewest is None or len(self.told) < fewest):
+        if self.failed and (fewest is None or len(self.records) < fewest):
             name, reason = next(iter(self.failed.items()))
-            count = f"{len(self.failed)} of {len(self.failed) + len(self.told)} {what}"
+            count = f"{len(self.failed)} of {len(self.failed) + len(self.records)} {what}"
             raise RegistrationFailure(f"{count} failed, the first ({name}): {reason}; {remedy}")
 
 
@@ -86,11 +86,11 @@ def run_jobs(
     """
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = dict(zip((job.name for job in jobs), pool.map(lambda job: job.find(), jobs), strict=True))
-    told = {name: record for name, record in found.items() if record is not None}
-    reused = frozenset(told)
+    records = {name: record for name, record in found.items() if record is not None}
+    reused = frozenset(records)
     failed: dict[str, str] = {}
-    todo = [job for job in jobs if job.name not in told]
-    clock = Clock(noun, len(jobs), len(told), progress)
+    todo = [job for job in jobs if job.name not in records]
+    clock = Clock(noun, len(jobs), len(records), progress)
     at_once = workers if isinstance(workers, str) else workers_for(todo, workers)
 
     def take(job: Job, outcome: dict[str, Any] | Failed) -> None:
@@ -99,7 +99,7 @@ def run_jobs(
             if on_failure is not None:
                 on_failure(job.name, outcome.reason)
         else:
-            told[job.name] = outcome
+            records[job.name] = outcome
         clock.end(at_once == 1)
 
     def alone(job: Job) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def run_jobs(
             take(job, outcome)
     ordered = [job.name for job in jobs]
     return Ran(
-        {name: told[name] for name in ordered if name in told},
+        {name: records[name] for name in ordered if name in records},
         {name: failed[name] for name in ordered if name in failed},
         reused,
     )
@@ -164,7 +164,7 @@ def _on_cluster(jobs: Sequence[Job], address: str, take: Callable[[Job, dict[str
         return
 
     def end(task: Task, outcome: Outcome) -> None:
-        take(by_name[task.name], Failed(outcome.reason) if outcome.told is None else outcome.told)
+        take(by_name[task.name], Failed(outcome.reason) if outcome.result is None else outcome.result)
 
     with connected(Machines(scheduler=address)) as client:
         hand_out([_Task(job) for job in jobs], None, client, ATTEMPTS, on_end=end)

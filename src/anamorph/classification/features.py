@@ -157,7 +157,7 @@ class Cohort:
         summary_names: of the columns of the summaries.
         grid: common to all.
         affine: what was taken away: ``apart``, ``fitted`` or ``keep``.
-        notes: what a reader ought to know of it.
+        notes: what a reader ought to know about this registration.
     """
 
     rows: Rows

@@ -19,7 +19,7 @@ HALVED_EVERY = 50  # epochs, as published
 class FieldNetwork(nn.Module):
     """Four convolutions of stride 2 and a linear head; own design, as Christodoulidis et al. (2018) tell no layers.
 
-    Instance normalisation follows the first three: it sharpens the pattern, but forgets how far all of it moves, which
+    Instance normalisation follows the first three: it sharpens the pattern, but forgets how far everything moves, which
     is left to the simple models. The last one is pooled as it is, as the mean of normalised features says little.
 
     Args:

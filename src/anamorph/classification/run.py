@@ -156,7 +156,7 @@ class Classification:
                 )
             elif model.permutation is not None and model.permutation.p_value > SIGNIFICANT:
                 found.append(
-                    f"{model.name}: shuffled labels are told as well with p = {model.permutation.p_value:.3f}."
+                    f"{model.name}: shuffled labels are predicted as well with p = {model.permutation.p_value:.3f}."
                 )
         return found
 

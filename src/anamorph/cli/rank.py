@@ -36,7 +36,7 @@ def rank(
     """
     from dataclasses import asdict
 
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.ranking import VARIANTS
     from anamorph.evaluation.ranking import rank as rank_evaluations
 

@@ -34,7 +34,7 @@ def table(
     Each RUN is what `anamorph evaluate PREDICTIONS --dataset JSON -o RUN` wrote for one method, all on the same pairs.
     """
     from anamorph.errors import UserError
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.organ_table import OrganTable
 
     try:

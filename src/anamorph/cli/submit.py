@@ -114,8 +114,8 @@ def _show(submission: Submission) -> None:
     ran = submission.ran
     for pair, error in zip(submission.pairs, submission.errors, strict=True):
         key, seconds = pair.key, "zeros"
-        if key in ran.told:
-            seconds = f"{ran.told[key]['run']['seconds']:.1f} s" + (" (kept)" if key in ran.reused else "")
+        if key in ran.records:
+            seconds = f"{ran.records[key]['run']['seconds']:.1f} s" + (" (kept)" if key in ran.reused else "")
         values = (f"{dice[key]:.4f}" if key in dice else "" for dice in (computed, stored))
         table.add_row(key, seconds, lengths_text((error.mean_mm, error.max_mm), 3, " / "), *values)
     show(table)

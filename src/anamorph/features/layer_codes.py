@@ -1,4 +1,4 @@
-"""Supervoxel layers as feature vectors and as places: every layer is told by a few codes.
+"""Supervoxel layers as feature vectors and as places: every layer is described by a few codes.
 
 Of SLIC-Reg (Heinrich and Hansen, MIDL 2021, published code). Several supervoxels share a code; which ones is drawn anew
 for every layer, so that all layers together tell them apart. Codes are blurred so that they can be followed.

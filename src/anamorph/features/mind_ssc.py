@@ -138,7 +138,7 @@ def describe(
 
     Args:
         channels: ``(C, I, J, K)`` float32 from :func:`anamorph.features.intensity.prepared_channels`.
-        settings: see there.
+        settings: of the method.
         kind: which intensities to add.
         pool: cell size in voxels per axis.
 

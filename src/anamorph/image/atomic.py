@@ -250,7 +250,7 @@ def check_replaceable(
         if _place(given).is_relative_to(path) or given.resolve().is_relative_to(path):
             raise UserError(
                 f"{path} holds {given}, which is read, and is not replaced; choose another output folder, or move the "
-                "input out of it"
+                "input elsewhere"
             )
 
 

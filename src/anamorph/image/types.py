@@ -75,7 +75,7 @@ class AntsImage(Protocol):
 
 @runtime_checkable
 class TensorImage(Protocol):
-    """An image of TorchIO, such as one of a Subject: ``(C, I, J, K)`` values, and an affine to RAS millimetres."""
+    """An image of TorchIO, of a Subject for example: ``(C, I, J, K)`` values, and an affine to RAS millimetres."""
 
     @property
     def data(self) -> Any: ...

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask, Points
@@ -26,7 +26,7 @@ def setting(default: Any, meaning: str, unit: str = "", renamed: Mapping[str, st
     Args:
         default: of the field.
         meaning: one line.
-        unit: of its numbers.
+        unit: of its numbers; millimetres of presets are scaled to the size of the patient.
         renamed: values of earlier versions, and what each is called now.
     """
     return field(default=default, metadata={"meaning": meaning, "unit": unit, "renamed": renamed or {}})
@@ -145,17 +145,38 @@ class Outcome:
         self.moving_to_fixed = self.moving_to_fixed.between("moving", "fixed")
 
 
-class Method(ABC):
-    """A registration method: a frozen config, and a call that registers a pair.
+@dataclass(frozen=True)
+class Config:
+    """Settings of a method, and what the rest of the package asks of them.
 
-    Subclasses set ``name``, ``summary``, ``Config`` (a frozen dataclass whose fields are made with :func:`setting`) and
-    ``presets`` (config values per kind of scan).
+    A method's own are a frozen dataclass that inherits this one; its fields are made with :func:`setting`.
+    """
+
+    @property
+    def trusts_headers(self) -> bool:
+        """Whether scans are compared where their headers place them, so that no start is looked for."""
+        return False
+
+    def within_memory(self, limit_bytes: int) -> Self:
+        """The settings with a bound on the memory of the method beside scans and Python, where it has such a bound."""
+        return self
+
+    def models(self) -> tuple[str, ...]:
+        """Names or folders of the trained models that a result depends on."""
+        return ()
+
+
+class Method(ABC):
+    """A registration method: a config, and a call that registers a pair.
+
+    Subclasses set ``name``, ``summary`` (one line), ``Config`` (a class of settings) and ``presets`` (values other than
+    the defaults, by kind of scan).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    Config: ClassVar[type]
-    presets: ClassVar[dict[str, dict[str, Any]]]
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

@@ -20,29 +20,24 @@ from anamorph.discrete.tree_inference import infer_labels, spanning_tree
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
-from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.deeds_config import DeedsConfig
-from anamorph.methods.deeds_frame import DeedsFrame, centred_frame
+from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import published_frame
-from anamorph.methods.described_pair import DescribedPair
-from anamorph.methods.guide import Guide, guide_bytes
-from anamorph.methods.linear_start import leads
+from anamorph.methods.guide import guide_bytes
 from anamorph.methods.presets import SHARED
-from anamorph.methods.refinement import both_directions, refine
-from anamorph.methods.working_frame import Scan, Side
-from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
+from anamorph.methods.recipe import Array, Recipe, Started
+from anamorph.methods.working_frame import Side
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms import Composite, Transform
 from anamorph.transforms.fields import inverse_consistent
 
-Array = Any
-"""A NumPy array on the CPU, a torch tensor on another device."""
 SEARCHED = 0.75
 """Share of a run that is done after the search."""
 
 
-class Deeds(Method):
+class Deeds(Recipe):
     """Quantised MIND-SSC, dense displacement search and a tree-structured random field; needs no training."""
 
     name = "deeds"
@@ -50,73 +45,35 @@ class Deeds(Method):
     Config = DeedsConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = SHARED
     config: DeedsConfig
+    refined_from = SEARCHED
 
     def __call__(self, pair: Pair, run: Run) -> Outcome:
-        if self.config.compatible:
-            with run.stage("initialise", 0.0):
-                frame = published_frame(self.config, pair)
-            return self._register(pair, frame, run)
-        with run.timed("initialise"):
-            scans = Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
-        exchanged = not leads(*scans)
-        if exchanged:
-            pair, scans = pair.exchanged(), scans[::-1]
+        if not self.config.compatible:
+            return super().__call__(pair, run)
         with run.stage("initialise", 0.0):
-            frame = centred_frame(self.config, *scans, pair.start)
-        found = self._register(pair, frame, run)
-        return found.exchanged() if exchanged else found
+            frame = published_frame(self.config, pair, run)
+        return run.outcome(*_as_found(frame, *_search(self.config, frame, run)))
 
-    def _register(self, pair: Pair, frame: DeedsFrame, run: Run) -> Outcome:
-        config = self.config
-        guide = None if config.compatible else Guide.of(config.guide, pair.fixed, pair.moving, run.device)
-        judged = None if guide else frame.explained
-        run.trace["initialise"] = frame.costs
-        run.provenance["start"] = frame.steps
-        run.warnings += frame.warnings
-        if judged is not None and judged < LEAST_EXPLAINED:
-            run.warnings.append(NOT_DEFORMED)
-            return run.outcome(frame.start, frame.start.inverse())
-        forward, backward, control, run.trace["differing bits"] = _search(config, frame, run)
-        if config.compatible:
-            return run.outcome(*_as_found(frame, forward, backward, control))
-        with run.stage("refine", SEARCHED):
-            start = to_device(frame.displacement(forward, control).disp_vox, run.device)
-            pyramid = config.pyramid(frame.covered)
-            described = DescribedPair.of(
-                frame.fixed, frame.moving, config.descriptor(), frame.kind, pyramid, run.device
-            )
-            described = described.guided(guide, config.guide_weight, pyramid, frame.start)
-            if guide is not None:
-                run.provenance["guide"] = guide.model
-            tell = run.within("refine", SEARCHED, 0.98)
-            deformation, objectives = refine(described, pyramid, config, start, control, tell)
-            run.trace |= objectives
-        with run.stage("finish", 0.98):
-            noise = judged and noise_followed(described, pyramid.base, deformation, judged, frame.kind)
-            if noise:
-                frame.steps.append(noise)
-                return run.outcome(frame.start, frame.start.inverse())
-            return run.outcome(*both_directions(deformation, frame.start, pyramid.base))
+    def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
+        levels = self.config.levels(started.pyramid.working)
+        frame = DeedsFrame(*started.sides, started.moving, started.start, levels)
+        forward, _, control = _search(self.config, frame, run)
+        return to_device(frame.displacement(forward, control).disp_vox, run.device), control
 
-    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        return max(self._led_by(fixed, moving), self._led_by(moving, fixed))
-
-    def _led_by(self, fixed: Grid, moving: Grid) -> int:
+    def led_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
         voxels, described = int(np.prod(pyramid.working.shape)), int(np.prod(pyramid.base.shape))
         levels = self.config.levels(pyramid.working)
         costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
-        # Channels and weights.
-        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        scans += guide_bytes(self.config.guide, fixed, moving, pyramid.base)
         # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
         # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
         search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
-        return scans + max(search, self.config.start_bytes(fixed, moving))
+        guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
+        return guide + max(search, self.config.start_bytes(fixed, moving))
 
 
-def _search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarray, np.ndarray, Grid, list[float]]:
-    """Both fields ``(3, *cells)`` in working voxels, their control grid, and how well the scans agreed per level."""
+def _search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Both fields ``(3, *cells)`` in working voxels, and their control grid; notes the share of differing bits."""
     onward = _Direction(config, frame.fixed, frame.moving.scan.channels, frame.warped_moving, run)
     back = _Direction(config, frame.moving, frame.fixed.scan.channels, frame.warped_fixed, run)
     control = frame.levels[0].control
@@ -129,7 +86,8 @@ def _search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarra
         with run.timed("symmetry"):
             cell = np.array(level.cell, np.float32)[:, None, None, None]
             forward, backward = (u * cell for u in inverse_consistent(forward / cell, backward / cell))
-    return forward, backward, control, onward.agreement
+    run.trace["differing bits"] = onward.agreement
+    return forward, backward, control
 
 
 class _Direction:

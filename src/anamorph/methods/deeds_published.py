@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.features.intensity import comparable_intensities
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import CT_AIR_HU
-from anamorph.methods.base import Pair
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
@@ -28,7 +27,7 @@ KEEP = 0.5
 """Of the valid cells of both directions: those that match best."""
 
 
-def published_frame(config: DeedsConfig, pair: Pair) -> DeedsFrame:
+def published_frame(config: DeedsConfig, pair: Pair, run: Run) -> DeedsFrame:
     """Start from aligned grid centres, as two arrays of equal size do, and with the published linear stage.
 
     The moving scan is first brought to the grid of the fixed one, because the program knows one grid only. A given
@@ -48,6 +47,7 @@ def published_frame(config: DeedsConfig, pair: Pair) -> DeedsFrame:
         model = linear_model(config.init)
         matrix = linear_stage(config, model, Side(here, weights[0]), Side(original, weights[1]))
         steps.append(f"{model} block matching as published")
+    run.provenance["start"] = steps
     start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
     moved = original.channels_on(grid, start)
     moved_weight = every if moving_mask is None else original.onto(grid, start).weight
@@ -57,11 +57,8 @@ def published_frame(config: DeedsConfig, pair: Pair) -> DeedsFrame:
         original,
         start,
         config.levels(grid),
-        comparable_intensities(fixed, moving),
-        fixed.grid,
         placed=placed,
         turn=np.linalg.inv(matrix[:3, :3]),
-        steps=steps,
     )
 
 

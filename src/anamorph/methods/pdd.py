@@ -12,19 +12,15 @@ Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image
-from anamorph.methods.base import Outcome, Pair, Run, setting
-from anamorph.methods.one_pass import OnePass
+from anamorph.methods.base import Pair, Run, setting
+from anamorph.methods.learned import NetworkConfig, OnePass, Seen
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.networks.pdd_search import Search
-from anamorph.transforms import Transform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,19 +71,17 @@ class Pdd(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"two-warps": TWO_WARPS | {"refine": False}}
     config: PddConfig
 
-    def __call__(self, pair: Pair, run: Run) -> Outcome:
+    def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
         for image in (pair.fixed, pair.moving):
             if image.grid.is_2d:
                 raise UserError(f"{image.name} has a single slice, and pdd registers volumes; take convex")
-        return super().__call__(pair, run)
+        return super().load(pair, device)
 
-    def fields(
-        self, model: RegistrationModel, fixed: Image, moving: Image, frame: Grid, start: Transform, run: Run
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def directions(self, seen: Seen, run: Run) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
-        network: PddNetwork = model.network  # type: ignore[assignment]
-        here, there = model.inputs(fixed, moving, frame, start)
+        network: PddNetwork = seen.model.network
+        here, there = seen.model.inputs(seen.pair.fixed, seen.pair.moving, seen.frame, seen.start)
         # Not inference_mode: the fit to the probabilities needs gradients.
         with torch.no_grad():
             one, other = ((scan, network.describe(scan)) for scan in (here, there))
@@ -125,7 +119,7 @@ class Pdd(OnePass):
         )  # fmt: skip
         return found.between(disp[None] * unit)[0]
 
-    def network_bytes(self, model: RegistrationModel, voxels: int) -> int:
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
         network = model.architecture
         trained = Search(tuple(network["control"]), network["width"], network["reach"])
         features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]

@@ -16,13 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anamorph.methods.base import Run, setting
-from anamorph.methods.framed_method import FramedMethod
-from anamorph.methods.framed_pair import FramedPair, through_template
+from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.predicted_layers import FEWEST_POINTS
 from anamorph.methods.predicted_places import PredictedPlaces
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
-from anamorph.networks.template_model import TemplateModel
+from anamorph.methods.template_space import TemplatePair, TemplateSpace, through_template
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class RegressionConfig(NetworkConfig):
             raise ValueError("neighbours must be at least 1, point_count at least 8, beta and smoothing not negative")
 
 
-class Regression(FramedMethod):
+class Regression(TemplateSpace):
     """Coordinates of a template, predicted."""
 
     name = "regression"
@@ -49,10 +47,10 @@ class Regression(FramedMethod):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": {"refine": False}}
     config: RegressionConfig
 
-    def match(self, model: TemplateModel, pair: FramedPair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
-        config = self.config
+        config, model = self.config, pair.model
         network: Any = model.network
         with run.stage("network", 0.1):
             sides = []

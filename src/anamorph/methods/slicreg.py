@@ -16,12 +16,10 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.features.layer_codes import draw_codes
 from anamorph.methods.base import Run, setting
-from anamorph.methods.framed_method import FramedMethod
-from anamorph.methods.framed_pair import FramedPair, lattice, through_template
+from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.predicted_layers import LayerFeatures, LayerPoints, PredictedLayers, keypoint_field
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
-from anamorph.networks.template_model import TemplateModel
+from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
 from anamorph.optimise.keypoint_field import KeypointSettings
 from anamorph.transforms.thin_plate import Kernel
 
@@ -64,7 +62,7 @@ class SlicregConfig(NetworkConfig):
         return KeypointSettings(self.alpha, self.point_rate, self.point_iterations)
 
 
-class Slicreg(FramedMethod):
+class Slicreg(TemplateSpace):
     """Supervoxels of a template, predicted and matched."""
 
     name = "slicreg"
@@ -73,23 +71,24 @@ class Slicreg(FramedMethod):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": PUBLISHED}
     config: SlicregConfig
 
-    def match(self, model: TemplateModel, pair: FramedPair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
         with run.stage("network", 0.1):
-            matching = _Matching(self.config, model, pair, run)
+            matching = _Matching(self.config, pair, run)
         with run.stage("match", 0.4):
             forward, backward, trace = matching.both_directions()
         run.trace |= trace
         if not all(trace.values()):
-            run.warnings.append(f"{model.card.name} finds too few supervoxels in these scans to match them")
+            run.warnings.append(f"{pair.model.card.name} finds too few supervoxels in these scans to match them")
         return forward, backward
 
 
 class _Matching:
     """The supervoxels of two scans, and of the template where it is asked for."""
 
-    def __init__(self, config: SlicregConfig, model: TemplateModel, pair: FramedPair, run: Run) -> None:
+    def __init__(self, config: SlicregConfig, pair: TemplatePair, run: Run) -> None:
         import torch
 
+        model = pair.model
         self.config, self.frame, self.masks, self.seed = config, model.frame, pair.masks, run.seed
         network: Any = model.network
         codes = draw_codes(network.layers, network.classes, np.random.default_rng(run.seed))

@@ -91,7 +91,7 @@ def fit_keypoints(
         volume: ``(I, J, K, C)`` features of the moving scan on the same device; read linearly, its border repeated.
         points_vox: ``(N, 3)`` voxels of the volume: where the points are before they move.
         graph: of the points.
-        settings: see there.
+        settings: of the method.
 
     Returns:
         displacements ``(N, 3)`` in voxels of the volume, and the objective per iteration.

@@ -138,7 +138,7 @@ def optimise_velocity(
         control: descriptor voxels per control cell and axis.
         spacing_mm: of the control grid.
         radius: of one smoothing pass, in control cells per axis.
-        settings: see there.
+        settings: of the method.
         progress: called with the fraction done.
 
     Returns:

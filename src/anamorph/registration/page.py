@@ -13,11 +13,8 @@ from anamorph.image.background import background_value, looks_like_ct
 from anamorph.registration.plan import RegistrationPlan
 from anamorph.registration.request import Inputs
 from anamorph.report import PairReport
-from anamorph.report.encode import data_uri
-from anamorph.report.focus import focus_voxel
-from anamorph.report.overlays import fuse
-from anamorph.report.views import View, orthogonal_views
-from anamorph.report.window import pair_windows, to_grey
+from anamorph.report.pictures import data_uri, fuse, pair_windows, to_grey
+from anamorph.report.views import View, focus_voxel, orthogonal_views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from anamorph.errors import UserError, out_of_memory_failure
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image
-from anamorph.methods import DEFAULT_METHOD, METHODS
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
@@ -66,13 +65,13 @@ def make_plan(
         method: name, class or instance; an instance is taken with the settings that it has.
         preset: one of the method's, ``"default"`` or ``"auto"``.
         settings: go before the preset's.
-        max_memory: bytes of the whole process; what scans and Python leave is the method's ``max_memory_mb``.
+        max_memory: bytes of the whole process; what scans and Python leave is the method's.
         sources: files of the scans, labels and masks by what they are ("moving labels"), whose headers are looked at.
 
     Raises:
         UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
     """
-    method_class: Any = METHODS.find(method) if isinstance(method, str) else method
+    method_class = find_method(method)
     if isinstance(method, Method):
         if preset not in ("auto", "default") or settings:
             raise UserError("this method has its settings already; give them to its config, or name the method")
@@ -99,15 +98,13 @@ def make_plan(
             if preset not in method_class.presets:
                 preset, reason = "default", f"the method has no preset {preset}"
         config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
-    if max_memory is not None and hasattr(config, "max_memory_mb"):
-        left = (max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes) // 2**20
-        config = dataclasses.replace(config, max_memory_mb=max(left, 1))
+    if max_memory is not None:
+        config = config.within_memory(max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes)
     told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
     told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
     told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
     warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
-    made = type(method) if isinstance(method, Method) else method_class
-    return RegistrationPlan(made(config), preset, reason, warnings, notes)
+    return RegistrationPlan(method_class(config), preset, reason, warnings, notes)
 
 
 def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
@@ -151,7 +148,7 @@ def describe_plan(plan: RegistrationPlan, pair: Pair, *, seed: int, device: str)
 def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
     """A given start, or none, must leave something to compare; otherwise the method looks for the start itself."""
     fixed, moving, init = pair.fixed, pair.moving, pair.start
-    if init is None and plan.method.settings().get("init") != "world":
+    if init is None and not plan.method.config.trusts_headers:
         return
     if overlap_percent(fixed.grid, moving.grid, init) == 0:
         start = "the world positions in the headers" if init is None else "the transform of --init"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.image import Image
-from anamorph.methods.guide import NONE, guide_model
+from anamorph.methods.base import Config
 from anamorph.networks.model import CARD, WEIGHTS, find_model
 from anamorph.runtime.machine import current_hash
 
@@ -37,24 +36,22 @@ def describe_input(image: Image) -> dict[str, Any]:
     }
 
 
-def models_of(settings: Mapping[str, Any]) -> dict[str, Path]:
+def models_of(config: Config) -> dict[str, Path]:
     """Folders of the models that the settings of a method name, by their names; with the guide that came with one.
 
     Raises:
         UserError: there is no such model.
     """
-    model, guide = (str(settings.get(key, "")) for key in ("model", "guide"))
-    names = {model, guide_model(guide or NONE, model) or ""}
-    return {name: find_model(name) for name in sorted(names - {""})}
+    return {name: find_model(name) for name in sorted({*config.models()})}
 
 
-def model_hashes(settings: Mapping[str, Any]) -> dict[str, str]:
+def model_hashes(config: Config) -> dict[str, str]:
     """SHA-256 of card and weights of every model that settings name: what a result depends on besides the settings.
 
     Raises:
         UserError: there is no such model, or it lacks its weights.
     """
-    return {name: _model_hash(folder) for name, folder in models_of(settings).items()}
+    return {name: _model_hash(folder) for name, folder in models_of(config).items()}
 
 
 def _model_hash(folder: Path) -> str:

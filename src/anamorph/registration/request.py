@@ -20,8 +20,8 @@ from anamorph.image.dicom import split_choice
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
-from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.methods.base import Device, Method, Pair
+from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods.base import Config, Device, Method, Pair
 from anamorph.methods.linear_start import Init
 from anamorph.registration.provenance import models_of
 from anamorph.runtime.memory import parse_size
@@ -105,16 +105,14 @@ class Request:
         given = (*self.scans().values(), self.fixed_points, self.moving_points, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # settings that are wrong are told when the pair is planned
-            files += models_of(self._settings_by_default()).values()
+            files += models_of(self._config_by_default()).values()
         return files
 
-    def _settings_by_default(self) -> dict[str, object]:
+    def _config_by_default(self) -> Config:
         if isinstance(self.method, Method):
-            return self.method.settings()
-        method = METHODS.find(self.method) if isinstance(self.method, str) else self.method
-        return method(
-            make_config(method, "default" if self.preset == "auto" else self.preset, self.settings)
-        ).settings()
+            return self.method.config
+        preset = "default" if self.preset == "auto" else self.preset
+        return make_config(find_method(self.method), preset, self.settings)
 
     def read(self) -> Inputs:
         """Read everything, and see that masks, labels and points belong to their scans.

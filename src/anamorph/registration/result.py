@@ -242,7 +242,7 @@ class Result:
             UserError: the file cannot be written.
         """
         from anamorph.registration.page import success
-        from anamorph.report.write import render, write_report
+        from anamorph.report.pair import render, write_report
 
         if path is None:
             return render(success(self))

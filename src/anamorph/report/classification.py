@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from anamorph.classification import Classification
 from anamorph.classification.run import ModelOutcome
 from anamorph.classification.scores import THRESHOLD, Share
+from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, save
-from anamorph.report.palette import label_colour
 
 SIDE = 300.0
 """Of the box of the ROC curves, in units of the drawing."""

@@ -12,7 +12,7 @@ from anamorph.transforms.maps import Affine
 
 SMALLEST_TURN_DEG = 0.05
 SMALLEST_STRETCH_PERCENT = 0.05
-"""Less is not told."""
+"""Less is not reported."""
 ALONG = 0.95
 """Of a unit vector: an axis with so much of one direction of the body is named after it."""
 BODY_AXES = ("left-right", "back-front", "feet-head")

@@ -40,7 +40,7 @@ class Transform(ABC):
 
     @property
     def direction(self) -> str:
-        """Words for whose points go where; the scan that a transform starts from is its fixed one unless told."""
+        """Words for whose points go where: from the fixed scan to the moving one unless ``maps`` says otherwise."""
         return " -> ".join(self.maps or ("fixed", "moving"))
 
     def _turned(self, inverse: AnyTransform) -> AnyTransform:

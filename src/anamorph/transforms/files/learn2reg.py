@@ -129,7 +129,7 @@ def write_npz(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: G
 
 
 def read_npz(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacement:
-    """Read either form, told apart by where the three components are."""
+    """Read either form; the axis of the three components says which."""
     if grid is None:
         raise UserError("an .npz field says nothing about the world; give the fixed image")
     check_arrays(path, 8 * 3 * int(np.prod(grid.shape)) + HEADER_BYTES)
@@ -137,7 +137,7 @@ def read_npz(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displac
         with np.load(path, allow_pickle=False) as content:
             arrays = list(content.values())
     except MemoryError as error:  # a header that tells of more values than follow
-        raise UserError("damaged: its header tells of more values than it holds; is it complete?") from error
+        raise UserError("damaged: its header announces more values than it holds; is it complete?") from error
     if len(arrays) != 1 or arrays[0].ndim != 4:
         raise UserError("expected one array, (X, Y, Z, 3) or (3, X, Y, Z)")
     field = arrays[0]

@@ -147,7 +147,7 @@ def local_machines(jobs: Sequence[PairJob], workers: int | None = None, **choice
 
 
 def peak_bytes(jobs: Iterable[PairJob]) -> int:
-    """Predicted memory of the largest of some jobs; a scan that cannot be read is told later, with its pair."""
+    """Predicted memory of the largest of some jobs; a scan that cannot be read is reported later, with its pair."""
     grids: dict[Path, Grid | None] = {}
     kinds = {}
     for job in jobs:

@@ -80,7 +80,7 @@ def preprocess_dataset(
     ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
     remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
     ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
-    records = ran.told
+    records = ran.records
     kept = tuple(case for case in dataset.cases if case.key in records)
     write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
     files = [path for job in jobs if job.name in records for path in (*job.outputs, record_path(job.case))]

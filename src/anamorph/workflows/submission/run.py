@@ -15,17 +15,17 @@ from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Kept
-from anamorph.cohort_reporting import write_evaluation
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import PairSplit
 from anamorph.errors import AnamorphError, UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
-from anamorph.evaluation.cohort_json import RESULTS
+from anamorph.evaluation.cohort_files import RESULTS
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
 from anamorph.registration.folder import check_space
+from anamorph.report.cohort.evaluated import write_evaluation
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
@@ -154,7 +154,7 @@ def make_submission(
         work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
         workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         zero_failed: put fields of zeros in the place of pairs that failed.
-        progress: called with the stage and the fraction of it that is done.
+        progress: called with the stage and the fraction that is done.
         on_failure: called with the key of each pair that fails, and the reason.
 
     Raises:
@@ -194,7 +194,7 @@ def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
-    """The grids of all scans, which suit the format. What cannot be read is not among them, and told with its pair."""
+    """The grids of all scans, which suit the format. What cannot be read is left out, and reported with its pair."""
     grids = {}
     for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
         with suppress(AnamorphError):
@@ -208,7 +208,7 @@ def _write_record(path: Path, submission: Submission, wanted: RegistrationSettin
     dice = {when: dice_by_pair(one) for when, one in (("computed", submission.computed), ("stored", submission.stored))}
     pairs = {}
     for pair, cost in zip(submission.pairs, submission.errors, strict=True):
-        run = submission.ran.told.get(pair.key, {}).get("run", {})
+        run = submission.ran.records.get(pair.key, {}).get("run", {})
         pairs[pair.key] = {
             "files": list(layout.members(pair)),
             "seconds": run.get("seconds", 0.0),

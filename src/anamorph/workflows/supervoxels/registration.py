@@ -78,7 +78,7 @@ class RegistrationJob:
         return self.case.key
 
     def find(self) -> dict[str, Any] | None:
-        """What was told of a scan whose transform was made of the same files with the same settings."""
+        """The record of a scan whose transform was made of the same files with the same settings."""
         record = self._kept().find()
         told = None if record is None else record.get("scan")
         return told if isinstance(told, dict) else None

@@ -21,7 +21,7 @@ from anamorph.batch.run import run_jobs
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.registration.provenance import models_of
+from anamorph.networks.model import find_model
 from anamorph.report.page import drawn
 from anamorph.supervoxels.prepared import KEY, Prepared
 from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
@@ -38,7 +38,7 @@ STAGES = (0.0, 0.1, 0.85, 0.9, 0.97, 1.0)
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came out: the prepared data set, what was told of every registered scan, those left out with the reason.
+    """What came out: the prepared data set, the record of every registered scan, those left out with the reason.
 
     ``page_failure`` tells why the page could not be drawn, if so.
     """
@@ -110,7 +110,7 @@ def prepare_dataset(
         preprocessing,
         out,
         workers=workers,
-        inputs=[*models_of(described["settings"]).values(), *([] if transforms is None else [transforms])],
+        inputs=[*map(find_model, described["models"]), *([] if transforms is None else [transforms])],
         overwrite=overwrite,
         progress=scans,
         on_failure=on_failure,
@@ -126,7 +126,7 @@ def prepare_dataset(
     warp_to_scans(layers, kept, goal, cutting.spacing_mm, out, warp)
     page_part("page", 0.0)
     page, by_key = out / PAGE, {job.case.key: job for job in jobs}
-    page_failure = drawn(page, lambda: write_page(page, goal, layers, by_key, ran.told))
+    page_failure = drawn(page, lambda: write_page(page, goal, layers, by_key, ran.records))
     told = {
         "template": goal.key,
         "scans": [case.key for case in kept],
@@ -135,7 +135,7 @@ def prepare_dataset(
     }
     write_dataset(replace(placed, extra=dict(placed.extra) | {KEY: told}), placed.path)
     prepared = Prepared.of(read_dataset(placed.path))
-    return Preparation(prepared, ran.told, ran.failed, len(ran.reused), page, page_failure)
+    return Preparation(prepared, ran.records, ran.failed, len(ran.reused), page, page_failure)
 
 
 def scans_in(
@@ -205,7 +205,7 @@ def _reference(dataset: Dataset, out: Path) -> Dataset:
 
 
 def _write(dataset: Dataset, path: Path) -> Dataset:
-    """Write the manifest to a folder without what it tells of a preparation."""
+    """Write the manifest to a folder without the key of a preparation."""
     extra = {name: value for name, value in dataset.extra.items() if name != KEY}
     write_dataset(replace(dataset, extra=extra), path)
     return read_dataset(path)

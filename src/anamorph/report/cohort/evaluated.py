@@ -9,8 +9,7 @@ from pathlib import Path
 from anamorph.data import Pair
 from anamorph.evaluation.case import PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
-from anamorph.evaluation.cohort_csv import TABLE, write_csv
-from anamorph.evaluation.cohort_json import RESULTS, write_json
+from anamorph.evaluation.cohort_files import RESULTS, TABLE, write_csv, write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.metrics.metric import shown_columns
 from anamorph.evaluation.numbers import Direction, Scores

@@ -7,11 +7,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from anamorph.geometry import Grid
+from anamorph.methods.base import Pair, Run
+from anamorph.methods.learned import Found, NetworkConfig, Seen
 from anamorph.methods.linear_part import split_linear
-from anamorph.methods.refined_pair import NetworkConfig, refined_pair
+from anamorph.methods.recipe import prepared
+from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.working_frame import Scan
+from anamorph.testing.pairs import body_points, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine, Displacement
-from conformance import body_points, error_mm, gentle_pair, pair_of
 
 GRID = Grid((20, 24, 18), np.array([[-2.0, 0, 0, 10], [0, 0, 3.0, -4], [0, 1.5, 0, 7], [0, 0, 0, 1]]))
 
@@ -26,6 +29,14 @@ def about(centre: np.ndarray, matrix: np.ndarray, shift: tuple[float, float, flo
 def scan_on(grid: Grid, weight: np.ndarray | None = None) -> Scan:
     noise = np.random.default_rng(0).random((1, *grid.shape), np.float32)
     return Scan(noise, np.ones(grid.shape, np.float32) if weight is None else weight, grid)
+
+
+def after_a_network(pair, config, found):
+    """From fixed to moving points: what the recipe makes of a network's fields."""
+    scans = Pair(pair.fixed, pair.moving)
+    method, run = Symmetric(config), Run("cpu")
+    seen = Seen(None, scans, prepared(scans), found.grid, Affine.identity())
+    return method.deformed(method.follow(seen, found, run), run)[0]
 
 
 def test_both_parts_together_are_the_field():
@@ -94,13 +105,9 @@ def test_a_field_that_turns_the_scan_is_refined_as_well_as_one_that_does_not():
     grid = pair.fixed.grid.resampled(3 * pair.fixed.grid.spacing_mm)
     wrong = np.random.default_rng(0).normal(0, 0.1, (3, *grid.shape)).astype(np.float32)
     field = pair.true_fixed_to_moving.displacement_on(grid).disp_vox + wrong
-    scans = Scan.prepare(pair.fixed, None), Scan.prepare(pair.moving, None)
-    images = pair.fixed, pair.moving
-    found = refined_pair(
-        NetworkConfig(guide="none"), *scans, images, Affine.identity(), field, -field, grid, "cpu", lambda done: None
-    )
+    found = after_a_network(pair, NetworkConfig(guide="none"), Found(field, -field, grid))
     places = body_points(pair)
-    away = np.linalg.norm(found.fixed_to_moving.map_world(places) - pair.true_fixed_to_moving.map_world(places), axis=1)
+    away = np.linalg.norm(found.map_world(places) - pair.true_fixed_to_moving.map_world(places), axis=1)
     assert away.mean() < 3.5
 
 
@@ -108,15 +115,10 @@ def test_the_search_looks_around_the_field_of_a_network():
     pair = gentle_pair()
     grid = pair.fixed.grid
     nothing = np.zeros((3, *grid.shape), np.float32)
-    scans = Scan.prepare(pair.fixed, None), Scan.prepare(pair.moving, None)
 
     def error(**settings):
         config = NetworkConfig(guide="none", refine_iterations=(0, 0), **settings)
-        images = pair.fixed, pair.moving
-        found = refined_pair(
-            config, *scans, images, Affine.identity(), nothing, nothing, grid, "cpu", lambda done: None
-        )  # fmt: skip
-        return error_mm(found.fixed_to_moving, pair)
+        return error_mm(after_a_network(pair, config, Found(nothing, nothing, grid)), pair)
 
     before = error_mm(Affine.identity(), pair)
     assert error(search=False) == pytest.approx(before, abs=0.01)

@@ -1,4 +1,4 @@
-"""Maps of numbers over the fixed scan as coloured pictures with a colour bar."""
+"""Colours: of labels, and of maps of numbers over the fixed scan."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+# Okabe and Ito's colours for the colour-blind, lightened where they would drown on a grey scan.
+_COLOURS = (
+    "#56b4e9",
+    "#e69f00",
+    "#00c48c",
+    "#f0e442",
+    "#ff7a45",
+    "#4f8dff",
+    "#e58cc0",
+    "#a6e05a",
+    "#c3a5ff",
+    "#ffffff",
+)
+
+
+def label_colour(rank: int) -> str:
+    """The colour of the ``rank``-th label as a CSS colour; they repeat after ten."""
+    return _COLOURS[rank % len(_COLOURS)]
+
 
 FOLD_COLOUR = (57, 255, 20)
 _UNKNOWN_GREY = 90
