@@ -59,7 +59,7 @@ def table(
 SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
 
 slicreg = typer.Typer(
-    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort."
+    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a data set."
 )
 
 Count = Annotated[int, typer.Option("--layers", help="How many.", rich_help_panel=LAYERS)]
@@ -140,7 +140,7 @@ def prepare(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Preprocess a cohort, register it to a template, and give every scan the template's supervoxel layers.
+    """Preprocess a data set, register its scans to a template, and give every scan the template's supervoxel layers.
 
     After an interruption the same command goes on where it stopped. The layers and the registrations are shown in
     layers.html; `anamorph train slicreg` takes the folder.
@@ -223,7 +223,7 @@ def layers(
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs
     from anamorph.workflows.supervoxels.layers import LayerSettings
-    from anamorph.workflows.supervoxels.page import layer_facts
+    from anamorph.workflows.supervoxels.run import layer_facts
 
     if mask is not None and organs is not None:
         raise UserError("--mask and --organs both say where the scan is cut; choose one")
