@@ -20,8 +20,8 @@ from anamorph.errors import UserError
 from anamorph.features.body import body_centre_mm, body_share
 from anamorph.geometry import Grid
 from anamorph.image import Image
+from anamorph.image.atomic import remove
 from anamorph.image.background import looks_like_ct
-from anamorph.image.leftovers import remove
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
 from anamorph.methods.base import Progress
