@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics import METRICS
 from anamorph.evaluation.numbers import Direction, Numbers, aggregate
@@ -87,7 +85,7 @@ class Metric:
             TypeError: the value is not given for what ``per`` says.
         """
         value = self.measure(pair)
-        found = "label" if isinstance(value, Mapping) else "point" if np.ndim(value) else "pair"
+        found = "label" if isinstance(value, Mapping) else "point" if hasattr(value, "__len__") else "pair"
         if value is not None and found != ("point" if self.per == "axis" else self.per):
             raise TypeError(f"gives {type(value).__name__}, so set per={found!r}")
         return value
