@@ -11,7 +11,7 @@ from anamorph.discrete.spanning_tree import SpanningTree, spanning_tree
 from anamorph.discrete.tree_inference import infer_labels
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.working_frame import Scan, Side

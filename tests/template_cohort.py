@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.image.write import write_image
 from anamorph.phantom import make_pair
-from anamorph.phantom.deformation import random_affine, random_diffeomorphism
+from anamorph.phantom.pair import random_affine, random_diffeomorphism
 from anamorph.supervoxels import make_layers, warp_layers
 from anamorph.supervoxels.files import save_layers
 from anamorph.supervoxels.prepared import KEY, TEMPLATE_LAYERS, layers_path, transform_path

@@ -6,7 +6,7 @@ import pytest
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import comparable_intensities, intensity_lanes, prepared_channels
 from anamorph.features.mind_ssc import ENTRIES, LANES, mind_ssc
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image
 from geometries import GRIDS, textured_image
 

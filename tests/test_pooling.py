@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_descriptor, pool_volume
+from anamorph.geometry.averaging import pool_descriptor, pool_volume
 from arrays import SHAPES, random_descriptor
 
 CELLS = [(2, 2, 2), (3, 1, 2), (4, 5, 3)]

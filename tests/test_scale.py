@@ -11,8 +11,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation import Agreement, PairMetrics, verdict
 from anamorph.features.body import body_mask
 from anamorph.geometry import Grid
-from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
-from anamorph.geometry.scale import patient_mm
+from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm, patient_mm
 from anamorph.image import Image, Mask
 from anamorph.registration.api import make_plan, mask_on, register
 from anamorph.registration.preflight import inspect_image

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from anamorph.geometry.smoothing import box_smooth
+from anamorph.geometry.averaging import box_smooth
 from arrays import SHAPES
 
 

@@ -24,8 +24,7 @@ from anamorph.discrete.tree_inference import infer_labels
 from anamorph.features import layer_codes, mind_ssc
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import sampling
-from anamorph.geometry.pooling import pool_descriptor, pool_volume
-from anamorph.geometry.smoothing import box_smooth
+from anamorph.geometry.averaging import box_smooth, pool_descriptor, pool_volume
 from anamorph.networks.obelisk import Obelisk
 from anamorph.networks.warp import warp
 from anamorph.optimise import keypoint_field

@@ -11,7 +11,7 @@ from typing import Any
 from anamorph.batch.key import origin_of
 from anamorph.data import Pair
 from anamorph.geometry import Grid
-from anamorph.geometry.scale import patient_mm
+from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.memory import check_memory, peak_bytes_on, predicted_peak_bytes
 from anamorph.methods import DEFAULT_METHOD, METHODS

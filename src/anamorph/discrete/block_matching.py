@@ -6,7 +6,7 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Short of the last coupling of a full search: the linear fit that follows is the stronger smoother."""

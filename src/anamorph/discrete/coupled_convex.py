@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
-from anamorph.geometry.smoothing import box_smooth
+from anamorph.geometry.averaging import box_smooth
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry.pooling import Cell, pool_volume
+from anamorph.geometry.averaging import Cell, pool_volume
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
-from anamorph.geometry.scale import patient_mm
+from anamorph.geometry.averaging import pool_volume
+from anamorph.geometry.lengths import patient_mm
 
 BODY_HU = -500.0
 """Above this a CT voxel belongs to the body, the table or the clothes."""

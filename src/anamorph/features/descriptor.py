@@ -8,7 +8,7 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.geometry.pooling import pool_volume_torch
+from anamorph.geometry.averaging import pool_volume_torch
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:

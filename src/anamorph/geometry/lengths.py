@@ -1,9 +1,11 @@
-"""Lengths and positions as people read them, at any scale."""
+"""Lengths: how they are printed, and what those chosen for patients become in smaller or larger scans."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+
+from anamorph.geometry.grid import Grid
 
 NOTHING_MM = 1e-9
 """Shorter than a thousandth of a nanometre: what rounding leaves of zero."""
@@ -38,3 +40,20 @@ def numbers_mm(lengths_mm: Iterable[float | None], decimals: int) -> list[str]:
 def significant(value: float, digits: int) -> float:
     """A number rounded to so many significant digits, as records hold it."""
     return float(f"{value:.{digits}g}")
+
+
+PATIENT_EXTENT_MM = (20.0, 3000.0)
+"""Longest side of the field of view for which lengths chosen on scans of patients hold as they are."""
+NOMINAL_EXTENT_MM = 300.0
+"""Longest side of a usual scan of a patient."""
+
+
+def is_patient_sized(grid: Grid) -> bool:
+    """Whether a field of view has the size of a part of a patient."""
+    smallest, largest = PATIENT_EXTENT_MM
+    return smallest <= grid.longest_mm <= largest
+
+
+def patient_mm(grid: Grid) -> float:
+    """What stands for a millimetre of a patient: 1 mm in scans of that size, else a share of the field of view."""
+    return 1.0 if is_patient_sized(grid) else grid.longest_mm / NOMINAL_EXTENT_MM

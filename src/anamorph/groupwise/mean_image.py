@@ -7,8 +7,8 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
+from anamorph.geometry.averaging import box_smooth
 from anamorph.geometry.sampling import sample
-from anamorph.geometry.smoothing import box_smooth
 from anamorph.image import Image, Mask
 from anamorph.image.background import looks_like_ct
 from anamorph.transforms import Transform

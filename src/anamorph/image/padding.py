@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anamorph.geometry.scale import patient_mm
+from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image
 
 Box = tuple[slice, slice, slice]

@@ -21,7 +21,7 @@ from anamorph.discrete.spanning_tree import spanning_tree
 from anamorph.discrete.tree_inference import infer_labels
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 from anamorph.image import Image, Mask
 from anamorph.methods.base import Device, Method, Progress, Result
 from anamorph.methods.deeds_config import DeedsConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.transforms.files.deeds import control_grid
 

@@ -10,7 +10,7 @@ import numpy as np
 from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
 from anamorph.features.mind_ssc import LANES
-from anamorph.geometry.pooling import Cell, pool_descriptor, pool_volume
+from anamorph.geometry.averaging import Cell, pool_descriptor, pool_volume
 from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Side

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 
 DESCRIPTOR_VOXELS = 1.0e6
 """The automatic descriptor spacing gives about so many descriptors."""

@@ -14,7 +14,7 @@ import numpy as np
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell
+from anamorph.geometry.averaging import Cell
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import guide_bytes

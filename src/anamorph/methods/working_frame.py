@@ -10,7 +10,7 @@ import numpy as np
 from anamorph.features.body import BODY_HU, body_mask
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import Cell, pool_volume
+from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.padding import content_box

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from anamorph.geometry.pooling import pool_volume
-from anamorph.geometry.smoothing import Radius, box_smooth
+from anamorph.geometry.averaging import Radius, box_smooth, pool_volume
 from anamorph.optimise.adam import Adam
 from anamorph.optimise.data_term import data_term
 from anamorph.regularisation.diffusion import add_diffusion, diffusion_strength

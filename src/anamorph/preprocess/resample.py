@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image
 from anamorph.image.background import background_value, cast_like
 from anamorph.transforms import Transform

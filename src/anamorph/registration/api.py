@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
 from anamorph.geometry import SAME_GRID_MM
-from anamorph.geometry.lengths import length_text
-from anamorph.geometry.scale import patient_mm
+from anamorph.geometry.lengths import length_text, patient_mm
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_mask
 from anamorph.memory import INTERPRETER_BYTES

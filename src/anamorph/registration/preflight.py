@@ -13,8 +13,7 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
-from anamorph.geometry.lengths import length_text, lengths_text, significant
-from anamorph.geometry.scale import is_patient_sized
+from anamorph.geometry.lengths import is_patient_sized, length_text, lengths_text, significant
 from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
 from anamorph.image.label_like import is_label_map

@@ -26,7 +26,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.features.intensity import prepared_channels
 from anamorph.geometry import Grid
-from anamorph.geometry.pooling import pool_volume
+from anamorph.geometry.averaging import pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import looks_like_ct

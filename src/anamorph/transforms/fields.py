@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.geometry.averaging import NEIGHBOURS, Radius, box_smooth
 from anamorph.geometry.sampling import identity_positions_torch, sample_torch
-from anamorph.geometry.smoothing import NEIGHBOURS, Radius, box_smooth
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry import Grid
+from anamorph.geometry.lengths import patient_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
-from anamorph.geometry.scale import patient_mm
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.affine import Affine
 from anamorph.transforms.base import Transform

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""CPU kernels of cell averages; the readable twins are in ``pooling.py``."""
+"""CPU kernels of averages over cells and of separable box smoothing; the readable twins are in ``averaging.py``."""
 
 import numpy as np
 from numba import njit
@@ -48,3 +48,37 @@ def pool_channels_last(begin, end, volume, cell, out):
             scale = f32(1.0 / ((i1 - i0) * (j1 - j0) * (k1 - k0)))
             for c in range(channels):
                 out[a, b, d, c] *= scale
+
+
+@njit(nogil=True, error_model="numpy", fastmath=True, cache=True)
+def box_axis(begin, end, field, axis, radius, out):
+    """Box average along one spatial axis of ``(C, I, J, K)``, border repeated."""
+    _, ni, nj, nk = field.shape
+    scale = f32(1.0 / (2 * radius + 1))
+    for plane in range(begin, end):
+        c = plane // ni
+        i = plane % ni
+        if axis == 0:
+            for j in range(nj):
+                for k in range(nk):
+                    out[c, i, j, k] = f32(0)
+            for d in range(-radius, radius + 1):
+                ii = min(max(i + d, 0), ni - 1)
+                for j in range(nj):
+                    for k in range(nk):
+                        out[c, i, j, k] += field[c, ii, j, k] * scale
+        elif axis == 1:
+            for j in range(nj):
+                for k in range(nk):
+                    out[c, i, j, k] = f32(0)
+                for d in range(-radius, radius + 1):
+                    jj = min(max(j + d, 0), nj - 1)
+                    for k in range(nk):
+                        out[c, i, j, k] += field[c, i, jj, k] * scale
+        else:
+            for j in range(nj):
+                for k in range(nk):
+                    s = f32(0)
+                    for d in range(-radius, radius + 1):
+                        s += field[c, i, j, min(max(k + d, 0), nk - 1)]
+                    out[c, i, j, k] = s * scale
