@@ -13,7 +13,7 @@ from torch import nn
 from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.base import Method
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.training.cache import Cohort
 from anamorph.training.task import Task
 

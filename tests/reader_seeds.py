@@ -211,7 +211,7 @@ def read_transform(path: Path) -> Any:
 
 def write_model(kind: str) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
-        from anamorph.networks.model_folder import ModelCard, save_model
+        from anamorph.networks.model import ModelCard, save_model
         from anamorph.networks.preprocessing import Preprocessing
         from anamorph.networks.segmentation_network import SegmentationNetwork
         from anamorph.networks.symmetric_network import SymmetricNetwork
@@ -228,12 +228,12 @@ def write_model(kind: str) -> Callable[[Path], Path]:
 
 
 def read_model(folder: Path) -> Any:
-    from anamorph.networks.known import build_network
-    from anamorph.networks.model_folder import load_model
+    from anamorph.networks.architecture import build_network
+    from anamorph.networks.model import load_weights
 
     # A damaged file of weights has the check sum of a sound one here: what lies behind the check is tried too.
     _renew_sum(folder)
-    card, state = load_model(folder)
+    card, state = load_weights(folder)
     return build_network(card, state)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from anamorph.geometry import Grid
-from anamorph.networks.model_folder import ModelCard
+from anamorph.networks.model import ModelCard
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.template_model import TemplateModel, output_grid
 from anamorph.phantom.pair import PhantomPair
@@ -48,15 +48,15 @@ def oracle_model(pair: PhantomPair, kind: str, spacing_mm: float = 8.0, layers: 
     architecture = {"network": {"inputs": 1}, "divisor": 500.0, "centre": "middle", "ct": True}
     preprocessing = Preprocessing(spacing_mm, shape, "none")
     card = ModelCard("oracle", kind, architecture=architecture, preprocessing=preprocessing.as_json())
-    model = TemplateModel(card, preprocessing)
+    model = TemplateModel(card, preprocessing, {"inputs": 1})
     fixed, moving = model.frame_in(pair.fixed), model.frame_in(pair.moving)
     made = Layers(voronoi_layers(model.frame, layers), moving)
     true = pair.true_fixed_to_moving
     if kind == "slicreg":
         answers = [warp_layers(made, true, fixed).labels, made.labels]
-        return TemplateModel(card, preprocessing, LayerOracle(answers, made.labels, 128))
+        return TemplateModel(card, preprocessing, model.architecture, LayerOracle(answers, made.labels, 128))
     places = [true.moving_positions(output_grid(fixed), moving), moving_places(moving)]
-    return TemplateModel(card, preprocessing, PlaceOracle(places, made.labels))
+    return TemplateModel(card, preprocessing, model.architecture, PlaceOracle(places, made.labels))
 
 
 def moving_places(frame: Grid) -> np.ndarray:

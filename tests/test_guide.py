@@ -14,7 +14,7 @@ from anamorph.image import Image, Labels
 from anamorph.methods import METHODS
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.guide import guide_model
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
@@ -52,9 +52,8 @@ def oracle(monkeypatch, tmp_path):
         inside = HERE if image.name == "fixed" else THERE
         return np.stack([1 - inside, inside])
 
-    card = SimpleNamespace(name="oracle", sha256="0")
-    model = SimpleNamespace(card=card, labels=[1], probabilities=probabilities)
-    monkeypatch.setattr(SegmentationModel, "load", lambda name, device: model)
+    model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], probabilities=probabilities)
+    monkeypatch.setattr(SegmentationModel, "load", lambda name, kind, device: model)
     return tmp_path / "oracle"
 
 

@@ -13,7 +13,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.lindef import Lindef, LindefConfig
 from anamorph.networks.lindef_network import LindefNetwork
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.transforms import Affine
@@ -67,8 +67,8 @@ def test_scans_are_cropped_in_use_if_they_were_in_training(tmp_path):
     assert cropping.shape_for(large, large) == (16, 16, 8)
     np.testing.assert_allclose(cropping.frame(large, large).centre_mm, large.centre_mm)
     image = Image(np.random.default_rng(0).random((200, 40, 30)).astype(np.float32), large, "scan")
-    assert "part of the body" in covering.concerns(image)[0]
-    assert cropping.concerns(image) == []
+    assert "part of the body" in covering.warnings_for(image)[0]
+    assert cropping.warnings_for(image) == []
 
 
 def test_every_preset_is_a_config():

@@ -4,15 +4,18 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from anamorph import registry
 from anamorph.cli.main import app
 from anamorph.errors import UserError
-from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import SHIPPED, ModelCard, find_model, load_model, save_model, shipped_models
+from anamorph.networks.architecture import build_network
+from anamorph.networks.model import SHIPPED, Model, ModelCard, find_model, load_weights, save_model, shipped_models
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.symmetric_network import SymmetricNetwork
 
@@ -39,7 +42,7 @@ def model(tmp_path):
 
 def test_a_model_comes_back_as_it_was(model):
     folder, written, network = model
-    card, state = load_model(folder)
+    card, state = load_weights(folder)
     assert card == written
     assert card.sha256 == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     assert card.parameters == sum(p.numel() for p in network.parameters())
@@ -50,7 +53,7 @@ def test_a_model_comes_back_as_it_was(model):
 
 def test_the_network_is_built_from_the_card(model):
     folder, _, network = model
-    built = build_network(*load_model(folder))
+    built = build_network(*load_weights(folder))
     assert not built.training
     images = torch.rand(2, 1, 1, 16, 16, 16)
     torch.testing.assert_close(built(*images)[0].disp_vox, network.eval()(*images)[0].disp_vox)
@@ -58,10 +61,10 @@ def test_the_network_is_built_from_the_card(model):
 
 def test_weights_that_do_not_fit_the_card(model):
     folder, card, _ = model
-    _, state = load_model(folder)
+    _, state = load_weights(folder)
     save_model(folder, {key: value[:1] for key, value in state.items()}, card)
     with pytest.raises(UserError, match="weights do not fit the network"):
-        build_network(*load_model(folder))
+        build_network(*load_weights(folder))
 
 
 def test_a_run_folder_stands_for_its_model(model):
@@ -74,33 +77,33 @@ def test_damaged_weights_are_refused(model):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="is not the file its card describes"):
-        load_model(model[0])
+        load_weights(model[0])
     path.unlink()
     with pytest.raises(UserError, match=r"has a card but no weights\.safetensors"):
-        load_model(model[0])
+        load_weights(model[0])
 
 
 def test_models_of_another_kind_or_format_are_refused(model):
     with pytest.raises(UserError, match="is a model of 'symmetric', not of 'segment'"):
-        load_model(model[0], "segment")
+        load_weights(model[0], "segment")
     path = model[0] / "model.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"format": 99}))
     with pytest.raises(UserError, match="newer than this version"):
-        load_model(model[0])
+        load_weights(model[0])
     path.write_text("{")
     with pytest.raises(UserError, match="is no model card"):
-        load_model(model[0])
+        load_weights(model[0])
 
 
 def test_a_name_that_is_no_model(tmp_path):
     with pytest.raises(UserError, match="there is no model 'nothing'"):
-        load_model("nothing")
+        load_weights("nothing")
 
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_models_that_come_along_are_sound(name):
-    card, state = load_model(name)
+    card, state = load_weights(name)
     build_network(card, state)
     assert card.name == name
     assert card.licence != "not stated"
@@ -187,16 +190,49 @@ def test_files_that_are_no_card_give_one_line(model, text):
         assert done.stderr.count("\n") == 1
 
 
+@dataclass(eq=False)
+class TwoBlocks(torch.nn.Module):
+    """A network of another package, one of whose arguments has no default."""
+
+    width: int
+    depth: int = 1
+
+    def __post_init__(self):
+        torch.nn.Module.__init__(self)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(self.width, self.width) for _ in range(self.depth)])
+
+
+def test_a_network_of_another_package_is_built_and_checked_as_ours(monkeypatch, tmp_path):
+    point = EntryPoint("blocks", "test_model_folder:TwoBlocks", "anamorph.networks")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    state = TwoBlocks(3, 2).state_dict()
+    save_model(tmp_path, state, ModelCard("two", "blocks", architecture={"width": 3, "depth": 2}))
+    model = Model.load(tmp_path, "blocks")
+    assert torch.equal(model.network.layers[1].weight, state["layers.1.weight"])
+    assert "sound (blocks" in CliRunner().invoke(app, ["models", "check", str(tmp_path)]).output
+    for architecture, message in (
+        ({"depth": 2}, "describes no network of kind 'blocks'"),
+        ({"width": {}}, "width is {} in the card"),
+        ({"width": 3, "depth": 60_000}, "more parameters than the weights"),
+    ):
+        changed(tmp_path, architecture=architecture)
+        with pytest.raises(UserError, match=message):
+            Model.load(tmp_path)
+    changed(tmp_path, kind="block")
+    with pytest.raises(UserError, match=r"no network 'block' \(did you mean 'blocks'"):
+        Model.describe(tmp_path)
+
+
 def test_models_hold_no_links_out_and_no_pipes(model, tmp_path):
     folder, _, _ = model
     for name in ("model.json", "weights.safetensors"):
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
         with pytest.raises(UserError, match="is a link out of the folder"):
-            load_model(folder)
+            load_weights(folder)
         (folder / name).unlink()
         (tmp_path / name).rename(folder / name)
     (folder / "weights.safetensors").unlink()
     os.mkfifo(folder / "weights.safetensors")
     with pytest.raises(UserError, match="is no file"):
-        load_model(folder)
+        load_weights(folder)

@@ -8,7 +8,9 @@ import pytest
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
+from anamorph.methods.working_frame import Scan
 from anamorph.networks.preprocessing import Preprocessing, canonical
+from anamorph.transforms import Affine, Displacement
 
 OBLIQUE = np.array([[0.0, -1.9, 0.3, 5], [-1.5, 0, 0, 7], [0, 0.2, 2.8, -3], [0, 0, 0, 1]])
 
@@ -124,3 +126,39 @@ def test_a_card_says_that_scans_are_cropped_only_if_they_are():
     assert "crop_in_use" not in Preprocessing().as_json()
     cropped = Preprocessing(crop_in_use=True)
     assert Preprocessing.from_json(cropped.as_json()) == cropped
+
+
+def test_averaged_reading_keeps_means_where_points_alias():
+    """Stripes of one voxel, finer than the frame, vanish when averaged and stay when read at points."""
+    data = np.zeros((32, 32, 32), np.float32)
+    data[::2] = 1000
+    image = Image(data, Grid(data.shape, np.eye(4)), "stripes")
+    averaged, point = (Preprocessing(4.0, (8, 8, 8), "none", sampling=one) for one in ("averaged", "point"))
+    frame = averaged.frame(image.grid)
+    np.testing.assert_allclose(averaged.channels(image, frame), 500, atol=1e-3)
+    moved = Affine.translation(np.array([0.5, 0, 0]))
+    assert abs(point.channels(image, frame, moved).mean() - 500) > 400
+    np.testing.assert_allclose(averaged.channels(image, frame, moved)[:, 1:-1], 500, atol=1e-3)
+
+
+def test_networks_and_methods_read_a_scan_alike():
+    """One anti-aliased reading: what a network sees of a scan is what a method compares, through any transform."""
+    image = scan((20, 18, 16))
+    preprocessing = Preprocessing(6.0, (8, 8, 8), "none", sampling="averaged")
+    frame = preprocessing.frame(image.grid)
+    of_method = Scan(image.data.astype(np.float32), np.ones(image.grid.shape, np.float32), image.grid)
+    bent = Displacement(np.random.default_rng(1).normal(0, 0.3, (3, *frame.shape)).astype(np.float32), frame)
+    for transform in (None, Affine.translation(np.array([3.0, -2, 1])), bent):
+        seen, compared = preprocessing.channels(image, frame, transform), of_method.onto(frame, transform)
+        inside = compared.weight == 1
+        assert inside.sum() > 50
+        np.testing.assert_allclose(seen[:, inside], compared.channels[:, inside], rtol=1e-5)
+
+
+def test_cards_without_a_sampling_read_points_and_keep_their_content():
+    assert Preprocessing.from_json({"spacing_mm": 2.0}).sampling == "point"
+    assert "sampling" not in Preprocessing(2.0).as_json()
+    averaged = Preprocessing(2.0, sampling="averaged")
+    assert Preprocessing.from_json(averaged.as_json()) == averaged
+    with pytest.raises(UserError, match="sampling is nearest; choose one of averaged, point"):
+        Preprocessing(sampling="nearest")

@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.methods.pdd import TWO_WARPS, Pdd, PddConfig
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.transforms import Affine

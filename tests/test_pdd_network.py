@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import load_model
+from anamorph.networks.architecture import build_network
+from anamorph.networks.model import load_weights
 from anamorph.networks.obelisk import Obelisk
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.pdd_search import Search
@@ -101,7 +101,7 @@ def test_published_weights_give_what_the_published_program_gives(tmp_path, sampl
         width=5,
         reach=0.3,
     )
-    network = build_network(*load_model(tmp_path / "model"))
+    network = build_network(*load_weights(tmp_path / "model"))
     scans = 500 * torch.nn.functional.avg_pool3d(torch.randn(2, 1, *SHAPE), 3, 1, 1)
     with torch.no_grad():
         here, there = (theirs(one[None] / 500) for one in scans)

@@ -14,8 +14,8 @@ from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.pdd import Pdd
 from anamorph.methods.pdd import PddConfig as MethodConfig
-from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import ModelCard, load_model, save_model
+from anamorph.networks.architecture import build_network
+from anamorph.networks.model import ModelCard, load_weights, save_model
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pdd import PddConfig, PddTask
@@ -80,7 +80,7 @@ def test_a_training_of_the_shared_loop_leaves_a_model(tmp_path):
     manifest = make_blobs(tmp_path / "Blobs")
     outcome = start_training("pdd", [manifest], tmp_path / "run", given=given, device="cpu", cache=tmp_path / "cache")
     assert outcome.ending == "finished"
-    card, state = load_model(tmp_path / "run", "pdd")
+    card, state = load_weights(tmp_path / "run", "pdd")
     assert card.labels == {1: "shell", 2: "core"}
     assert card.metrics["dice"] == outcome.best["dice"]
     assert card.architecture["sampling"] == "voxel"

@@ -12,7 +12,7 @@ import torch
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.methods.pwc import Pwc, PwcConfig
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
 from anamorph.networks.registration_model import RegistrationModel

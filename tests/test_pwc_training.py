@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from anamorph.methods.pwc import Pwc
-from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import load_model
+from anamorph.networks.architecture import build_network
+from anamorph.networks.model import load_weights
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.pwc import PwcConfig, PwcTask
@@ -40,7 +40,7 @@ def test_a_recipe_trains_and_its_card_rebuilds_the_network(tmp_path):
         cache=tmp_path / "cache",
     )  # fmt: skip
     assert outcome.ending == "finished"
-    card, state = load_model(tmp_path / "run", "pwc")
+    card, state = load_weights(tmp_path / "run", "pwc")
     assert card.labels == {1: "shell", 2: "core"}
     assert len(build_network(card, state).steps) == 3
 

@@ -17,7 +17,7 @@ from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_labels
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
@@ -54,7 +54,7 @@ def model(task, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     card = ModelCard("seg", **task.export(network))
     save_model(folder, network.state_dict(), card)
-    return SegmentationModel.load(str(folder), "cpu"), folder
+    return SegmentationModel.load(folder), folder
 
 
 def test_cohorts_teach_each_other_their_labels(task, model):
@@ -183,7 +183,7 @@ def test_what_the_network_has_not_seen_is_background(tmp_path):
                      preprocessing=Preprocessing(multiple=4).as_json())  # fmt: skip
     save_model(tmp_path / "m", network.state_dict(), card)
     values, _ = blob_scan(0)
-    found = SegmentationModel.load(str(tmp_path / "m"), "cpu").predict(Image(values, Grid(values.shape, np.eye(4))))
+    found = SegmentationModel.load(tmp_path / "m").predict(Image(values, Grid(values.shape, np.eye(4))))
     assert set(np.unique(found.data)) == {4}
 
 

@@ -18,7 +18,7 @@ from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
 from anamorph.methods.start.search import Start
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.template_model import TemplateModel
@@ -209,8 +209,8 @@ def test_scans_of_another_kind_are_warned_of(models):
     pair = smooth_pair()
     model = TemplateModel.describe(models["slicreg", 1], "slicreg")
     mr = pair.fixed.with_data(pair.fixed.data.astype(np.float32) + 1024)
-    assert model.concerns(pair.fixed) == []
-    assert "does not look like CT" in model.concerns(mr)[0]
+    assert model.warnings_for(pair.fixed) == []
+    assert "does not look like CT" in model.warnings_for(mr)[0]
 
 
 def test_a_frame_around_the_body_follows_it(tmp_path):

@@ -11,7 +11,7 @@ from anamorph.geometry.sampling import identity_positions_torch, sample
 from anamorph.image.read import read_image
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
-from anamorph.networks.model_folder import load_model
+from anamorph.networks.model import load_weights
 from anamorph.networks.template_model import TemplateModel
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import make_settings
@@ -156,7 +156,7 @@ def test_from_a_prepared_cohort_to_a_registration(folder, dataset):
     )
     assert outcome.best["dice"] > 0.35
     assert outcome.best["accuracy"] > 0.25
-    card, state = load_model(folder / "run", "slicreg")
+    card, state = load_weights(folder / "run", "slicreg")
     assert card.architecture["template"] == TEMPLATE
     assert card.architecture["ct"] is True
     assert state["template"].shape == (4, 32, 32, 32)

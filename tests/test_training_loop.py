@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.networks.model_folder import load_model
+from anamorph.networks.model import load_weights
 from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.loop import train
 from anamorph.training.run_folder import RunFolder
@@ -77,7 +77,7 @@ def test_a_training_ends_with_checkpoints_logs_and_the_best_model(whole, task):
     assert outcome.best["dice"] == pytest.approx(max(scores), rel=1e-6)
     assert outcome.best_epoch == int(np.argmax(scores))
     assert any((run.path / "tensorboard").iterdir())
-    card, state = load_model(run.model)
+    card, state = load_weights(run.model)
     assert card.metrics == outcome.best
     assert card.architecture == {"width": 3}
     network = task.network()
@@ -88,7 +88,7 @@ def test_a_training_ends_with_checkpoints_logs_and_the_best_model(whole, task):
 def test_the_kept_weights_are_the_running_average(whole):
     run, _ = whole
     best = load_checkpoint(run.best)
-    _, state = load_model(run.model)
+    _, state = load_weights(run.model)
     assert all(torch.equal(state[key], best["average"]["state"][key]) for key in state)
     assert not any(torch.equal(state[key], best["network"][key]) for key in state)
 
@@ -110,7 +110,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(whole, task,
     assert_same(load_checkpoint(whole[0].latest), load_checkpoint(run.latest))
     for name in ("training", "validation"):
         assert rows(run, name) == rows(whole[0], name)
-    assert load_model(run.model)[0].sha256 == load_model(whole[0].model)[0].sha256
+    assert load_weights(run.model)[0].sha256 == load_weights(whole[0].model)[0].sha256
 
 
 def test_ctrl_c_stops_cleanly_and_handlers_come_back(task, tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import small_dataset
 from anamorph.cli.main import app
 from anamorph.errors import UserError
-from anamorph.networks.model_folder import load_model
+from anamorph.networks.model import load_weights
 from anamorph.training import TASKS
 from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.start import start_training
@@ -57,7 +57,7 @@ def test_the_command_trains_and_the_folder_tells_everything_to_repeat_it(tmp_pat
     assert record["versions"]["lightning-fabric"]
     assert record["command"][-2:] != []
     assert record["sessions"][0]["ending"] == "finished"
-    card, _ = load_model(run)
+    card, _ = load_weights(run)
     assert (card.licence, card.attribution, card.labels) == ("CC0", "nobody", {1: "liver"})
     assert card.provenance["config"] == {"rate": 0.1, "width": 2}
     assert str(tmp_path) not in (run / "model" / "model.json").read_text(), "a model may be given away"
@@ -104,7 +104,7 @@ def test_resume_begins_a_run_that_is_not_there(tmp_path, data):
 
 def test_a_training_starts_from_the_weights_of_another(tmp_path, data):
     start(tmp_path, data)
-    _, weights = load_model(tmp_path / "run")
+    _, weights = load_weights(tmp_path / "run")
     said: list[str] = []
     second = start_training(
         ToyTask,
@@ -116,12 +116,12 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path, data):
         cache=tmp_path / "cache",
         say=said.append,
     )
-    _, found = load_model(second.model)
+    _, found = load_weights(second.model)
     for key, value in weights.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-8)
     assert said[1:] == ["weights loaded"], "after the precision"
     record = json.loads((tmp_path / "second" / "run.json").read_text())
-    assert record["pretrained"]["sha256"] == load_model(tmp_path / "run")[0].sha256
+    assert record["pretrained"]["sha256"] == load_weights(tmp_path / "run")[0].sha256
 
 
 def test_weights_of_another_width_are_told_or_refused(tmp_path, data):
@@ -145,7 +145,7 @@ def test_a_training_does_not_replace_the_model_that_it_starts_from(tmp_path, dat
     options = {"device": "cpu", "cache": tmp_path / "cache", "overwrite": True}
     with pytest.raises(UserError, match="run, which is read, and is not replaced"):
         start_training(ToyTask, [data], tmp_path / "run", pretrained=tmp_path / "run", **options)
-    assert load_model(tmp_path / "run" / "model")[0].parameters > 0
+    assert load_weights(tmp_path / "run" / "model")[0].parameters > 0
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_the_precision_is_what_the_processor_does_fast_and_is_kept(tmp_path, dat
     assert "precision 32-true: the processor has no bfloat16 instructions" in result.stderr
     record = json.loads((run / "run.json").read_text())
     assert record["loop"]["precision"] == "32-true"
-    assert load_model(run)[0].provenance["precision"].startswith("32-true: the processor has no")
+    assert load_weights(run)[0].provenance["precision"].startswith("32-true: the processor has no")
     info.write_text("flags : fpu avx512_bf16 amx_bf16\n")
     assert "precision 32-true: that of the run" in anamorph(*command, "2", "--resume").stderr
     result = anamorph(*command, "1", "--overwrite")

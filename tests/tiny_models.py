@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.symmetric_network import SymmetricNetwork
 

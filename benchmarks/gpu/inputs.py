@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,14 +12,15 @@ import torch
 from anamorph.data import Case, Dataset, write_dataset
 from anamorph.geometry import Grid
 from anamorph.image.write import write_image
-from anamorph.networks.known import OF_A_TEMPLATE, architecture_of
+from anamorph.networks.architecture import architecture_of
 from anamorph.networks.lindef_network import LindefNetwork
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.symmetric_network import SymmetricNetwork
+from anamorph.networks.template_model import Kind
 from anamorph.phantom import make_pair
 from benchmarks.gpu.session import Session
 from benchmarks.speed import SIZES
@@ -104,11 +105,11 @@ def _save_untrained(folder: Path, kind: str, tiny: bool) -> None:
     frame = NARROW_FRAME if tiny else FRAME
     given: dict[str, Any] = dict(NARROW[kind]) if tiny else {}
     reading, more = Preprocessing(), {}
-    if kind in OF_A_TEMPLATE:
+    if of_template := kind in get_args(Kind):
         given["template"] = list(frame.shape)
         more = {"divisor": 500.0, "centre": "middle", "ct": True, "template": "0001_0000"}
         reading = Preprocessing(spacing_mm=float(frame.spacing_mm[0]), shape=frame.shape, normalise="none")
-    architecture = {"network": given, **more} if kind in OF_A_TEMPLATE else given
+    architecture = {"network": given, **more} if of_template else given
     card = ModelCard(kind, kind, architecture=architecture, preprocessing=reading.as_json())
     network = NETWORKS[kind](**architecture_of(card))
     if kind == "slicreg":

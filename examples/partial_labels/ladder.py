@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from anamorph.networks.model_folder import find_model, read_card
+from anamorph.networks.model import find_model, read_card
 
 COLUMNS = ("dice", "sdlogj_learn2reg", "folding_percent", "inverse_consistency_vox")
 

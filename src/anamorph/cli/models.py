@@ -19,7 +19,7 @@ def list_models(
     folder: Annotated[Path | None, typer.Argument(help="Also look in the folders below this one.")] = None,
 ) -> None:
     """List the models that come with anamorph, and those below a folder."""
-    from anamorph.networks.model_folder import CARD, SHIPPED, read_card, shipped_models
+    from anamorph.networks.model import CARD, SHIPPED, read_card, shipped_models
 
     found = {name: SHIPPED / name for name in shipped_models()}
     if folder is not None:
@@ -34,7 +34,7 @@ def list_models(
 @guarded
 def show_model(model: Model) -> None:
     """Describe a model: what it expects, what it was trained on, how good it was, its licence."""
-    from anamorph.networks.model_folder import find_model, read_card
+    from anamorph.networks.model import find_model, read_card
 
     folder = find_model(model)
     card = read_card(folder)
@@ -57,15 +57,14 @@ def show_model(model: Model) -> None:
 @guarded
 def check_model(model: Model) -> None:
     """See that the weights are those of the card and fit the network it describes; exit code 2 if not."""
-    from anamorph.networks.known import OF_A_TEMPLATE, build_network
-    from anamorph.networks.model_folder import find_model, load_model
-    from anamorph.networks.template_model import TemplateModel
+    from typing import get_args
+
+    from anamorph.networks.model import Model, find_model, read_card
+    from anamorph.networks.template_model import Kind, TemplateModel
 
     folder = find_model(model)
-    card, state = load_model(folder)
-    build_network(card, state)
-    if card.kind in OF_A_TEMPLATE:
-        TemplateModel.describe(str(folder), card.kind)  # type: ignore[arg-type]
+    one = TemplateModel if read_card(folder).kind in get_args(Kind) else Model
+    card = one.load(folder).card
     show(f"{folder}: sound ({card.kind}, {card.parameters:,} parameters, sha256 {card.sha256[:12]})")
 
 

@@ -38,7 +38,7 @@ def segment(
     """
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.networks.segmentation_model import SegmentationModel
+    from anamorph.networks.segmentation_model import KIND, SegmentationModel
     from anamorph.runtime.device import resolve_device
     from anamorph.training.pseudo_labels import predict_dataset
 
@@ -46,7 +46,7 @@ def segment(
     names = [one.name for one in cohorts]
     if len(set(names)) < len(names):
         raise UserError(f"two data sets have the same name ({', '.join(names)}); rename one in its manifest")
-    loaded = SegmentationModel.load(model, resolve_device(device))
+    loaded = SegmentationModel.load(model, KIND, resolve_device(device))
     table = make_table("cohort", ">scans", "known", "predicted")
     for cohort in cohorts:
         with progress_bar(quiet) as progress:

@@ -64,7 +64,7 @@ class FramedMethod(Method):
             found.moving_to_fixed,
             stages.seconds,
             matched.trace | found.trace,
-            model.concerns(fixed, moving) + pair.warnings + matched.concerns,
+            model.warnings_for(fixed, moving) + pair.warnings + matched.concerns,
             {"model": {"name": model.card.name, "sha256": model.card.sha256}, **pair.notes, **found.notes},
         )
 

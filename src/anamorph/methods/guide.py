@@ -12,7 +12,7 @@ from anamorph.features.mind_ssc import LANES
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.working_frame import Scan
-from anamorph.networks.model_folder import find_model, read_card
+from anamorph.networks.model import find_model
 from anamorph.transforms import Transform
 
 Device = Literal["cpu", "cuda"]
@@ -50,16 +50,16 @@ class Guide:
         found = guide_model(name, beside)
         if found is None:
             return None
-        from anamorph.networks.segmentation_model import SegmentationModel
+        from anamorph.networks.segmentation_model import KIND, SegmentationModel
 
-        model = SegmentationModel.load(found, device)
+        model = SegmentationModel.load(found, KIND, device)
         if not model.labels:
             raise UserError(f"{found} knows no labels; train one with `anamorph train segment`")
         here, there = (
             Scan(model.probabilities(image)[1:], np.ones(image.grid.shape, np.float32), image.grid)
             for image in (fixed, moving)
         )
-        return cls(here, there, {"name": model.card.name, "sha256": model.card.sha256})
+        return cls(here, there, model.identity)
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Both on one grid, the moving one under the linear start."""
@@ -91,10 +91,10 @@ def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: s
     found = guide_model(name, beside)
     if found is None:
         return 0
-    from anamorph.networks.segmentation_model import prediction_bytes
+    from anamorph.networks.segmentation_model import KIND, SegmentationModel
 
-    card = read_card(find_model(found))
-    blocks = -(-len(card.labels) // LANES)
+    model = SegmentationModel.describe(found, KIND)
+    blocks = -(-len(model.labels) // LANES)
     # Two descriptors, one warped and two planar, as in the pyramid's own count.
     lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
-    return prediction_bytes(card, fixed) + prediction_bytes(card, moving) + lanes
+    return model.peak_memory_bytes(fixed) + model.peak_memory_bytes(moving) + lanes

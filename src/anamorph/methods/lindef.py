@@ -36,4 +36,4 @@ class Lindef(OnePass):
     config: LindefConfig
 
     def values_held(self, model: RegistrationModel) -> int:
-        return CHANNELS_HELD * int(model.card.architecture["width"]) + 24
+        return CHANNELS_HELD * int(model.architecture["width"]) + 24

@@ -39,8 +39,8 @@ class NetworkRun(ABC):
         from anamorph.networks.registration_model import RegistrationModel
 
         with self.stages.stage("load", 0.0):
-            model = RegistrationModel.load(self.config.model, self.device, self.kind)
-            model.check_channels(fixed)
+            model = RegistrationModel.load(self.config.model, self.kind, self.device)
+            model.check(fixed)
             self.provenance["model"] = {"name": model.card.name, "sha256": model.card.sha256}
         with self.stages.stage("initialise", 0.1):
             frame = model.frame(fixed.grid, moving.grid)
@@ -60,7 +60,7 @@ class NetworkRun(ABC):
             found.moving_to_fixed,
             self.stages.seconds,
             self.trace,
-            model.concerns(fixed, moving) + self.warnings,
+            model.warnings_for(fixed, moving) + self.warnings,
             self.provenance,
         )
 

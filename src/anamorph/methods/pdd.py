@@ -99,7 +99,7 @@ class Pdd(Method):
         from anamorph.networks.registration_model import RegistrationModel
 
         model = RegistrationModel.describe(self.config.model, "pdd")
-        network = model.card.architecture
+        network = model.architecture
         trained = Search(tuple(network["control"]), network["width"], network["reach"])
         voxels = int(np.prod(model.shape_for(fixed, moving)))
         features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]

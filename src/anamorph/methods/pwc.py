@@ -41,7 +41,7 @@ class Pwc(OnePass):
     config: PwcConfig
 
     def values_held(self, model: RegistrationModel) -> int:
-        network = model.card.architecture
+        network = model.architecture
         labels = (2 * network["radius"] + 1) ** 3
         # Both directions, at the finest resolution of the search.
         searched = 2 * (COSTS_HELD * labels + 4 * network["width"]) // 8 ** network["finest"]

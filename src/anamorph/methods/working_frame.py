@@ -14,7 +14,8 @@ from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.padding import content_box
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms import Transform
+from anamorph.transforms.anti_aliasing import Reading
 
 AIR_REACH_MM = 10.0
 """Air this close to the body counts: its outline is information."""
@@ -62,27 +63,20 @@ class Scan:
         """The scan read on another grid, averaged first when that is coarser; no weight where the scan has no voxel."""
         if transform is None and grid == self.grid:
             return self
-        cell, positions = self._positions(grid, transform or Affine.identity())
-        channels, weight = self._averaged(cell)
-        return Scan(sample(channels, positions), sample(weight, positions, fill=0.0)[0], grid)
+        reading = Reading.of(self.grid, grid, transform)
+        channels, weight = self._averaged(reading.cell)
+        return Scan(sample(channels, reading.positions), sample(weight, reading.positions, fill=0.0)[0], grid)
 
     def channels_on(self, grid: Grid, transform: Transform) -> np.ndarray:
         """The channels of :meth:`onto` alone."""
-        cell, positions = self._positions(grid, transform)
-        return sample(self._averaged(cell)[0], positions)
+        reading = Reading.of(self.grid, grid, transform)
+        return sample(self._averaged(reading.cell)[0], reading.positions)
 
     def _averaged(self, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
         """Channels and weight averaged over cells, kept because searches read a scan from few sizes many times."""
         if cell not in self._averages:
             self._averages[cell] = pool_volume(self.channels, cell), pool_volume(self.weight[None], cell)
         return self._averages[cell]
-
-    def _positions(self, grid: Grid, transform: Transform) -> tuple[Cell, np.ndarray]:
-        """How many voxels to average for a grid, and where its voxels lie among the averages."""
-        factor = np.maximum(np.floor(grid.finest_mm / self.grid.spacing_mm + 1e-6), 1)
-        i, j, k = (int(f) for f in np.minimum(factor, self.grid.shape))
-        source = self.grid if max(i, j, k) == 1 else self.grid.pooled((i, j, k))
-        return (i, j, k), transform.moving_positions(grid, source)
 
 
 def within(image: Image, mask: Mask | None) -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.image.background import background_value
 
+if TYPE_CHECKING:
+    from anamorph.transforms import Transform
+
 Normalise = Literal["percentile", "zscore", "windows", "none"]
+Sampling = Literal["averaged", "point"]
 PERCENTILES = (1.0, 99.0)
 MOST_VOXELS_OF_AN_AXIS = 1 << 16
 
@@ -32,6 +36,8 @@ class Preprocessing:
         windows: ``(low, high)`` in HU.
         multiple: to which ``shape`` is rounded up when it is not given.
         crop_in_use: crop scans to ``shape`` in use too; else a network that is used sees all of larger ones.
+        sampling: ``averaged`` averages the voxels that a coarser one covers, as every method reads scans; ``point``
+            interpolates at its middle alone, as the models do whose cards name neither.
 
     Raises:
         UserError: a value that no scan can have, windows without the step that uses them, or the reverse.
@@ -43,6 +49,7 @@ class Preprocessing:
     windows: tuple[tuple[float, float], ...] = ()
     multiple: int = 16
     crop_in_use: bool = False
+    sampling: Sampling = "point"
 
     def __post_init__(self) -> None:
         spacing = np.ravel([] if self.spacing_mm is None else self.spacing_mm)
@@ -53,6 +60,8 @@ class Preprocessing:
             raise UserError(f"shape {self.shape} and multiple {self.multiple} must be counts of voxels")
         if self.normalise not in get_args(Normalise):
             raise UserError(f"normalise is {self.normalise}; choose one of {', '.join(get_args(Normalise))}")
+        if self.sampling not in get_args(Sampling):
+            raise UserError(f"sampling is {self.sampling}; choose one of {', '.join(get_args(Sampling))}")
         if not all(np.isfinite(window).all() and window[0] < window[1] for window in self.windows):
             raise UserError(f"windows must be pairs of HU, low and high, not {self.windows}")
         if (self.normalise == "windows") != bool(self.windows):
@@ -77,8 +86,11 @@ class Preprocessing:
     def as_json(self) -> dict[str, Any]:
         """Plain values for a model card."""
         content = dataclasses.asdict(self)
-        # Caches and cards made without it stay what they are.
-        return content if self.crop_in_use else {key: content[key] for key in content if key != "crop_in_use"}
+        # Caches and cards made before there was a choice stay what they are.
+        for name, before in (("crop_in_use", False), ("sampling", "point")):
+            if content[name] == before:
+                del content[name]
+        return content
 
     def covering_shape(self, grid: Grid) -> tuple[int, int, int]:
         """The shape for one scan: as given, else its own in the frame of the network, rounded up to ``multiple``."""
@@ -101,17 +113,26 @@ class Preprocessing:
         affine[:3, 3] = base.voxel_to_world(start)
         return Grid(shape, affine)
 
-    def channels(self, image: Image, frame: Grid) -> np.ndarray:
+    def channels(self, image: Image, frame: Grid, transform: Transform | None = None) -> np.ndarray:
         """The scan read in a frame: ``(C, I, J, K)`` float32 in [0, 1], 0 outside its field of view.
+
+        Args:
+            image: a scan.
+            frame: where the network sees it.
+            transform: from points of the frame to those of the scan; the identity by default.
 
         Raises:
             UserError: windows for a scan of several channels, or a scan without contrast.
         """
         from anamorph.transforms import Affine
+        from anamorph.transforms.anti_aliasing import Reading
 
-        values = self._normalised(image)
+        if isinstance(transform, Affine):
+            # An aligned scan is read in a frame of its own, as in the training.
+            frame, transform = Grid(frame.shape, transform.matrix @ frame.affine), None
         lowest = 0.0 if self.normalise != "none" else background_value(image)
-        return Affine.identity().warp_image(image.with_data(values), frame, lowest).data.astype(np.float32)
+        reading = Reading.of(image.grid, frame, transform, averaged=self.sampling == "averaged")
+        return reading.read(self._normalised(image), lowest)
 
     def labels(self, labels: Labels, frame: Grid) -> np.ndarray:
         """The label map read in a frame: ``(I, J, K)``, 0 outside."""

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
-from anamorph.networks.known import build_network
-from anamorph.networks.model_folder import ModelCard, load_model
-from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.model import Model
 from anamorph.transforms import Affine
 
 KIND = "segment"
@@ -23,25 +17,8 @@ CHANNELS_HELD = 10
 """Volumes at full resolution that a pass holds, in widths of its first stage (measured: 318 bytes per voxel at 8)."""
 
 
-@dataclass(frozen=True)
-class SegmentationModel:
-    """A model folder that is loaded."""
-
-    card: ModelCard
-    preprocessing: Preprocessing
-    network: SegmentationNetwork
-
-    @classmethod
-    def load(cls, name_or_path: str, device: str) -> SegmentationModel:
-        """Read the card and the weights.
-
-        Raises:
-            UserError: there is no such model, it is damaged, or the weights are not those of the architecture.
-        """
-        card, state = load_model(name_or_path, KIND)
-        network = build_network(card, state)
-        assert isinstance(network, SegmentationNetwork)
-        return cls(card, Preprocessing.from_json(card.preprocessing), network.to(device))
+class SegmentationModel(Model):
+    """A network that is called with one scan and gives scores of the background and its labels."""
 
     @property
     def labels(self) -> list[int]:
@@ -78,27 +55,23 @@ class SegmentationModel:
         Raises:
             UserError: other channels than in the training, or no contrast.
         """
-        frame = frame_for(self.preprocessing, image.grid)
-        channels = self.preprocessing.channels(image, frame)
-        expected = int(self.card.architecture["inputs"])
-        if len(channels) != expected:
-            raise UserError(f"{image.name} has {len(channels)} channels, {self.card.name} was trained on {expected}")
+        import torch
+
+        self.check(image)
+        assert self.network is not None
         device = next(self.network.parameters()).device
+        frame = self.frame(image.grid)
+        channels = self.preprocessing.channels(image, frame)
         with torch.inference_mode():
             found = self.network(torch.from_numpy(channels)[None].to(device)).softmax(1)[0]
         seen = Image(found.cpu().numpy(), frame)
         return Affine.identity().warp_image(seen, image.grid, background=0).data
 
+    def frame(self, grid: Grid) -> Grid:
+        """Where the network sees a scan: as in training, and larger where the scan is."""
+        return self.preprocessing.frame(grid, self.shape_for(grid))
 
-def frame_for(preprocessing: Preprocessing, grid: Grid) -> Grid:
-    """Where a network sees a scan: as in training, and larger where the scan is."""
-    own = dataclasses.replace(preprocessing, shape=None).covering_shape(grid)
-    shape = np.maximum(own, preprocessing.shape or (1, 1, 1))
-    return preprocessing.frame(grid, tuple(int(n) for n in shape))  # type: ignore[arg-type]
-
-
-def prediction_bytes(card: ModelCard, grid: Grid) -> int:
-    """Peak memory of segmenting a scan on a grid."""
-    seen = int(np.prod(frame_for(Preprocessing.from_json(card.preprocessing), grid).shape))
-    width = 4 * int(card.architecture["mult"])
-    return 4 * seen * CHANNELS_HELD * width + 4 * int(np.prod(grid.shape)) * (len(card.labels) + 1)
+    def peak_memory_bytes(self, grid: Grid) -> int:
+        """Peak memory of segmenting a scan on a grid."""
+        seen, width = int(np.prod(self.shape_for(grid))), 4 * int(self.architecture["mult"])
+        return 4 * seen * CHANNELS_HELD * width + 4 * int(np.prod(grid.shape)) * (len(self.labels) + 1)

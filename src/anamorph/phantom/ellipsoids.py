@@ -1,6 +1,6 @@
 """MR-like bodies made of ellipsoids: a heart in its chest, a head, and a hippocampus with what surrounds it.
 
-They are drawn about 300 mm across, the size for which :mod:`anamorph.phantom.deformation` is made, whatever they show;
+They are drawn about 300 mm across, the size for which the random deformations are made, whatever they show;
 ``shrink`` says how many times smaller the scans are.
 """
 

@@ -11,10 +11,9 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask, Points
 from anamorph.phantom.anatomy import LABEL_NAMES, random_abdomen
-from anamorph.phantom.deformation import random_affine, random_diffeomorphism
 from anamorph.phantom.ellipsoids import BRAIN, HEART, HIPPOCAMPUS, LEFT_VENTRICLE_MM, EllipsoidBody
-from anamorph.phantom.pair import inverse_points, render_scan
-from anamorph.phantom.scene import build_scene
+from anamorph.phantom.pair import inverse_points, random_affine, random_diffeomorphism, render_scan
+from anamorph.phantom.shapes import build_scene
 from anamorph.transforms import Affine, Composite, Displacement, Transform
 
 BODY_HU = -500

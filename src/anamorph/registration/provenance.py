@@ -20,7 +20,7 @@ import anamorph
 from anamorph.errors import UserError
 from anamorph.image import Image
 from anamorph.methods.guide import NONE, guide_model
-from anamorph.networks.model_folder import CARD, WEIGHTS, find_model
+from anamorph.networks.model import CARD, WEIGHTS, find_model
 
 
 def input_hash(image: Image) -> str:

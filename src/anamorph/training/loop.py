@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.networks.model_folder import ModelCard, save_model
+from anamorph.networks.model import ModelCard, save_model
 from anamorph.training.average import WeightAverage
 from anamorph.training.batches import full_batches, generator_at
 from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint

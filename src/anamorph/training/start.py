@@ -12,7 +12,7 @@ from anamorph.data import read_dataset
 from anamorph.data.label_names import LabelTable, shared_numbers
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.networks.model_folder import ModelCard, load_model
+from anamorph.networks.model import ModelCard, load_weights
 from anamorph.runtime.device import resolve_device
 from anamorph.training import TASKS
 from anamorph.training.cache import Cohort
@@ -174,7 +174,7 @@ class _Caching:
 def _pretrained(model: str | Path | None) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
     if model is None:
         return None, None
-    card, state = load_model(model)
+    card, state = load_weights(model)
     return state, {"model": str(model), "sha256": card.sha256}
 
 

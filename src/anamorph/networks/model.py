@@ -1,4 +1,8 @@
-"""The folder a trained network travels in: ``weights.safetensors``, and ``model.json`` which says what it is."""
+"""A trained network: the folder it travels in, the card that says what it is, and loading both.
+
+The folder holds ``weights.safetensors`` and ``model.json``, the card. What one kind of networks needs besides stands in
+``registration_model``, ``template_model`` and ``segmentation_model``.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from anamorph import __version__
 from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.geometry.lengths import length_text
+from anamorph.image import Image
 from anamorph.image.atomic import atomic_path, write_text
+from anamorph.image.background import looks_like_ct
+from anamorph.networks.architecture import architecture_of, build_network
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.reading import DAMAGE, read_json, reason_of, understood
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -28,6 +39,8 @@ LARGEST_WEIGHTS_BYTES = 8 << 30
 _KINDS = {"str": str, "int": int, "dict": dict, "list": list}
 _WORDS = {str: "text", int: "whole number", dict: "table", list: "list"}
 _REMEDY = "copy the whole model folder again"
+MUCH_LARGER = 1.5
+"""A scan this many times longer than those of the training is none of their kind."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +180,12 @@ def _check_place(path: Path) -> None:
         raise ValueError("is a link out of the folder")
 
 
-def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, Tensor]]:
-    """Read a model and check that its weights are those that its card describes.
+def load_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, Tensor]]:
+    """The card and the weights of a model, which must be those that the card describes.
 
     Args:
-        name_or_path: see :func:`find_model`.
-        kind: refuse any other.
+        name_or_path: a folder, or a name that :func:`find_model` knows.
+        kind: of the model; None takes any.
 
     Raises:
         UserError: no such model, weights that are missing, damaged or not those of the card, or another kind.
@@ -181,11 +194,7 @@ def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[Model
     from safetensors.torch import load
 
     folder = find_model(name_or_path)
-    card = read_card(folder)
-    if kind is not None and card.kind != kind:
-        raise UserError(
-            f"{name_or_path} is a model of '{card.kind}', not of '{kind}'; `anamorph models list` shows all"
-        )
+    card = _card_of_kind(folder, kind, str(name_or_path))
     path = folder / WEIGHTS
     if not path.exists():
         raise UserError(f"{folder}: has a card but no {WEIGHTS}; {_REMEDY}")
@@ -203,3 +212,117 @@ def load_model(name_or_path: str | Path, kind: str | None = None) -> tuple[Model
     if len(state) > MOST_TENSORS or card.parameters != sum(value.numel() for value in state.values()):
         raise UserError(f"{path}: holds other weights than the {card.parameters:,} of its card; {_REMEDY}")
     return card, state
+
+
+def _card_of_kind(folder: Path, kind: str | None, name: str) -> ModelCard:
+    card = read_card(folder)
+    if kind is not None and card.kind != kind:
+        raise UserError(f"{name} is a model of '{card.kind}', not of '{kind}'; `anamorph models list` shows all")
+    return card
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model folder that is loaded, or only described: then it has no network.
+
+    Args:
+        card: as in the folder.
+        preprocessing: how scans are read for the network.
+        architecture: all arguments of the network, also those that the card leaves at their defaults.
+        network: in evaluation mode on its device.
+    """
+
+    card: ModelCard
+    preprocessing: Preprocessing
+    architecture: dict[str, Any]
+    network: nn.Module | None = None
+
+    @classmethod
+    def describe(cls, name_or_path: str | Path, kind: str | None = None) -> Self:
+        """Read the card alone.
+
+        Args:
+            name_or_path: a folder, or a name that :func:`find_model` knows.
+            kind: of the model; None takes any.
+
+        Raises:
+            UserError: there is no such model, it is of another kind, or its card describes no network.
+        """
+        if not str(name_or_path):
+            raise UserError(f"'{kind}' needs a model; train one with `anamorph train {kind}`, then --set model=RUN")
+        card = _card_of_kind(find_model(name_or_path), kind, str(name_or_path))
+        described = cls(card, Preprocessing.from_json(card.preprocessing), architecture_of(card))
+        described._check_card()
+        return described
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, kind: str | None = None, device: str = "cpu") -> Self:
+        """Read the card and the weights.
+
+        Args:
+            name_or_path: a folder, or a name that :func:`find_model` knows.
+            kind: of the model; None takes any.
+            device: of the network.
+
+        Raises:
+            UserError: as :meth:`describe`; or the weights are damaged, or not those of the network.
+        """
+        described = cls.describe(name_or_path, kind)
+        card, state = load_weights(name_or_path, kind)
+        return dataclasses.replace(described, network=build_network(card, state).to(device))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and hash, which a result keeps."""
+        return {"name": self.card.name, "sha256": self.card.sha256}
+
+    def check(self, *images: Image) -> None:
+        """See that scans have the channels of the training.
+
+        Raises:
+            UserError: one has not.
+        """
+        expected = 1 if self.preprocessing.windows else self.architecture.get("inputs", 1)
+        for image in images:
+            if image.channels != expected:
+                raise UserError(
+                    f"{image.name} has {image.channels} channels, and the model {self.card.name} was trained on "
+                    f"{expected}; choose another model"
+                )
+
+    def warnings_for(self, *images: Image) -> list[str]:
+        """Why the model may not be meant for scans."""
+        found = []
+        for image in images:
+            if self.preprocessing.windows and not looks_like_ct(image):
+                found.append(f"{image.name} does not look like CT, which {self.card.name} was trained on")
+            spacing, shape = self.preprocessing.spacing_mm, self.preprocessing.shape
+            if spacing is None or shape is None or self.preprocessing.crop_in_use:
+                continue
+            longest_mm = float((np.array(image.grid.shape) * image.grid.spacing_mm).max())
+            trained_mm = float((np.array(shape) * spacing).max())
+            if longest_mm > MUCH_LARGER * trained_mm:
+                found.append(
+                    f"{image.name} is {length_text(longest_mm, 0)} long, but {self.card.name} was trained on scans of "
+                    f"up to {length_text(trained_mm, 0)}; is it the model for this part of the body?"
+                )
+        return found
+
+    def shape_for(self, *grids: Grid) -> tuple[int, int, int]:
+        """Voxels that cover scans: those of the training, and more where a scan is larger and not cropped."""
+        if self.preprocessing.crop_in_use and self.preprocessing.shape is not None:
+            return self.preprocessing.shape
+        free = dataclasses.replace(self.preprocessing, shape=None)
+        shapes = [*(free.covering_shape(grid) for grid in grids), self.preprocessing.shape or (1, 1, 1)]
+        i, j, k = (int(n) for n in np.max(shapes, axis=0))
+        return i, j, k
+
+    def _check_card(self) -> None:
+        """See that what the card says fits together.
+
+        Raises:
+            UserError: it does not.
+        """
+        windows, inputs = len(self.preprocessing.windows), self.architecture.get("inputs")
+        if windows and inputs not in (None, windows):
+            raise UserError(f"{self.card.name}: the card has {windows} windows for {inputs} channels; {_REMEDY}")

@@ -1,4 +1,4 @@
-"""The networks that a model card may name, by the training that made them, and building them within bounds.
+"""Building the network that a model card describes, within bounds.
 
 A card comes from anywhere: what it describes may have no more parameters than the file of weights beside it.
 """
@@ -8,30 +8,19 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from anamorph.errors import UserError
+from anamorph.networks import NETWORKS
 from anamorph.reading import DAMAGE, reason_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from anamorph.networks.model_folder import ModelCard
+    from anamorph.networks.model import ModelCard
 
-NETWORKS = {
-    "symmetric": "anamorph.networks.symmetric_network:SymmetricNetwork",
-    "pdd": "anamorph.networks.pdd_network:PddNetwork",
-    "pwc": "anamorph.networks.pwc_network:PwcNetwork",
-    "lindef": "anamorph.networks.lindef_network:LindefNetwork",
-    "segment": "anamorph.networks.segmentation_network:SegmentationNetwork",
-    "slicreg": "anamorph.networks.supervoxel_network:SupervoxelNetwork",
-    "regression": "anamorph.networks.supervoxel_network:CoordinateNetwork",
-}
-OF_A_TEMPLATE = ("slicreg", "regression")
-"""Their cards say more than what the network is built from, which is under the key ``network``."""
 LARGEST_NUMBER = 1 << 16
 LONGEST_LIST = 64
 
@@ -39,14 +28,15 @@ LONGEST_LIST = 64
 def architecture_of(card: ModelCard) -> dict[str, Any]:
     """All arguments that the network of a card is built with, the card's and the defaults of the others.
 
+    Cards that say more than what the network is built from keep that under the key ``network``.
+
     Raises:
-        UserError: this version knows no such network, or the card names other arguments or values of another kind.
+        UserError: there is no such network, or the card names other arguments or values of another kind.
     """
-    if card.kind not in NETWORKS:
-        raise UserError(f"this version of anamorph has no network '{card.kind}'; it has: {', '.join(NETWORKS)}")
-    given = card.architecture.get("network") if card.kind in OF_A_TEMPLATE else card.architecture
-    known = inspect.signature(_network(card.kind)).parameters
-    if not isinstance(given, dict) or not set(given) <= set(known):
+    given = card.architecture.get("network", card.architecture)
+    known = inspect.signature(NETWORKS.find(card.kind)).parameters
+    needed = {key for key, argument in known.items() if argument.default is argument.empty}
+    if not isinstance(given, dict) or not needed <= set(given) <= set(known):
         raise UserError(f"{card.name}: the card describes no network of kind '{card.kind}'; it has: {', '.join(known)}")
     for key, value in given.items():
         if not _fits(value, known[key].default):
@@ -58,12 +48,12 @@ def build_network(card: ModelCard, state: Mapping[str, Tensor]) -> nn.Module:
     """The network that a card describes with its weights, in evaluation mode.
 
     Raises:
-        UserError: this version knows no such network, or the weights do not fit it.
+        UserError: there is no such network, or the weights do not fit it.
     """
     arguments = architecture_of(card)
     try:
         with _no_larger_than(state):
-            built: nn.Module = _network(card.kind)(**arguments)
+            built: nn.Module = NETWORKS.find(card.kind)(**arguments)
         built.load_state_dict(dict(state))
     except (RuntimeError, *DAMAGE) as error:
         raise UserError(
@@ -73,14 +63,10 @@ def build_network(card: ModelCard, state: Mapping[str, Tensor]) -> nn.Module:
     return built.eval()
 
 
-def _network(kind: str) -> Callable[..., nn.Module]:
-    module, _, attribute = NETWORKS[kind].partition(":")
-    network: Callable[..., nn.Module] = getattr(import_module(module), attribute)
-    return network
-
-
 def _fits(value: Any, default: Any) -> bool:
     """Whether a value is of the kind of the default of an argument, and of a size that networks have."""
+    if default is inspect.Parameter.empty:
+        return any(_fits(value, one) for one in (1, 1.0, "", False, ()))
     if default is None or isinstance(default, tuple):
         listed = isinstance(value, list | tuple) and len(value) <= LONGEST_LIST and all(_fits(one, 1) for one in value)
         return listed or (value is None and default is None)
