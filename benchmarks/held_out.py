@@ -16,7 +16,7 @@ import numpy as np
 
 from anamorph.data import read_dataset
 from anamorph.data.dataset import Pair
-from anamorph.evaluation.pair import PairMetrics, evaluate_pair
+from anamorph.evaluation import Measured, RegisteredPair, measure
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.registration.api import Plan, make_plan, run_plan
@@ -43,7 +43,7 @@ def main() -> None:
             print(_organs([metrics for metrics, _ in measured]), flush=True)
 
 
-def _measure(run: str, pair: Pair, first: bool) -> tuple[PairMetrics, float]:
+def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:
     fixed, moving = read_image(pair.fixed.image), read_image(pair.moving.image)
     plan = plan_of(run, fixed, moving)
     if first:
@@ -52,10 +52,9 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[PairMetrics, float]:
     result = run_plan(plan, fixed, moving, device="cpu")
     seconds = time.perf_counter() - start
     labels = read_labels(pair.fixed.label), read_labels(pair.moving.label)
-    metrics = evaluate_pair(
-        fixed, moving, result.fixed_to_moving, result.moving_to_fixed, fixed_labels=labels[0], moving_labels=labels[1]
-    )
-    return metrics, seconds
+    transforms = result.fixed_to_moving, result.moving_to_fixed
+    registered = RegisteredPair(fixed, moving, *transforms, fixed_labels=labels[0], moving_labels=labels[1])
+    return measure(registered), seconds
 
 
 def plan_of(run: str, fixed: Image, moving: Image) -> Plan:
@@ -66,20 +65,24 @@ def plan_of(run: str, fixed: Image, moving: Image) -> Plan:
     return make_plan(fixed, moving, method=method, preset=preset or "auto", settings=given)
 
 
-def _row(metrics: tuple[PairMetrics, ...], seconds: tuple[float, ...]) -> str:
-    overlaps = np.array([one.after.mean_dice for one in metrics], float)
+def _row(metrics: tuple[Measured, ...], seconds: tuple[float, ...]) -> str:
+    def values(name: str) -> np.ndarray:
+        return np.array([one.after.mean(name) for one in metrics], float)
+
+    overlaps = values("dice")
     return (
         f"{np.nanmean(overlaps):.3f} +- {np.nanstd(overlaps):.3f} | {np.nanmin(overlaps):.3f} "
-        f"| {np.nanmean([np.nan if (d := one.after.mean_hd95_mm) is None else d for one in metrics]):.2f} "
-        f"| {np.mean([one.jacobian['folding_percent'] for one in metrics]):.3f} "
-        f"| {np.mean([one.jacobian['sdlogj_learn2reg'] for one in metrics]):.3f} "
-        f"| {np.mean([one.inverse_consistency_mm['mean'] for one in metrics]):.2f} | {np.mean(seconds):.2f}"
+        f"| {np.nanmean(values('hd95_mm')):.2f} "
+        f"| {np.mean(values('folding_percent')):.3f} "
+        f"| {np.mean(values('sdlogj_learn2reg')):.3f} "
+        f"| {np.mean(values('inverse_consistency_mm_mean')):.2f} | {np.mean(seconds):.2f}"
     )
 
 
-def _organs(metrics: list[PairMetrics]) -> str:
-    labels = sorted({label for one in metrics for label in one.after.dice})
-    means = (np.mean([one.after.dice[n] for one in metrics if n in one.after.dice]) for n in labels)
+def _organs(metrics: list[Measured]) -> str:
+    found = [one.after.labels("dice") for one in metrics]
+    labels = sorted({label for one in found for label in one})
+    means = (np.mean([one[n] for one in found if n in one]) for n in labels)
     return "    " + ", ".join(f"{label}: {mean:.3f}" for label, mean in zip(labels, means, strict=True))
 
 

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.registration.api import register

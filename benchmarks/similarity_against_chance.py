@@ -14,8 +14,8 @@ import sys
 
 import numpy as np
 
-from anamorph.evaluation.dice import dice
-from anamorph.evaluation.structural_similarity import VOXELS
+from anamorph.evaluation.metrics.dice import dice
+from anamorph.evaluation.metrics.structural_similarity import VOXELS
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels

@@ -17,7 +17,7 @@ import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case, read_dataset
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry import Grid
 from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.groupwise.consistency import pairwise_dice

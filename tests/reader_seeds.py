@@ -370,8 +370,8 @@ def read_evaluation_config(path: Path) -> Any:
 
 
 def write_preprocess_record(folder: Path) -> Path:
-    from anamorph.preprocess.record import ScanRecord
     from anamorph.transforms import Affine
+    from anamorph.workflows.preprocess.record import ScanRecord
 
     record = ScanRecord("0001_0000", GRID, GRIDS["oblique"], Affine.translation([1.0, 2, 3]))
     return write_text("record.json", json.dumps(record.as_json()))(folder)

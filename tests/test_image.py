@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anamorph.errors import UserError
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like, looks_like_ct
 from anamorph.transforms import Affine

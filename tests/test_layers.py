@@ -30,10 +30,10 @@ LAYERS = (
     ("memory", "settings"),
     ("registration",),
     ("batch",),
-    ("preprocess",),
     ("training",),
     ("cohort_reporting",),
-    ("workflows", "preparation", "groupwise", "cohorts"),
+    ("workflows",),
+    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )

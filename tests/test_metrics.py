@@ -7,19 +7,20 @@ import pytest
 
 from anamorph.errors import UserError
 from anamorph.evaluation import (
+    RegisteredPair,
     dice,
-    evaluate_pair,
     hd95_mm,
     inverse_consistency_mm,
     jacobian_summary,
+    measure,
     tre_axes_mm,
     tre_mm,
 )
-from anamorph.evaluation.hausdorff import diagonal_mm
-from anamorph.evaluation.inverse_consistency import summary
 from anamorph.evaluation.label_regions import label_boxes, voxel_counts
+from anamorph.evaluation.metrics.hausdorff import diagonal_mm
+from anamorph.evaluation.metrics.inverse_consistency import summary
 from anamorph.geometry import Grid
-from anamorph.image import Image, Labels, Points
+from anamorph.image import Labels, Points
 from anamorph.transforms import Affine, Displacement
 
 SHEARED = np.array([[2.0, 0.3, 0, 5], [0, -1.5, 0.2, 7], [0.1, 0, 3.0, -9], [0, 0, 0, 1]])
@@ -201,60 +202,61 @@ def test_inverse_consistency_is_the_mismatch_of_the_two_directions():
 
 
 def test_inverse_consistency_does_not_depend_on_the_slabs(monkeypatch):
-    from anamorph.evaluation import inverse_consistency
+    from anamorph.evaluation.metrics import outside
 
     field = np.random.default_rng(1).normal(0, 0.4, (3, 9, 8, 7))
     there = Displacement(field, grid((9, 8, 7)))
     arguments = there, Affine.identity(), there.grid, there.grid
     whole = inverse_consistency_mm(*arguments)
-    monkeypatch.setattr(inverse_consistency, "SLAB_VOXELS", 2 * 8 * 7)
+    monkeypatch.setattr(outside, "SLAB_VOXELS", 2 * 8 * 7)
     assert np.allclose(inverse_consistency_mm(*arguments), whole, atol=1e-5, equal_nan=True)
     inside = np.isfinite(whole)
     assert whole[inside] == pytest.approx(np.linalg.norm(there.disp_vox, axis=0)[inside], abs=1e-5)
 
 
-def test_evaluate_pair_measures_before_and_after():
+def test_a_pair_is_measured_before_and_after():
     on = grid()
     shift = Affine.translation(np.array([4.0, 0, 0]))
     fixed_labels = box_labels((2, 4, 4), (10, 12, 12), on)
     moving_labels = box_labels((6, 4, 4), (14, 12, 12), on)
     fixed_labels.data[0, 20, 1, 1] = 5
     moving_labels.data[0, 1, 1, 1] = 7
-    image = Image(np.zeros(on.shape), on)
     points = Points(np.array([[3.0, 5, 5]]))
-    metrics = evaluate_pair(
-        image,
-        image,
+    pair = RegisteredPair(
+        on,
+        on,
         shift,
         shift.inverse(),
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
-        fixed_points=points,
-        moving_points=Points(np.array([[7.0, 5, 6]])),
-        similarity=(0.2, 0.9),
+        points={"landmarks": (points, Points(np.array([[7.0, 5, 6]])))},
     )
-    assert metrics.before.dice == {1: 0.5}
-    assert metrics.after.dice == {1: 1.0}
-    assert metrics.after.hd95_mm == {1: 0.0}
-    assert metrics.before.mean_tre_mm == pytest.approx(np.sqrt(17))
-    assert metrics.after.tre_mm == pytest.approx((1.0,))
-    assert metrics.after.tre_axes_mm == pytest.approx((0, 0, 1))
+    metrics = measure(pair)
+    assert metrics.before.labels("dice") == {1: 0.5}
+    assert metrics.after.labels("dice") == {1: 1.0}
+    assert metrics.after.labels("hd95_mm") == {1: 0.0}
+    assert metrics.before.mean("tre_mm_landmarks") == pytest.approx(np.sqrt(17))
+    assert metrics.after.parts("tre_mm_landmarks") == pytest.approx([1.0])
+    assert metrics.after.parts("tre_axes_mm_landmarks") == pytest.approx([0, 0, 1])
     assert (metrics.labels_only_fixed, metrics.labels_only_moving, metrics.labels_lost) == ((5,), (7,), ())
-    assert metrics.outside_percent == pytest.approx(100 * 4 / 24)
-    assert metrics.inverse_consistency_mm["max"] == pytest.approx(0, abs=1e-4)
-    assert metrics.jacobian["folding_percent"] == 0
+    assert metrics.after.mean("outside_percent") == pytest.approx(100 * 4 / 24)
+    assert metrics.after.mean("inverse_consistency_mm_max") == pytest.approx(0, abs=1e-4)
+    assert metrics.after.mean("folding_percent") == 0
     read_back = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
     assert read_back["after"]["dice"] == {"1": 1.0}
-    assert read_back["before"]["similarity"] == 0.2
+    assert read_back["before"]["mean_dice"] == 0.5
+    assert read_back["after"]["similarity"] is None  # grids alone have no images
+    assert read_back["jacobian"]["min"] == 1
 
 
 def test_a_label_warped_out_of_view_is_lost_and_as_far_as_can_be():
     on = grid()
-    labels, image = box_labels((2, 4, 4), (10, 12, 12), on), Image(np.zeros(on.shape), on)
+    labels = box_labels((2, 4, 4), (10, 12, 12), on)
     away = Affine.translation(np.array([200.0, 0, 0]))
-    metrics = evaluate_pair(image, image, away, away.inverse(), fixed_labels=labels, moving_labels=labels)
+    pair = RegisteredPair(on, on, away, away.inverse(), fixed_labels=labels, moving_labels=labels)
+    metrics = measure(pair)
     assert metrics.labels_lost == (1,)
-    assert metrics.after.dice == {1: 0.0}
-    assert metrics.after.hd95_mm == {1: pytest.approx(diagonal_mm(on))}
-    assert metrics.outside_percent == 100
+    assert metrics.after.labels("dice") == {1: 0.0}
+    assert metrics.after.labels("hd95_mm") == {1: pytest.approx(diagonal_mm(on))}
+    assert metrics.after.mean("outside_percent") == 100
     assert metrics.to_dict()["inverse_consistency_mm"]["mean"] is None

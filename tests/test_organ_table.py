@@ -11,8 +11,8 @@ from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.cohort_json import write_json
 from anamorph.evaluation.learn2reg.config import Measure
+from anamorph.evaluation.numbers import Numbers, Score, Scores
 from anamorph.evaluation.organ_table import INITIAL, OrganTable
-from anamorph.evaluation.scores import Score, Scores
 
 DICE = Measure("DSC", "dice", (1, 2, 3))
 
@@ -20,7 +20,7 @@ DICE = Measure("DSC", "dice", (1, 2, 3))
 def scores(by_label: dict[int, float]) -> Scores:
     mean = sum(by_label.values()) / len(by_label)
     compatible = {"DSC": Score(mean=mean, detailed=[by_label.get(n, math.nan) for n in DICE.labels])}
-    return Scores(compatible, {"dice": Score(mean=mean, detailed=by_label)})
+    return Scores(compatible, Numbers(dice=Score(mean=mean, detailed=by_label)))
 
 
 def evaluation(method: str, *cases: dict[int, float] | None, task: str = "T") -> Evaluation:

@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from anamorph.batch import processes
+from anamorph.batch.run import workers_for
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.features.body_centre import body_centre_mm, tissue_weight
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
-from anamorph.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
-from anamorph.preprocess.frame import wanted_grid
-from anamorph.preprocess.intensity import apply_steps, intensity_steps, is_ct
-from anamorph.preprocess.layout import check_targets, moved, targets
-from anamorph.preprocess.record import ScanRecord, field_of_view
-from anamorph.preprocess.resample import resample
+from anamorph.memory import INTERPRETER_BYTES
 from anamorph.transforms import Affine, Displacement
+from anamorph.workflows.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
+from anamorph.workflows.preprocess.record import ScanRecord, check_targets, field_of_view, moved, targets
+from anamorph.workflows.preprocess.scan import ScanJob
+from anamorph.workflows.preprocess.steps import apply_steps, intensity_steps, is_ct, resample, wanted_grid
+from cohort_runs import flip_a_byte
 from small_cohort import ORGANS_MM, SHAPE, SPACING_MM, write_cohort
 
 
@@ -218,19 +219,19 @@ def test_a_field_found_on_preprocessed_scans_is_as_right_on_the_originals(cohort
 def test_an_interrupted_run_goes_on_where_it_stopped(cohort, tmp_path, monkeypatch):
     out, settings = tmp_path / "new", PreprocessSettings(spacing_mm=4.0)
     done = []
-    original = run.preprocess_scan
+    original = ScanJob.do
 
-    def stop_at_the_third(job):
+    def stop_at_the_third(job, progress):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(job.case.key)
-        return original(job)
+        done.append(job.name)
+        return original(job, progress)
 
-    monkeypatch.setattr(run, "preprocess_scan", stop_at_the_third)
+    monkeypatch.setattr(ScanJob, "do", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         preprocess_dataset(cohort, settings, out)
     assert not out.exists()
-    monkeypatch.setattr(run, "preprocess_scan", original)
+    monkeypatch.setattr(ScanJob, "do", original)
     assert preprocess_dataset(cohort, settings, out).reused == 2
     assert sorted(path.name for path in out.iterdir()) == [
         "AbdomenCTCT_dataset.json", "imagesTr", "labelsTr", "landmarksTr", "masksTr", "records",
@@ -293,12 +294,12 @@ def test_points_of_every_pair_of_modalities_go_along(tmp_path):
 
 def test_short_memory_means_fewer_workers(cohort, tmp_path, monkeypatch):
     jobs = run._jobs(cohort, PreprocessSettings(spacing_mm=2.0), tmp_path)
-    peak = run._peak_bytes(jobs[0])
+    peak = jobs[0].peak_bytes()
     voxels = 24 * 20 * 16
-    assert peak == run.INTERPRETER_BYTES + 24 * voxels + 40 * (24 * 30 * 32)
+    assert peak == INTERPRETER_BYTES + 24 * voxels + 40 * (24 * 30 * 32)
     for free, workers in ((None, 3), (100 * peak, 3), (3 * peak, 2), (peak, 1)):
         monkeypatch.setattr(processes, "available_bytes", lambda free=free: free)
-        assert run._fitting_workers(jobs, 3) == workers
+        assert workers_for(jobs, 3) == workers
 
 
 def test_what_was_made_of_the_same_scans_is_found_again(cohort, tmp_path):
@@ -307,6 +308,8 @@ def test_what_was_made_of_the_same_scans_is_found_again(cohort, tmp_path):
     made = preprocess_dataset(cohort, settings, out).dataset
     assert run.find_preprocessed(cohort, settings, out) == made
     assert run.find_preprocessed(cohort, PreprocessSettings(spacing_mm=3.0), out) is None
+    flip_a_byte(made.cases[1].image)
+    assert run.find_preprocessed(cohort, settings, out) is None
     made.cases[1].image.unlink()
     assert run.find_preprocessed(cohort, settings, out) is None
 

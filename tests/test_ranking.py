@@ -15,9 +15,9 @@ from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.cohort_json import write_json
 from anamorph.evaluation.learn2reg.config import Measure
+from anamorph.evaluation.numbers import Numbers, Score, Scores
 from anamorph.evaluation.ranking import geometric_mean, rank, rank_scores
 from anamorph.evaluation.ranking_values import columns_of
-from anamorph.evaluation.scores import Score, Scores
 
 DICE, SDLOGJ = Measure("DSC", "dice", (1, 2)), Measure("LogJacDetStd", "sdlogj")
 HD95, TRE = Measure("HD95", "hd95", (1, 2)), Measure("TRE_lm", "tre", dest="landmarks")
@@ -40,7 +40,7 @@ def evaluation(
 
 def scores(source: dict[Measure, np.ndarray], n: int) -> Scores:
     rows = {m.name: np.atleast_1d(v[n]) for m, v in source.items()}
-    return Scores({k: Score(mean=float(np.mean(v)), detailed=v.tolist()) for k, v in rows.items()}, {})
+    return Scores({k: Score(mean=float(np.mean(v)), detailed=v.tolist()) for k, v in rows.items()}, Numbers())
 
 
 def noisy(mean: float, count: int = 30, seed: int = 0, spread: float = 0.05) -> np.ndarray:

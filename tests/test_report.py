@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from anamorph.evaluation import Agreement, evaluate_pair, failed, inverse_consistency_mm, verdict
+from anamorph.evaluation import Numbers, RegisteredPair, failed, inverse_consistency_mm, measure, verdict
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
@@ -52,8 +52,8 @@ def make_report(grid: Grid | None = None, **changes) -> PairReport:
     there = Affine.translation(grid.affine[:3, 0])
     jacobian = there.jacobian_determinant(grid)
     error = inverse_consistency_mm(there, there.inverse(), grid, grid)
-    metrics = evaluate_pair(
-        fixed, moving, there, there.inverse(), fixed_labels=fixed_labels, moving_labels=moving_labels
+    metrics = measure(
+        RegisteredPair(fixed, moving, there, there.inverse(), fixed_labels=fixed_labels, moving_labels=moving_labels)
     )
     report = PairReport(
         title="a pair",
@@ -108,7 +108,8 @@ def test_the_page_holds_both_answers():
         ({}, "not measured (give labels"),
         ({1: 0.0}, "poor: mean Dice 0.000 (lowest 0.000, label 1)"),
     ):
-        metrics = dataclasses.replace(report.metrics, before=Agreement(dice=dice), after=Agreement(dice=dice))
+        numbers = Numbers.of(dice=dice, similarity=float("nan"))
+        metrics = dataclasses.replace(report.metrics, before=numbers, after=numbers)
         page = Page(render(make_report(metrics=metrics, verdict=verdict(metrics))))
         assert "Signs of failure none Accuracy " + judged in " ".join(page.text.split())
         assert "not measurable" in page.text  # the similarity
@@ -123,7 +124,7 @@ def test_dice_before_and_after_are_on_the_page():
     report = make_report()
     assert report.metrics is not None
     text = Page(render(report)).text
-    assert f"{report.metrics.before.mean_dice:.3f}" in text
+    assert f"{report.metrics.before.mean('dice'):.3f}" in text
     assert "1.000" in text
 
 

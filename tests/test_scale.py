@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from anamorph.errors import UserError
-from anamorph.evaluation import Agreement, PairMetrics, verdict
+from anamorph.evaluation import Measured, Numbers, verdict
 from anamorph.features.body import body_mask
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm, patient_mm
@@ -86,16 +84,10 @@ def test_an_inverse_is_as_good_for_small_voxels():
 
 @pytest.mark.parametrize(("spacing", "status"), [(0.005, "FAIL"), (0.02, "WARN"), (0.5, "PASS"), (2.0, "PASS")])
 def test_limits_of_errors_in_mm_follow_the_voxels(spacing, status):
-    metrics = PairMetrics(
-        before=Agreement(similarity=0.4),
-        after=Agreement(similarity=0.7),
-        jacobian={"folding_percent": 0.0, "extreme_volume_percent": 0.0},
-        inverse_consistency_mm={"mean": 0.06, "p95": 0.1, "max": 0.2},
-        outside_percent=0.0,
-        voxel_mm=spacing,
-    )
+    before, of_the_map = Numbers.of(similarity=0.4), {"similarity": 0.7, "folding_percent": 0.0}
+    metrics = Measured(before, Numbers.of(**of_the_map, inverse_consistency_mm_mean=0.06), voxel_mm=spacing)
     assert verdict(metrics).status == status
-    far = dataclasses.replace(metrics, inverse_consistency_mm={"mean": 60.0, "p95": 1.0, "max": 1.0}, voxel_mm=1000.0)
+    far = Measured(before, Numbers.of(**of_the_map, inverse_consistency_mm_mean=60.0), voxel_mm=1000.0)
     assert verdict(far).status == "PASS"
 
 

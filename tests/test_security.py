@@ -36,7 +36,6 @@ from anamorph.geometry import Grid
 from anamorph.groupwise.kept import intact
 from anamorph.image import Image, Labels, bounds
 from anamorph.image.read import read_grid, read_image, read_labels, read_mask
-from anamorph.preprocess.layout import targets
 from anamorph.report import PairReport
 from anamorph.report.cohort import CohortReport, CohortRow
 from anamorph.report.cohort.write import render as cohort_page
@@ -49,6 +48,7 @@ from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import load_layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.workflows.preprocess.record import targets
 from dicom_files import classic_series, ramp
 from html_page import Page
 from small_dataset import make_learn2reg, write_scan

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anamorph.evaluation.structural_similarity import UNMATCHED, structural_similarity
+from anamorph.evaluation.metrics.structural_similarity import UNMATCHED, structural_similarity
 from anamorph.image import Image
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine

@@ -19,7 +19,6 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.preparation import LayerSettings, prepare_dataset, registration
 from anamorph.preparation.given import given_transform
 from anamorph.preparation.registrations import make_jobs
-from anamorph.preprocess import PreprocessSettings
 from anamorph.registration.api import run_plan
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
 from anamorph.supervoxels import Layers, warp_layers
@@ -27,6 +26,7 @@ from anamorph.supervoxels.files import load_layers
 from anamorph.supervoxels.prepared import Prepared
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
+from anamorph.workflows.preprocess import PreprocessSettings
 from geometries import affine_of, rotation
 from html_page import Page
 from small_cohort import write_cohort

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.evaluation.dice import dice
-from anamorph.evaluation.tre import tre_mm
+from anamorph.evaluation.metrics.dice import dice
+from anamorph.evaluation.metrics.landmarks import tre_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import looks_like_ct

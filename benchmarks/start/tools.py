@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anamorph.errors import AnamorphError, RegistrationFailure
-from anamorph.evaluation import failed, verdict
-from anamorph.evaluation.pair import evaluate_pair
-from anamorph.evaluation.structural_similarity import structural_similarity
+from anamorph.evaluation import RegisteredPair, failed, measure, verdict
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom.pair import make_pair
 from anamorph.registration.api import make_plan, register
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms import Transform
 
 OWN = "anamorph"
 START = "anamorph-start"
@@ -52,8 +50,7 @@ def whole(method: str, settings: list[str]) -> Tool:
             return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, word, error=_told(error))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         there, back = result.fixed_to_moving, result.moving_to_fixed
-        before, after = structural_similarity(fixed, moving, (Affine.identity(), there))
-        judged = verdict(evaluate_pair(fixed, moving, there, back, similarity=(before, after)), result.warnings)
+        judged = verdict(measure(RegisteredPair(fixed, moving, there, back)), result.warnings)
         start = result.provenance.get("start", "")
         told = start if isinstance(start, str) else json.dumps(start, default=str)
         return Answer(there, wall, cpu, judged.status, told)

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from anamorph.data import Pair
 from anamorph.evaluation.case import PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
-from anamorph.evaluation.cohort_csv import TABLE, by_label, write_csv
+from anamorph.evaluation.cohort_csv import TABLE, write_csv
 from anamorph.evaluation.cohort_json import RESULTS, write_json
 from anamorph.evaluation.learn2reg.config import Measure
-from anamorph.evaluation.predictions import parallel_kernels
-from anamorph.evaluation.scores import CORRECT, Direction, Scores
-from anamorph.image.read import read_image
+from anamorph.evaluation.metrics.metric import Column, all_columns
+from anamorph.evaluation.numbers import Direction, Scores
 from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
 from anamorph.report.page import drawn
 from anamorph.transforms import Transform
 
 IDENTITY = "identity"
-SCANS_KEPT = 16
-_TITLES = {
-    "dice": "Dice",
-    "hd95_mm": "HD95, mm",
-    "tre_mm_landmarks": "TRE landmarks, mm",
-    "tre_mm_keypoints": "TRE keypoints, mm",
-    "sdlogj": "SDlogJ",
-    "folding_percent": "folding, %",
-    "non_diffeomorphic_volume_percent": "NDV, %",
-    "extreme_volume_percent": "tenfold volume change, %",
-    "outside_percent": "outside the moving scan, %",
-}
 _UNITS = {"hd95": ", voxels", "tre": ", mm"}
 NOTES = (
     "Columns marked L2R are what Learn2Reg's evaluator says: HD95 in voxels, SDlogJ from log(det J + 3). "
-    "The others are correct in millimetres, with true folding; NDV is the volume turned inside out.",
+    "The others are correct in millimetres, with true folding.",
 )
 
 
@@ -47,25 +33,20 @@ class Thumbnails:
     folder: Path
     paths: dict[str, Path] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._read = lru_cache(SCANS_KEPT)(read_image)
-
     def __call__(self, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
         """Draw one pair; one that cannot be shown has no picture."""
         path = self.folder / f"{pair.disp_names['long']}.jpg"
-        if drawn(path, lambda: self._draw(path, pair, fixed_to_moving, truth)) is None:
+        if drawn(path, lambda: self._draw(path, fixed_to_moving, truth)) is None:
             self.paths[pair.key] = path
 
-    def _draw(self, path: Path, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
-        fixed, moving = self._read(pair.fixed.image), self._read(pair.moving.image)
-        with parallel_kernels:
-            picture = thumbnail(
-                fixed,
-                moving,
-                fixed_to_moving,
-                fixed_labels=truth.fixed_labels,
-                moving_labels=truth.moving_labels,
-            )
+    def _draw(self, path: Path, fixed_to_moving: Transform, truth: PairTruth) -> None:
+        picture = thumbnail(
+            truth.fixed,
+            truth.moving,
+            fixed_to_moving,
+            fixed_labels=truth.fixed_labels,
+            moving_labels=truth.moving_labels,
+        )
         write_thumbnail(path, picture)
 
 
@@ -90,7 +71,7 @@ def cohort_report(evaluation: Evaluation, thumbnails: Mapping[str, Path] | None 
             metrics, per_label = _whole(case.baseline, evaluation), _per_label(case.baseline, evaluation)
             rows.append(CohortRow(case.key, IDENTITY, metrics=metrics, per_label=per_label))
         rows.append(_row(case, evaluation, thumbnails.get(case.key)))
-    directions: dict[str, Direction] = {_TITLES[name]: direction for name, (direction, _) in CORRECT.items()}
+    directions: dict[str, Direction] = {column.heading: column.metric.better for column in _shown()}
     directions |= {_title(m): "higher" if m.metric == "dice" else "lower" for m in evaluation.measures}
     return CohortReport(f"{evaluation.method} on {evaluation.task}", rows, directions, NOTES, IDENTITY)
 
@@ -114,15 +95,17 @@ def _answers(case: CaseResult) -> str:
     return f"signs of failure: {case.signs_of_failure}; accuracy: {case.accuracy}"
 
 
+def _shown() -> list[Column]:
+    return [column for column in all_columns() if column.metric.prominence != "file"]
+
+
 def _whole(scores: Scores, evaluation: Evaluation) -> dict[str, float]:
-    metrics = {_TITLES[name]: score["mean"] for name, score in scores.correct.items()}
+    metrics = {c.heading: scores.correct[c.name]["mean"] for c in _shown() if c.name in scores.correct}
     return metrics | {_title(measure): scores.compatible[measure.name]["mean"] for measure in evaluation.measures}
 
 
 def _per_label(scores: Scores, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    detailed = {
-        _TITLES[name]: by_label(score) for name, score in scores.correct.items() if isinstance(score["detailed"], dict)
-    }
+    detailed = {c.heading: labels for c in _shown() if (labels := scores.correct.labels(c.name))}
     detailed |= {
         _title(measure): dict(zip(measure.labels, scores.compatible[measure.name]["detailed"], strict=True))
         for measure in evaluation.measures

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anamorph.evaluation.jacobian import LOG_DET_LIMITS
+from anamorph.evaluation.metrics.jacobian import LOG_DET_LIMITS
 from anamorph.image import Labels
 from anamorph.transforms import Displacement
 

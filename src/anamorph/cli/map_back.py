@@ -25,9 +25,9 @@ def map_back(
     Images and labels of a preprocessed scan go back by `anamorph apply records/SCAN.tfm --to FILE --like ORIGINAL`.
     """
     from anamorph.cli.transform_grid import chosen_kind, refuse_existing
-    from anamorph.preprocess import map_back as mapped_back
-    from anamorph.preprocess import read_record
     from anamorph.transforms.files import read_transform, write_transform
+    from anamorph.workflows.preprocess import map_back as mapped_back
+    from anamorph.workflows.preprocess import read_record
 
     kind = chosen_kind(out, to)
     refuse_existing(out, overwrite, (transform, fixed, moving))

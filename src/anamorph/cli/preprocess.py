@@ -5,11 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, two_numbers, worker_count
+from anamorph.cli.common_options import (
+    RUN,
+    DataSet,
+    Quiet,
+    Workers,
+    say_failure,
+    three_whole_numbers,
+    two_numbers,
+    worker_count,
+)
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
 
 if TYPE_CHECKING:
-    from anamorph.preprocess import Preprocessed
+    from anamorph.workflows.preprocess import Preprocessed
 
 GEOMETRY, VALUES = "Geometry", "Values"
 
@@ -64,8 +73,8 @@ def preprocess(
     the original scans. After an interruption the same command goes on where it stopped.
     """
     from anamorph.data import read_dataset
-    from anamorph.preprocess import PreprocessSettings, preprocess_dataset
     from anamorph.runtime.compilation import watch_compilation
+    from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
 
     at_once = worker_count(workers)
     settings = PreprocessSettings(
@@ -88,6 +97,7 @@ def preprocess(
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,
+                on_failure=say_failure,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -110,8 +120,8 @@ def _show(result: Preprocessed, windows: bool) -> None:
     show(table)
     if result.reused:
         say(f"{result.reused} scans were finished by an earlier run")
-    for key, reason in result.failed.items():
-        say(f"left out: {key}: {reason}")
+    for key in result.failed:
+        say(f"left out: {key}")
     if windows and not any("windows" in record["intensity"] for record in result.records.values()):
         say("warning: no scan is a CT, so no window was applied; name the modality CT in the manifest if it is")
     if len(result.shapes) > 1:

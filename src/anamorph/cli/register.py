@@ -216,29 +216,13 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
 
 def show_outcome(outcome: PairOutcome) -> None:
     """Print the numbers of a run, both answers of the verdict and where everything is."""
-    from functools import partial
-
-    from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm
+    from anamorph.geometry.lengths import numbers_mm
     from anamorph.registration.outputs import REPORT
+    from anamorph.report.numbers import overview
 
-    metrics, before, after = outcome.metrics, outcome.metrics.before, outcome.metrics.after
     table = make_table("", ">before", ">after")
-    rows = (
-        ("Dice, mean over labels", before.mean_dice, after.mean_dice, "{:.3f}".format),
-        ("HD95, mean over labels", before.mean_hd95_mm, after.mean_hd95_mm, partial(length_text, decimals=1)),
-        ("landmark error (TRE), mean", before.mean_tre_mm, after.mean_tre_mm, partial(length_text, decimals=2)),
-    )
-    for name, earlier, later, form in rows:
-        if earlier is not None and later is not None:
-            table.add_row(name, form(earlier), form(later))
-    consistency = metrics.inverse_consistency_mm
-    table.add_row("folding (det J <= 0)", "", f"{metrics.jacobian['folding_percent']:.3f} %")
-    table.add_row("SDlogJ", "", f"{metrics.jacobian['sdlogj']:.3f}")
-    table.add_row(
-        "inverse consistency, mean / 95 % / max",
-        "",
-        lengths_text((consistency[key] for key in ("mean", "p95", "max")), 2, " / "),
-    )
+    for row in overview(outcome.metrics, files=False):
+        table.add_row(*row)
     seconds = outcome.record["timings_s"]
     table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
     show(table)

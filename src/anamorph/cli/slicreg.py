@@ -105,8 +105,8 @@ def prepare(
     from anamorph.errors import UserError
     from anamorph.preparation import LayerSettings, prepare_dataset
     from anamorph.preparation.run import SPLITS
-    from anamorph.preprocess import PreprocessSettings
     from anamorph.runtime.compilation import watch_compilation
+    from anamorph.workflows.preprocess import PreprocessSettings
 
     at_once = worker_count(workers)
     for name in split or ():

@@ -12,7 +12,7 @@ from anamorph.cohorts.store import Record
 from anamorph.data import Dataset
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.learn2reg.config import Measure, measure_from
-from anamorph.evaluation.scores import Scores, scores_from
+from anamorph.evaluation.numbers import Scores, scores_from
 from anamorph.reading import understood
 
 

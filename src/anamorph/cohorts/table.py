@@ -83,9 +83,7 @@ def _row(job: Job, standing: Standing) -> dict[str, Any]:
             return row
         scores, baseline = scores_of(record)
         row |= {name: metrics.get(name) for name in ("verdict", "signs_of_failure", "accuracy")}
-        row |= means(scores, "") | means(baseline, INITIAL)
-        errors = metrics["inverse_consistency_mm"]
-        return row | {f"inverse_consistency_mm_{name}": value for name, value in errors.items()}
+        return row | means(scores, "") | means(baseline, INITIAL)
 
 
 def _initial_last(name: str) -> tuple[bool, str]:

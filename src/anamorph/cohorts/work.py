@@ -7,7 +7,7 @@ import platform
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,11 @@ from anamorph.cohorts.inputs_kept import KeptInputs
 from anamorph.cohorts.job import Job
 from anamorph.cohorts.store import Failure, Record, Store
 from anamorph.errors import UserError
-from anamorph.evaluation.case import PairTruth, measure
-from anamorph.evaluation.inverse_consistency import inverse_consistency_mm, summary
+from anamorph.evaluation.case import PairTruth, compatible_scores
 from anamorph.evaluation.learn2reg.config import EvaluationConfig
-from anamorph.evaluation.predictions import identity_field, in_voxels
+from anamorph.evaluation.measure import measure, measure_unregistered
+from anamorph.evaluation.numbers import Scores
+from anamorph.evaluation.predictions import Prediction, identity_field, in_voxels
 from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.write import write_image
@@ -31,6 +32,7 @@ from anamorph.registration.api import failure_line
 from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
+from anamorph.transforms.files.itk_field import as_stored
 
 MOST_LOG_LINES = 40
 
@@ -148,7 +150,7 @@ def _do(job: Job, store: Store, attempt: int, worker: str) -> Record:
     kept.check(job.hashes)
     fixed, moving = kept.image(job.pair.fixed.image), kept.image(job.pair.moving.image)
     world = kept.world(job.pair.fixed.image)
-    truth = None if job.evaluation is None else PairTruth.read(job.pair, job.evaluation, kept.label_maps)
+    truth = None if job.evaluation is None else PairTruth.read(job.pair, job.evaluation, kept.label_maps, kept.image)
     threads = _use_threads(job.threads)
     begin = time.perf_counter()
     result = register_pair_of(job.pair, job.settings, fixed, moving)
@@ -214,15 +216,17 @@ def _measure(
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
     grids = truth.fixed_grid, truth.moving_grid
-    baseline, before = measure(truth, identity_field(*grids), config)
-    scores, metrics = measure(truth, in_voxels(forward, *grids), config, before=before.after)
-    consistency = summary(inverse_consistency_mm(forward, backward, *grids))
-    judged = verdict(replace(metrics, inverse_consistency_mm=consistency), warnings)
+    there, back = as_stored(forward, grids[0]), as_stored(backward, grids[1])
+    prediction = Prediction(in_voxels(there, *grids), there, back)
+    before = measure_unregistered(truth.registered())
+    measured = measure(truth.registered(prediction), before=before)
+    scores = Scores(compatible_scores(truth, prediction.disp_vox, config), measured.after)
+    baseline = Scores(compatible_scores(truth, identity_field(*grids), config), before)
+    judged = verdict(measured, (*warnings, *measured.notes))
     return {
         "measures": [asdict(one) for one in config.measures],
         "scores": asdict(scores),
         "baseline": asdict(baseline),
-        "inverse_consistency_mm": consistency,
         "verdict": judged.status,
         "signs_of_failure": judged.signs_of_failure,
         "accuracy": judged.accuracy.word,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,23 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.data import Pair
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
 from anamorph.evaluation import learn2reg
-from anamorph.evaluation.dice import dice
-from anamorph.evaluation.hausdorff import hd95_mm
-from anamorph.evaluation.jacobian import jacobian_summary
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.learn2reg.config import EvaluationConfig
-from anamorph.evaluation.non_diffeomorphic import non_diffeomorphic_volume_percent
-from anamorph.evaluation.pair import Agreement, PairMetrics
-from anamorph.evaluation.predictions import in_world, parallel_kernels
-from anamorph.evaluation.scores import Score, Scores, nan_mean, scalar
-from anamorph.evaluation.tre import tre_mm
+from anamorph.evaluation.measure import RegisteredPair
+from anamorph.evaluation.numbers import Score, nan_mean, score
+from anamorph.evaluation.predictions import Prediction
 from anamorph.geometry import Grid
-from anamorph.geometry.sampling import identity_positions, sample_labels
-from anamorph.image import Labels, Points
-from anamorph.image.read import read_grid, read_labels, read_mask, read_points
-from anamorph.transforms import Displacement
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.read import read_image, read_labels, read_mask, read_points
+from anamorph.transforms import Affine, Displacement
 
 LABEL_MAPS_KEPT = 16
 
@@ -50,38 +45,82 @@ def _read_narrow(path: Path) -> Labels:
 
 @dataclass(frozen=True, eq=False)
 class PairTruth:
-    """What is known about a pair beside its images; labels are on the grids of the images."""
+    """What is known about a pair; labels are on the grids of the images, masks are there where they count."""
 
-    fixed_grid: Grid
-    moving_grid: Grid
+    fixed: Image
+    moving: Image
     fixed_labels: Labels | None
     moving_labels: Labels | None
-    mask: np.ndarray | None
+    fixed_mask: Mask | None
+    moving_mask: Mask | None
     points: Mapping[str, tuple[Points, Points]]
+    labels: tuple[int, ...]
 
     @classmethod
-    def read(cls, pair: Pair, config: EvaluationConfig, maps: LabelMaps) -> PairTruth:
+    def read(
+        cls, pair: Pair, config: EvaluationConfig, maps: LabelMaps, image: Callable[[Path], Image] = read_image
+    ) -> PairTruth:
         """Read what the configuration needs.
+
+        Args:
+            pair: the scans of a data set.
+            config: what is measured.
+            maps: reads label maps.
+            image: reads scans.
 
         Raises:
             UserError: a file that is needed is missing, damaged, or does not fit its image.
         """
-        fixed_grid, moving_grid = read_grid(pair.fixed.image), read_grid(pair.moving.image)
-        if config.expected_shape not in (None, fixed_grid.shape):
+        fixed, moving = image(pair.fixed.image), image(pair.moving.image)
+        if config.expected_shape not in (None, fixed.grid.shape):
             raise UserError(
-                f"{pair.fixed.image}: {fixed_grid.shape} voxels, but the configuration expects {config.expected_shape}"
+                f"{pair.fixed.image}: {fixed.grid.shape} voxels, but the configuration expects {config.expected_shape}"
             )
-        labels = [
-            _labels_of(case.label, case.key, grid, maps) if config.labels else None
-            for case, grid in ((pair.fixed, fixed_grid), (pair.moving, moving_grid))
-        ]
-        mask = None
-        if config.masked and pair.fixed.mask is not None:
-            mask = read_mask(pair.fixed.mask).data[0]
-            if mask.shape != fixed_grid.shape:
-                raise UserError(f"{pair.fixed.mask}: {mask.shape} voxels do not fit an image of {fixed_grid.shape}")
-        points = {dest: _points_of(pair, dest, fixed_grid, moving_grid) for dest in config.destinations}
-        return cls(fixed_grid, moving_grid, labels[0], labels[1], mask, points)
+        labels: list[Labels | None] = [None, None]
+        if config.labels:
+            labels = [_labels_of(case, one.grid, maps) for case, one in ((pair.fixed, fixed), (pair.moving, moving))]
+        points = {dest: _points_of(pair, dest, fixed.grid, moving.grid) for dest in config.destinations}
+        return cls(
+            fixed,
+            moving,
+            fixed_labels=labels[0],
+            moving_labels=labels[1],
+            fixed_mask=_mask_of(pair.fixed.mask, fixed.grid) if config.masked else None,
+            moving_mask=_mask_of(pair.moving.mask, moving.grid) if config.masked else None,
+            points=points,
+            labels=config.labels,
+        )
+
+    @property
+    def fixed_grid(self) -> Grid:
+        """The grid of the fixed scan."""
+        return self.fixed.grid
+
+    @property
+    def moving_grid(self) -> Grid:
+        """The grid of the moving scan."""
+        return self.moving.grid
+
+    def registered(self, prediction: Prediction | None = None) -> RegisteredPair:
+        """The pair with a predicted transform; without one, with the identity of the world."""
+        forward, backward = (
+            (Affine.identity(), None)
+            if prediction is None
+            else (prediction.fixed_to_moving, prediction.moving_to_fixed)
+        )
+        return RegisteredPair(
+            self.fixed,
+            self.moving,
+            forward,
+            backward,
+            fixed_labels=self.fixed_labels,
+            moving_labels=self.moving_labels,
+            points=self.points,
+            fixed_mask=self.fixed_mask,
+            moving_mask=self.moving_mask,
+            labels=frozenset(self.labels) if self.labels else None,
+            from_files=True,
+        )
 
     @cached_property
     def fixed_surface(self) -> dict[int, learn2reg.SurfaceElements]:
@@ -97,13 +136,25 @@ class PairTruth:
         return set(voxel_counts(self.fixed_labels.data)) & set(voxel_counts(self.moving_labels.data))
 
 
-def _labels_of(path: Path | None, key: str, grid: Grid, maps: LabelMaps) -> Labels:
+def _labels_of(case: Case, grid: Grid, maps: LabelMaps) -> Labels:
+    if case.label is None:
+        raise UserError(f"{case.key} has no label map, which Dice and HD95 need; add it to the data set")
+    labels = maps.read(case.label)
+    _check_shape(labels, case.label, grid)
+    return Labels(labels.data, grid, labels.name)
+
+
+def _mask_of(path: Path | None, grid: Grid) -> Mask | None:
     if path is None:
-        raise UserError(f"{key} has no label map, which Dice and HD95 need; add it to the data set")
-    labels = maps.read(path)
-    if labels.grid.shape != grid.shape:
-        raise UserError(f"{path}: {labels.grid.shape} voxels do not fit an image of {grid.shape}")
-    return labels
+        return None
+    mask = read_mask(path)
+    _check_shape(mask, path, grid)
+    return Mask(mask.data, grid, mask.name)
+
+
+def _check_shape(companion: Image, path: Path, grid: Grid) -> None:
+    if companion.grid.shape != grid.shape:
+        raise UserError(f"{path}: {companion.grid.shape} voxels do not fit an image of {grid.shape}")
 
 
 def _points_of(pair: Pair, dest: str, fixed_grid: Grid, moving_grid: Grid) -> tuple[Points, Points]:
@@ -113,50 +164,17 @@ def _points_of(pair: Pair, dest: str, fixed_grid: Grid, moving_grid: Grid) -> tu
     return read_points(fixed, grid=fixed_grid).matched(read_points(moving, grid=moving_grid))
 
 
-def measure(
-    truth: PairTruth, disp_vox: np.ndarray, config: EvaluationConfig, before: Agreement | None = None
-) -> tuple[Scores, PairMetrics]:
-    """Measure one map of a pair in both ways of counting.
+def compatible_scores(truth: PairTruth, disp_vox: np.ndarray, config: EvaluationConfig) -> dict[str, Score]:
+    """What Learn2Reg's evaluator would say of a field of voxels.
 
     Args:
-        truth: what the map is compared with.
+        truth: what the field is compared with.
         disp_vox: ``(3, I, J, K)`` moving voxel minus fixed voxel.
         config: what the evaluator would measure.
-        before: the agreement without registration; of this map itself if None.
     """
-    with parallel_kernels:
-        jacobian = Displacement(disp_vox, truth.fixed_grid).jacobian_determinant()
-        positions = disp_vox + identity_positions(truth.fixed_grid.shape)
-    deformation = jacobian_summary(jacobian)
-    sdlogj = deformation["sdlogj_learn2reg"] if truth.mask is None else learn2reg.sdlogj(jacobian, truth.mask)
-    compatible = _compatible(truth, disp_vox, sdlogj, config)
-    if any(wanted.metric == "sdlogj" for wanted in config.measures):
-        compatible["num_foldings"] = scalar(learn2reg.foldings_counted(jacobian))
-    tre = _tre_mm(truth, disp_vox)
-    overlap, distance, lost = _labels_agreement(truth, positions, config)
-    after = Agreement(dice=overlap, hd95_mm=distance, tre_mm=tuple(next(iter(tre.values()), ())))
-    metrics = PairMetrics(
-        before=before or after,
-        after=after,
-        jacobian=deformation,
-        inverse_consistency_mm={},  # a submission has one direction
-        outside_percent=_outside_percent(positions, truth.moving_grid),
-        labels_lost=lost,
-        voxel_mm=max(truth.fixed_grid.voxel_mm, truth.moving_grid.voxel_mm),
-    )
-    correct: dict[str, Score] = {}
-    if truth.fixed_labels is not None:
-        correct["dice"] = Score(mean=nan_mean([*overlap.values()]), detailed=overlap)
-        correct["hd95_mm"] = Score(mean=nan_mean([*distance.values()]), detailed=distance)
-    correct |= {f"tre_mm_{dest}": Score(mean=nan_mean(values), detailed=values) for dest, values in tre.items()}
-    for name in ("sdlogj", "folding_percent", "extreme_volume_percent"):
-        correct[name] = scalar(deformation[name])
-    correct["non_diffeomorphic_volume_percent"] = scalar(non_diffeomorphic_volume_percent(disp_vox))
-    correct["outside_percent"] = scalar(metrics.outside_percent)
-    return Scores(compatible, correct), metrics
-
-
-def _compatible(truth: PairTruth, disp_vox: np.ndarray, sdlogj: float, config: EvaluationConfig) -> dict[str, Score]:
+    jacobian = Displacement(disp_vox, truth.fixed_grid).jacobian_determinant()
+    mask = None if truth.fixed_mask is None else truth.fixed_mask.data[0]
+    sdlogj = learn2reg.sdlogj(jacobian, mask)
     scores: dict[str, Score] = {}
     warped = None
     if truth.fixed_labels is not None and truth.moving_labels is not None:
@@ -164,7 +182,7 @@ def _compatible(truth: PairTruth, disp_vox: np.ndarray, sdlogj: float, config: E
         warped = learn2reg.warp_labels(moving, disp_vox)
     for wanted in config.measures:
         if wanted.metric == "sdlogj":
-            scores[wanted.name] = scalar(sdlogj)
+            scores[wanted.name] = score(sdlogj)
         elif wanted.metric == "dice" and warped is not None:
             values = learn2reg.dice(fixed, moving, warped, wanted.labels)
             scores[wanted.name] = Score(mean=nan_mean(values), detailed=values)
@@ -181,39 +199,11 @@ def _compatible(truth: PairTruth, disp_vox: np.ndarray, sdlogj: float, config: E
                 truth.moving_grid.spacing_mm,
             )
             scores[wanted.name] = Score(mean=float(errors.mean()), detailed=errors.tolist())
+    if any(wanted.metric == "sdlogj" for wanted in config.measures):
+        scores["num_foldings"] = score(learn2reg.foldings_counted(jacobian))
     return scores
 
 
 def _voxels(points: Points, grid: Grid) -> np.ndarray:
     """Voxel indices as the file gave them: what went through millimetres must not leave the image by rounding."""
     return points.to_voxel(grid).round(9)
-
-
-def _labels_agreement(
-    truth: PairTruth, positions: np.ndarray, config: EvaluationConfig
-) -> tuple[dict[int, float], dict[int, float], tuple[int, ...]]:
-    """Dice, HD95 in mm, and which labels vanished, of the labels that both scans have."""
-    if truth.fixed_labels is None or truth.moving_labels is None:
-        return {}, {}, ()
-    with parallel_kernels:
-        warped = Labels(sample_labels(truth.moving_labels.data[0], positions), truth.fixed_grid)
-    fixed = Labels(truth.fixed_labels.data, truth.fixed_grid)
-    shared = truth.labels_in_both & set(config.labels)
-    lost = tuple(sorted(shared - set(voxel_counts(warped.data))))
-    return dice(fixed, warped, shared), hd95_mm(fixed, warped, shared), lost
-
-
-def _tre_mm(truth: PairTruth, disp_vox: np.ndarray) -> dict[str, list[float]]:
-    if not truth.points:
-        return {}
-    transform = in_world(disp_vox, truth.fixed_grid, truth.moving_grid)
-    with parallel_kernels:
-        return {dest: tre_mm(fixed, moving, transform).tolist() for dest, (fixed, moving) in truth.points.items()}
-
-
-def _outside_percent(positions: np.ndarray, moving_grid: Grid) -> float:
-    limits = np.array(moving_grid.shape, np.float32) - np.float32(0.5)
-    outside = np.zeros(positions.shape[1:], bool)
-    for place, limit in zip(positions, limits, strict=True):
-        outside |= (place < -0.5) | (place > limit)
-    return 100 * float(outside.mean())

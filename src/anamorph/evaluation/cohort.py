@@ -13,17 +13,18 @@ from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import PairSplit
 from anamorph.errors import UserError
 from anamorph.evaluation import learn2reg
-from anamorph.evaluation.case import LabelMaps, PairTruth, measure
+from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
 from anamorph.evaluation.learn2reg.config import EvaluationConfig, Measure, default_config, read_config
+from anamorph.evaluation.measure import measure, measure_unregistered
+from anamorph.evaluation.metrics.metric import all_columns
+from anamorph.evaluation.numbers import Numbers, Score, Scores
 from anamorph.evaluation.predictions import (
     IN_RESULT_FOLDER,
     Predictions,
     identity_field,
-    in_world,
     opened,
-    read_field,
+    read_prediction,
 )
-from anamorph.evaluation.scores import CORRECT, Score, Scores, aggregate_correct
 from anamorph.evaluation.verdict import verdict
 from anamorph.transforms import Transform
 
@@ -72,9 +73,9 @@ class CaseResult:
         return self.scores.compatible if self.scores else {}
 
     @property
-    def correct(self) -> Mapping[str, Score]:
+    def correct(self) -> Numbers:
         """The correct numbers."""
-        return self.scores.correct if self.scores else {}
+        return self.scores.correct if self.scores else Numbers()
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,12 @@ class Evaluation:
         """Mean, standard deviation, "30" and number of each correct number over the pairs that have a result."""
         everything = self._all_scores(baseline)
         return {
-            name: aggregate_correct([s.correct[name]["mean"] for s in everything if name in s.correct], direction)
-            for name, (direction, _) in CORRECT.items()
-            if any(name in scores.correct for scores in everything)
+            column.name: column.metric.over_cohort(
+                [one.correct[column.name]["mean"] for one in everything if column.name in one.correct],
+                column.metric.better,
+            )
+            for column in all_columns()
+            if any(column.name in scores.correct for scores in everything)
         }
 
     def _all_scores(self, baseline: bool) -> list[Scores]:
@@ -213,17 +217,19 @@ class _PairEvaluator:
         result = CaseResult(pair.key, pair.fixed.key, pair.moving.key)
         try:
             truth = PairTruth.read(pair, self.config, self.maps)
-            identity = identity_field(truth.fixed_grid, truth.moving_grid)
-            baseline, unregistered = measure(truth, identity, self.config)
+            grids = truth.fixed_grid, truth.moving_grid
+            before = measure_unregistered(truth.registered())
+            baseline = Scores(compatible_scores(truth, identity_field(*grids), self.config), before)
             result = replace(result, baseline=baseline)
             path = self.predictions.find(pair)
-            disp_vox = read_field(path, truth.fixed_grid, truth.moving_grid)
-            scores, metrics = measure(truth, disp_vox, self.config, before=unregistered.after)
+            prediction = read_prediction(path, *grids)
+            metrics = measure(truth.registered(prediction), before=before)
+            scores = Scores(compatible_scores(truth, prediction.disp_vox, self.config), metrics.after)
             if self.on_field is not None:
-                self.on_field(pair, in_world(disp_vox, truth.fixed_grid, truth.moving_grid), truth)
+                self.on_field(pair, prediction.fixed_to_moving, truth)
         except UserError as error:
             return replace(result, error=str(error))
-        judged = verdict(metrics)
+        judged = verdict(metrics, metrics.notes)
         report = path.with_name(REPORT) if path.name in IN_RESULT_FOLDER else None
         return replace(
             result,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.evaluation.cohort import CaseResult, Evaluation
-from anamorph.evaluation.scores import CORRECT, Score, Scores
+from anamorph.evaluation.metrics.metric import all_columns
+from anamorph.evaluation.numbers import Scores
 from anamorph.image.atomic import atomic_text
 
 TABLE = "results.csv"
@@ -21,7 +22,7 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Write the table once it is complete; what is missing or not a number is an empty cell."""
     rows = [row for case in evaluation.cases for row in _rows(case, evaluation)]
     names = [f"{COMPATIBLE}{measure.name}" for measure in evaluation.measures]
-    names += [name for name in CORRECT if any(name in row for row in rows)]
+    names += [column.name for column in all_columns() if any(column.name in row for row in rows)]
     columns = ["pair", "fixed", "moving", "label", "label_name", *names, *(f"{INITIAL}{name}" for name in names)]
     with atomic_text(path) as stream:
         writer = csv.DictWriter(stream, [*columns, *_JUDGED, "error"], extrasaction="ignore", lineterminator="\n")
@@ -58,15 +59,10 @@ def _of_label(scores: Scores | None, label: int, evaluation: Evaluation, prefix:
         if label in measure.labels:
             detailed = scores.compatible[measure.name]["detailed"]
             values[f"{prefix}{COMPATIBLE}{measure.name}"] = detailed[measure.labels.index(label)]
-    for name, score in scores.correct.items():
-        if isinstance(score["detailed"], dict):
-            values[f"{prefix}{name}"] = by_label(score).get(label)
+    for name in scores.correct:
+        if labels := scores.correct.labels(name):
+            values[f"{prefix}{name}"] = labels.get(label)
     return values
-
-
-def by_label(score: Score) -> dict[int, float]:
-    """The detailed values of a correct score; JSON has made text of the labels if it was read from a file."""
-    return {int(label): value for label, value in score["detailed"].items()}
 
 
 def _cell(value: Any) -> Any:

@@ -15,7 +15,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
 from anamorph.evaluation.learn2reg.aggregate import Metric
 from anamorph.evaluation.learn2reg.config import Measure, measure_from
-from anamorph.evaluation.scores import scores_from
+from anamorph.evaluation.numbers import scores_from
 from anamorph.image.atomic import write_text
 from anamorph.reading import read_json, understood
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation
-from anamorph.evaluation.cohort_csv import by_label
-from anamorph.evaluation.scores import Scores
+from anamorph.evaluation.numbers import Scores
 from anamorph.image.atomic import atomic_text
 
 INITIAL = "before registration"
@@ -111,9 +110,7 @@ class OrganTable:
 
 
 def _dice(scores: Scores | None) -> dict[int, float]:
-    if scores is None or "dice" not in scores.correct:
-        return {}
-    return dict(by_label(scores.correct["dice"]))
+    return {} if scores is None else scores.correct.labels("dice")
 
 
 def _known(value: float, absent: float) -> float:

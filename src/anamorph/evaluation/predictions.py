@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import tempfile
-import threading
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,7 @@ from anamorph.transforms.files.learn2reg import from_voxels
 SUFFIXES = (".npz", ".nii.gz", ".nii", ".h5", ".hdf5", ".nrrd", ".mha", ".tfm", ".txt", ".mat")
 IN_RESULT_FOLDER = ("fixed_to_moving.nii.gz", "fixed_to_moving.h5")
 """What `anamorph register` calls the transform in its output folder."""
-
-parallel_kernels = threading.Lock()
-"""Kernels that use all threads may not run in two Python threads at a time."""
+OTHER_DIRECTION = {name: name.replace("fixed_to_moving", "moving_to_fixed") for name in IN_RESULT_FOLDER}
 
 
 class Predictions:
@@ -106,11 +104,26 @@ def opened(source: Path) -> Iterator[Path]:
         raise UserError(f"{source}: no folder and no .zip archive; name what holds the predicted fields")
 
 
-def read_field(path: Path, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
-    """``(3, I, J, K)`` float32: moving voxel minus fixed voxel at every fixed voxel.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted transform in both forms.
 
-    Learn2Reg's files hold just that and are taken as they are, whatever their headers say; all other transforms map the
-    world.
+    Args:
+        disp_vox: ``(3, I, J, K)`` float32: moving voxel minus fixed voxel at every fixed voxel.
+        fixed_to_moving: the same map of the world.
+        moving_to_fixed: the other direction, where there is one.
+    """
+
+    disp_vox: np.ndarray
+    fixed_to_moving: Transform
+    moving_to_fixed: Transform | None = None
+
+
+def read_prediction(path: Path, fixed_grid: Grid, moving_grid: Grid) -> Prediction:
+    """Read a predicted transform, and the other direction beside it in an output folder of ``anamorph register``.
+
+    Learn2Reg's files hold displacements in voxels and are taken as they are, whatever their headers say; all other
+    transforms map the world.
 
     Raises:
         UserError: missing or damaged, of another shape, or with values that are not finite.
@@ -118,12 +131,15 @@ def read_field(path: Path, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
     if _counts_voxels(path):
         field = read_transform(path, grid=fixed_grid)
         assert isinstance(field, Displacement)
-        return field.disp_vox
-    return in_voxels(read_transform(path, grid=fixed_grid, moving_grid=moving_grid), fixed_grid, moving_grid)
+        return Prediction(field.disp_vox, from_voxels(field.disp_vox, fixed_grid, moving_grid))
+    forward = read_transform(path, grid=fixed_grid, moving_grid=moving_grid)
+    beside = path.with_name(OTHER_DIRECTION[path.name]) if path.name in OTHER_DIRECTION else None
+    backward = read_transform(beside, grid=moving_grid) if beside is not None and beside.is_file() else None
+    return Prediction(in_voxels(forward, fixed_grid, moving_grid), forward, backward)
 
 
 def identity_field(fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
-    """What "not registered" means: zero for scans of one shape, as in Learn2Reg, else the identity of the world."""
+    """What "not registered" means to Learn2Reg: zero for scans of one shape, else the identity of the world."""
     if fixed_grid.shape == moving_grid.shape:
         return np.zeros((3, *fixed_grid.shape), np.float32)
     return in_voxels(Affine.identity(), fixed_grid, moving_grid)
@@ -131,14 +147,7 @@ def identity_field(fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
 
 def in_voxels(transform: Transform, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
     """A map of the world as ``(3, I, J, K)``: moving voxel minus fixed voxel."""
-    with parallel_kernels:
-        return transform.moving_positions(fixed_grid, moving_grid) - identity_positions(fixed_grid.shape)
-
-
-def in_world(disp_vox: np.ndarray, fixed_grid: Grid, moving_grid: Grid) -> Displacement:
-    """The map of the world that takes fixed voxel p to voxel p + u(p) of the moving image."""
-    with parallel_kernels:
-        return from_voxels(disp_vox, fixed_grid, moving_grid)
+    return transform.moving_positions(fixed_grid, moving_grid) - identity_positions(fixed_grid.shape)
 
 
 def _counts_voxels(path: Path) -> bool:

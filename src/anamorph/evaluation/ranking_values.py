@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation
 from anamorph.evaluation.learn2reg.config import Measure
-from anamorph.evaluation.scores import Score
+from anamorph.evaluation.numbers import Score
 
 HARDEST = 0.3
 _NO_SCORES: Mapping[str, Score] = {}

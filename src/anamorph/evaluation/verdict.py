@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from anamorph.evaluation.gates import GATES, SEVERITY, Check, Question, Status
-from anamorph.evaluation.pair import Agreement, PairMetrics, plain
+from anamorph.evaluation.gates import SEVERITY, Check, Gate, Question, Status, gates_of
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.metrics import METRICS
+from anamorph.evaluation.metrics.metric import all_metrics, load
+from anamorph.evaluation.numbers import plain
 
 Signs = Literal["none", "some", "clear"]
 _SIGNS: dict[Status, Signs] = {"PASS": "none", "WARN": "some", "FAIL": "clear"}
@@ -27,12 +30,14 @@ class Accuracy:
 
     Args:
         status: the worst of the gates on the numbers; None if nothing was measured.
-        numbers: after registration: mean and lowest Dice, mean HD95, mean landmark error and its 95th percentile.
+        numbers: after registration, of labels and landmarks: means, and the worst label with its value.
+        words: the most telling of them.
         remedy: how it can be measured, if it was not.
     """
 
     status: Status | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
     remedy: str = HOW_TO_MEASURE
 
     @property
@@ -50,7 +55,7 @@ class Accuracy:
         """The answer in words: a rating and the numbers, or that nothing was measured and what to give."""
         if self.status is None:
             return f"{self.word} ({self.remedy})"
-        return f"{self.word}: {', '.join(_told(self.numbers))}"
+        return f"{self.word}: {', '.join(self.words)}"
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,19 @@ class Verdict:
         return [check for check in self.checks if check.question == question]
 
 
-def verdict(metrics: PairMetrics, warnings: Sequence[str] = ()) -> Verdict:
-    """Judge a registration by :data:`GATES`; a warning of the method makes it WARN at least.
+def all_gates() -> list[Gate]:
+    """The gates of all metrics, in the order of a verdict."""
+    return gates_of(all_metrics())
+
+
+def verdict(metrics: Measured, warnings: Sequence[str] = ()) -> Verdict:
+    """Judge a registration by the gates of its metrics; a warning of the method makes it WARN at least.
 
     Args:
         metrics: the numbers of the pair.
         warnings: what the method or the look at the input warned of, one line each.
     """
-    checks = [check for gate in GATES if (check := gate.check(metrics))]
+    checks = [check for gate in all_gates() if (check := gate.check(metrics))]
     checks += [Check("method_warning", "signs of failure", "WARN", None, None, "", text) for text in warnings]
     return Verdict(_worst(checks), checks, _accuracy(metrics, checks))
 
@@ -130,7 +140,7 @@ def failed(message: str) -> Verdict:
 def gates_markdown() -> str:
     """The table of gates as it stands in the documentation."""
     rows = ["| gate | answers | measures | WARN | FAIL |", "|---|---|---|---|---|"]
-    for gate in GATES:
+    for gate in gates_of(load(name) for name in METRICS.own):
         unit = "voxels" if gate.per_voxel else gate.unit
         side = "below" if gate.low_is_bad else "above"
         warn, fail = (
@@ -141,35 +151,31 @@ def gates_markdown() -> str:
     return "\n".join(rows)
 
 
-def _accuracy(metrics: PairMetrics, checks: Sequence[Check]) -> Accuracy:
+def _accuracy(metrics: Measured, checks: Sequence[Check]) -> Accuracy:
     own = [check for check in checks if check.question == "accuracy"]
     if own:
-        return Accuracy(_worst(own), _numbers(metrics.after), "")
+        columns = [column for column in metrics.columns() if column.metric.compares]
+        words = [c.metric.phrase(metrics.after) for c in columns if c.metric.phrase and c.points != "keypoints"]
+        return Accuracy(_worst(own), _numbers(metrics), tuple(words), "")
     if metrics.labels_only_fixed or metrics.labels_only_moving:
         return Accuracy(remedy="the two label maps have no label in common")
     return Accuracy()
 
 
-def _numbers(after: Agreement) -> dict[str, float]:
-    found: dict[str, float | None] = {
-        "mean_dice": after.mean_dice,
-        "mean_hd95_mm": after.mean_hd95_mm,
-        "mean_tre_mm": after.mean_tre_mm,
-        "p95_tre_mm": after.p95_tre_mm,
-    }
-    if after.lowest_dice is not None:
-        found["lowest_dice_label"], found["lowest_dice"] = after.lowest_dice
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _told(numbers: Mapping[str, float]) -> Iterable[str]:
-    if "mean_dice" in numbers:
-        lowest = f"lowest {numbers['lowest_dice']:.3f}, label {numbers['lowest_dice_label']:.0f}"
-        yield f"mean Dice {numbers['mean_dice']:.3f} ({lowest})"
-    if "mean_hd95_mm" in numbers:
-        yield f"HD95 {numbers['mean_hd95_mm']:.3g} mm"
-    if "mean_tre_mm" in numbers:
-        yield f"mean landmark error {numbers['mean_tre_mm']:.3g} mm (95 % below {numbers['p95_tre_mm']:.3g})"
+def _numbers(metrics: Measured) -> dict[str, float]:
+    """Means of what is compared, and the worst label by the first metric of labels; keys as in ``result.json``."""
+    found: dict[str, float] = {}
+    columns = [column for column in metrics.columns() if column.metric.compares and column.metric.per != "axis"]
+    for column in columns:
+        mean = metrics.after.mean(column.name)
+        assert mean is not None
+        found[column.key if column.metric.per == "pair" else f"mean_{column.key}"] = mean
+    for column in columns:
+        if labels := metrics.after.labels(column.name):
+            end, side = (min, "lowest") if column.metric.better == "higher" else (max, "largest")
+            label = end(labels, key=labels.__getitem__)
+            return found | {f"{side}_{column.key}_label": label, f"{side}_{column.key}": labels[label]}
+    return found
 
 
 def _worst(checks: Sequence[Check]) -> Status:

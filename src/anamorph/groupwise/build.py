@@ -22,7 +22,7 @@ import numpy as np
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
 from anamorph.errors import UserError
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.groupwise.iteration import (
     NAME,
     SUPPORT,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.data import Case
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.image.read import read_labels
 from anamorph.registration.outputs import FIXED_TO_MOVING, MOVING_TO_FIXED
 from anamorph.transforms import Composite

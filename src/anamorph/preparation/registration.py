@@ -12,14 +12,12 @@ import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case
-from anamorph.evaluation.dice import dice
+from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Mask
 from anamorph.image.atomic import write_text
 from anamorph.image.read import read_image, read_labels
 from anamorph.memory import check_memory, predicted_peak_bytes
 from anamorph.methods.base import Progress
-from anamorph.preprocess.layout import RECORDS
-from anamorph.preprocess.record import field_of_view, read_record
 from anamorph.reading import read_own_record
 from anamorph.registration.api import make_plan, mask_on, run_plan
 from anamorph.report.cohort import thumbnail, write_thumbnail
@@ -28,6 +26,7 @@ from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.prepared import transform_path
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.workflows.preprocess.record import RECORDS, field_of_view, read_record
 
 
 @dataclass(frozen=True)

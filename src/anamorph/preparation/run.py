@@ -24,10 +24,10 @@ from anamorph.preparation.registrations import make_jobs, register_all
 from anamorph.preparation.scans import find_case, place_scans
 from anamorph.preparation.settings import LayerSettings
 from anamorph.preparation.template import cut_template, warp_to_scans
-from anamorph.preprocess import PreprocessSettings
 from anamorph.registration.provenance import models_of
 from anamorph.report.page import drawn
 from anamorph.supervoxels.prepared import KEY, Prepared
+from anamorph.workflows.preprocess import PreprocessSettings
 
 SPLITS = ("training", "validation")
 """Of the scans that get layers: what a network learns from, and what shows how well it does."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
-from anamorph.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
 from anamorph.supervoxels.prepared import KEY
+from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
 
 
 def place_scans(

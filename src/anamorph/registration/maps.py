@@ -1,66 +1,25 @@
-"""What follows from the two transforms of a result, on the scans' own grids."""
+"""A result on the grids of its scans."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from anamorph.evaluation import PairMetrics, evaluate_pair, inverse_consistency_mm
-from anamorph.evaluation.structural_similarity import structural_similarity
-from anamorph.image import Image, Labels
+from anamorph.evaluation import RegisteredPair
 from anamorph.methods.base import Result
 from anamorph.registration.inputs import PairInputs
-from anamorph.transforms import Affine, Displacement
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Both fields, the moving scan and its labels warped once, ``(I, J, K)`` Jacobian and inverse consistency maps."""
-
-    fixed_to_moving: Displacement
-    moving_to_fixed: Displacement
-    warped: Image
-    warped_labels: Labels | None
-    jacobian: np.ndarray
-    inverse_consistency_mm: np.ndarray
-
-
-def compute_maps(result: Result, inputs: PairInputs) -> Maps:
-    """Sample a result on the grids of its scans."""
-    fixed, moving, labels = inputs.fixed, inputs.moving, inputs.moving_labels
-    forward = result.fixed_to_moving.displacement_on(fixed.grid)
-    backward = result.moving_to_fixed.displacement_on(moving.grid)
-    return Maps(
-        fixed_to_moving=forward,
-        moving_to_fixed=backward,
-        warped=forward.warp_image(moving, fixed.grid),
-        warped_labels=None if labels is None else forward.warp_labels(labels, fixed.grid),
-        jacobian=forward.jacobian_determinant(),
-        inverse_consistency_mm=inverse_consistency_mm(forward, backward, fixed.grid, moving.grid),
-    )
-
-
-def measure(maps: Maps, inputs: PairInputs) -> PairMetrics:
-    """The numbers of the pair, from the fields as they are written."""
-    before, after = structural_similarity(
+def registered_pair(result: Result, inputs: PairInputs) -> RegisteredPair:
+    """What is measured, written and shown of a result; its transforms are sampled on the grids of the scans."""
+    points = {}
+    if inputs.fixed_points is not None and inputs.moving_points is not None:
+        points["landmarks"] = inputs.fixed_points, inputs.moving_points
+    return RegisteredPair(
         inputs.fixed,
         inputs.moving,
-        (Affine.identity(), maps.fixed_to_moving),
-        inputs.fixed_mask,
-        inputs.moving_mask,
-    )
-    return evaluate_pair(
-        inputs.fixed,
-        inputs.moving,
-        maps.fixed_to_moving,
-        maps.moving_to_fixed,
+        result.fixed_to_moving.displacement_on(inputs.fixed.grid),
+        result.moving_to_fixed.displacement_on(inputs.moving.grid),
         fixed_labels=inputs.fixed_labels,
         moving_labels=inputs.moving_labels,
-        fixed_points=inputs.fixed_points,
-        moving_points=inputs.moving_points,
-        warped_labels=maps.warped_labels,
-        jacobian=maps.jacobian,
-        inverse_consistency_mm=maps.inverse_consistency_mm,
-        similarity=(before, after),
+        points=points,
+        fixed_mask=inputs.fixed_mask,
+        moving_mask=inputs.moving_mask,
     )

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import RegistrationFailure
-from anamorph.evaluation.pair import plain
+from anamorph.evaluation import RegisteredPair
+from anamorph.evaluation.numbers import plain
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.atomic import write_text
 from anamorph.image.write import SCANNER, write_image
 from anamorph.methods.base import Result
-from anamorph.registration.maps import Maps
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import write_transform
 
@@ -57,7 +57,7 @@ DESCRIPTIONS = {
 
 def write_maps(
     folder: Path,
-    maps: Maps,
+    pair: RegisteredPair,
     world: int = SCANNER,
     composite: Transform | None = None,
 ) -> None:
@@ -65,32 +65,31 @@ def write_maps(
 
     Args:
         folder: exists.
-        maps: what to write.
+        pair: what to write, its transforms as they were given.
         world: NIfTI's code of the world of the fixed scan, which the outputs share.
         composite: the fixed-to-moving transform in its parts, to write both directions as ITK ``.h5`` too. The other
             direction is written dense: its field lies on the fixed side, and ITK takes it for zero outside.
     """
-    grid = maps.warped.grid
+    grid, moving_grid, back = pair.fixed_grid, pair.moving_grid, pair.moving_to_fixed
+    assert back is not None
     jobs: list[Callable[[], None]] = [
-        lambda: write_transform(maps.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
-        lambda: write_transform(maps.moving_to_fixed, folder / MOVING_TO_FIXED, "itk", maps.moving_to_fixed.grid),
-        lambda: write_image(maps.warped, folder / WARPED, world),
-        lambda: write_image(Image(maps.jacobian, grid, "jacobian"), folder / JACOBIAN, world),
+        lambda: write_transform(pair.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
+        lambda: write_transform(back, folder / MOVING_TO_FIXED, "itk", moving_grid),
+        lambda: write_image(pair.warped, folder / WARPED, world),
+        lambda: write_image(Image(pair.jacobian, grid, "jacobian"), folder / JACOBIAN, world),
         lambda: write_image(
-            Image(maps.inverse_consistency_mm, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world
+            Image(pair.inverse_consistency_mm, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world
         ),
     ]
-    if maps.warped_labels is not None:
-        labels = maps.warped_labels
-        jobs.append(lambda: write_image(labels, folder / WARPED_LABELS, world))
+    if pair.moving_labels is not None:
+        jobs.append(lambda: write_image(pair.warped_labels, folder / WARPED_LABELS, world))
     if composite is not None:
-        back = maps.moving_to_fixed
         jobs += [
             lambda: write_transform(composite, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
-            lambda: write_transform(back, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", back.grid),
+            lambda: write_transform(back, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", moving_grid),
         ]
     # Sheared fields are resampled while they are written, by kernels that may not run in two threads at a time.
-    sheared = grid.is_sheared or maps.moving_to_fixed.grid.is_sheared
+    sheared = grid.is_sheared or moving_grid.is_sheared
     with ThreadPoolExecutor(max_workers=1 if sheared else min(len(jobs), os.cpu_count() or 1)) as pool:
         for done in [pool.submit(job) for job in jobs]:
             done.result()

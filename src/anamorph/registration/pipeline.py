@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.errors import AnamorphError, RegistrationFailure, UserError
-from anamorph.evaluation import PairMetrics, Verdict, failed, verdict
+from anamorph.evaluation import Measured, Verdict, failed, measure, verdict
 from anamorph.image.atomic import atomic_directory
 from anamorph.memory import check_memory, output_bytes, predicted_peak_bytes
 from anamorph.methods.base import Progress, Result
 from anamorph.registration.api import Plan, make_plan, out_of_memory_failure, run_plan
 from anamorph.registration.inputs import PairInputs, PairRequest, read_pair
-from anamorph.registration.maps import compute_maps, measure
+from anamorph.registration.maps import registered_pair
 from anamorph.registration.outputs import REPORT, RESULT, check_space, write_linear, write_maps, write_result
 from anamorph.registration.record import describe_failure, describe_success, stage_timings
 from anamorph.registration.reporting import report_failure, report_success
@@ -39,7 +39,7 @@ class PairOutcome:
     folder: Path
     plan: Plan
     result: Result
-    metrics: PairMetrics
+    metrics: Measured
     verdict: Verdict
     record: dict[str, Any]
     report_failure: str | None = None
@@ -136,12 +136,12 @@ def register_pair(
             with watch.stage("registration", READ):
                 result = _run(plan, inputs, request, progress)
             with watch.stage("evaluation", REGISTERED):
-                maps = compute_maps(result, inputs)
-                metrics = measure(maps, inputs)
-                judged = verdict(metrics, result.warnings)
+                pair = registered_pair(result, inputs)
+                metrics = measure(pair)
+                judged = verdict(metrics, (*result.warnings, *metrics.notes))
             at_risk = None
             with watch.stage("writing", MEASURED), _told_of(out, folder):
-                write_maps(folder, maps, inputs.world, result.fixed_to_moving if composite else None)
+                write_maps(folder, pair, inputs.world, result.fixed_to_moving if composite else None)
                 write_linear(folder, result, inputs.fixed.grid, inputs.moving.grid)
                 more = {} if extras is None else extras(folder, result)
                 record = describe_success(inputs, plan, result, metrics, judged, watch.seconds, compiled.seconds) | more
@@ -150,7 +150,7 @@ def register_pair(
         with watch.stage("report", WRITTEN), _told_if_interrupted(out):
             reason = drawn(
                 out / REPORT,
-                lambda: report_success(out / REPORT, inputs, plan, maps, result, metrics, judged, watch.seconds, more),
+                lambda: report_success(out / REPORT, inputs, plan, pair, result, metrics, judged, watch.seconds, more),
             )
         record |= {
             "timings_s": stage_timings(watch.seconds, result.timings, compiled.seconds),

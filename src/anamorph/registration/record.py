@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.evaluation import PairMetrics, Verdict
+from anamorph.evaluation import Measured, Verdict
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.methods.base import Device, Result
@@ -20,7 +20,7 @@ def describe_success(
     inputs: PairInputs,
     plan: Plan,
     result: Result,
-    metrics: PairMetrics,
+    metrics: Measured,
     verdict: Verdict,
     seconds: dict[str, float],
     compiling: float,

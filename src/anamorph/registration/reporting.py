@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anamorph.evaluation import PairMetrics, Verdict
+from anamorph.evaluation import Measured, RegisteredPair, Verdict
 from anamorph.methods.base import Result
 from anamorph.registration.api import Plan
 from anamorph.registration.inputs import PairInputs
-from anamorph.registration.maps import Maps
 from anamorph.report import PairReport, write_report
 
 
@@ -17,9 +16,9 @@ def report_success(
     path: Path,
     inputs: PairInputs,
     plan: Plan,
-    maps: Maps,
+    pair: RegisteredPair,
     result: Result,
-    metrics: PairMetrics,
+    metrics: Measured,
     verdict: Verdict,
     seconds: dict[str, float],
     more: dict[str, Any],
@@ -31,13 +30,13 @@ def report_success(
         fixed=inputs.fixed,
         moving=inputs.moving,
         verdict=verdict,
-        warped=maps.warped,
-        displacement=maps.fixed_to_moving,
-        jacobian=maps.jacobian,
-        inverse_consistency_mm=maps.inverse_consistency_mm,
+        warped=pair.warped,
+        displacement=pair.forward,
+        jacobian=pair.jacobian,
+        inverse_consistency_mm=pair.inverse_consistency_mm,
         fixed_labels=inputs.fixed_labels,
         moving_labels=inputs.moving_labels,
-        warped_labels=maps.warped_labels,
+        warped_labels=pair.warped_labels if inputs.moving_labels else None,
         fixed_points=inputs.fixed_points,
         metrics=metrics,
         timings=seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},

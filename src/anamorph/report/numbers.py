@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anamorph.evaluation import Agreement, PairMetrics
+from anamorph.evaluation import Measured
+from anamorph.evaluation.metrics.metric import Column, Metric
+from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry.lengths import MISSING, numbers_mm
 from anamorph.image import Image
 from anamorph.report.palette import label_colour
@@ -27,12 +29,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One label: Dice and HD95 before and after."""
+    """One label: every metric that is known by label, before and after."""
 
     name: int
     colour: str
-    dice: tuple[str, str]
-    hd95: tuple[str, str]
+    cells: list[tuple[str, str]]
     worse: bool
 
 
@@ -46,26 +47,43 @@ def mm(value: float | None, decimals: int) -> str:
     return numbers_mm([value], decimals)[0]
 
 
-def tiles(metrics: PairMetrics, timings: Mapping[str, float]) -> list[Tile]:
-    """The key numbers, most telling first."""
-    before, after = metrics.before, metrics.after
-    inverse = metrics.inverse_consistency_mm
-    found = []
-    if after.dice:
-        count = f"mean of {len(after.dice)} label{'s' * (len(after.dice) != 1)}"
-        found.append(Tile("Dice", text(after.mean_dice, 3), "", text(before.mean_dice, 3), count))
-        found.append(Tile("HD95", mm(after.mean_hd95_mm, 1), "mm", mm(before.mean_hd95_mm, 1), count))
-    if after.tre_mm:
-        count = f"mean of {len(after.tre_mm)} landmark{'s' * (len(after.tre_mm) != 1)}"
-        found.append(Tile("Landmark error", mm(after.mean_tre_mm, 2), "mm", mm(before.mean_tre_mm, 2), count))
-    folding = metrics.jacobian["folding_percent"]
-    digits = 3 if 0 < folding < 0.1 else 2
-    found.append(Tile("Folding", text(folding, digits), "%", note="of voxels", half=True))
+def shown(metric: Metric, value: float | None) -> str:
+    """A number with the digits of its metric; lengths get more where they are small, a dash stands for none."""
+    return (mm if metric.unit == "mm" else text)(value, metric.digits)
+
+
+def tiles(metrics: Measured, timings: Mapping[str, float]) -> list[Tile]:
+    """The key numbers, most telling first; the time stands beside the first that leaves room."""
+    found = [_tile(column, metrics) for column in metrics.columns() if column.metric.prominence == "tile"]
     if timings:
-        found.append(Tile("Time", text(total_seconds(timings), 1), "s", note="all stages", half=True))
-    spread = f"95 % below {mm(inverse['p95'], 2)}, largest {mm(inverse['max'], 1)}"
-    found.append(Tile("Inverse consistency", mm(inverse["mean"], 2), "mm", note=spread))
+        beside = next((place for place, tile in enumerate(found, 1) if tile.half), len(found))
+        found.insert(beside, Tile("Time", text(total_seconds(timings), 1), "s", note="all stages", half=True))
     return found
+
+
+def _tile(column: Column, metrics: Measured) -> Tile:
+    metric, value = column.metric, metrics.after.mean(column.name)
+    of_the_map = metric.at_rest is not None
+    return Tile(
+        column.title.partition(" (det")[0],
+        _folding(value) if metric.unit == "%" else shown(metric, value),
+        metric.unit,
+        "" if of_the_map else shown(metric, metrics.before.mean(column.name)),
+        metric.note(metrics.after) if metric.note else _count(column, metrics.after),
+        half=metric.unit == "%",
+    )
+
+
+def _folding(percent: float | None) -> str:
+    return text(percent, 3 if percent is not None and 0 < percent < 0.1 else 2)
+
+
+def _count(column: Column, numbers: Numbers) -> str:
+    if column.metric.per == "pair":
+        return ""
+    count = len(numbers.parts(column.name))
+    noun = "label" if column.metric.per == "label" else column.points.removesuffix("s")
+    return f"mean of {count} {noun}{'s' * (count != 1)}"
 
 
 def total_seconds(timings: Mapping[str, float]) -> float:
@@ -75,62 +93,63 @@ def total_seconds(timings: Mapping[str, float]) -> float:
     )
 
 
-def label_rows(metrics: PairMetrics, ranks: Mapping[int, int]) -> list[LabelRow]:
-    """One row per label that both scans have; ``ranks`` gives the colours of the outlines."""
-    before, after = metrics.before, metrics.after
+def label_columns(metrics: Measured) -> list[Column]:
+    """The metrics that are known by label."""
+    return [column for column in metrics.columns() if column.metric.per == "label"]
 
-    def pair(of: str, name: int, digits: int) -> tuple[str, str]:
-        form = mm if of.endswith("_mm") else text
-        return form(getattr(before, of).get(name), digits), form(getattr(after, of).get(name), digits)
 
+def label_rows(metrics: Measured, ranks: Mapping[int, int]) -> list[LabelRow]:
+    """One row per label that both scans have; ``ranks`` gives the colours of the outlines.
+
+    A label is worse if the first metric says so.
+    """
+    columns = label_columns(metrics)
+    before = [metrics.before.labels(column.name) for column in columns]
+    after = [metrics.after.labels(column.name) for column in columns]
     return [
         LabelRow(
-            name,
-            label_colour(ranks.get(name, 0)),
-            pair("dice", name, 3),
-            pair("hd95_mm", name, 1),
-            after.dice[name] < before.dice.get(name, 0),
+            label,
+            label_colour(ranks.get(label, 0)),
+            [
+                (shown(column.metric, start.get(label)), shown(column.metric, end.get(label)))
+                for column, start, end in zip(columns, before, after, strict=True)
+            ],
+            _is_worse(columns[0].metric, before[0].get(label), after[0].get(label)),
         )
-        for name in sorted(after.dice)
+        for label in sorted({label for values in after for label in values})
     ]
 
 
-def overview(metrics: PairMetrics) -> list[tuple[str, str, str]]:
-    """Name, before, after of every number of the pair as a whole; a map's own numbers have no before."""
-    before, after = metrics.before, metrics.after
+def _is_worse(metric: Metric, before: float | None, after: float | None) -> bool:
+    if before is None or after is None:
+        return False
+    return after < before if metric.better == "higher" else after > before
 
-    def both(name: str, of: str, digits: int) -> list[tuple[str, str, str]]:
-        values = getattr(before, of), getattr(after, of)
-        form = mm if of.endswith("_mm") else text
-        return [] if values[1] is None else [(name, form(values[0], digits), form(values[1], digits))]
 
-    jacobian, inverse = metrics.jacobian, metrics.inverse_consistency_mm
+def overview(metrics: Measured, files: bool = True) -> list[tuple[str, str, str]]:
+    """Name, before, after of every number of the pair as a whole; a map's own numbers have no before.
+
+    Without ``files`` those that are meant for files alone are left out.
+    """
     return [
-        *both("Mean Dice", "mean_dice", 3),
-        *both("Mean HD95, mm", "mean_hd95_mm", 2),
-        *both("Mean landmark error, mm", "mean_tre_mm", 2),
-        *_worst_landmark(before, after),
-        ("Image similarity (no measure of accuracy)", _similarity(before), _similarity(after)),
-        ("Folding (det J ≤ 0), %", "", text(jacobian["folding_percent"], 4)),
-        ("Volume changed more than tenfold, %", "", text(jacobian["extreme_volume_percent"], 3)),
-        ("det J, smallest to largest", "", f"{text(jacobian['min'], 2)} to {text(jacobian['max'], 2)}"),
-        ("SDlogJ (true log det J)", "", text(jacobian["sdlogj"], 3)),
-        ("SDlogJ as Learn2Reg computes it", "", text(jacobian["sdlogj_learn2reg"], 3)),
-        ("Inverse consistency, mean, mm", "", mm(inverse["mean"], 3)),
-        ("Inverse consistency, 95th percentile, mm", "", mm(inverse["p95"], 3)),
-        ("Inverse consistency, largest, mm", "", mm(inverse["max"], 2)),
-        ("Fixed field of view mapped outside, %", "", text(metrics.outside_percent, 1)),
+        (
+            _heading(column),
+            "" if column.metric.at_rest is not None else _cell(column, metrics.before),
+            _cell(column, metrics.after),
+        )
+        for column in metrics.columns()
+        if column.metric.per != "axis" and (files or column.metric.prominence != "file")
     ]
 
 
-def _similarity(agreement: Agreement) -> str:
-    return "not measurable" if agreement.similarity is None else text(agreement.similarity, 4)
+def _heading(column: Column) -> str:
+    of = ", mean" if column.metric.per in ("label", "point") else ""
+    return f"{column.title}{of}, {column.metric.unit}" if column.metric.unit else f"{column.title}{of}"
 
 
-def _worst_landmark(before: Agreement, after: Agreement) -> list[tuple[str, str, str]]:
-    if not after.tre_mm:
-        return []
-    return [("Largest landmark error, mm", mm(max(before.tre_mm, default=None), 2), mm(max(after.tre_mm), 2))]
+def _cell(column: Column, numbers: Numbers) -> str:
+    value = numbers.mean(column.name)
+    return "not measurable" if value is not None and math.isnan(value) else shown(column.metric, value)
 
 
 def geometry_row(role: str, image: Image) -> tuple[str, str, str, str, str, str]:

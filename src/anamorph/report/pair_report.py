@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.evaluation import PairMetrics, Verdict
+from anamorph.evaluation import Measured, Verdict
 from anamorph.image import Image, Labels, Points
 from anamorph.transforms import Displacement
 
@@ -51,7 +51,7 @@ class PairReport:
     moving_labels: Labels | None = None
     warped_labels: Labels | None = None
     fixed_points: Points | None = None
-    metrics: PairMetrics | None = None
+    metrics: Measured | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     trace: Mapping[str, Sequence[float]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)

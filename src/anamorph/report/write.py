@@ -34,6 +34,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         "inputs": [],
         "tiles": numbers.tiles(metrics, report.timings) if metrics else [],
         "overview": numbers.overview(metrics) if metrics else [],
+        "label_columns": numbers.label_columns(metrics) if metrics else [],
         "label_rows": numbers.label_rows(metrics, ranks) if metrics else [],
         "checks": [check for check in report.verdict.checks if check.measured is not None],
         "curves": [c for name, values in report.trace.items() if (c := chart.curve(name, values))],

@@ -40,8 +40,19 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     save_nifti(nifti, path)
 
 
-def from_nifti(image: Any) -> Displacement:
-    """The field of a 5D nibabel image.
+def as_stored(transform: Transform, grid: Grid) -> Displacement:
+    """A transform on a grid as a reader finds it in the file that :func:`write` makes, to the last bit.
+
+    Files hold no shear, so the field of a sheared grid is not stored as it is.
+    """
+    field = transform.displacement_on(grid)
+    stored = Displacement.from_world(field.vectors_mm(), grid)
+    stored.maps = field.maps
+    return stored
+
+
+def from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
+    """The field of a 5D nibabel image, on the given grid where the header says the same but for rounding.
 
     Raises:
         UserError: the intent says the vectors are something else.
@@ -57,7 +68,10 @@ def from_nifti(image: Any) -> Displacement:
     if intent == INTENT_VECTOR:
         vectors = flip_ras_lps(vectors)
     i, j, k, _ = vectors.shape
-    field = Displacement.from_world(np.moveaxis(vectors, -1, 0), Grid((i, j, k), nibabel_grid(image, "field").affine))
+    own = Grid((i, j, k), nibabel_grid(image, "field").affine)
+    field = Displacement.from_world(
+        np.moveaxis(vectors, -1, 0), grid if grid is not None and grid.matches(own) else own
+    )
     field.maps = direction_in(bytes(image.header["descrip"]).rstrip(b"\0").decode("utf-8", "replace"))
     return field
 

@@ -18,7 +18,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
         shape = image.shape
         transform: Transform | None = None
         if len(shape) == 5 and shape[3:] == (1, 3):
-            transform = itk_field.from_nifti(image)
+            transform = itk_field.from_nifti(image, grid)
         elif len(shape) == 4 and shape[3] == 3:
             transform = learn2reg.from_nifti(image, grid, moving_grid)
         if transform is not None:

@@ -1,8 +1,8 @@
 """Scans of a data set brought to one spacing, shape, place and range of values, and results brought back."""
 
-from anamorph.preprocess.record import ScanRecord, map_back, read_record
-from anamorph.preprocess.run import Preprocessed, find_preprocessed, preprocess_dataset
-from anamorph.preprocess.settings import PreprocessSettings
+from anamorph.workflows.preprocess.record import ScanRecord, map_back, read_record
+from anamorph.workflows.preprocess.run import Preprocessed, find_preprocessed, preprocess_dataset
+from anamorph.workflows.preprocess.steps import PreprocessSettings
 
 __all__ = [
     "PreprocessSettings",

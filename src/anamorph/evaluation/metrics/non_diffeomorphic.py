@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from anamorph.evaluation.metrics.metric import Metric
+
 # Corner n of a cell lies at (n >> 2, n >> 1 & 1, n & 1). A cube is cut into a middle tetrahedron and four at its
 # corners, in two ways, one the mirror image of the other. Each row is ordered so that its volume is positive at rest.
 TETRAHEDRA = np.array(
@@ -26,9 +28,21 @@ def non_diffeomorphic_volume_percent(disp_vox: np.ndarray) -> float:
     Returns:
         Per cent of the volume between the voxel centres; 0 for an image of a single slice, which has none.
     """
-    from anamorph.evaluation import _tetrahedra_numba
+    from anamorph.evaluation.metrics import _tetrahedra_numba
 
     cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
     if cells == 0 or not disp_vox.any():
         return 0.0
     return float(100 * _tetrahedra_numba.folded_volume(disp_vox, TETRAHEDRA) / (12 * cells))
+
+
+NON_DIFFEOMORPHIC_VOLUME = Metric(
+    name="non_diffeomorphic_volume_percent",
+    title="Non-diffeomorphic volume",
+    unit="%",
+    better="lower",
+    measure=lambda pair: non_diffeomorphic_volume_percent(pair.forward.disp_vox),
+    meaning="volume turned inside out by finite differences, per cent",
+    at_rest=0.0,
+    group="",
+)

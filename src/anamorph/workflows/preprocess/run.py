@@ -6,32 +6,24 @@ The new data set appears complete or not at all.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import anamorph
-from anamorph.batch.processes import Failed, fitting_workers, outcomes
+from anamorph.batch.key import Contents, origin_of
+from anamorph.batch.run import run_jobs
 from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
-from anamorph.errors import AnamorphError, RegistrationFailure, UserError
-from anamorph.geometry import Grid
+from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_directory, check_replaceable
-from anamorph.image.read import read_grid
-from anamorph.memory import INTERPRETER_BYTES
 from anamorph.methods.base import Progress
-from anamorph.preprocess.layout import check_targets, moved, record_path, targets, transform_path
-from anamorph.preprocess.scan import ScanJob, preprocess_scan
-from anamorph.preprocess.settings import PreprocessSettings
-from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.workflows.preprocess.record import check_targets, moved, record_path, targets
+from anamorph.workflows.preprocess.scan import ScanJob
+from anamorph.workflows.preprocess.steps import PreprocessSettings
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""
-BYTES_PER_VOXEL = (24, 40)
-"""Peak per voxel of an original and of a preprocessed scan: values, averages, labels; positions, channels, labels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ def preprocess_dataset(
     overwrite: bool = False,
     leave_out_failed: bool = False,
     progress: Progress | None = None,
+    on_failure: Callable[[str, str], None] | None = None,
 ) -> Preprocessed:
     """Preprocess every scan of a data set with its labels, mask and points.
 
@@ -73,6 +66,7 @@ def preprocess_dataset(
         overwrite: replace an earlier data set once the new one is complete.
         leave_out_failed: make the data set without scans that fail and without their pairs.
         progress: called with the stage and the fraction done.
+        on_failure: called with the key of each scan that fails, and the reason.
 
     Raises:
         UserError: the settings cannot work with this data set, or ``out`` may not be written.
@@ -84,36 +78,19 @@ def preprocess_dataset(
     check_targets(dataset)
     work = _work_folder(out)
     jobs = _jobs(dataset, settings, work)
-    records = {job.case.key: record for job in jobs if (record := _finished(job)) is not None}
-    reused = len(records)
-    failed: dict[str, str] = {}
-    todo = [job for job in jobs if job.case.key not in records]
-    if progress is not None:
-        progress(f"scan {reused} of {len(jobs)}", reused / len(jobs))
-    for job, outcome in outcomes(preprocess_scan, todo, _fitting_workers(todo, workers)):
-        if isinstance(outcome, Failed):
-            failed[job.case.key] = outcome.reason
-        else:
-            records[job.case.key] = outcome
-        if progress is not None:
-            done = len(records) + len(failed)
-            progress(f"scan {done} of {len(jobs)}", done / len(jobs))
-    if failed and not (leave_out_failed and records):
-        key, reason = next(iter(failed.items()))
-        raise RegistrationFailure(
-            f"{len(failed)} of {len(jobs)} scans failed, the first ({key}): {reason}; the others are kept in {work}: "
-            "mend and run again, or pass --leave-out-failed"
-        )
+    ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
+    remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
+    ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
+    records = ran.told
     kept = tuple(case for case in dataset.cases if case.key in records)
     write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
-    files = [path for case in kept for path in _outputs(case, dataset.root)]
+    files = [path for job in jobs if job.name in records for path in (*job.outputs, record_path(job.case))]
     with atomic_directory(out, overwrite, marker=manifest, inputs=read) as folder:
         for path in (*files, Path(manifest)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (work / path).rename(folder / path)
     shutil.rmtree(work, ignore_errors=True)
-    in_order = {case.key: records[case.key] for case in kept}
-    return Preprocessed(read_dataset(out / manifest), in_order, failed, reused)
+    return Preprocessed(read_dataset(out / manifest), records, ran.failed, len(ran.reused))
 
 
 def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path) -> Dataset | None:
@@ -123,22 +100,24 @@ def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path)
         UserError: its manifest is damaged.
     """
     manifest = out / f"{dataset.name}_dataset.json"
-    if not manifest.is_file() or any(_finished(job) is None for job in _jobs(dataset, settings, out)):
+    if not manifest.is_file() or any(job.find() is None for job in _jobs(dataset, settings, out)):
         return None
     return read_dataset(manifest)
 
 
 def _jobs(dataset: Dataset, settings: PreprocessSettings, work: Path) -> list[ScanJob]:
+    contents = Contents()
+    contents.look(target.source for case in dataset.cases for target in targets(case, dataset.root))
+    described: dict[str, Any] = {"settings": dataclasses.asdict(settings)}
     reference = None if settings.reference is None else _find(dataset, settings.reference)
-    described: dict[str, Any] = {"anamorph": anamorph.__version__, "settings": dataclasses.asdict(settings)}
     if reference is not None:
-        described["reference"] = [_hash(path) for path in (reference.image, reference.mask)]
+        described["reference"] = contents.of({"image": reference.image, "mask": reference.mask})
+    theirs = "" if reference is None else dataset.modalities.get(reference.modality, "")
     jobs = []
     for case in dataset.cases:
-        files = {target.path.as_posix(): _hash(target.source) for target in targets(case, dataset.root)}
+        files = {target.path.as_posix(): contents[target.source] for target in targets(case, dataset.root)}
         modality = dataset.modalities.get(case.modality, "")
-        origin = json.loads(json.dumps(described | {"modality": modality, "files": files}))
-        theirs = "" if reference is None else dataset.modalities.get(reference.modality, "")
+        origin = origin_of(**described, modality=modality, files=files)
         jobs.append(ScanJob(case, modality, settings, reference, theirs, dataset.root, work, origin))
     return jobs
 
@@ -149,21 +128,6 @@ def _find(dataset: Dataset, key: str) -> Case:
         examples = ", ".join(case.key for case in (found or dataset.cases)[:3])
         raise UserError(f"--reference {key} names {len(found)} scans; write a key such as {examples}")
     return found[0]
-
-
-def _hash(path: Path | None) -> str | None:
-    return file_hash(path) if path is not None and path.is_file() else None
-
-
-def _outputs(case: Case, root: Path) -> list[Path]:
-    return [*(target.path for target in targets(case, root)), record_path(case), transform_path(case)]
-
-
-def _finished(job: ScanJob) -> dict[str, Any] | None:
-    """The record of a scan that an earlier run finished with the same settings from the same files."""
-    record = read_own_record(job.folder / record_path(job.case))
-    complete = all((job.folder / path).is_file() for path in _outputs(job.case, job.root))
-    return record if complete and record.get("origin") == job.origin else None
 
 
 def _work_folder(out: Path) -> Path:
@@ -178,26 +142,6 @@ def _work_folder(out: Path) -> Path:
             f"cannot write {work} ({error.strerror}); choose an output in a folder you may write to"
         ) from error
     return work
-
-
-def _fitting_workers(jobs: list[ScanJob], asked: int) -> int:
-    """As many workers as asked for and as the memory holds, judged by the largest scan."""
-    if asked <= 1 or len(jobs) <= 1:
-        return 1
-    return fitting_workers(asked, len(jobs), max(_peak_bytes(job) for job in jobs))
-
-
-def _peak_bytes(job: ScanJob) -> int:
-    """Predicted peak of a worker, from the headers; a scan that cannot be read is told of later."""
-    try:
-        grid = read_grid(job.case.image)
-        wanted = job.settings.spacing_mm
-        new = grid if wanted is None else grid.resampled(wanted)
-        original = _voxels(grid) + (0 if job.reference is None else _voxels(read_grid(job.reference.image)))
-    except AnamorphError:
-        return INTERPRETER_BYTES
-    voxels = max(_voxels(new), _count(job.settings.shape or (0, 0, 0)))
-    return INTERPRETER_BYTES + BYTES_PER_VOXEL[0] * original + BYTES_PER_VOXEL[1] * voxels
 
 
 def _new_dataset(
@@ -229,11 +173,3 @@ def _new_dataset(
         extra=extra,
         missing=(),
     )
-
-
-def _voxels(grid: Grid) -> int:
-    return _count(grid.shape)
-
-
-def _count(shape: tuple[int, int, int]) -> int:
-    return shape[0] * shape[1] * shape[2]

@@ -1,12 +1,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anamorph.evaluation.label_regions import label_boxes
+from anamorph.evaluation.metrics.metric import Metric
+from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry import Grid
 from anamorph.image import Labels
+
+if TYPE_CHECKING:
+    from anamorph.evaluation.measure import RegisteredPair
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces:
+    """Distances in mm from every surface voxel of a label to the nearest one of the other map, in both directions."""
+
+    to_warped_mm: np.ndarray
+    to_fixed_mm: np.ndarray
 
 
 def hd95_mm(fixed: Labels, warped: Labels, labels: Iterable[int] | None = None) -> dict[int, float]:
@@ -16,7 +31,6 @@ def hd95_mm(fixed: Labels, warped: Labels, labels: Iterable[int] | None = None) 
     as outside. Every surface voxel has a distance, centre to centre, to the nearest surface voxel of the other map; the
     result is the **larger of the two directed 95th percentiles** (Huttenlocher et al. 1993 with the percentile in place
     of the maximum). Voxel centres are compared in world coordinates, so spacing, obliqueness and shear all count.
-    Nearest neighbours come from a k-d tree over the surfaces, which is exact and touches no voxel off the surface.
 
     Args:
         fixed: the reference.
@@ -27,16 +41,27 @@ def hd95_mm(fixed: Labels, warped: Labels, labels: Iterable[int] | None = None) 
     Raises:
         ValueError: the shapes differ.
     """
+    return {label: _p95(one) for label, one in surface_distances_mm(fixed, warped, labels).items()}
+
+
+def surface_distances_mm(fixed: Labels, warped: Labels, labels: Iterable[int] | None = None) -> dict[int, Surfaces]:
+    """The distances between the surfaces of each label; arguments and errors as of :func:`hd95_mm`.
+
+    Nearest neighbours come from a k-d tree over the surfaces, which is exact and touches no voxel off the surface. A
+    label of a single map has one distance each way, the diagonal of the image.
+    """
     if fixed.data.shape != warped.data.shape:
         raise ValueError(f"label maps of shapes {fixed.data.shape} and {warped.data.shape} are not on the same grid")
     boxes = label_boxes(fixed.data[0]), label_boxes(warped.data[0])
     distances = {}
     for name in sorted(boxes[0] if labels is None else labels):
         if name in boxes[0] and name in boxes[1]:
-            surfaces = [surface_mm(m, name, box[name]) for m, box in zip((fixed, warped), boxes, strict=True)]
-            distances[name] = _symmetric_p95(*surfaces)
+            distances[name] = _between(
+                *(surface_mm(m, name, box[name]) for m, box in zip((fixed, warped), boxes, strict=True))
+            )
         elif name in boxes[0] or name in boxes[1]:
-            distances[name] = diagonal_mm(fixed.grid)
+            far = np.array([diagonal_mm(fixed.grid)])
+            distances[name] = Surfaces(far, far)
     return distances
 
 
@@ -57,9 +82,36 @@ def surface_mm(labels: Labels, name: int, box: tuple[slice, ...]) -> np.ndarray:
     return labels.grid.voxel_to_world(surface)
 
 
-def _symmetric_p95(a_mm: np.ndarray, b_mm: np.ndarray) -> float:
+def _between(fixed_mm: np.ndarray, warped_mm: np.ndarray) -> Surfaces:
     from scipy.spatial import cKDTree
 
     # Surfaces on a lattice are spread evenly: sliding midpoint trees build faster and answer as fast as balanced ones.
-    tree_a, tree_b = (cKDTree(points, balanced_tree=False, compact_nodes=False) for points in (a_mm, b_mm))
-    return float(max(np.percentile(tree_b.query(a_mm)[0], 95), np.percentile(tree_a.query(b_mm)[0], 95)))
+    fixed, warped = (cKDTree(points, balanced_tree=False, compact_nodes=False) for points in (fixed_mm, warped_mm))
+    return Surfaces(warped.query(fixed_mm)[0], fixed.query(warped_mm)[0])
+
+
+def _p95(surfaces: Surfaces) -> float:
+    return float(max(np.percentile(surfaces.to_warped_mm, 95), np.percentile(surfaces.to_fixed_mm, 95)))
+
+
+def _measure(pair: RegisteredPair) -> dict[int, float]:
+    return {label: _p95(one) for label, one in pair.surfaces.items()}
+
+
+def _phrase(after: Numbers) -> str:
+    return f"HD95 {after.mean('hd95_mm'):.3g} mm"
+
+
+HD95 = Metric(
+    name="hd95_mm",
+    title="HD95",
+    unit="mm",
+    better="lower",
+    measure=_measure,
+    needs=("labels",),
+    per="label",
+    meaning="95 % Hausdorff distance of labels in mm; the diagonal of the image for a label that vanished",
+    digits=1,
+    prominence="tile",
+    phrase=_phrase,
+)

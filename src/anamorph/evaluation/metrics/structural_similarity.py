@@ -6,13 +6,22 @@ than one at the right place. It serves to see that a registration made things wo
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from anamorph.evaluation.gates import Gate, loss
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.metrics.metric import Metric
 from anamorph.features.intensity import comparable_intensities
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.image import Image, Mask
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.transforms import Transform
+
+if TYPE_CHECKING:
+    from anamorph.evaluation.measure import RegisteredPair
 
 VOXELS = 64
 """Along the longest axis: enough for organs, cheap for any scan."""
@@ -65,3 +74,41 @@ def structural_similarity(
 def _describe(scan: Scan) -> np.ndarray:
     near = [1 if n > 1 else 0 for n in scan.grid.shape]
     return mind_ssc(scan.channels[0], tuple(near), (1, 1, 1), (1, 1, 1))  # type: ignore[arg-type]
+
+
+def _measure(pair: RegisteredPair) -> float | None:
+    assert isinstance(pair.fixed, Image)
+    assert isinstance(pair.moving, Image)
+    (found,) = structural_similarity(pair.fixed, pair.moving, (pair.forward,), pair.fixed_mask, pair.moving_mask)
+    return found
+
+
+def _loss(metrics: Measured) -> float | None:
+    """NaN where the result shows nothing of the fixed body that was in view before."""
+    before = metrics.before.mean("similarity")
+    return None if before is None or math.isnan(before) else loss(before, metrics.after.mean("similarity"))
+
+
+SIMILARITY = Metric(
+    name="similarity",
+    title="Image similarity (no measure of accuracy)",
+    better="higher",
+    measure=_measure,
+    needs=("images",),
+    meaning="one minus the mean squared difference of MIND-SSC descriptors over the fixed body",
+    digits=4,
+    prominence="file",
+    gates=(
+        Gate(
+            name="similarity_loss",
+            question="signs of failure",
+            meaning="loss of image similarity",
+            warn=0.005,
+            fail=0.05,
+            measure=_loss,
+            good=lambda m, v: "image similarity did not fall, which says nothing about accuracy",
+            bad=lambda m, v: f"the images agree less than before registration (similarity fell by {v:.3f})",
+            low_is_bad=False,
+        ),
+    ),
+)

@@ -1,0 +1,234 @@
+"""The one engine that measures a registered pair: `register`, `evaluate` and cohorts call it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.evaluation.label_regions import voxel_counts
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.metrics import METRICS
+from anamorph.evaluation.metrics.hausdorff import Surfaces, surface_distances_mm
+from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm, summary
+from anamorph.evaluation.metrics.jacobian import jacobian_summary
+from anamorph.evaluation.metrics.metric import Column, Need, Value, columns_of, load
+from anamorph.evaluation.numbers import Numbers, score
+from anamorph.geometry import SAME_GRID_MM, Grid
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.transforms import Affine, Displacement, Transform
+from anamorph.transforms.files.itk_field import as_stored
+
+
+@dataclass(frozen=True, eq=False)
+class RegisteredPair:
+    """Two scans, both directions of a transform, what is known about the scans, and the maps that follow from it all.
+
+    Every map is computed once, when something asks for it. The transforms are taken as the files of a run hold them:
+    sampled on the grids of their scans, as float32 vectors in millimetres. So a run and an evaluation of its files get
+    the same numbers to the last digit.
+
+    Args:
+        fixed: the fixed scan, or its grid alone where nothing needs the image.
+        moving: the moving scan, or its grid.
+        fixed_to_moving: the result.
+        moving_to_fixed: the other direction; None if there is none.
+        fixed_labels: label map on the grid of the fixed scan.
+        moving_labels: label map of the moving scan.
+        points: pairs of corresponding points of the fixed and of the moving scan, ``landmarks`` or ``keypoints``.
+        fixed_mask: where the fixed scan counts.
+        moving_mask: where the moving scan has data.
+        labels: which labels to compare, of those that both scans have; all by default.
+        from_files: the transforms were read from files and are taken as they are.
+    """
+
+    fixed: Image | Grid
+    moving: Image | Grid
+    fixed_to_moving: Transform
+    moving_to_fixed: Transform | None = None
+    fixed_labels: Labels | None = None
+    moving_labels: Labels | None = None
+    points: Mapping[str, tuple[Points, Points]] = field(default_factory=dict)
+    fixed_mask: Mask | None = None
+    moving_mask: Mask | None = None
+    labels: frozenset[int] | None = None
+    from_files: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fixed_labels is not None and self.fixed_labels.grid.shape != self.fixed_grid.shape:
+            raise ValueError(f"fixed labels of {self.fixed_labels.grid!r} are not on the grid of the fixed scan")
+        for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
+            given: Labels | None = getattr(self, name)
+            if given is not None and given.grid != grid and given.grid.matches(grid, SAME_GRID_MM):
+                object.__setattr__(self, name, Labels(given.data, grid, given.name))
+
+    @property
+    def fixed_grid(self) -> Grid:
+        """The grid of the fixed scan."""
+        return self.fixed if isinstance(self.fixed, Grid) else self.fixed.grid
+
+    @property
+    def moving_grid(self) -> Grid:
+        """The grid of the moving scan."""
+        return self.moving if isinstance(self.moving, Grid) else self.moving.grid
+
+    @property
+    def fixed_points(self) -> Points:
+        """The points of the fixed scan; of several sets the first."""
+        return next(iter(self.points.values()))[0]
+
+    @property
+    def moving_points(self) -> Points:
+        """The points of the moving scan; of several sets the first."""
+        return next(iter(self.points.values()))[1]
+
+    @cached_property
+    def forward(self) -> Displacement:
+        """The map from fixed to moving points on the fixed grid."""
+        return self._stored(self.fixed_to_moving, self.fixed_grid)
+
+    @cached_property
+    def backward(self) -> Displacement:
+        """The map from moving to fixed points on the moving grid."""
+        assert self.moving_to_fixed is not None
+        return self._stored(self.moving_to_fixed, self.moving_grid)
+
+    def _stored(self, transform: Transform, grid: Grid) -> Displacement:
+        return transform.displacement_on(grid) if self.from_files else as_stored(transform, grid)
+
+    @cached_property
+    def warped(self) -> Image:
+        """The moving scan on the fixed grid."""
+        assert isinstance(self.moving, Image)
+        return self.forward.warp_image(self.moving, self.fixed_grid)
+
+    @cached_property
+    def warped_labels(self) -> Labels:
+        """The moving labels on the fixed grid."""
+        assert self.moving_labels is not None
+        return self.forward.warp_labels(self.moving_labels, self.fixed_grid)
+
+    @cached_property
+    def jacobian(self) -> np.ndarray:
+        """``(I, J, K)`` determinants of the map on the fixed grid."""
+        return self.forward.jacobian_determinant()
+
+    @cached_property
+    def deformation(self) -> dict[str, float]:
+        """What the determinants say: the numbers of :func:`jacobian_summary`."""
+        return jacobian_summary(self.jacobian)
+
+    @cached_property
+    def inconsistency(self) -> dict[str, float]:
+        """Mean, 95th percentile and maximum of the inverse consistency map."""
+        return summary(self.inverse_consistency_mm)
+
+    @cached_property
+    def inverse_consistency_mm(self) -> np.ndarray:
+        """``(I, J, K)`` distance after going to the moving scan and back; NaN outside the moving field of view."""
+        return inverse_consistency_mm(self.forward, self.backward, self.fixed_grid, self.moving_grid)
+
+    @cached_property
+    def labels_in_each(self) -> tuple[set[int], set[int]]:
+        """The labels of the fixed and of the moving map."""
+        maps = self.fixed_labels, self.moving_labels
+        fixed, moving = (set() if one is None else set(voxel_counts(one.data)) for one in maps)
+        return fixed, moving
+
+    @cached_property
+    def shared_labels(self) -> tuple[int, ...]:
+        """The labels to compare, ascending."""
+        fixed, moving = self.labels_in_each
+        return tuple(sorted(fixed & moving if self.labels is None else fixed & moving & self.labels))
+
+    @cached_property
+    def surfaces(self) -> dict[int, Surfaces]:
+        """Distances between the outlines of each label to compare; infinite for one that warping lost."""
+        assert self.fixed_labels is not None
+        return surface_distances_mm(self.fixed_labels, self.warped_labels, self.shared_labels)
+
+    def has(self, need: Need) -> bool:
+        """Whether the pair has what a metric may need."""
+        if need == "labels":
+            return self.fixed_labels is not None and self.moving_labels is not None
+        if need == "points":
+            return bool(self.points)
+        if need == "images":
+            return isinstance(self.fixed, Image) and isinstance(self.moving, Image)
+        return self.moving_to_fixed is not None
+
+    def with_points(self, kind: str) -> RegisteredPair:
+        """The same pair with one of its sets of points; maps that are there already are shared."""
+        narrowed = copy.copy(self)
+        object.__setattr__(narrowed, "points", {kind: self.points[kind]})
+        return narrowed
+
+    def unregistered(self) -> RegisteredPair:
+        """The same scans with the identity of the world: what the headers of the two files say."""
+        return replace(self, fixed_to_moving=Affine.identity(), moving_to_fixed=Affine.identity())
+
+
+def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, before: Numbers | None = None) -> Measured:
+    """Measure a registration, and the state before it.
+
+    Args:
+        pair: what is measured.
+        metrics: names of metrics; all by default.
+        before: the numbers of :func:`measure_unregistered`, if already at hand.
+
+    Raises:
+        UserError: an unknown metric, or landmarks that do not correspond.
+    """
+    names = [*METRICS] if metrics is None else [load(name).name for name in metrics]
+    notes: list[str] = []
+    after = _numbers(pair, names, notes)
+    lists: dict[str, tuple[int, ...]] = {}
+    if pair.has("labels"):
+        in_fixed, in_moving = pair.labels_in_each
+        kept = voxel_counts(pair.warped_labels.data)
+        lists = {
+            "labels_only_fixed": tuple(sorted(in_fixed - in_moving)),
+            "labels_only_moving": tuple(sorted(in_moving - in_fixed)),
+            "labels_lost": tuple(label for label in pair.shared_labels if label not in kept),
+        }
+    return Measured(
+        before=measure_unregistered(pair, metrics=names) if before is None else before,
+        after=after,
+        voxel_mm=max(pair.fixed_grid.voxel_mm, pair.moving_grid.voxel_mm),
+        notes=tuple(notes),
+        **lists,
+    )
+
+
+def measure_unregistered(pair: RegisteredPair, *, metrics: Iterable[str] | None = None) -> Numbers:
+    """The numbers of the scans as their headers place them; metrics of a map alone have their value at rest."""
+    return _numbers(pair.unregistered(), METRICS if metrics is None else metrics, [], at_rest=True)
+
+
+def _numbers(pair: RegisteredPair, names: Iterable[str], notes: list[str], at_rest: bool = False) -> Numbers:
+    """What a pair has; a metric of another package that fails becomes a note, so that nothing else is lost."""
+    found = Numbers()
+    for name in names:
+        try:
+            metric = load(name)
+            if all(pair.has(need) for need in metric.needs):
+                for column in columns_of(metric):
+                    if not column.points or column.points in pair.points:
+                        found[column.name] = score(_value(pair, column, at_rest))
+        except Exception as error:
+            if name in METRICS.own:
+                raise
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            notes.append(f"metric '{name}' could not be measured: {' '.join(reason.split())[:200]}")
+    return found
+
+
+def _value(pair: RegisteredPair, column: Column, at_rest: bool) -> Value:
+    metric = column.metric
+    if at_rest and metric.at_rest is not None:
+        return metric.at_rest
+    return metric.measure(pair.with_points(column.points) if column.points else pair)

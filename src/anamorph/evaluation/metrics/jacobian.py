@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+
+from anamorph.evaluation.gates import Gate
+from anamorph.evaluation.learn2reg.sdlogj import sdlogj as sdlogj_learn2reg
+from anamorph.evaluation.metrics.metric import Metric
+from anamorph.evaluation.numbers import Direction
+
+LOG_DET_LIMITS = (1e-3, 1e3)
+EXTREME_VOLUME_CHANGE = 10.0
+
+
+def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float]:
+    """What the Jacobian determinants of a map say about it.
+
+    Args:
+        jacobian: ``(I, J, K)`` determinants; 1 is unchanged volume.
+        mask: ``(I, J, K)``; only voxels above 0 count. Everything by default.
+
+    Returns:
+        ``folding_percent``: voxels with ``det <= 0`` (or not a number), of all voxels.
+        ``extreme_volume_percent``: voxels that are unfolded and shrink or grow more than tenfold.
+        ``sdlogj``: standard deviation of ``log det`` over unfolded voxels; determinants are clipped to [1e-3, 1e3], as
+        a few voxels just short of folding would otherwise rule the number.
+        ``sdlogj_learn2reg``: what Learn2Reg's evaluation calls SDlogJ, for comparison with its tables only: the
+        standard deviation of ``log(clip(det + 3, 1e-9, 1e9))`` without the two outermost voxels on each side. It is not
+        a standard deviation of the log Jacobian.
+        ``min``, ``max``, ``mean``: of the determinants. NaN where no voxel counts.
+    """
+    learn2reg = sdlogj_learn2reg(jacobian, None if mask is None else mask > 0)
+    if mask is not None:
+        jacobian = jacobian[mask > 0]
+    if jacobian.size == 0:
+        return dict.fromkeys(_NAMES, float("nan"))
+    unfolded = jacobian[jacobian > 0]
+    extreme = np.count_nonzero(unfolded > EXTREME_VOLUME_CHANGE) + np.count_nonzero(
+        unfolded < 1 / EXTREME_VOLUME_CHANGE
+    )
+    values = (
+        100 * (1 - unfolded.size / jacobian.size),
+        100 * extreme / jacobian.size,
+        _std(np.log(np.clip(unfolded, *LOG_DET_LIMITS))),
+        learn2reg,
+        jacobian.min(),
+        jacobian.max(),
+        jacobian.mean(dtype=np.float64),
+    )
+    return {name: float(value) for name, value in zip(_NAMES, values, strict=True)}
+
+
+_NAMES = ("folding_percent", "extreme_volume_percent", "sdlogj", "sdlogj_learn2reg", "min", "max", "mean")
+
+
+def _std(values: np.ndarray) -> float:
+    return float(values.std(dtype=np.float64)) if values.size else float("nan")
+
+
+FOLDING = Metric(
+    name="folding_percent",
+    title="Folding (det J ≤ 0)",
+    unit="%",
+    better="lower",
+    measure=lambda pair: pair.deformation["folding_percent"],
+    meaning="voxels with det J <= 0 by central differences, per cent",
+    at_rest=0.0,
+    digits=4,
+    prominence="tile",
+    group="jacobian",
+    note=lambda numbers: "of voxels",
+    gates=(
+        Gate(
+            name="folding",
+            question="signs of failure",
+            meaning="voxels where the map folds (det J ≤ 0)",
+            warn=0.1,
+            fail=1.0,
+            good=lambda m, v: (
+                "the map does not fold" if v == 0 else f"the map hardly folds, in {v:.2g} % of the voxels"
+            ),
+            bad=lambda m, v: f"the map folds in {v:.2f} % of the voxels",
+        ),
+    ),
+)
+EXTREME_VOLUME = Metric(
+    name="extreme_volume_percent",
+    title="Volume changed more than tenfold",
+    unit="%",
+    better="lower",
+    measure=lambda pair: pair.deformation["extreme_volume_percent"],
+    meaning="voxels that shrink or grow more than tenfold, per cent",
+    at_rest=0.0,
+    group="jacobian",
+    gates=(
+        Gate(
+            name="volume_change",
+            question="signs of failure",
+            meaning="voxels that shrink or grow more than tenfold",
+            warn=1.0,
+            fail=10.0,
+            good=lambda m, v: "few voxels or none shrink or grow more than tenfold",
+            bad=lambda m, v: f"{v:.1f} % of the voxels shrink or grow more than tenfold",
+        ),
+    ),
+)
+SDLOGJ = Metric(
+    name="sdlogj",
+    title="SDlogJ",
+    better="lower",
+    measure=lambda pair: pair.deformation["sdlogj"],
+    meaning="standard deviation of log det J where nothing folds",
+    at_rest=0.0,
+    group="jacobian",
+)
+SDLOGJ_LEARN2REG = Metric(
+    name="sdlogj_learn2reg",
+    title="SDlogJ as Learn2Reg computes it",
+    better="lower",
+    measure=lambda pair: pair.deformation["sdlogj_learn2reg"],
+    meaning="standard deviation of log(det J + 3), for comparison with the challenge's tables only",
+    at_rest=0.0,
+    prominence="file",
+    group="jacobian",
+)
+
+
+def _determinant(name: str, title: str, better: Direction) -> Metric:
+    return Metric(
+        name=f"jacobian_{name}",
+        title=title,
+        better=better,
+        measure=lambda pair: pair.deformation[name],
+        at_rest=1.0,
+        digits=2,
+        prominence="file",
+        group="jacobian",
+    )
+
+
+SMALLEST = _determinant("min", "Smallest det J", "higher")
+LARGEST = _determinant("max", "Largest det J", "lower")
+MEAN = _determinant("mean", "Mean det J", "lower")
