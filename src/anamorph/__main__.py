@@ -1,3 +1,5 @@
+"""``python -m anamorph``."""
+
 from anamorph.cli.main import main
 
 main()

@@ -1,3 +1,5 @@
+"""What is raised: a mistake of the user, or a run that failed."""
+
 from __future__ import annotations
 
 from typing import ClassVar
