@@ -164,7 +164,7 @@ def status(run: Path) -> str:
 
 def complete(run: Path) -> int:
     """Pairs with a record whose files are sound, without the command."""
-    from anamorph.cohorts.store import Store
+    from anamorph.batch.records import Store
 
     store = Store(place_of(run))
     return sum(any(store.damage(record) is None for record in records) for records in store.records().values())
@@ -172,7 +172,7 @@ def complete(run: Path) -> int:
 
 def results_of(run: Path) -> dict[str, bytes]:
     """All files of results, and the part of the records that does not speak of the time it was computed."""
-    from anamorph.cohorts.store import Store
+    from anamorph.batch.records import Store
 
     run = place_of(run)
     found = {

@@ -45,9 +45,8 @@ threads = {threads}
 
 def main() -> None:
     """Make the data, run the plan, print the row."""
-    from anamorph.cohorts.run import Listeners, run_cohort
-    from anamorph.cohorts.standing import find_standing
-    from anamorph.cohorts.store import Store
+    from anamorph.batch.records import Store
+    from anamorph.workflows.cohort.run import Listeners, find_status, run_cohort
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
@@ -72,7 +71,7 @@ def main() -> None:
     start = time.perf_counter()
     news = run_cohort(run, plan, workers=wanted.workers, listeners=Listeners(begin=note, news=watch))
     seconds = time.perf_counter() - start
-    records = find_standing(Store(run), quick=True).records.values()
+    records = find_status(Store(run), quick=True).records.values()
     registration = 1000 * sum(record.run["registration_seconds"] for record in records) / len(records)
     around = 1000 * sum(record.run["seconds"] for record in records) / len(records) - registration
     rest = 1000 * news.seconds * begin["workers"] / news.complete - registration - around

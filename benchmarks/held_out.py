@@ -19,7 +19,8 @@ from anamorph.data.dataset import Pair
 from anamorph.evaluation import Measured, RegisteredPair, measure
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
-from anamorph.registration.api import Plan, make_plan, run_plan
+from anamorph.methods import base
+from anamorph.registration.plan import RegistrationPlan, make_plan, run_plan
 
 COLUMNS = ("Dice, mean +- std", "worst pair", "HD95 mm", "folding %", "SDlogJ (L2R)", "inverse mm", "s per pair")
 
@@ -47,9 +48,9 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:
     fixed, moving = read_image(pair.fixed.image), read_image(pair.moving.image)
     plan = plan_of(run, fixed, moving)
     if first:
-        run_plan(plan, fixed, moving, device="cpu")
+        run_plan(plan, base.Pair(fixed, moving), base.Run("cpu"))
     start = time.perf_counter()
-    result = run_plan(plan, fixed, moving, device="cpu")
+    result = run_plan(plan, base.Pair(fixed, moving), base.Run("cpu"))
     seconds = time.perf_counter() - start
     labels = read_labels(pair.fixed.label), read_labels(pair.moving.label)
     transforms = result.fixed_to_moving, result.moving_to_fixed
@@ -57,7 +58,7 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:
     return measure(registered), seconds
 
 
-def plan_of(run: str, fixed: Image, moving: Image) -> Plan:
+def plan_of(run: str, fixed: Image, moving: Image) -> RegistrationPlan:
     """What ``METHOD[@PRESET][:SETTINGS]`` does with a pair."""
     name, _, settings = run.partition(":")
     method, _, preset = name.partition("@")

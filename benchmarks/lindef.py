@@ -22,7 +22,8 @@ from anamorph.data import read_dataset
 from anamorph.data.dataset import Dataset, Pair
 from anamorph.evaluation import dice, tre_axes_mm, tre_mm
 from anamorph.image.read import read_grid, read_image, read_labels, read_points
-from anamorph.registration.api import run_plan
+from anamorph.methods import base
+from anamorph.registration.plan import run_plan
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import read_transform
 from benchmarks.held_out import plan_of
@@ -89,7 +90,7 @@ def registered(run: str, pair: Pair) -> Transform:
             register(Job(pair.fixed.image, pair.moving.image, None, None, Path(scratch)))
             return read_transform(next(Path(scratch).glob("total_*")))
     fixed, moving = read_image(pair.fixed.image), read_image(pair.moving.image)
-    return run_plan(plan_of(run, fixed, moving), fixed, moving, device="cpu").fixed_to_moving
+    return run_plan(plan_of(run, fixed, moving), base.Pair(fixed, moving), base.Run("cpu")).fixed_to_moving
 
 
 def in_words(rows: Sequence[Sequence[float]]) -> str:

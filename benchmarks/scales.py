@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 
 SPACINGS_MM = (1000.0, 5.0, 1.0, 0.4, 0.1, 0.025, 0.005, 1e-6)
 VOXELS = 64

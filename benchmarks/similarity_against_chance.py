@@ -20,7 +20,7 @@ from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.working_frame import Scan
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Transform
 
 

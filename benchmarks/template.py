@@ -19,11 +19,11 @@ from anamorph.batch.registration import RegistrationSettings
 from anamorph.data import Case, read_dataset
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry import Grid
-from anamorph.groupwise import TemplateSettings, build_template
-from anamorph.groupwise.consistency import pairwise_dice
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Affine
+from anamorph.workflows.template import TemplateSettings, build_template
+from anamorph.workflows.template.build import pairwise_dice
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from make_images import BACKGROUND, TARGET, TEXT
 from sliced_search import CONFIG, GRID, LABELS, PAIR, Search, borders, centres, error_mm, inside, organs, truth
 
-from anamorph.discrete.min_convolution import min_convolve
+from anamorph.discrete.tree_inference import min_convolve
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds
-from anamorph.report.overlays import fuse
-from anamorph.report.window import SOFT_TISSUE_HU, to_grey
+from anamorph.report.pictures import SOFT_TISSUE_HU, fuse, to_grey
 from anamorph.transforms import Affine
 
-FIXED, MOVING = (to_grey(image.data[0, :, :, 0].T, SOFT_TISSUE_HU) for image in (PAIR.fixed, PAIR.moving))
+FIXED, MOVING = (to_grey(image.data[0, :, :, 0].T, SOFT_TISSUE_HU) for image in (Pair(PAIR.fixed, PAIR.moving), Run()))
 COLOURS = 256
 """Of a picture: hardly a difference to be seen, and a third of the size."""
 MUTED, LINE = "#9aa7b4", "#30363d"
@@ -174,7 +174,7 @@ def draw_levels(plt: Any) -> Any:
         above.vlines(np.arange(0, width, level.cell[0]) - 0.5, -0.5, height - 0.5, **lines)
         box(above, width / 2, height / 2, reach, YELLOW, 1.6)
         first = {name: getattr(CONFIG, name)[:n] for name in names}
-        found = Deeds(replace(CONFIG, **first))(PAIR.fixed, PAIR.moving).fixed_to_moving
+        found = Deeds(replace(CONFIG, **first))(Pair(PAIR.fixed, PAIR.moving), Run()).fixed_to_moving
         warped = to_grey(found.warp_image(PAIR.moving, GRID).data[0, :, :, 0].T, SOFT_TISSUE_HU)
         show(below, fuse(FIXED, warped), f"after level {n}: {error_mm(found):.1f} mm")
     return figure

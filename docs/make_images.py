@@ -13,13 +13,10 @@ import numpy as np
 
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
-from anamorph.report.focus import focus_voxel
+from anamorph.report.colours import jacobian_scale, label_colour
 from anamorph.report.lines import deformed_grid, outline
-from anamorph.report.maps import jacobian_scale
-from anamorph.report.overlays import fuse
-from anamorph.report.palette import label_colour
-from anamorph.report.views import View, orthogonal_views
-from anamorph.report.window import SOFT_TISSUE_HU, to_grey
+from anamorph.report.pictures import SOFT_TISSUE_HU, fuse, to_grey
+from anamorph.report.views import View, focus_voxel, orthogonal_views
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import read_transform
 

@@ -1,4 +1,4 @@
-"""The reference pages that are written from the code: commands and settings.
+"""The reference pages that are written from the code: commands, settings and metrics.
 
 Usage: python docs/make_reference.py
 """
@@ -13,12 +13,14 @@ from typing import Any, get_type_hints
 import typer
 
 from anamorph.cli.main import app
+from anamorph.evaluation.metrics import METRICS
+from anamorph.evaluation.metrics.metric import columns_of, load
 from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.registration.outputs import DESCRIPTIONS
+from anamorph.registration.folder import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
 from anamorph.training import TASKS
 from anamorph.training.settings import LoopSettings
-from anamorph.transforms.files import KINDS
+from anamorph.transforms.files import FORMATS
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/make_reference.py from the code; edit there. -->\n"
@@ -26,7 +28,7 @@ NOTE = "<!-- Written by docs/make_reference.py from the code; edit there. -->\n"
 
 def pages() -> dict[str, str]:
     """Text of each page by its file name."""
-    return {"cli.md": cli_page(), "settings.md": settings_page()}
+    return {"cli.md": cli_page(), "settings.md": settings_page(), "metrics.md": metrics_page()}
 
 
 def cli_page() -> str:
@@ -53,7 +55,10 @@ def cli_page() -> str:
                 "`result.json` are in [file formats](file-formats.md#resultjson).\n"
             )
         if name == "convert":
-            rows = ((f"`{kind}`", ", ".join(known.suffixes), known.summary) for kind, known in KINDS.items())
+            rows = (
+                (f"`{kind}`", ", ".join(FORMATS.find(kind).suffixes), FORMATS.find(kind).summary)
+                for kind in FORMATS.own
+            )
             parts.append(_table(("format", "suffixes", "what it is"), rows))
     return "\n".join(parts)
 
@@ -128,6 +133,34 @@ def settings_page() -> str:
     for name in TASKS:
         parts += _described(f"`train {name}`", TASKS.find(name))
     return "\n".join(parts)
+
+
+def metrics_page() -> str:
+    """Every metric of this package in the order of reports."""
+    columns = [column for name in METRICS.own for column in columns_of(load(name))]
+    rows = (
+        (
+            f"`{column.name}`",
+            column.title,
+            column.metric.unit,
+            column.metric.better,
+            ", ".join(column.metric.needs),
+            column.metric.per,
+            column.metric.meaning,
+        )
+        for column in columns
+    )
+    return "\n".join(
+        [
+            NOTE,
+            "# Metrics\n",
+            "What is measured of a registered pair: `register`, `evaluate` and cohorts measure by one engine and print "
+            "the same numbers for the same pair. The name is the column of CSV and of `results.json`; `anamorph rank "
+            "--metric NAME` ranks by it. How each is defined: [the verdict](verdict.md#how-the-numbers-are-measured). "
+            "How to add one: [add a metric](../how-to/add-a-metric.md).\n",
+            _table(("name", "title", "unit", "better", "needs", "one value per", "meaning"), rows),
+        ]
+    )
 
 
 def _described(title: str, owner: Any) -> list[str]:

@@ -12,9 +12,8 @@ import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.phantom import make_pair
-from anamorph.report.overlays import fuse
+from anamorph.report.pictures import SOFT_TISSUE_HU, fuse, to_grey
 from anamorph.report.views import orthogonal_views
-from anamorph.report.window import SOFT_TISSUE_HU, to_grey
 
 PICTURE = TARGET.with_name("start.png")
 SHAPE, SEEN_SLICES = (76, 60, 68), 38

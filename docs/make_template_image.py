@@ -13,13 +13,13 @@ from typing import Any
 from make_images import BACKGROUND, TEXT
 
 from anamorph.data import Case
-from anamorph.groupwise import TemplateSettings, build_template
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import write_image
 from anamorph.phantom import make_pair
+from anamorph.report.pictures import SOFT_TISSUE_HU, to_grey
 from anamorph.report.views import orthogonal_views
-from anamorph.report.window import SOFT_TISSUE_HU, to_grey
+from anamorph.workflows.template import TemplateSettings, build_template
 
 TARGET = Path(__file__).parent / "images" / "template.png"
 COUNT, SHAPE, SHOWN, ITERATIONS = 6, (84, 66, 76), 3, 2

@@ -7,8 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.discrete.spanning_tree import SpanningTree, spanning_tree
-from anamorph.discrete.tree_inference import infer_labels
+from anamorph.discrete.tree_inference import SpanningTree, infer_labels, spanning_tree
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import pool_volume

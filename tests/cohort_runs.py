@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from anamorph.cohorts.standing import Standing, find_standing
-from anamorph.cohorts.store import Store
+from anamorph.batch.records import Store
+from anamorph.workflows.cohort.run import CohortStatus, find_status
 
 FAST = """
 [method.settings]
@@ -25,8 +25,8 @@ def write_plan(folder: Path, data: str = 'manifest = "raw"', method: str = 'labe
     return path
 
 
-def standing_of(run: Path) -> Standing:
-    return find_standing(Store(run))
+def status_of(run: Path) -> CohortStatus:
+    return find_status(Store(run))
 
 
 def results_of(run: Path) -> dict[str, bytes]:

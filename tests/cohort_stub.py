@@ -9,12 +9,12 @@ import numpy as np
 
 from anamorph.errors import RegistrationFailure
 from anamorph.geometry.sampling import identity_positions
-from anamorph.methods.base import Method, Result, setting
+from anamorph.methods.base import Config, Method, Outcome, setting
 from anamorph.transforms import Affine, Displacement
 
 
 @dataclass(frozen=True)
-class CohortConfig:
+class CohortConfig(Config):
     step_mm: float = setting(6.0, "shift from scan to scan along every axis", "mm")
     wave_mm: float = setting(0.0, "height of a wave on top, of four voxels' length", "mm")
     fail: str = setting("none", "scan for which to fail")
@@ -27,20 +27,18 @@ class CohortStub(Method):
     Config = CohortConfig
     presets: ClassVar = {"abdomen-ct": {}, "generic-ct": {}, "generic-mr": {}}
 
-    def __call__(
-        self, fixed, moving, *, fixed_mask=None, moving_mask=None, init=None, device="auto", seed=0, progress=None
-    ):
-        numbers = [int(image.name.split("_")[1]) for image in (fixed, moving)]
+    def __call__(self, pair, run):
+        numbers = [int(image.name.split("_")[1]) for image in (pair.fixed, pair.moving)]
         for number in numbers:
             if self.config.fail.startswith(f"{number:04d}"):
                 raise RegistrationFailure("no overlap")
             if self.config.interrupt.startswith(f"{number:04d}"):
                 raise KeyboardInterrupt
         forward = Affine.translation(np.full(3, self.config.step_mm * (numbers[1] - numbers[0])))
-        field = forward.displacement_on(fixed.grid).vectors_mm()
-        field[0] += self.config.wave_mm * np.sin(identity_positions(fixed.grid.shape)[1] * np.pi / 2)
-        forward = Displacement.from_world(field, fixed.grid)
-        return Result(forward, Affine.identity())
+        field = forward.displacement_on(pair.fixed.grid).vectors_mm()
+        field[0] += self.config.wave_mm * np.sin(identity_positions(pair.fixed.grid.shape)[1] * np.pi / 2)
+        forward = Displacement.from_world(field, pair.fixed.grid)
+        return Outcome(forward, Affine.identity())
 
     def peak_memory_bytes(self, fixed, moving):
         return 50_000_000

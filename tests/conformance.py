@@ -11,7 +11,7 @@ import pytest
 from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.methods.base import Method, Result
+from anamorph.methods.base import Device, Method, Outcome, Pair, Progress, Run
 from anamorph.phantom import make_pair
 from anamorph.phantom.pair import PhantomPair
 from anamorph.transforms import Affine, Displacement
@@ -96,11 +96,23 @@ class MethodConformance:
     deforms: ClassVar[bool] = True
     """A method that does not leaves most of a deformation unexplained."""
 
-    def run(self, fixed: Image, moving: Image, quick: bool = True, device: str = "cpu", **options: Any) -> Result:
-        settings = self.quick if quick else self.settings
-        return self.method(self.method.Config(**settings))(fixed, moving, device=device, **options)
+    def run(
+        self,
+        fixed: Image,
+        moving: Image,
+        quick: bool = True,
+        device: Device = "cpu",
+        seed: int = 0,
+        progress: Progress | None = None,
+        **given: Any,
+    ) -> Outcome:
+        method = self.method(self.config(fixed, quick))
+        return method(Pair(fixed, moving, **given), Run(device, seed, progress))
 
-    def check(self, name: str, pair: PhantomPair, result: Result) -> None:
+    def config(self, fixed: Image, quick: bool) -> Any:
+        return self.method.Config(**(self.quick if quick else self.settings))
+
+    def check(self, name: str, pair: PhantomPair, result: Outcome) -> None:
         before = error_mm(Affine.identity(), pair)
         after = error_mm(result.fixed_to_moving, pair)
         assert after < self.limits_mm[name], f"{name}: {before:.2f} mm before, {after:.3f} mm after"
@@ -239,7 +251,7 @@ class MethodConformance:
         moving = Image(pair.moving.data, Grid(SHAPE, far @ pair.moving.grid.affine))
         start = Affine(far)
         given = start if kind is Affine else start.displacement_on(pair.fixed.grid)
-        result = self.run(pair.fixed, moving, init=given)
+        result = self.run(pair.fixed, moving, start=given)
         back = Affine(np.linalg.inv(far))
         assert error_mm(back @ result.fixed_to_moving, pair) < self.limits_mm["given start"], "not used"
         there_and_back = inverse_consistency_mm(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from anamorph.memory import limit_threads
+from anamorph.runtime.threads import limit_threads
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     limit_threads(max((os.cpu_count() or 1) // workers, 1))  # before numba and PyTorch are imported

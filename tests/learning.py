@@ -12,7 +12,7 @@ from torch import nn
 
 from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
-from anamorph.methods.base import Method
+from anamorph.methods.base import Method, Pair, Run
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.training.cache import Cohort
 from anamorph.training.task import Task
@@ -52,7 +52,7 @@ def check_learned_by_heart(task: Any, cohort: Cohort, network: nn.Module, method
     fixed, moving = (read_image(one.image) for one in case)
     here, there = (read_labels(one.label) for one in case)
     config: Any = method.Config
-    found = method(config(model=str(folder), refine=False))(fixed, moving, device="cpu")
+    found = method(config(model=str(folder), refine=False))(Pair(fixed, moving), Run("cpu"))
     overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
     assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.02)
     back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))

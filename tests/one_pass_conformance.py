@@ -40,9 +40,8 @@ class OnePassConformance(MethodConformance):
         self.models = models
         self.settings = type(self).settings | {"model": models[1]}
 
-    def run(self, fixed, moving, quick=True, device="cpu", **options):
-        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
-        return self.method(self.method.Config(**settings))(fixed, moving, device=device, **options)
+    def config(self, fixed, quick):
+        return self.method.Config(**(self.quick if quick else self.settings) | {"model": self.models[fixed.channels]})
 
     def test_empty_scans_give_a_finite_map(self):
         """A network has nothing to go by here, and says so."""

@@ -297,7 +297,7 @@ def write_pairs_table(folder: Path) -> Path:
 
 
 def read_pairs_table(path: Path) -> Any:
-    from anamorph.cohorts.pairs import PairsTable, chosen_pairs
+    from anamorph.workflows.cohort.pairs import PairsTable, chosen_pairs
 
     return chosen_pairs(PairsTable(table=path))
 
@@ -336,7 +336,7 @@ def results() -> dict[str, Any]:
 
 
 def read_results(path: Path) -> Any:
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.ranking import rank
 
     other = path.with_name("other.json")
@@ -377,6 +377,12 @@ def write_preprocess_record(folder: Path) -> Path:
     return write_text("record.json", json.dumps(record.as_json()))(folder)
 
 
+def read_preprocess_record(path: Path) -> Any:
+    from anamorph.workflows.preprocess.record import read_record
+
+    return read_record(path)
+
+
 def read_label_table(path: Path) -> Any:
     from anamorph.classification.label_table import read_label_table
 
@@ -398,12 +404,12 @@ def read_layers(path: Path) -> Any:
 
 
 def write_run(folder: Path) -> Path:
-    from anamorph.cohorts.store import Failure, Record, Store
+    from anamorph.batch.records import Failure, Record, Store
 
     write_plan(folder)
     store = Store(folder / "run")
     store.begin(folder / "plan.toml", folder)
-    key = standing_of(store).jobs[0].key
+    key = status_of(store).jobs[0].key
     scores = {"compatible": {"DSC": {"mean": 0.8, "detailed": [0.8]}}, "correct": {}}
     metrics = {
         "measures": [{"name": "DSC", "metric": "dice", "labels": [1], "dest": ""}],
@@ -416,18 +422,18 @@ def write_run(folder: Path) -> Path:
     result = {"pair": "A", "method": "fast", "files": {}, "warnings": [], "metrics": metrics}
     run = {"seconds": 1.0, "registration_seconds": 1.0, "worker": "", "host": "", "finished": "", "attempt": 1}
     store.keep([Record(key, result, run)])
-    store.note(Failure(standing_of(store).jobs[1].key, "B", "fast", "memory ran out"))
+    store.note(Failure(status_of(store).jobs[1].key, "B", "fast", "memory ran out"))
     (folder / "run" / "inputs.json").unlink()
     return folder / "run"
 
 
-def standing_of(store: Any) -> Any:
+def status_of(store: Any) -> Any:
     """What is done, the scans looked for beside the folder, wherever the seed was put."""
-    from anamorph.cohorts.plan import read_plan
-    from anamorph.cohorts.standing import find_standing
+    from anamorph.workflows.cohort.plan import read_plan
+    from anamorph.workflows.cohort.run import find_status
 
     plan, _ = store.plan()
-    return find_standing(store, read_plan(plan, store.folder.parent), quick=True)
+    return find_status(store, read_plan(plan, store.folder.parent), quick=True)
 
 
 def any_record(content: bytes, random: Random) -> bytes:
@@ -440,13 +446,12 @@ def any_record(content: bytes, random: Random) -> bytes:
 
 
 def read_run(folder: Path) -> Any:
-    from anamorph.cohorts.evaluations import evaluations_of
-    from anamorph.cohorts.store import Store
-    from anamorph.cohorts.table import rows_of
+    from anamorph.batch.records import Store
+    from anamorph.workflows.cohort.report import evaluations_of, rows_of
 
     try:
-        standing = standing_of(Store(folder))
-        return evaluations_of(standing), standing.as_dict(), rows_of(standing)
+        status = status_of(Store(folder))
+        return evaluations_of(status), status.as_dict(), rows_of(status)
     finally:  # hashes are kept on purpose
         (folder / "inputs.json").unlink(missing_ok=True)
 
@@ -533,11 +538,11 @@ _ALL = (
     Reader("model card, segmentation", write_model("segment"), read_model, damage.any_json, "model.json"),
     Reader("model weights", write_model("symmetric"), read_model, damage.safetensors, "weights.safetensors"),
     Reader("manifest JSON", write_dataset, read_with("data", "read_dataset"), damage.any_json, "*.json"),
-    Reader("plan TOML", write_plan, read_with("cohorts.plan", "read_plan"), damage.any_text, "plan.toml"),
+    Reader("plan TOML", write_plan, read_with("workflows.cohort.plan", "read_plan"), damage.any_text, "plan.toml"),
     Reader("pairs CSV", write_pairs_table, read_pairs_table, damage.any_text),
     Reader("results JSON", write_text("results.json", json.dumps(results())), read_results, damage.any_json),
     Reader("configuration JSON", write_evaluation_config, read_evaluation_config, damage.any_json, "config.json"),
-    Reader("record JSON", write_preprocess_record, read_with("preprocess.record", "read_record"), damage.any_json),
+    Reader("record JSON", write_preprocess_record, read_preprocess_record, damage.any_json),
     Reader("table CSV", write_text("t.csv", "subject,label\na,sick\nb,well\nc,sick\n"), read_label_table,
            damage.any_text),
     Reader("layers .npz", write_layers, read_layers, damage.npz),

@@ -8,17 +8,21 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.methods.base import Method, Result, setting
+from anamorph.methods.base import Config, Method, Outcome, setting
 from anamorph.transforms import Affine
 
 
 @dataclass(frozen=True)
-class StubConfig:
+class StubConfig(Config):
     init: Literal["world", "translation"] = setting("translation", "how to start")
     gain: float = setting(1.0, "how far to go to the aligned centres", "1")
     rounds: int = setting(2, "iterations told in the trace")
     levels: tuple[int, ...] = setting((4, 2), "factors")
     fail: Literal["", "failure", "memory", "interrupt", "bug"] = setting("", "how to fail")
+
+    @property
+    def trusts_headers(self) -> bool:
+        return self.init == "world"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gain <= 1:
@@ -31,9 +35,7 @@ class Stub(Method):
     Config = StubConfig
     presets: ClassVar = {"small-mr": {"rounds": 5}, "generic-mr": {}, "abdomen-ct": {}}
 
-    def __call__(
-        self, fixed, moving, *, fixed_mask=None, moving_mask=None, init=None, device="auto", seed=0, progress=None
-    ):
+    def __call__(self, pair, run):
         failures = {
             "failure": RegistrationFailure("the scans have nothing in common"),
             "memory": MemoryError(),
@@ -42,11 +44,10 @@ class Stub(Method):
         }
         if self.config.fail:
             raise failures[self.config.fail]
-        if progress is not None:
-            progress("aligning centres", 0.5)
-        offset = moving.grid.centre_mm - fixed.grid.centre_mm
-        forward = init or Affine.translation(self.config.gain * offset)
-        return Result(
+        run.progress("aligning centres", 0.5)
+        offset = pair.moving.grid.centre_mm - pair.fixed.grid.centre_mm
+        forward = pair.start or Affine.translation(self.config.gain * offset)
+        return Outcome(
             forward,
             forward.inverse(),
             timings={"aligning centres": 0.01},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anamorph.transforms import Affine
-from anamorph.transforms.affine_parts import AffineParts
+from anamorph.transforms.affine import AffineParts
 from geometries import rotation
 
 MIDDLE = np.array([10.0, -20.0, 30.0])

@@ -11,10 +11,11 @@ import anamorph
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.memory import parse_size, predicted_peak_bytes
 from anamorph.methods import METHODS
-from anamorph.registration.api import make_plan
+from anamorph.registration.memory import predicted_peak_bytes
+from anamorph.registration.plan import make_plan
 from anamorph.runtime.compilation import watch_compilation
+from anamorph.runtime.memory import parse_size
 from anamorph.settings import coerce
 
 
@@ -92,7 +93,7 @@ def test_mask_on_another_grid(pair):
     mask = Image(weights, moving.grid, "mask")
     with pytest.raises(UserError, match=r"not on the grid of a: it lies up to 11\.5 mm away"):
         anamorph.register(fixed, moving, method="stub", fixed_mask=mask)
-    result = anamorph.register(fixed, moving, method="stub", fixed_mask=mask, resample_masks=True)
+    result = anamorph.register(fixed, moving, method="stub", fixed_mask=mask, resample=True)
     assert result.provenance["inputs"]["fixed_mask"]["shape"] == [1, 10, 12, 8]
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.cli.console import plain
+from anamorph.cli.logs import plain
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_points
-from anamorph.methods.base import Result
+from anamorph.methods.base import Outcome
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.files import write_transform
 from reader_seeds import MARKUPS
@@ -90,7 +90,7 @@ def test_the_scan_that_points_belong_to_is_named(field: Path, source, target, to
 
 def test_results_know_their_two_directions() -> None:
     field = Displacement(np.ones((3, *GRID.shape), np.float32), GRID)
-    result = Result(field, field.inverse())
+    result = Outcome(field, field.inverse())
     assert "(fixed -> moving, " in repr(result.fixed_to_moving)
     assert "(moving -> fixed, " in repr(result.moving_to_fixed)
     assert "(moving -> fixed, " in repr(result.moving_to_fixed.displacement_on(Grid((5, 5, 5), AFFINE)))

@@ -306,7 +306,7 @@ def test_disk_that_fills_while_writing(refused, fixed, moving, monkeypatch):
 
 
 def test_no_memory_is_foreseen(refused, fixed, moving, monkeypatch):
-    monkeypatch.setattr("anamorph.memory.available_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("anamorph.runtime.memory.available_bytes", lambda: 100_000_000)
     line = refused(fixed, moving, code=1)
     assert "of memory but 100 MB are free; lower --max-memory" in line
 
@@ -359,7 +359,7 @@ def test_interrupted(refused, fixed, moving):
 
 
 def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
-    slow = "import time, anamorph.registration.pipeline as p; p.run_plan = lambda *a, **k: time.sleep(60); "
+    slow = "import time, anamorph.registration.run as p; p.run_plan = lambda *a, **k: time.sleep(60); "
     slow += "from anamorph.methods import METHODS; METHODS.own['stub'] = 'stub_method:Stub'; "
     slow += "from anamorph.cli.main import main; main()"
     out = tmp_path / "out"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.discrete.block_matching import match_blocks
+from anamorph.discrete.coupled_convex import match_blocks
 from arrays import smooth_descriptor
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from anamorph.classification.baseline import LogisticBaseline
-from anamorph.classification.cross_validation import cross_validate
 from anamorph.classification.features import Features, Rows
-from anamorph.classification.field_classifier import FieldClassifier
-from anamorph.classification.folds import patient_folds
-from anamorph.classification.permutation import permutation_test
+from anamorph.classification.network import FieldClassifier
 from anamorph.classification.scores import Share, auc, auc_interval, score
+from anamorph.classification.validation import cross_validate, patient_folds, permutation_test
 from anamorph.errors import UserError
 from planted_cohort import planted_fields, rows_of
 

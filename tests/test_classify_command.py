@@ -21,7 +21,7 @@ from anamorph.classification import (
     read_cohort,
     read_label_table,
 )
-from anamorph.classification.common_grid import common_grid
+from anamorph.classification.features import common_grid
 from anamorph.classification.residual import Residual, affine_apart, affine_fitted
 from anamorph.cli.main import app
 from anamorph.data import read_dataset

@@ -178,6 +178,7 @@ def test_with_labels_the_terminal_says_how_accurate_it_is(files: Path):
         "summary": "",
         "mean_dice": 1.0,
         "mean_hd95_mm": 0.0,
+        "mean_asd_mm": 0.0,
         "lowest_dice_label": 1,
         "lowest_dice": 1.0,
     }

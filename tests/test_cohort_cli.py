@@ -14,10 +14,13 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from anamorph.batch.cluster import Machines, connected, replace_lost
+from anamorph.batch.hand_out import Batch, run_batch
+from anamorph.batch.records import Store
 from anamorph.cli.main import app
-from anamorph.cohorts.cluster import Machines, connected, replace_lost
-from anamorph.evaluation.cohort_json import read_evaluation
-from cohort_runs import results_of, standing_of, write_plan
+from anamorph.evaluation.cohort_files import read_evaluation
+from anamorph.workflows.cohort import job as pair_job
+from cohort_runs import results_of, status_of, write_plan
 from html_page import Page
 from small_cohort import write_cohort
 
@@ -65,7 +68,7 @@ def test_status_counts_and_shows_names_as_they_are(hostile):
     assert told["failed"][0]["attempts"] == 1
     assert told["failed"][0]["worker"].startswith("tls://127.0.0.1:")
     assert "cannot be read as an image" in told["failed"][0]["reason"]
-    assert told["fingerprint"] == standing_of(run).fingerprint()
+    assert told["fingerprint"] == status_of(run).fingerprint()
 
 
 def test_the_report_escapes_all_names(hostile):
@@ -111,10 +114,34 @@ def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
     assert "no pair 'nobody' failed" in refused.stderr
     in_vain = call("retry", run, "--workers", 1, "-q")
     assert (in_vain.exit_code, in_vain.stderr.count("2 pairs failed")) == (1, 1)
-    assert [len(attempts) for attempts in standing_of(run).failures.values()] == [1, 1]
+    assert [len(attempts) for attempts in status_of(run).failures.values()] == [1, 1]
     result = call("run", folder / "plan.toml", "-o", run, "--workers", 1, "-q")
     assert result.exit_code == 0, result.stderr
-    assert standing_of(run).counts() == {"complete": 3}
+    assert status_of(run).counts() == {"complete": 3}
+
+
+def test_verdicts_become_the_exit_code_where_they_are_asked_for(tmp_path):
+    """The pair is done: what is on disk is judged without another registration."""
+    pair_job._kept_inputs.cache_clear()
+    write_cohort(tmp_path / "raw", count=2, shift_mm=4.0)
+    plan = write_plan(tmp_path)
+    store = Store(tmp_path / "run")
+    store.begin(plan, tmp_path)
+    jobs = status_of(tmp_path / "run").to_do()
+    assert [one.state for one in run_batch(Batch(tuple(jobs), store.folder, {}))] == ["complete"]
+    (record,) = status_of(tmp_path / "run").records.values()
+    for verdict, limit, code in (("WARN", "warn", 3), ("WARN", "fail", 0), ("FAIL", "fail", 3), ("PASS", "warn", 0)):
+        record.result["metrics"] |= {"verdict": verdict, "reasons": ["the map folds"]}
+        shutil.rmtree(tmp_path / "run" / "records")
+        store.keep([record])
+        result = call("run", plan, "-o", tmp_path / "run", "--fail-on", limit, "-q")
+        assert result.exit_code == code, result.stderr
+        first = f"the first (0001_0000<--0002_0000 by fast) is {verdict}: the map folds"
+        words = f"1 of 1 pairs trip --fail-on {limit}, {first}"
+        assert (words in result.stderr) == (code == 3)
+    wrong = call("run", plan, "-o", tmp_path / "run", "--fail-on", "always")
+    assert wrong.exit_code == 2
+    assert "--fail-on takes warn or fail, not 'always'" in wrong.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,9 +200,9 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
         assert f"interrupted; what is done is kept in {tmp_path / 'run'}, the same command goes on from there" in told
     wait_for(lambda: not psutil.wait_procs(family, timeout=0)[1])
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "records").glob("*/*.jsonl")}
-    assert 0 < standing_of(tmp_path / "run").counts()["complete"] < 21
+    assert 0 < status_of(tmp_path / "run").counts()["complete"] < 21
     assert call("run", tmp_path / "plan.toml", "-o", tmp_path / "run", "--workers", 2, "-q").exit_code == 0
-    assert standing_of(tmp_path / "run").counts() == {"complete": 21}
+    assert status_of(tmp_path / "run").counts() == {"complete": 21}
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(results_of(tmp_path / "run")) == 3 * 21
 
@@ -219,4 +246,4 @@ def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
     job = (commands / "sbatch.job").read_text()
     assert "#SBATCH -p short" in job
     assert "tls://127.0.0.2:" in job
-    assert standing_of(tmp_path / "run").counts() == {"complete": 3}
+    assert status_of(tmp_path / "run").counts() == {"complete": 3}

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from anamorph.batch.key import Contents
-from anamorph.cohorts.job import jobs_of
-from anamorph.cohorts.plan import read_plan
-from anamorph.cohorts.sizing import local_machines
-from anamorph.cohorts.store import Store
+from anamorph.batch.records import Store
 from anamorph.errors import UserError
+from anamorph.workflows.cohort.job import jobs_of
+from anamorph.workflows.cohort.plan import read_plan
+from anamorph.workflows.cohort.run import local_machines
 from cohort_runs import write_plan
 from small_dataset import make_learn2reg, name_of, write_scan
 
@@ -24,7 +24,7 @@ def jobs(path):
     plan = read_plan(path)
     contents = Contents(path.with_name("inputs.json"))
     contents.look(plan.files())
-    return jobs_of(plan, contents)
+    return jobs_of(plan, contents, path.parent)
 
 
 def keys(path):
@@ -151,9 +151,9 @@ def test_a_folder_of_something_else_is_not_taken_for_a_run(folder):
 
 def test_processes_are_as_many_as_cores_and_memory_take(folder, monkeypatch):
     listed = jobs(write_plan(folder, 'manifest = "raw"\npairs = "to:0002"'))
-    monkeypatch.setattr("anamorph.cohorts.sizing.usable_cores", lambda: 8)
+    monkeypatch.setattr("anamorph.workflows.cohort.run.usable_cores", lambda: 8)
     free = 100e9
-    for place in ("batch.processes", "cohorts.sizing"):
+    for place in ("batch.processes", "workflows.cohort.run"):
         monkeypatch.setattr(f"anamorph.{place}.available_bytes", lambda: free)
     machines = local_machines(listed)
     assert (machines.workers, machines.threads) == (4, 2)  # four pairs
@@ -167,6 +167,6 @@ def test_processes_are_as_many_as_cores_and_memory_take(folder, monkeypatch):
 
 
 def test_threads_of_a_pair_are_those_of_the_plan(folder, monkeypatch):
-    monkeypatch.setattr("anamorph.cohorts.sizing.usable_cores", lambda: 8)
+    monkeypatch.setattr("anamorph.workflows.cohort.run.usable_cores", lambda: 8)
     machines = local_machines(jobs(write_plan(folder, 'manifest = "raw"\npairs = "all"', rest="[run]\nthreads = 3")))
     assert (machines.workers, machines.threads) == (2, 3)

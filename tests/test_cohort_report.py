@@ -13,14 +13,9 @@ import pytest
 from PIL import Image as Picture
 
 from anamorph.report.cohort import CohortReport, CohortRow, write_cohort_report
-from anamorph.report.cohort.axis import axis_for
-from anamorph.report.cohort.box import box
-from anamorph.report.cohort.chart import charts
-from anamorph.report.cohort.label_bars import label_bars, label_scale
-from anamorph.report.cohort.metric import Metric, digits_for, metrics_of
-from anamorph.report.cohort.order import worst_first
-from anamorph.report.cohort.summary import summaries
-from anamorph.report.cohort.table import href
+from anamorph.report.cohort.chart import axis_for, box, charts
+from anamorph.report.cohort.model import Metric, digits_for, metrics_of, worst_first
+from anamorph.report.cohort.tables import href, label_bars, label_scale, summaries
 from anamorph.report.cohort.write import render
 from cohorts import DIRECTIONS, large_report, make_report, make_row
 from html_page import Page

@@ -13,13 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anamorph.cohorts import engine
-from anamorph.cohorts.cluster import Machines, connected
-from anamorph.cohorts.run import Listeners, run_cohort
-from anamorph.cohorts.store import ABANDONED_S, Store
-from anamorph.cohorts.work import Batch, run_batch
+from anamorph.batch import hand_out
+from anamorph.batch.cluster import Machines, connected
+from anamorph.batch.hand_out import Batch, run_batch
+from anamorph.batch.records import ABANDONED_S, Store
+from anamorph.data import read_dataset
 from anamorph.errors import RegistrationFailure, UserError
-from cohort_runs import flip_a_byte, results_of, standing_of, write_plan
+from anamorph.workflows.cohort.run import Listeners, run_cohort
+from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
+from cohort_runs import flip_a_byte, results_of, status_of, write_plan
 from small_cohort import write_cohort
 
 PAIRS = 6
@@ -67,9 +69,9 @@ def stop_after(count):
 
 
 def test_every_pair_has_its_files_and_numbers(undisturbed):
-    standing = standing_of(undisturbed / "run")
-    assert standing.counts() == {"complete": PAIRS}
-    record = standing.records[standing.jobs[0].key]
+    status = status_of(undisturbed / "run")
+    assert status.counts() == {"complete": PAIRS}
+    record = status.records[status.jobs[0].key]
     assert {*record.result["files"]} == {"fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz", "warped.nii.gz"}
     scores = record.result["metrics"]["scores"]["correct"]
     assert scores["dice"]["mean"] > record.result["metrics"]["baseline"]["correct"]["dice"]["mean"] + 0.3
@@ -92,26 +94,26 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(begun, run, undisturbed):
         shutil.rmtree(begun / part)
     with pytest.raises(KeyboardInterrupt):
         run(begun, listeners=stop_after(2))
-    assert 2 <= standing_of(begun).counts()["complete"] < PAIRS
+    assert 2 <= status_of(begun).counts()["complete"] < PAIRS
     news = run(begun)
     assert 0 < news.total <= PAIRS - 2
     assert results_of(begun) == results_of(undisturbed / "run")
-    assert standing_of(begun).fingerprint() == standing_of(undisturbed / "run").fingerprint()
+    assert status_of(begun).fingerprint() == status_of(undisturbed / "run").fingerprint()
 
 
 def test_other_settings_and_other_scans_make_results_stale(begun, run):
     plan = begun.parent / "plan.toml"
     plan.write_text(plan.read_text().replace("[2, 2]", "[2, 1]"))
     with pytest.raises(KeyboardInterrupt):
-        run(begun, plan, listeners=Listeners(begin=lambda standing, machines: _interrupt()))
-    assert standing_of(begun).counts() == {"stale": PAIRS}
-    assert standing_of(begun).superseded == PAIRS
+        run(begun, plan, listeners=Listeners(begin=lambda status, machines: _interrupt()))
+    assert status_of(begun).counts() == {"stale": PAIRS}
+    assert status_of(begun).superseded == PAIRS
     assert run(begun).complete == PAIRS
     image = begun.parent / "raw" / "imagesTr" / "AbdomenCTCT_0001_0000.nii.gz"
     shutil.copy(image.with_name("AbdomenCTCT_0002_0000.nii.gz"), image)
-    assert standing_of(begun).counts() == {"complete": 3, "stale": 3}
+    assert status_of(begun).counts() == {"complete": 3, "stale": 3}
     assert run(begun).complete == 3
-    assert standing_of(begun).counts() == {"complete": PAIRS}
+    assert status_of(begun).counts() == {"complete": PAIRS}
 
 
 def _interrupt():
@@ -122,17 +124,17 @@ def test_damaged_results_and_records_are_found_and_computed_again(begun, run, un
     files = sorted((begun / "results").rglob("fixed_to_moving.nii.gz"))
     flip_a_byte(files[0])
     files[1].unlink()
-    assert standing_of(begun).counts() == {"complete": PAIRS - 2, "damaged": 2}
-    assert {*standing_of(begun).damaged.values()} == {
+    assert status_of(begun).counts() == {"complete": PAIRS - 2, "damaged": 2}
+    assert {*status_of(begun).damaged.values()} == {
         "fixed_to_moving.nii.gz is not what was written",
         "fixed_to_moving.nii.gz: no such file or directory",
     }
     records = sorted((begun / "records").rglob("*.jsonl"))
     flip_a_byte(records[0])
-    assert standing_of(begun).counts()["waiting"] == 1
+    assert status_of(begun).counts()["waiting"] == 1
     run(begun)
     assert results_of(begun) == results_of(undisturbed / "run")
-    assert standing_of(begun).counts() == {"complete": PAIRS}
+    assert status_of(begun).counts() == {"complete": PAIRS}
 
 
 def test_a_bad_file_fails_its_pairs_on_every_worker_and_no_others(begun, run, undisturbed):
@@ -142,10 +144,10 @@ def test_a_bad_file_fails_its_pairs_on_every_worker_and_no_others(begun, run, un
     shutil.rmtree(begun / "records")
     news = run(begun)
     assert (news.complete, news.failed) == (3, 3)
-    standing = standing_of(begun)
-    assert standing.counts() == {"complete": 3, "failed": 3}
-    for job, last in standing.failed():
-        attempts = standing.failures[job.key]
+    status = status_of(begun)
+    assert status.counts() == {"complete": 3, "failed": 3}
+    for job, last in status.failed():
+        attempts = status.failures[job.key]
         assert len(attempts) == 3
         assert attempts[0].worker != attempts[1].worker
         assert "AbdomenCTCT_0003_0000.nii.gz: cannot be read as an image" in last.reason
@@ -160,7 +162,7 @@ def test_a_bad_file_fails_its_pairs_on_every_worker_and_no_others(begun, run, un
 def test_a_missing_scan_is_a_failure_of_its_pairs(begun, run):
     (begun.parent / "raw" / "imagesTr" / "AbdomenCTCT_0004_0000.nii.gz").unlink()
     assert run(begun).failed == 3
-    assert "no such file" in standing_of(begun).failed()[0][1].reason
+    assert "no such file" in status_of(begun).failed()[0][1].reason
 
 
 def test_killed_workers_cost_time_only(begun, run, undisturbed):
@@ -195,14 +197,14 @@ def deadly(batch: Batch):
 
 def test_a_pair_that_kills_its_workers_is_found_and_given_up(begun, run, monkeypatch):
     shutil.rmtree(begun / "records")
-    monkeypatch.setattr(engine, "_on_worker", deadly)
-    monkeypatch.setattr(engine, "BATCH_SECONDS", 100)  # so that innocent pairs are in its batch
+    monkeypatch.setattr(hand_out, "_on_worker", deadly)
+    monkeypatch.setattr(hand_out, "BATCH_SECONDS", 100)  # so that innocent pairs are in its batch
     news = run(begun)
     assert (news.complete, news.failed) == (PAIRS - 1, 1)
-    ((job, last),) = standing_of(begun).failed()
+    ((job, last),) = status_of(begun).failed()
     assert job.id == "0001_0000<--0003_0000"
     assert "the worker died at this pair" in last.reason
-    assert len(standing_of(begun).failures[job.key]) == 3
+    assert len(status_of(begun).failures[job.key]) == 3
 
 
 def test_two_runs_of_one_folder_do_no_harm(begun, run, undisturbed):
@@ -216,24 +218,24 @@ def test_two_runs_of_one_folder_do_no_harm(begun, run, undisturbed):
 
 def test_a_full_disk_ends_the_run_and_is_no_attempt_at_a_pair(begun, run, monkeypatch):
     shutil.rmtree(begun / "records")
-    monkeypatch.setattr(engine, "_on_worker", on_a_full_disk)
+    monkeypatch.setattr(hand_out, "_on_worker", on_a_full_disk)
     with pytest.raises(RegistrationFailure, match=r"the disk is full: cannot write .*; free some space and run again"):
         run(begun)
-    assert not standing_of(begun).failures
-    assert standing_of(begun).counts() == {"waiting": PAIRS}
+    assert not status_of(begun).failures
+    assert status_of(begun).counts() == {"waiting": PAIRS}
 
 
 def on_a_full_disk(batch: Batch):
-    from anamorph.cohorts import work
+    from anamorph.workflows.cohort import job as pair_job
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    kept, work._write = work._write, full
+    kept, pair_job._write = pair_job._write, full
     try:
         return run_batch(batch)
     finally:
-        work._write = kept
+        pair_job._write = kept
 
 
 def test_a_worker_of_another_version_is_refused(begun, run, monkeypatch):
@@ -283,7 +285,7 @@ def test_results_of_other_containers_of_the_same_scan_differ_in_key_only(begun, 
     image = begun.parent / "raw" / "imagesTr" / "AbdomenCTCT_0001_0000.nii.gz"
     image.write_bytes(gzip.compress(gzip.decompress(image.read_bytes()), 1))
     assert run(begun).complete == 3
-    before, after = (standing_of(folder) for folder in (undisturbed / "run", begun))
+    before, after = (status_of(folder) for folder in (undisturbed / "run", begun))
     for old, new in zip(before.jobs, after.jobs, strict=True):
         assert before.records[old.key].result["files"] == after.records[new.key].result["files"]
 
@@ -298,13 +300,28 @@ def test_nothing_listens_to_other_machines(scheduler):
 
 
 def test_a_scheduler_that_is_not_there_is_told(begun, monkeypatch):
-    monkeypatch.setattr("anamorph.cohorts.cluster.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("anamorph.batch.cluster.CONNECT_TIMEOUT_S", 0.5)
     shutil.rmtree(begun / "records")
     with pytest.raises(RegistrationFailure, match=r"no connection to the scheduler tcp://127\.0\.0\.1:1 "):
         run_cohort(begun, choices={"scheduler": "tcp://127.0.0.1:1"})
 
 
 def test_status_is_plain_json(undisturbed):
-    content = json.loads(json.dumps(standing_of(undisturbed / "run").as_dict()))
+    content = json.loads(json.dumps(status_of(undisturbed / "run").as_dict()))
     assert content["methods"] == {"fast": {"complete": PAIRS}}
     assert content["failed"] == []
+
+
+def test_other_lists_of_scans_are_done_by_the_workers_of_a_scheduler_too(scheduler, tmp_path):
+    dataset = read_dataset(write_cohort(tmp_path / "raw", count=4, shift_mm=4.0))
+    dataset.cases[1].image.write_bytes(b"damaged")
+    failed = {}
+    settings, out = PreprocessSettings(spacing_mm=4.0), tmp_path / "out"
+    result = preprocess_dataset(
+        dataset, settings, out, workers=scheduler, leave_out_failed=True, on_failure=failed.__setitem__
+    )
+    assert [*result.records] == ["0001_0000", "0003_0000", "0004_0000"]
+    assert [*failed] == [*result.failed] == ["0002_0000"]
+    assert "cannot be read as an image" in failed["0002_0000"]
+    here = preprocess_dataset(dataset, settings, tmp_path / "here", leave_out_failed=True)
+    assert here.records == result.records

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.methods import convex, described_pair, refinement
+from anamorph.methods import base, described_pair, refinement
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.convex import Convex
 from anamorph.methods.search import SearchConfig
 from anamorph.runtime.device import resolve_device
@@ -34,7 +35,7 @@ class TestConvex(MethodConformance):
     def test_tensors_take_the_same_way_as_arrays(self, monkeypatch):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         arrays = self.run(pair.fixed, pair.moving)
-        monkeypatch.setattr(convex, "resolve_device", lambda device: "cuda")
+        monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
         for module in (described_pair, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
         tensors = self.run(pair.fixed, pair.moving)
@@ -45,7 +46,7 @@ class TestConvex(MethodConformance):
         pair = gentle_pair()
         method = Convex(SearchConfig(init="world", max_memory_mb=100))
         plenty = self.run(pair.fixed, pair.moving)
-        little = method(pair.fixed, pair.moving, device="cpu")
+        little = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(plenty.fixed_to_moving, little.fixed_to_moving, pair.fixed.grid) < 1e-3
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anamorph.discrete.correlation import correlate, correlate_torch
-from anamorph.discrete.label_window import grid_points, label_window
+from anamorph.discrete.labels import grid_points, label_window
 
 KINDS = ["ssd", "sad", "ncc", "dot"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from anamorph.cohorts.evaluations import of_this_version
-from anamorph.cohorts.store import Record, Store
+from anamorph.batch.records import Record, Store
+from anamorph.batch.store import Kept
 from anamorph.errors import UserError
-from anamorph.groupwise.kept import read_record
 from anamorph.reading import read_own_record
+from anamorph.workflows.cohort.report import of_this_version
 from reader_seeds import READERS, results, seed_of
 
 DEEP = "[" * 100_000
@@ -99,5 +99,5 @@ def test_own_records_that_are_damaged_are_none(tmp_path: Path, text: str) -> Non
     path = tmp_path / "a.json"
     path.write_text(text)
     assert read_own_record(path) == {}
-    assert read_record(path) == {}
+    assert Kept(path, tmp_path, {}).find() is None
     assert read_own_record(tmp_path / "nowhere.json") == {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.optimise.data_term import data_term, data_term_torch
+from anamorph.optimise.velocity import data_term, data_term_torch
 from arrays import SHAPES, random_descriptor, random_weight, smooth_descriptor
 
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from anamorph import registry
+from anamorph.cli.main import app
+from anamorph.data import Case, read_dataset
 from anamorph.data.check import check_dataset
 from anamorph.data.create import Recipe, create_dataset
-from anamorph.data.importers import find_download
+from anamorph.data.describe import _shape
+from anamorph.data.importers import IMPORTERS, find_download
+from anamorph.data.importers.decathlon import _write_channel
 from anamorph.data.importers.orientation import FLIPS, matching_flip
+from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
@@ -136,7 +144,7 @@ def test_pancreas_ct_is_converted_and_its_labels_are_turned(tmp_path: Path):
         ("decathlon", "dataset.json: is not a dataset.json of the Decathlon .no such file"),
         ("kits19", "no case_"),
         ("pancreas-ct", "no folders PANCREAS_"),
-        ("oasis", "no importer 'oasis'; choose one of decathlon, kits19, pancreas-ct"),
+        ("oasis", "no importer 'oasis'; choose one of: decathlon, kits19, pancreas-ct"),
     ],
 )
 def test_other_folders_are_refused(tmp_path: Path, layout: str, message: str):
@@ -158,3 +166,40 @@ def write_dicom(folder: Path, array: np.ndarray) -> None:
     """One file per slice, as a scanner would."""
     positions = [(-10.0, -20.0, 1.5 * k) for k in range(array.shape[2])]
     classic_series(folder, array.transpose(2, 1, 0), positions=positions, spacing_mm=(0.7, 0.7, 1.5))
+
+
+def find_toy(folder: Path, channel: str | None = None) -> ScanFolder:
+    """The importer of another package: every NIfTI file is a patient, of the channel that is asked for."""
+    scans = [Scan(path.name.split(".")[0], channel or "CT", path, {}, path.name) for path in sorted(folder.iterdir())]
+    return ScanFolder(tuple(scans), (channel or "CT",), name="Toy")
+
+
+def test_an_importer_of_another_package_is_found_by_python_and_by_the_command(monkeypatch, tmp_path: Path):
+    point = EntryPoint("toy", "test_dataset_importers:find_toy", "anamorph.importers")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    for n in (1, 2, 3, 4):
+        write_scan(tmp_path / "down" / f"patient{n}.nii.gz", n)
+    assert [*IMPORTERS] == ["decathlon", "kits19", "pancreas-ct", "toy"]
+    assert find_download("toy", tmp_path / "down", channel="T2").modalities == ("T2",)
+    words = ["dataset", "import", "toy", str(tmp_path / "down"), "-o", str(tmp_path / "out"), "--channel", "PET"]
+    result = CliRunner().invoke(app, [*words, "--validation", "0", "--test", "0"])
+    assert result.exit_code == 0, result.output
+    made = read_dataset(tmp_path / "out")
+    assert (made.name, len(made.cases), made.modalities) == ("Toy", 4, {"0000": "PET"})
+    with pytest.raises(UserError, match=r"no importer 'toi' \(did you mean 'toy'"):
+        find_download("toi", tmp_path / "down")
+
+
+@pytest.mark.parametrize("what", ["channel", "shape"])
+def test_headers_that_ask_for_more_than_their_file_holds_are_refused(tmp_path: Path, what: str):
+    """Four channels of 30000 x 30000 x 30000 voxels in a file of some bytes."""
+    path = tmp_path / "trap.nii"
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((30000, 30000, 30000, 4)[: 4 if what == "channel" else 3])
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path.write_bytes(header.binaryblock + bytes(100))
+    with pytest.raises(UserError, match=r"trap\.nii"):
+        if what == "channel":
+            _write_channel(path, 1, tmp_path / "out.nii.gz", path)
+        else:
+            _shape(Case("0001", "0000", path))

@@ -171,7 +171,7 @@ def test_a_single_organ_and_two_on_one_side_are_told():
     inside[24:28, 5:9, 2:6] = True
     right, remark = on_the_right(inside, image)
     assert np.array_equal(right, inside)
-    assert "all of it lies on the right" in remark
+    assert "everything lies on the right" in remark
     inside[21:23, 5:9, 2:6] = True
     assert "2 large parts all lie on the right" in on_the_right(inside, image)[1]
 
@@ -186,7 +186,7 @@ def test_what_is_to_be_looked_at_is_in_the_manifest(tmp_path):
     result = invoke("import", "kits19", folder, "-o", tmp_path / "out", "--relabel", "kidney=1/3", "--validation", 2,
                     "--test", 0)  # fmt: skip
     assert result.exit_code == 0, result.output
-    told = "left kidney/right kidney: all of it lies on the right (a single organ?)"
+    told = "left kidney/right kidney: everything lies on the right (a single organ?)"
     assert f"case_00001/imaging.nii.gz: {told}" in " ".join(result.stderr.split())
     case = next(case for case in read_dataset(tmp_path / "out").cases if case.subject == "0001")
     assert case.extra["remark"] == told

@@ -10,7 +10,8 @@ from scipy.ndimage import map_coordinates
 
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import deeds, described_pair, refinement
+from anamorph.methods import base, deeds, described_pair, refinement
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig
 from anamorph.transforms import Affine
 from conformance import MethodConformance, apart_vox, error_mm, gentle_pair, pair_of
@@ -41,11 +42,11 @@ class TestDeeds(MethodConformance):
     def test_tensors_take_the_same_way_as_arrays(self, monkeypatch, compatible):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         method = Deeds(DeedsConfig(**self.quick, compatible=compatible))
-        arrays = method(pair.fixed, pair.moving, device="cpu")
-        monkeypatch.setattr(deeds, "resolve_device", lambda device: "cuda")
+        arrays = method(Pair(pair.fixed, pair.moving), Run("cpu"))
+        monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
         for module in (deeds, described_pair, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
-        tensors = method(pair.fixed, pair.moving, device="cpu")
+        tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
         found, again = (result.trace["differing bits"] for result in (arrays, tensors))
@@ -56,7 +57,7 @@ class TestDeeds(MethodConformance):
     def test_the_search_alone_finds_a_deformation(self, compatible):
         pair = gentle_pair()
         settings = {"init": "world", "compatible": compatible, "refine_iterations": (0, 0)}
-        result = Deeds(DeedsConfig(**settings))(pair.fixed, pair.moving, device="cpu")
+        result = Deeds(DeedsConfig(**settings))(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert error_mm(Affine.identity(), pair) > 8
         assert error_mm(result.fixed_to_moving, pair) < 5.5
         assert error_mm(result.moving_to_fixed.inverse(), pair) < 5.5
@@ -72,7 +73,7 @@ class TestDeeds(MethodConformance):
             deeds, "infer_labels", lambda *args: searches.append((args[3], args[4].copy())) or infer(*args)
         )
         fields = recorded(monkeypatch, deeds, "inverse_consistent")
-        Deeds(config)(pair.fixed, pair.moving, device="cpu")
+        Deeds(config)(Pair(pair.fixed, pair.moving), Run("cpu"))
         levels = config.levels(pair.fixed.grid)
         if not compatible:
             assert levels[0].unit_vox[2] == pytest.approx(2 * 8 / 14)
@@ -104,7 +105,7 @@ def test_tiny_and_thin_scans_give_finite_maps(shape, settings):
     noise, other = (Image(rng.normal(0, 100, shape).astype(np.float32), grid) for _ in range(2))
     empty = Image(np.zeros(shape, np.float32), grid)
     for fixed, moving in ((noise, other), (Image(half, grid), noise), (empty, empty)):
-        result = method(fixed, moving, device="cpu")
+        result = method(Pair(fixed, moving), Run("cpu"))
         for transform in (result.fixed_to_moving, result.moving_to_fixed):
             disp = transform.displacement_on(grid).disp_vox
             assert np.isfinite(disp).all()
@@ -143,8 +144,9 @@ def test_every_preset_is_a_config():
 
 def test_a_larger_alpha_is_smoother():
     pair = gentle_pair()
+    scans = Pair(pair.fixed, pair.moving)
     rough, smooth = (
-        Deeds(DeedsConfig(compatible=True, init="world", alpha=alpha, **SMALL))(pair.fixed, pair.moving, device="cpu")
+        Deeds(DeedsConfig(compatible=True, init="world", alpha=alpha, **SMALL))(scans, Run("cpu"))
         for alpha in (0.4, 25.6)
     )
     spread = [r.fixed_to_moving.jacobian_determinant(pair.fixed.grid).std() for r in (rough, smooth)]

@@ -9,6 +9,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import deeds, deeds_published
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
@@ -40,7 +41,7 @@ class TestCompatible:
         pair = pair_of(shape=(49, 42, 45), seed=3)
         matrices = recorded(monkeypatch, deeds_published, "linear_stage")
         fields = recorded(monkeypatch, deeds, "inverse_consistent")
-        result = Deeds(DeedsConfig(compatible=True))(pair.fixed, pair.moving, device="cpu")
+        result = Deeds(DeedsConfig(compatible=True))(Pair(pair.fixed, pair.moving), Run("cpu"))
         grid, matrix = pair.fixed.grid, matrices[-1]
         assert grid == pair.moving.grid
         assert np.abs(matrix[:3, :3] - np.eye(3)).max() > 0.03
@@ -79,7 +80,7 @@ class TestCompatible:
         side = Side(scan, scan.weight)
         level = DeedsLevel.published(grid, 4, 1, 1)
         frame = DeedsFrame(
-            side, side, scan, Affine(matrix), (level,), "ct", grid, turn=np.linalg.inv(matrix[:3, :3])
+            side, side, scan, Affine(matrix), (level,), turn=np.linalg.inv(matrix[:3, :3])
         )  # fmt: skip
         places = linear(matrix, np.indices(grid.shape)) + corner_rule(field, grid.shape)
         expected = map_coordinates(original.astype(float), places, order=1, mode="nearest")
@@ -91,7 +92,7 @@ class TestCompatible:
         pair = pair_of(seed=3, fixed_grid=GRID_PAIRS[name][0], moving_grid=GRID_PAIRS[name][1])
         away = Affine.translation([400.0, -250.0, 300.0])
         moving = Image(pair.moving.data, Grid(pair.moving.grid.shape, away.matrix @ pair.moving.grid.affine))
-        result = Deeds(DeedsConfig(compatible=True))(pair.fixed, moving, device="cpu")
+        result = Deeds(DeedsConfig(compatible=True))(Pair(pair.fixed, moving), Run("cpu"))
         assert error_mm(Affine.identity(), pair) > 20
         assert error_mm(away.inverse() @ result.fixed_to_moving, pair) < 6
         there_and_back = inverse_consistency_mm(
@@ -110,7 +111,7 @@ class TestCompatible:
             for i in (pair.fixed, pair.moving)
         ]
         clean, dirty = (
-            Deeds(DeedsConfig(compatible=True))(*scans, **masks, device="cpu").fixed_to_moving
+            Deeds(DeedsConfig(compatible=True))(Pair(*scans, **masks), Run("cpu")).fixed_to_moving
             for scans in ((pair.fixed, pair.moving), garbage)
         )
         assert apart_vox(clean, dirty, pair.fixed.grid) < 1e-3
@@ -122,7 +123,7 @@ class TestCompatible:
         pair = gentle_pair()
         moving = Image(pair.moving.data, Grid(pair.moving.grid.shape, far @ pair.moving.grid.affine))
         start = Affine(far)
-        result = Deeds(DeedsConfig(compatible=True))(pair.fixed, moving, init=start, device="cpu")
+        result = Deeds(DeedsConfig(compatible=True))(Pair(pair.fixed, moving, start=start), Run("cpu"))
         assert not stages
         assert error_mm(Affine.identity(), pair) > 8
         assert error_mm(start.inverse() @ result.fixed_to_moving, pair) < 5.5
@@ -177,7 +178,7 @@ def test_an_abdominal_pair_reaches_the_published_overlap(shared_data):
     folder = shared_data / "abdomen_ct"
     fixed, moving = (read_image(folder / "images" / f"crlm{n}.nii.gz") for n in (1006, 1004))
     labels, others = (read_labels(folder / "labels" / f"crlm{n}.nii.gz") for n in (1006, 1004))
-    result = Deeds(DeedsConfig(compatible=True))(fixed, moving, device="cpu")
+    result = Deeds(DeedsConfig(compatible=True))(Pair(fixed, moving), Run("cpu"))
     overlap = dice(labels, result.fixed_to_moving.warp_labels(others, fixed.grid, "nearest"))
     assert len(overlap) == 9
     assert np.mean(list(overlap.values())) > 0.69

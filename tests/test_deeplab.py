@@ -5,8 +5,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.networks.deeplab import DeepLab
-from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork, load_published
-from anamorph.networks.unet_slic import UNetSlic
+from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork, UNetSlic, load_published
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import comparable_intensities, intensity_lanes, prepared_channels
-from anamorph.features.mind_ssc import ENTRIES, LANES, mind_ssc
+from anamorph.features.mind_ssc import ENTRIES, LANES, DescriptorSettings, describe, mind_ssc
 from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image
 from geometries import GRIDS, textured_image

@@ -16,17 +16,15 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.discrete.spanning_tree import spanning_tree
-from anamorph.discrete.tree_inference import infer_labels
+from anamorph.discrete.tree_inference import infer_labels, spanning_tree
 from anamorph.features.layer_codes import code_labels, code_scores, draw_codes
 from anamorph.features.mind_ssc import mind_ssc_torch
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample_labels_torch
-from anamorph.optimise.keypoint_field import KeypointSettings, fit_keypoints
+from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
 from anamorph.optimise.probability_fit import fit_to_probabilities
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
-from anamorph.regularisation.keypoint_graph import KeypointGraph
 from anamorph.training import TASKS
 from anamorph.training.augmentation import Augmentation
 from anamorph.training.cache import Cohort

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.regularisation.diffusion import add_diffusion, add_diffusion_torch, diffusion_strength
+from anamorph.optimise.velocity import add_diffusion, add_diffusion_torch, diffusion_strength
 from arrays import SHAPES
 
 SPACING = np.array([0.8, 1.5, 5.0])

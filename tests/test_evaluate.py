@@ -17,7 +17,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
 from anamorph.evaluation.predictions import IN_RESULT_FOLDER
 from anamorph.image.read import read_grid
-from anamorph.registration import outputs
+from anamorph.registration import folder as outputs
 from anamorph.transforms import Displacement, Transform
 from anamorph.transforms.files import write_transform
 from arrays import smooth_vectors

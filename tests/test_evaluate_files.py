@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.cli.main import app
-from anamorph.cohort_reporting import cohort_report
 from anamorph.data import Dataset, read_dataset
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
-from anamorph.evaluation.cohort_json import read_evaluation, write_json
+from anamorph.evaluation.cohort_files import read_evaluation, write_json
 from anamorph.evaluation.learn2reg.config import read_config
 from anamorph.image.read import read_grid
+from anamorph.report.cohort.evaluated import cohort_report
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 from small_cohort import SHAPE, write_cohort

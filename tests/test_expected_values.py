@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anamorph.discrete import expected_values as module
-from anamorph.discrete.correlation import sample_features
-from anamorph.discrete.expected_values import expected_values, expected_values_torch
+from anamorph.discrete import correlation as module
+from anamorph.discrete.correlation import expected_values, expected_values_torch, sample_features
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_the_gradient_of_the_kernel_is_that_of_the_twin_in_one_and_in_parts(arou
     volume, share, points, labels = around_points
     gradients = []
     for compute, at_once in ((expected_values, 8), (expected_values_torch, 2**20), (expected_values_torch, 8)):
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        monkeypatch.setattr(module, "EXPECTED_AT_ONCE", at_once)
         own = share.clone().requires_grad_()
         compute(volume, own, points, labels).square().sum().backward()
         gradients.append(own.grad)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from anamorph.geometry.sampling import identity_positions, sample, sample_torch
-from anamorph.transforms.gradient_integration import diagonal_gradients, integrate_gradients
+from anamorph.transforms.fields import diagonal_gradients, integrate_gradients
 
 SHAPE = (7, 9, 5)
 

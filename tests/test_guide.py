@@ -18,7 +18,7 @@ from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.settings import make_config
 from anamorph.transforms import Affine
 from tiny_models import save_tiny

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.training.losses.local_cross_correlation import local_cross_correlation
-from anamorph.training.losses.mean_squared_error import mean_squared_error
-from anamorph.training.losses.mind_difference import mind_difference, mind_of
-from anamorph.training.losses.mutual_information import mutual_information
-from anamorph.training.losses.summed_l1 import summed_l1
+from anamorph.training.losses import (
+    local_cross_correlation,
+    mean_squared_error,
+    mind_difference,
+    mind_of,
+    mutual_information,
+    summed_l1,
+)
 
 SHAPE = (2, 1, 14, 12, 10)
 

@@ -5,12 +5,10 @@ import pytest
 import torch
 
 from anamorph.features import layer_codes
-from anamorph.features.layer_codes import code_labels, code_scores, draw_codes
-from anamorph.features.supervoxel_points import random_points, supervoxel_centres
+from anamorph.features.layer_codes import code_labels, code_scores, draw_codes, random_points, supervoxel_centres
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.optimise.keypoint_field import KeypointSettings, data_term, data_term_torch, fit_keypoints
-from anamorph.regularisation.keypoint_graph import KeypointGraph
+from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, data_term, data_term_torch, fit_keypoints
 from anamorph.transforms import Affine
 from anamorph.transforms.thin_plate import ThinPlate
 from voronoi_layers import ellipsoid, voronoi_layers, voxels

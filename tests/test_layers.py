@@ -19,7 +19,7 @@ LAYERS = (
     ("image",),
     ("transforms",),
     ("data",),
-    ("regularisation", "features"),
+    ("features",),
     ("discrete", "optimise"),
     ("supervoxels",),
     ("networks",),
@@ -27,13 +27,12 @@ LAYERS = (
     ("evaluation",),
     ("classification",),
     ("report",),
-    ("memory", "settings"),
+    ("settings",),
+    ("toml_table",),
     ("registration",),
     ("batch",),
     ("training",),
-    ("cohort_reporting",),
     ("workflows",),
-    ("preparation", "groupwise", "cohorts"),
     ("cli",),
     ("__main__",),
 )
@@ -71,3 +70,8 @@ def test_the_public_names_are_found_where_they_live():
     for name in anamorph.__all__:
         assert getattr(anamorph, name) is not None
     assert set(anamorph.__all__) == {*anamorph._HOMES, "__version__"}
+
+
+def test_a_classification_needs_no_method_and_no_network_of_a_registration():
+    known = set.union(*(imported_layers(path) for path in (ROOT / "classification").glob("*.py")))
+    assert known <= {"classification", "errors", "runtime", "geometry", "image", "transforms", "data", "evaluation"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.transforms.least_trimmed_squares import fit_least_trimmed_squares
+from anamorph.transforms.affine import fit_least_trimmed_squares
 from geometries import rotation
 
 

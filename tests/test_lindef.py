@@ -11,6 +11,7 @@ import torch
 
 from anamorph.geometry import Grid
 from anamorph.image import Image
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.lindef import Lindef, LindefConfig
 from anamorph.networks.lindef_network import LindefNetwork
 from anamorph.networks.model import ModelCard, save_model
@@ -47,7 +48,7 @@ class TestLindef(OnePassConformance):
 
 
 def of_network(model, fixed, moving, **settings):
-    return Lindef(LindefConfig(model=model, refine=False, **settings))(fixed, moving, device="cpu")
+    return Lindef(LindefConfig(model=model, refine=False, **settings))(Pair(fixed, moving), Run("cpu"))
 
 
 def test_the_linear_part_is_that_of_the_voxels_of_the_frame(tmp_path):

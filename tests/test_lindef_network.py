@@ -7,11 +7,17 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from anamorph.networks.lindef_network import LindefNetwork
-from anamorph.networks.linear_map import UNIT_VOX, linear_after, linear_before
-from anamorph.networks.moments import MOMENTS, ORDERS, moments
-from anamorph.networks.warp import warp
-from anamorph.transforms.gradient_integration import diagonal_gradients, integrate_gradients
+from anamorph.networks.blocks import warp
+from anamorph.networks.lindef_network import (
+    MOMENTS,
+    ORDERS,
+    UNIT_VOX,
+    LindefNetwork,
+    linear_after,
+    linear_before,
+    moments,
+)
+from anamorph.transforms.fields import diagonal_gradients, integrate_gradients
 
 SHAPE = (19, 24, 15)
 

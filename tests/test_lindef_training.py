@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from anamorph.errors import UserError
-from anamorph.training.precision import bfloat16_instructions
+from anamorph.training.fabric import bfloat16_instructions
 from anamorph.training.settings import make_settings
-from anamorph.training.tasks.lindef import LindefConfig, LindefTask
+from anamorph.training.tasks.lindef import LindefTask, LindefTraining
 from anamorph.training.tasks.pairs import draw_combinations
 from blobs import blob_cohort
 
@@ -25,7 +25,7 @@ def cohort(tmp_path_factory):
 
 
 def task_of(cohort, **settings) -> LindefTask:
-    return LindefTask(LindefConfig(**({"width": 8, "pooling": "moments"} | settings)), [cohort])
+    return LindefTask(LindefTraining(**({"width": 8, "pooling": "moments"} | settings)), [cohort])
 
 
 def batch_of(task: LindefTask, items=((0, 0, 1),), seed: int = 0) -> dict:
@@ -157,7 +157,7 @@ def test_every_preset_makes_a_training_and_the_card_rebuilds_the_network(cohort)
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
-        LindefConfig(**wrong)
+        LindefTraining(**wrong)
 
 
 def test_combinations_come_to_the_pairs_of_the_data_set(cohort):

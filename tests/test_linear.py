@@ -16,6 +16,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.image.write import write_image
 from anamorph.methods import METHODS
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.linear import Linear
 from anamorph.methods.start_config import StartConfig
 from anamorph.settings import make_config
@@ -50,7 +51,7 @@ class TestLinear(MethodConformance):
 
     def test_a_rigid_start_keeps_lengths(self):
         pair = gentle_pair()
-        linear = Linear(StartConfig(init="rigid"))(pair.fixed, pair.moving).fixed_to_moving.matrix[:3, :3]
+        linear = Linear(StartConfig(init="rigid"))(Pair(pair.fixed, pair.moving), Run()).fixed_to_moving.matrix[:3, :3]
         np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-6)
 
 
@@ -166,9 +167,9 @@ def test_a_deforming_result_has_no_affine_files(scans: Path):
 
 def test_a_search_goes_on_from_a_given_start():
     pair = gentle_pair()
-    free = Linear()(pair.fixed, pair.moving).fixed_to_moving
+    free = Linear()(Pair(pair.fixed, pair.moving), Run()).fixed_to_moving
     given = Affine.translation(np.array([4.0, -3.0, 2.0]))
-    led = Linear()(pair.fixed, pair.moving, init=given).fixed_to_moving
+    led = Linear()(Pair(pair.fixed, pair.moving, start=given), Run()).fixed_to_moving
     assert apart_vox(free, led, pair.fixed.grid) < 0.2
-    kept = Linear(StartConfig(init="world"))(pair.fixed, pair.moving, init=given).fixed_to_moving
+    kept = Linear(StartConfig(init="world"))(Pair(pair.fixed, pair.moving, start=given), Run()).fixed_to_moving
     np.testing.assert_allclose(kept.matrix, given.matrix, atol=1e-9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anamorph.discrete.correlation import correlate
-from anamorph.discrete.label_window import grid_points, label_window
+from anamorph.discrete.labels import grid_points, label_window
 from anamorph.discrete.local_correlation import correlate_locally
 
 

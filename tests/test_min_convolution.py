@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete import min_convolution
-from anamorph.discrete.min_convolution import min_convolve, min_convolve_torch
+from anamorph.discrete import tree_inference
+from anamorph.discrete.tree_inference import min_convolve, min_convolve_torch
 
 SIZES = [(6, 5), (5, 5, 5), (3, 5, 7), (9, 4, 1), (1, 1, 6), (1, 1, 1), (2, 3, 11)]
 WEIGHTS = [(1.0, 1.0, 1.0), (0.8, 1.7, 0.31), (0.0, 1.0, 2.5)]
@@ -66,7 +66,7 @@ def test_one_cheap_label_makes_a_parabola_and_the_offset_moves_it():
 def test_nodes_in_parts_are_nodes_at_once(monkeypatch):
     costs, offset = (torch.from_numpy(array) for array in random_case((3, 4, 5), nodes=7))
     whole = min_convolve_torch(costs, (1.0, 1.5, 1.0), offset)
-    monkeypatch.setattr(min_convolution, "AT_ONCE", 2 * 60 * 5)
+    monkeypatch.setattr(tree_inference, "AT_ONCE", 2 * 60 * 5)
     assert torch.equal(min_convolve_torch(costs, (1.0, 1.5, 1.0), offset), whole)
 
 

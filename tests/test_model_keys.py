@@ -9,17 +9,16 @@ import pytest
 
 from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.cohorts.job import jobs_of
-from anamorph.cohorts.plan import PlannedMethod, read_plan
 from anamorph.data import Case, read_dataset
 from anamorph.errors import UserError
-from anamorph.groupwise.jobs import ScanJob, has_field
-from anamorph.groupwise.kept import sums, write_record
 from anamorph.image.read import read_grid
-from anamorph.preparation.registration import finished
-from anamorph.preparation.registrations import make_jobs
 from anamorph.transforms import Affine
-from anamorph.workflows.submission.run import FieldJob, field_jobs
+from anamorph.workflows.cohort.job import jobs_of
+from anamorph.workflows.cohort.plan import PlannedMethod, read_plan
+from anamorph.workflows.submission.run import FieldJob as PairJob
+from anamorph.workflows.submission.run import field_jobs
+from anamorph.workflows.supervoxels.registration import registration_jobs
+from anamorph.workflows.template.jobs import FieldJob
 from small_dataset import make_learn2reg, write_scan
 from tiny_models import save_tiny
 
@@ -72,12 +71,12 @@ def test_pairs_of_a_submission_and_of_a_cohort_are_other_pairs_after_retraining(
         f'[[dataset]]\nmanifest = "raw"\n[[method]]\nname = "symmetric"\nsettings = {{model = "{model}"}}\n'
     )
 
-    def submitted() -> FieldJob:
+    def submitted() -> PairJob:
         return field_jobs(pairs, settings(model), tmp_path / "work")[0]
 
     def planned() -> str:
         plan, contents = read_plan(tmp_path / "plan.toml"), Contents()
-        return jobs_of(plan, contents)[0].key
+        return jobs_of(plan, contents, tmp_path)[0].key
 
     grid = read_grid(pairs[0].fixed.image)
     key = planned()
@@ -93,25 +92,26 @@ def test_prepared_scans_are_registered_again_after_retraining(model: Path, tmp_p
     cases = [Case(f"{n:04d}", "0000", write_scan(tmp_path / f"{n}.nii.gz", n)) for n in (1, 2)]
 
     def job():
-        (one,) = make_jobs(cases, cases[0], settings(model), {}, None, tmp_path)
+        (one,) = registration_jobs(cases, cases[0], settings(model), {}, None, tmp_path)
         return one
 
     before = job()
-    write_record(before.record, {"origin": before.origin, "scan": {"how": "symmetric"}})
+    before.transform.parent.mkdir()
     before.transform.write_text("a transform")
-    assert finished(job()) == {"how": "symmetric"}
+    before._kept().keep([before.transform], {"scan": {"how": "symmetric"}})
+    assert job().find() == {"how": "symmetric"}
     save_tiny(model, bend=0.1)
-    assert finished(job()) is None
+    assert job().find() is None
 
 
 def test_fields_of_a_template_are_made_again_after_retraining(model: Path, tmp_path: Path):
-    def job() -> ScanJob:
+    def job() -> FieldJob:
         case = Case("0001", "0000", tmp_path / "scan.nii.gz")
-        return ScanJob(case, tmp_path, None, settings(model), tmp_path, {"how": settings(model).described()})
+        return FieldJob(case, tmp_path, None, settings(model), tmp_path, {"how": settings(model).described()})
 
     before = job()
     before.field.write_text("a field")
-    write_record(before.field.with_suffix(".json"), {"origin": before.origin, "files": sums([before.field])})
-    assert has_field(job())
+    before._kept().keep([before.field], {})
+    assert job().find() is not None
     save_tiny(model, bend=0.1)
-    assert not has_field(job())
+    assert job().find() is None

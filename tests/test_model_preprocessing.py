@@ -133,7 +133,7 @@ def test_averaged_reading_keeps_means_where_points_alias():
     data = np.zeros((32, 32, 32), np.float32)
     data[::2] = 1000
     image = Image(data, Grid(data.shape, np.eye(4)), "stripes")
-    averaged, point = (Preprocessing(4.0, (8, 8, 8), "none", sampling=one) for one in ("averaged", "point"))
+    averaged, point = (Preprocessing(4.0, (8, 8, 8), "none", reading=one) for one in ("averaged", "point"))
     frame = averaged.frame(image.grid)
     np.testing.assert_allclose(averaged.channels(image, frame), 500, atol=1e-3)
     moved = Affine.translation(np.array([0.5, 0, 0]))
@@ -144,7 +144,7 @@ def test_averaged_reading_keeps_means_where_points_alias():
 def test_networks_and_methods_read_a_scan_alike():
     """One anti-aliased reading: what a network sees of a scan is what a method compares, through any transform."""
     image = scan((20, 18, 16))
-    preprocessing = Preprocessing(6.0, (8, 8, 8), "none", sampling="averaged")
+    preprocessing = Preprocessing(6.0, (8, 8, 8), "none", reading="averaged")
     frame = preprocessing.frame(image.grid)
     of_method = Scan(image.data.astype(np.float32), np.ones(image.grid.shape, np.float32), image.grid)
     bent = Displacement(np.random.default_rng(1).normal(0, 0.3, (3, *frame.shape)).astype(np.float32), frame)
@@ -155,10 +155,10 @@ def test_networks_and_methods_read_a_scan_alike():
         np.testing.assert_allclose(seen[:, inside], compared.channels[:, inside], rtol=1e-5)
 
 
-def test_cards_without_a_sampling_read_points_and_keep_their_content():
-    assert Preprocessing.from_json({"spacing_mm": 2.0}).sampling == "point"
-    assert "sampling" not in Preprocessing(2.0).as_json()
-    averaged = Preprocessing(2.0, sampling="averaged")
+def test_cards_without_a_reading_take_points_and_keep_their_content():
+    assert Preprocessing.from_json({"spacing_mm": 2.0}).reading == "point"
+    assert "reading" not in Preprocessing(2.0).as_json()
+    averaged = Preprocessing(2.0, reading="averaged")
     assert Preprocessing.from_json(averaged.as_json()) == averaged
-    with pytest.raises(UserError, match="sampling is nearest; choose one of averaged, point"):
-        Preprocessing(sampling="nearest")
+    with pytest.raises(UserError, match="reading is nearest; choose one of averaged, point"):
+        Preprocessing(reading="nearest")

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.networks.convolutions import Convolution
-from anamorph.networks.padding import cut, pad, padding_to_multiple
+from anamorph.networks.blocks import Convolution, cut, one_hot, pad, padding_to_multiple, warp
 from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.networks.symmetric_network import SymmetricNetwork
-from anamorph.networks.warp import one_hot, warp
 
 SHAPE = (19, 33, 21)
 

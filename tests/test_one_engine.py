@@ -90,7 +90,7 @@ def test_register_and_evaluate_print_the_same_numbers(measured_twice):
     (after,), (before,) = (part["cases"].values() for part in (results["correct"], results["baseline"]["correct"]))
     told = result["metrics"]
     for numbers, state, prefix in ((after, told["after"], ""), (before, told["before"], "initial_")):
-        for name in ("dice", "hd95_mm"):
+        for name in ("dice", "hd95_mm", "asd_mm"):
             assert numbers[name]["detailed"] == state[name], name
             assert numbers[name]["mean"] == state[f"mean_{name}"]
             assert float(row[f"{prefix}{name}"]) == state[f"mean_{name}"]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
-from anamorph.evaluation.cohort_json import write_json
+from anamorph.evaluation.cohort_files import write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.numbers import Numbers, Score, Scores
 from anamorph.evaluation.organ_table import INITIAL, OrganTable

@@ -5,12 +5,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anamorph.training.losses.diffusion import diffusion
-from anamorph.training.losses.gradient_l1 import gradient_l1
-from anamorph.training.losses.local_cross_correlation import box_sums, local_cross_correlation
-from anamorph.training.losses.mean_squared_error import mean_squared_error
-from anamorph.training.losses.partial_dice import partial_dice
-from anamorph.training.losses.soft_dice import soft_dice
+from anamorph.training.losses import (
+    box_sums,
+    diffusion,
+    gradient_l1,
+    local_cross_correlation,
+    mean_squared_error,
+    partial_dice,
+    soft_dice,
+)
 
 SHAPE = (6, 5, 4)
 

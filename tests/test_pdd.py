@@ -12,6 +12,7 @@ import torch
 from anamorph.errors import UserError
 from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.pdd import TWO_WARPS, Pdd, PddConfig
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.pdd_network import PddNetwork
@@ -60,9 +61,8 @@ class TestPdd(MethodConformance):
     def _models(self, models):
         self.models = models
 
-    def run(self, fixed, moving, quick=True, device="cpu", **options):
-        settings = (self.quick if quick else self.settings) | {"model": self.models[fixed.channels]}
-        return Pdd(PddConfig(**settings))(fixed, moving, device=device, **options)
+    def config(self, fixed, quick):
+        return PddConfig(**(self.quick if quick else self.settings) | {"model": self.models[fixed.channels]})
 
     def test_empty_scans_give_a_finite_map(self):
         with pytest.raises(UserError, match="one value everywhere"):
@@ -84,7 +84,7 @@ class TestPdd(MethodConformance):
 def found(models, **settings):
     pair = gentle_pair()
     given = {"init": "world", "refine": False} | settings
-    result = Pdd(PddConfig(model=models[1], **given))(pair.fixed, pair.moving, device="cpu")
+    result = Pdd(PddConfig(model=models[1], **given))(Pair(pair.fixed, pair.moving), Run("cpu"))
     return result, error_mm(result.fixed_to_moving, pair)
 
 
@@ -108,7 +108,7 @@ def test_a_search_brings_scans_nearer_and_a_second_warp_still_more(models):
 def test_a_method_without_its_model_says_so(tmp_path):
     pair = gentle_pair()
     with pytest.raises(UserError, match="'pdd' needs a model; train one"):
-        Pdd()(pair.fixed, pair.moving)
+        Pdd()(Pair(pair.fixed, pair.moving), Run())
     torch.manual_seed(0)
     save_model(tmp_path / "other", {"w": torch.zeros(1)}, ModelCard("other", "symmetric"))
     with pytest.raises(UserError, match="is a model of 'symmetric', not of 'pdd'"):

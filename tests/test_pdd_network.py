@@ -9,14 +9,12 @@ import torch
 from anamorph.errors import UserError
 from anamorph.networks.architecture import build_network
 from anamorph.networks.model import load_weights
-from anamorph.networks.obelisk import Obelisk
+from anamorph.networks.obelisk import Obelisk, displacements, in_map, points
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.pdd_search import Search
 from anamorph.networks.published_pdd import TWO_WARPS_ALPHAS, import_published
-from anamorph.networks.sampling_convention import displacements, in_map, points
-from anamorph.optimise.probability_fit import fit_to_probabilities
-from anamorph.regularisation.roughness import roughness
-from anamorph.training.losses.point_errors import local_error, nonlocal_error
+from anamorph.optimise.probability_fit import fit_to_probabilities, roughness
+from anamorph.training.losses import local_error, nonlocal_error
 from published_pdd_oracle import PublishedFeatures, published_field
 
 SHAPE = (30, 26, 34)

@@ -12,13 +12,14 @@ from torch import nn
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.image.read import read_image, read_labels
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.pdd import Pdd
 from anamorph.methods.pdd import PddConfig as MethodConfig
 from anamorph.networks.architecture import build_network
 from anamorph.networks.model import ModelCard, load_weights, save_model
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
-from anamorph.training.tasks.pdd import PddConfig, PddTask
+from anamorph.training.tasks.pdd import PddTask, PddTraining
 from blobs import blob_cohort, make_blobs
 from learning import CPU, generators
 
@@ -27,12 +28,12 @@ TINY = {"channels": 4, "feature_spacing": 2, "pooled": False, "control": (7, 8, 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    preprocessing = PddConfig(**TINY).preprocessing()
+    preprocessing = PddTraining(**TINY).preprocessing()
     return blob_cohort(tmp_path_factory.mktemp("blobs"), preprocessing, training=3, validation=2)
 
 
 def task_of(cohort, **settings) -> PddTask:
-    return PddTask(PddConfig(**(TINY | settings)), [cohort])
+    return PddTask(PddTraining(**(TINY | settings)), [cohort])
 
 
 def trained(task: PddTask, steps: int, rate: float, items: list) -> nn.Module:
@@ -65,7 +66,7 @@ def test_it_learns_and_the_method_uses_what_was_learned(tmp_path, cohort, loss):
     fixed, moving = (read_image(one.image) for one in pair)
     here, there = (read_labels(one.label) for one in pair)
     settings = {"model": str(tmp_path / "model"), "refine": False, "fit_iterations": 0}
-    found = Pdd(MethodConfig(**settings))(fixed, moving, device="cpu")
+    found = Pdd(MethodConfig(**settings))(Pair(fixed, moving), Run("cpu"))
     overlap = dice(here, found.fixed_to_moving.warp_labels(there, here.grid))
     assert np.mean([*overlap.values()]) == pytest.approx(after["dice"], abs=0.03)
     back = dice(there, found.moving_to_fixed.warp_labels(here, there.grid))
@@ -140,13 +141,13 @@ def test_probabilities_of_one_displacement_make_all_losses_alike_where_points_ar
 
 def test_the_dense_loss_has_no_probabilities():
     with pytest.raises(ValueError, match="nonlocal_loss=false"):
-        PddConfig(**TINY, dense_loss=True)
+        PddTraining(**TINY, dense_loss=True)
 
 
 def test_labels_of_other_cohorts_are_not_learned_from(tmp_path):
     cores = blob_cohort(tmp_path, name="Cores", annotated_labels=[2])
     both = blob_cohort(tmp_path, name="Both")
-    task = PddTask(PddConfig(**TINY), [cores, both])
+    task = PddTask(PddTraining(**TINY), [cores, both])
     batch = task.batch([(0, 0, 1), (1, 0, 1)], CPU, generators(2))
     weights = task._weights_of(batch)
     assert weights[0, :2].tolist() == [0.0, 0.0]
@@ -189,7 +190,7 @@ def test_both_directions_are_trained_alike(cohort):
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
-        PddConfig(**wrong)
+        PddTraining(**wrong)
 
 
 def test_no_label_to_learn_is_refused(tmp_path):

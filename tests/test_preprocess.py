@@ -10,11 +10,11 @@ from anamorph.batch import processes
 from anamorph.batch.run import workers_for
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.features.body_centre import body_centre_mm, tissue_weight
+from anamorph.features.body import body_centre_mm, tissue_weight
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
-from anamorph.memory import INTERPRETER_BYTES
+from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms import Affine, Displacement
 from anamorph.workflows.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
 from anamorph.workflows.preprocess.record import ScanRecord, check_targets, field_of_view, moved, targets

@@ -11,6 +11,7 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.pwc import Pwc, PwcConfig
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -47,7 +48,9 @@ class TestPwc(OnePassConformance):
 def test_both_directions_come_from_one_pass(tmp_path):
     pair = gentle_pair()
     method = Pwc(PwcConfig(model=save_tiny(tmp_path / "bent", bend=0.1), refine=False))
-    forward, swapped = method(pair.fixed, pair.moving, device="cpu"), method(pair.moving, pair.fixed, device="cpu")
+    forward, swapped = (
+        method(one, Run("cpu")) for one in (Pair(pair.fixed, pair.moving), Pair(pair.moving, pair.fixed))
+    )
     grid = pair.fixed.grid
     assert apart_vox(forward.fixed_to_moving, Affine.identity(), grid) > 0.1, "the network does something"
     assert apart_vox(forward.fixed_to_moving, swapped.moving_to_fixed, grid) < 1e-3
@@ -68,7 +71,7 @@ def test_a_wider_search_needs_more_memory(tmp_path):
 def test_a_method_without_its_model_says_so(tmp_path):
     pair = gentle_pair()
     with pytest.raises(UserError, match="'pwc' needs a model; train one"):
-        Pwc()(pair.fixed, pair.moving)
+        Pwc()(Pair(pair.fixed, pair.moving), Run())
     assert RegistrationModel.describe(save_tiny(tmp_path / "own"), "pwc").first_channels == 4
 
 

@@ -13,7 +13,7 @@ from anamorph.networks.architecture import build_network
 from anamorph.networks.model import load_weights
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
-from anamorph.training.tasks.pwc import PwcConfig, PwcTask
+from anamorph.training.tasks.pwc import PwcTask, PwcTraining
 from blobs import blob_cohort, make_blobs
 from learning import CPU, check_learned_by_heart, generators, trained
 
@@ -21,7 +21,7 @@ TINY = {"mult": 1, "width": 16, "radius": 1}
 
 
 def task_of(cohort, **settings) -> PwcTask:
-    return PwcTask(PwcConfig(**(TINY | settings)), [cohort])
+    return PwcTask(PwcTraining(**(TINY | settings)), [cohort])
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_every_coarser_field_is_supervised_on_wish(tmp_path):
 @pytest.mark.parametrize("wrong", [{"radius": 0}, {"finest": 4}, {"convolutions": ()}, {"diffusion": -1.0}])
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
-        PwcConfig(**wrong)
+        PwcTraining(**wrong)
 
 
 def test_every_preset_makes_a_training():

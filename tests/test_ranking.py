@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import CaseResult, Evaluation
-from anamorph.evaluation.cohort_json import write_json
+from anamorph.evaluation.cohort_files import write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.numbers import Numbers, Score, Scores
-from anamorph.evaluation.ranking import geometric_mean, rank, rank_scores
-from anamorph.evaluation.ranking_values import columns_of
+from anamorph.evaluation.ranking import columns_of, geometric_mean, rank, rank_scores
 
 DICE, SDLOGJ = Measure("DSC", "dice", (1, 2)), Measure("LogJacDetStd", "sdlogj")
 HD95, TRE = Measure("HD95", "hd95", (1, 2)), Measure("TRE_lm", "tre", dest="landmarks")
@@ -166,3 +165,37 @@ def test_the_command(tmp_path: Path):
     failed = CliRunner().invoke(app, ["rank", *files, "--variant", "median"])
     assert failed.exit_code == 2
     assert failed.stderr.count("\n") == 1
+
+
+def measured(method: str, **pairs: tuple[dict[str, object], dict[str, object]]) -> Evaluation:
+    """An evaluation with the numbers of metrics after and before, by pair."""
+    cases = tuple(
+        CaseResult(key, key, key, Scores({}, Numbers.of(**after)), Scores({}, Numbers.of(**before)))
+        for key, (after, before) in pairs.items()
+    )
+    return Evaluation("task", method, (), cases)
+
+
+def test_metrics_of_the_table_rank_by_their_own_better_end():
+    start = {"dice": {n: 0.1 * n for n in range(1, 11)}, "folding_percent": 0.0}
+    good = {"dice": {n: 0.9 - 0.001 * n for n in range(1, 11)}, "folding_percent": 2.0}
+    bad = {"dice": {n: 0.5 - 0.001 * n for n in range(10, 0, -1)}, "folding_percent": 0.1}
+    keys = [f"p{n}" for n in range(6)]
+    rivals = [
+        measured("good", **{key: (good | {"folding_percent": 2 + 0.1 * n}, start) for n, key in enumerate(keys)}),
+        measured("bad", **{key: (bad | {"folding_percent": 0.1 * n}, start) for n, key in enumerate(keys)}),
+    ]
+    found = rank(rivals, metrics=["dice", "folding_percent"]).tasks[0]
+    assert list(found.columns) == ["dice", "dice30", "folding_percent"]
+    assert found.columns["dice"]["good"].score == 1
+    assert found.columns["folding_percent"]["bad"].score == 1
+    assert found.columns["dice"]["bad"].mean == pytest.approx(0.5 - 0.0055)
+    assert found.columns["dice30"]["good"].mean == pytest.approx(0.9 - 0.002)  # labels 1 to 3 were the worst before
+
+
+def test_a_metric_that_is_unknown_or_was_not_measured():
+    rivals = [measured(name, p=({"dice": {1: 0.5}}, {})) for name in ("a", "b")]
+    with pytest.raises(UserError, match=r"no metric 'dise'.*did you mean 'dice'"):
+        rank(rivals, metrics=["dise"])
+    with pytest.raises(UserError, match="a has no hd95_mm"):
+        rank(rivals, metrics=["hd95_mm"])

@@ -13,16 +13,22 @@ from anamorph.evaluation import Numbers, RegisteredPair, failed, inverse_consist
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
-from anamorph.report.chart import curve
-from anamorph.report.encode import LONGEST_SIDE, data_uri
-from anamorph.report.focus import focus_voxel
+from anamorph.report.colours import FOLD_COLOUR, ColourScale, jacobian_scale, magnitude_scale, mark_folds
 from anamorph.report.lines import MOST_POINTS, deformed_grid, line_distance_mm, outline
-from anamorph.report.maps import FOLD_COLOUR, ColourScale, jacobian_scale, magnitude_scale, mark_folds
 from anamorph.report.numbers import total_seconds
-from anamorph.report.overlays import checkerboard, fuse
-from anamorph.report.views import columns, orthogonal_views
-from anamorph.report.window import LUNG_HU, SOFT_TISSUE_HU, ct_window, robust_window, to_grey
-from anamorph.report.write import render
+from anamorph.report.pair import curve, render
+from anamorph.report.pictures import (
+    LONGEST_SIDE,
+    LUNG_HU,
+    SOFT_TISSUE_HU,
+    checkerboard,
+    ct_window,
+    data_uri,
+    fuse,
+    robust_window,
+    to_grey,
+)
+from anamorph.report.views import columns, focus_voxel, orthogonal_views
 from anamorph.transforms import Affine, Displacement
 from html_page import Page
 

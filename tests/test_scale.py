@@ -11,8 +11,10 @@ from anamorph.features.body import body_mask
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm, patient_mm
 from anamorph.image import Image, Mask
-from anamorph.registration.api import make_plan, mask_on, register
+from anamorph.registration.plan import make_plan
 from anamorph.registration.preflight import inspect_image
+from anamorph.registration.request import mask_on
+from anamorph.registration.run import register
 from anamorph.transforms import Displacement
 from anamorph.transforms.inversion import invert
 from blobs import SHAPE, blob_scan

@@ -25,7 +25,9 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 import anamorph
-from anamorph.cli.console import make_table, plain, progress_bar, say, show
+from anamorph.batch.store import Kept
+from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.logs import plain, say
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.data.importers import find_download
@@ -33,7 +35,6 @@ from anamorph.errors import UserError
 from anamorph.evaluation import failed
 from anamorph.evaluation.predictions import opened
 from anamorph.geometry import Grid
-from anamorph.groupwise.kept import intact
 from anamorph.image import Image, Labels, bounds
 from anamorph.image.read import read_grid, read_image, read_labels, read_mask
 from anamorph.report import PairReport
@@ -41,9 +42,9 @@ from anamorph.report.cohort import CohortReport, CohortRow
 from anamorph.report.cohort.write import render as cohort_page
 from anamorph.report.layers_page import LayersReport, ScanRow
 from anamorph.report.layers_page import render as layers_page
+from anamorph.report.pair import render as pair_page
 from anamorph.report.template_page import ScanLine, Stage, TemplateReport
 from anamorph.report.template_page import render as template_page
-from anamorph.report.write import render as pair_page
 from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import load_layers
 from anamorph.transforms import Affine
@@ -218,10 +219,13 @@ def test_records_cannot_vouch_for_files_elsewhere(tmp_path):
     (tmp_path / "run").mkdir()
     secret = tmp_path / "secret"
     secret.write_bytes(b"x")
-    told = hashlib.sha256(b"x").hexdigest()
-    assert not intact(tmp_path / "run", {"../secret": told, str(secret): told})
-    assert not intact(tmp_path / "run", {})
-    assert not intact(tmp_path / "run", [])
+    told = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    record, run = tmp_path / "record.json", tmp_path / "run"
+    for files in ({"../secret": told}, {str(secret): told}, {}, [], {"a": 1}, {"": told}, {".": told}):
+        record.write_text(json.dumps({"origin": {}, "files": files}))
+        assert Kept(record, run, {}).find() is None
+    record.write_text(json.dumps({"origin": {}, "files": {"secret": told}}))
+    assert Kept(record, tmp_path, {}).find() is not None
 
 
 # ---- archives, headers and folders ----

@@ -22,7 +22,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
 from anamorph.training.pseudo_labels import predict_dataset
-from anamorph.training.tasks.segment import SegmentConfig, SegmentTask
+from anamorph.training.tasks.segment import SegmentTask, SegmentTraining
 from blobs import blob_cohort, blob_scan, make_blobs
 from learning import CPU, generators
 
@@ -36,7 +36,7 @@ def task(tmp_path_factory):
         blob_cohort(folder, name="Shells", training=3, validation=1, annotated_labels=[1]),
         blob_cohort(folder, name="Cores", training=2, validation=1, annotated_labels=[2], first_seed=10),
     ]
-    return SegmentTask(SegmentConfig(**TINY), cohorts)
+    return SegmentTask(SegmentTraining(**TINY), cohorts)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_batch_knows_who_annotates_what_and_nobody_else_is_heard(task):
     logits = network(batch["image"]).detach().requires_grad_()
     probabilities = logits.softmax(1)
     probabilities.retain_grad()
-    from anamorph.training.losses.partial_dice import partial_dice
+    from anamorph.training.losses import partial_dice
 
     target = torch.zeros_like(probabilities[:, 1:])
     partial_dice(probabilities[:, 1:], target, batch["annotated"]).backward()
@@ -98,13 +98,13 @@ def test_a_batch_knows_who_annotates_what_and_nobody_else_is_heard(task):
 
 
 def test_small_cohorts_are_visited_as_often_on_wish(task):
-    even = SegmentTask(SegmentConfig(**TINY, even_cohorts=True), task.cohorts)
+    even = SegmentTask(SegmentTraining(**TINY, even_cohorts=True), task.cohorts)
     counts = [
         np.bincount([cohort for cohort, _ in one.training_items(0, torch.Generator())]).tolist() for one in (task, even)
     ]
     assert counts == [[3, 2], [3, 2]]
     large = blob_cohort(task.cohorts[0].dataset.root.parent / "more", name="Large", training=5, validation=0)
-    even = SegmentTask(SegmentConfig(**TINY, even_cohorts=True), [large, task.cohorts[1]])
+    even = SegmentTask(SegmentTraining(**TINY, even_cohorts=True), [large, task.cohorts[1]])
     assert np.bincount([c for c, _ in even.training_items(0, torch.Generator())]).tolist() == [5, 4]
 
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_predicted_is_refused(tmp_path, model):
     with pytest.raises(UserError, match="2 channels"):
         model[0].predict(two)
     with pytest.raises(UserError, match="annotates any label"):
-        SegmentTask(SegmentConfig(**TINY), [blob_cohort(tmp_path, name="None", annotated_labels=[])]).check()
+        SegmentTask(SegmentTraining(**TINY), [blob_cohort(tmp_path, name="None", annotated_labels=[])]).check()
 
 
 def test_what_the_network_has_not_seen_is_background(tmp_path):
@@ -189,5 +189,5 @@ def test_what_the_network_has_not_seen_is_background(tmp_path):
 
 def test_every_preset_makes_a_training():
     for values in SegmentTask.presets.values():
-        names = set(SegmentConfig.__dataclass_fields__)
-        assert SegmentConfig(**{k: v for k, v in values.items() if k in names}).activation == "leaky"
+        names = set(SegmentTraining.__dataclass_fields__)
+        assert SegmentTraining(**{k: v for k, v in values.items() if k in names}).activation == "leaky"

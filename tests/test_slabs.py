@@ -10,7 +10,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 
 PLANE = (48, 44)
 THICK = (1.5, 1.5, 5.0)

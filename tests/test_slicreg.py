@@ -13,7 +13,8 @@ from anamorph.features import layer_codes
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import framed_pair, slicreg
+from anamorph.methods import recipe, slicreg
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
@@ -80,9 +81,9 @@ class FramedConformance(MethodConformance):
     def _models(self, models):
         self.models = models
 
-    def run(self, fixed, moving, quick=True, device="cpu", **options):
-        settings = (self.quick if quick else self.settings) | {"model": self.models[self.kind, fixed.channels]}
-        return self.method(self.method.Config(**settings))(fixed, moving, device=device, **options)
+    def config(self, fixed, quick):
+        model = self.models[self.kind, fixed.channels]
+        return self.method.Config(**(self.quick if quick else self.settings) | {"model": model})
 
     def test_two_dimensions(self):
         pair = pair_of(shape=(96, 80, 1), seed=6)
@@ -91,7 +92,7 @@ class FramedConformance(MethodConformance):
 
     def test_what_the_start_warns_of_is_told(self, monkeypatch):
         doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
-        monkeypatch.setattr(framed_pair, "linear_start", lambda *_: (doubtful, "none"))
+        monkeypatch.setattr(recipe, "linear_start", lambda *_: (doubtful, "none"))
         pair = gentle_pair()
         result = self.run(pair.fixed, pair.moving, quick=False)
         assert result.provenance["start"] == ["the first"]
@@ -121,7 +122,7 @@ def perfect(monkeypatch):
         pair = smooth_pair()
         model = oracle_model(pair, method.name)
         monkeypatch.setattr(TemplateModel, "load", classmethod(lambda *arguments: model))
-        result = method(method.Config(refine=False, **settings))(pair.fixed, pair.moving, device="cpu")
+        result = method(method.Config(refine=False, **settings))(Pair(pair.fixed, pair.moving), Run("cpu"))
         return result, error_mm(result.fixed_to_moving, pair)
 
     return register
@@ -198,11 +199,11 @@ def test_points_keep_to_the_mask():
 def test_models_that_do_not_fit_are_refused(models):
     pair = smooth_pair()
     with pytest.raises(UserError, match="anamorph train slicreg"):
-        Slicreg()(pair.fixed, pair.moving)
+        Slicreg()(Pair(pair.fixed, pair.moving), Run())
     with pytest.raises(UserError, match="is a model of 'regression'"):
-        Slicreg(SlicregConfig(model=models["regression", 1]))(pair.fixed, pair.moving)
+        Slicreg(SlicregConfig(model=models["regression", 1]))(Pair(pair.fixed, pair.moving), Run())
     with pytest.raises(UserError, match="trained on 2"):
-        Regression(RegressionConfig(model=models["regression", 2]))(pair.fixed, pair.moving)
+        Regression(RegressionConfig(model=models["regression", 2]))(Pair(pair.fixed, pair.moving), Run())
 
 
 def test_scans_of_another_kind_are_warned_of(models):

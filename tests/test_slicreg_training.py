@@ -9,6 +9,7 @@ import torch
 from anamorph.errors import UserError
 from anamorph.geometry.sampling import identity_positions_torch, sample
 from anamorph.image.read import read_image
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
 from anamorph.networks.model import load_weights
@@ -17,8 +18,8 @@ from anamorph.training.cache import Cohort
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
 from anamorph.training.tasks.regression import RegressionTask
-from anamorph.training.tasks.slicreg import SlicregTask, SlicregTrainingConfig
-from anamorph.training.tasks.template_scans import at_outputs, jittered_positions, read_nearest
+from anamorph.training.tasks.slicreg import SlicregTask, SlicregTraining
+from anamorph.training.tasks.template_task import at_outputs, jittered_positions, read_nearest
 from template_cohort import SPACING_MM, TEMPLATE, truth, write_template_cohort
 from toy_task import needs_fabric
 
@@ -38,7 +39,7 @@ def dataset(folder):
 
 @pytest.fixture(scope="module")
 def cohort(folder, dataset):
-    config = SlicregTrainingConfig(spacing_mm=SPACING_MM)
+    config = SlicregTraining(spacing_mm=SPACING_MM)
     return Cohort.of(dataset, SlicregTask.preprocessing(config), folder / "cache")
 
 
@@ -124,8 +125,8 @@ def test_supervoxels_tell_places(cohort):
 
 def test_a_data_set_that_does_not_fit_is_refused(folder, dataset, cohort):
     with pytest.raises(UserError, match="takes one data set"):
-        SlicregTask(SlicregTrainingConfig(), [cohort, cohort])
-    config = SlicregTrainingConfig(spacing_mm=2 * SPACING_MM)
+        SlicregTask(SlicregTraining(), [cohort, cohort])
+    config = SlicregTraining(spacing_mm=2 * SPACING_MM)
     coarse = Cohort.of(dataset, SlicregTask.preprocessing(config), folder / "cache")
     with pytest.raises(UserError, match="--set spacing_mm=12"):
         SlicregTask(config, [coarse]).check()
@@ -166,7 +167,7 @@ def test_from_a_prepared_cohort_to_a_registration(folder, dataset):
     before = np.linalg.norm(places - goal, axis=1).mean()
     for match in ("direct", "template"):
         config = SlicregConfig(model=str(folder / "run"), match=match, refine=False)
-        result = Slicreg(config)(fixed, moving, device="cpu")
+        result = Slicreg(config)(Pair(fixed, moving), Run("cpu"))
         after = np.linalg.norm(result.fixed_to_moving.map_world(places) - goal, axis=1).mean()
         assert after < 0.8 * before
 
@@ -182,5 +183,5 @@ def test_the_baseline_trains_and_registers(folder, dataset):
     assert model.network.template.shape == (1, 32, 32, 32)
     fixed, moving = (read_image(dataset.cases[n].image) for n in (8, 9))
     config = RegressionConfig(model=str(folder / "base"), refine_iterations=(2, 2))
-    result = Regression(config)(fixed, moving, device="cpu")
+    result = Regression(config)(Pair(fixed, moving), Run("cpu"))
     assert result.fixed_to_moving.jacobian_determinant(fixed.grid).min() > 0

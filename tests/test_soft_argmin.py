@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete import soft_argmin as module
-from anamorph.discrete.label_window import label_window
-from anamorph.discrete.soft_argmin import expectation, label_probabilities, label_uncertainty, soft_argmin
+from anamorph.discrete import labels as module
+from anamorph.discrete.labels import expectation, label_probabilities, label_uncertainty, label_window, soft_argmin
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.discrete.spanning_tree import SpanningTree, spanning_tree
+from anamorph.discrete.tree_inference import SpanningTree, spanning_tree
 
 
 def noise(shape, channels=1, seed=0):

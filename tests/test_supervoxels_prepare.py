@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.batch.registration import RegistrationSettings
+from anamorph.batch.registration import RegistrationSettings, register_scans
 from anamorph.cli.main import app
 from anamorph.data import Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
-from anamorph.preparation import LayerSettings, prepare_dataset, registration
-from anamorph.preparation.given import given_transform
-from anamorph.preparation.registrations import make_jobs
-from anamorph.registration.api import run_plan
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
 from anamorph.supervoxels import Layers, warp_layers
 from anamorph.supervoxels.files import load_layers
@@ -27,6 +23,8 @@ from anamorph.supervoxels.prepared import Prepared
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.preprocess import PreprocessSettings
+from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset, registration
+from anamorph.workflows.supervoxels.registration import existing_transform, registration_jobs
 from geometries import affine_of, rotation
 from html_page import Page
 from small_cohort import write_cohort
@@ -70,7 +68,7 @@ def prepare(cohort: Dataset, out: Path, **changes):
 def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort: Dataset, tmp_path: Path):
     told: list[tuple[str, float]] = []
     result = prepare(cohort, tmp_path / "out", progress=lambda stage, fraction: told.append((stage, fraction)))
-    within = [fraction for stage, fraction in told if stage.startswith("scan 0 of 2 registered, the next: ")]
+    within = [fraction for stage, fraction in told if stage == "scan 1 of 2, 0001_0000"]
     assert len(set(within)) >= 3, "a registration of minutes tells how far it is"
     assert told[0] == ("checking scans", 0.0)
     assert [fraction for _, fraction in told] == sorted(fraction for _, fraction in told)
@@ -104,11 +102,11 @@ def test_every_scan_is_registered_and_carries_the_layers_of_the_template(cohort:
 def test_padding_is_not_compared(cohort: Dataset, tmp_path: Path, monkeypatch):
     seen = {}
 
-    def watched(plan, fixed, moving, *, fixed_mask, moving_mask, **options):
+    def watched(wanted, fixed, moving, *, fixed_mask, moving_mask, **options):
         seen[fixed.name] = fixed_mask, moving_mask
-        return run_plan(plan, fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, **options)
+        return register_scans(wanted, fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, **options)
 
-    monkeypatch.setattr(registration, "run_plan", watched)
+    monkeypatch.setattr(registration, "register_scans", watched)
     larger = PreprocessSettings(spacing_mm=3.0, shape=(40, 26, 24), crop="none")
     prepare(cohort, tmp_path / "out", preprocessing=larger)
     assert len(seen) == 2
@@ -188,7 +186,7 @@ def test_a_scan_that_fails_stops_no_other(cohort: Dataset, tmp_path: Path, true_
 
     monkeypatch.setattr(registration, "_scan_to_template", fail)
     out = tmp_path / "out"
-    with pytest.raises(RegistrationFailure, match=r"1 of 2 scans could not be registered.*0001_0000.*memory ran out"):
+    with pytest.raises(RegistrationFailure, match=r"1 of 2 scans failed, the first .0001_0000.*memory ran out"):
         prepare(cohort, out, transforms=true_shifts)
     with pytest.raises(UserError, match="has no layers; prepare"):
         Prepared.of(read_dataset(out))
@@ -247,23 +245,23 @@ def test_what_cannot_work_is_told_before_anything_is_written(cohort, tmp_path, c
 
 
 def test_jobs_can_be_sent_to_other_processes(cohort: Dataset, tmp_path: Path):
-    jobs = make_jobs(cohort.cases, cohort.cases[1], FAST, {}, 4.0, tmp_path)
+    jobs = registration_jobs(cohort.cases, cohort.cases[1], FAST, {}, 4.0, tmp_path)
     assert [job.case.key for job in jobs] == ["0001_0000", "0003_0000"]
     assert pickle.loads(pickle.dumps(jobs)) == jobs
     assert jobs[0].origin != jobs[1].origin
-    assert make_jobs(cohort.cases, cohort.cases[1], FAST, {}, 2.0, tmp_path)[0].origin != jobs[0].origin
+    assert registration_jobs(cohort.cases, cohort.cases[1], FAST, {}, 2.0, tmp_path)[0].origin != jobs[0].origin
 
 
 def test_a_transform_belongs_to_a_scan_by_its_name(cohort: Dataset, tmp_path: Path):
     case = cohort.cases[0]
     (tmp_path / "0001_matrix.txt").touch()
     with pytest.raises(UserError, match="no transform of the scan"):
-        given_transform(tmp_path, case)
+        existing_transform(tmp_path, case)
     (tmp_path / "0001_displacements.dat").touch()
-    assert given_transform(tmp_path, case).name == "0001_displacements.dat"
+    assert existing_transform(tmp_path, case).name == "0001_displacements.dat"
     (tmp_path / "AbdomenCTCT_0001_0000.h5").touch()
     with pytest.raises(UserError, match=r"holds 0001_displacements.dat and AbdomenCTCT_0001_0000.h5"):
-        given_transform(tmp_path, case)
+        existing_transform(tmp_path, case)
 
 
 def test_a_prepared_data_set_without_its_files_is_told(cohort: Dataset, tmp_path: Path, true_shifts: Path):

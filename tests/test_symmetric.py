@@ -9,10 +9,10 @@ from anamorph.errors import UserError
 from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods.symmetric import Symmetric
-from anamorph.methods.symmetric_config import SymmetricConfig
+from anamorph.methods.base import Pair, Run
+from anamorph.methods.symmetric import Symmetric, SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
-from anamorph.registration.api import register
+from anamorph.registration.run import register
 from anamorph.transforms import Affine
 from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance
@@ -36,7 +36,7 @@ class TestSymmetric(OnePassConformance):
 
 
 def of_network(model, fixed, moving, **settings):
-    return Symmetric(SymmetricConfig(model=model, refine=False, **settings))(fixed, moving, device="cpu")
+    return Symmetric(SymmetricConfig(model=model, refine=False, **settings))(Pair(fixed, moving), Run("cpu"))
 
 
 def test_both_directions_come_from_one_pass(bent):
@@ -51,7 +51,7 @@ def test_both_directions_come_from_one_pass(bent):
 def test_refinement_makes_the_directions_inverse(bent):
     pair = gentle_pair()
     network = of_network(bent, pair.fixed, pair.moving, init="world")
-    refined = Symmetric(SymmetricConfig(model=bent, init="world"))(pair.fixed, pair.moving, device="cpu")
+    refined = Symmetric(SymmetricConfig(model=bent, init="world"))(Pair(pair.fixed, pair.moving), Run("cpu"))
     grids = pair.fixed.grid, pair.moving.grid
     apart = [
         np.nanmean(inverse_consistency_mm(one.fixed_to_moving, one.moving_to_fixed, *grids))

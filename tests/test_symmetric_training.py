@@ -11,11 +11,11 @@ from torch import nn
 
 from anamorph.errors import UserError
 from anamorph.methods.symmetric import Symmetric
-from anamorph.training.losses.field_of_view import field_of_view
+from anamorph.training.augmentation import augmented_batch, draw_crop
+from anamorph.training.losses import field_of_view
 from anamorph.training.settings import make_settings
 from anamorph.training.tasks.pairs import draw_pairs, validation_pairs
-from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask
-from anamorph.training.tasks.varied import draw_crop, read_varied
+from anamorph.training.tasks.symmetric import SymmetricTask, SymmetricTraining
 from blobs import SHAPE, blob_cohort
 from learning import CPU, check_learned_by_heart, generators, trained
 
@@ -28,7 +28,7 @@ def cohort(tmp_path_factory):
 
 
 def task_of(cohort, **settings) -> SymmetricTask:
-    return SymmetricTask(SymmetricConfig(**(TINY | settings)), [cohort])
+    return SymmetricTask(SymmetricTraining(**(TINY | settings)), [cohort])
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_coarser_fields_take_part_in_the_image_loss_alone(cohort):
 def test_labels_of_other_cohorts_are_not_learned_from(tmp_path):
     cores = blob_cohort(tmp_path, name="Cores", annotated_labels=[2])
     both = blob_cohort(tmp_path, name="Both")
-    task = SymmetricTask(SymmetricConfig(**TINY), [cores, both])
+    task = SymmetricTask(SymmetricTraining(**TINY), [cores, both])
     batch = task.batch([(0, 0, 1), (1, 0, 1)], CPU, generators(2))
     assert batch["annotated"].tolist() == [[False, True], [True, True]]
     network = task.network()
@@ -137,15 +137,15 @@ def test_without_labels_the_images_alone_are_learned_from(tmp_path):
 
 
 def test_a_pair_moves_as_one_and_a_crop_is_at_one_place(cohort):
-    config = SymmetricConfig(**TINY, flip_axes=(0, 1, 2), rotation_deg=20.0, crop=(16, 16, 16), affine_chance=1.0)
+    config = SymmetricTraining(**TINY, flip_axes=(0, 1, 2), rotation_deg=20.0, crop=(16, 16, 16), affine_chance=1.0)
     scans = [(0, (1, 1)), (0, (2, 2))]
-    (fixed, here), (moving, there) = read_varied(
+    (fixed, here), (moving, there) = augmented_batch(
         [cohort], scans, config.augmentation(), config.crop, False, CPU, generators(2)
     )
     assert fixed.shape == (2, 1, 16, 16, 16)
     torch.testing.assert_close(fixed, moving)
     torch.testing.assert_close(here, there)
-    apart = read_varied([cohort], scans, config.augmentation(), config.crop, True, CPU, generators(2))
+    apart = augmented_batch([cohort], scans, config.augmentation(), config.crop, True, CPU, generators(2))
     assert (apart[0][0] - apart[1][0]).abs().mean() > 0.01
     torch.testing.assert_close(apart[0][0], fixed)
 
@@ -179,7 +179,7 @@ def test_the_field_of_view_is_the_box_around_what_was_seen():
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
-        SymmetricConfig(**wrong)
+        SymmetricTraining(**wrong)
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path, cohort):

@@ -15,21 +15,17 @@ from anamorph.cli.main import app
 from anamorph.data import Case
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
-from anamorph.groupwise import Template, TemplateSettings, build_template, jobs
-from anamorph.groupwise.consistency import pairwise_dice
-from anamorph.groupwise.mean_image import MeanImage
-from anamorph.groupwise.mean_shape import mean_shape
-from anamorph.groupwise.pose import pose_of
-from anamorph.groupwise.scans import cases_of, check_cases, find_start
-from anamorph.groupwise.space import template_grid
-from anamorph.groupwise.vote import MajorityVote
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
-from anamorph.registration.outputs import WARPED_LABELS
+from anamorph.registration.folder import WARPED_LABELS
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
 from anamorph.transforms.files import read_transform
+from anamorph.workflows.template import Template, TemplateSettings, build_template, jobs
+from anamorph.workflows.template.build import pairwise_dice
+from anamorph.workflows.template.mean import MajorityVote, MeanImage, mean_shape, pose_of, template_grid
+from anamorph.workflows.template.scans import cases_of, check_cases, find_start
 from geometries import GRIDS, affine_of, rotation
 from html_page import Page
 
@@ -153,7 +149,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
     whole = outputs(built[0].template.folder)
     out = tmp_path / "out"
     arguments = {"settings": TemplateSettings("ball5", 2), "registration": FAST}
-    real, calls = jobs.run_plan, []
+    real, calls = jobs.register_scans, []
 
     def dies_at(call: int):
         def run(*args, **kwargs):
@@ -164,7 +160,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
 
         return run
 
-    monkeypatch.setattr(jobs, "run_plan", dies_at(3))
+    monkeypatch.setattr(jobs, "register_scans", dies_at(3))
     with pytest.raises(Stopped):
         build_template(balls, out, **arguments)
     kept = sorted((out / "iterations" / "01" / "fields").glob("*.h5"))
@@ -175,7 +171,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
     with pytest.raises(UserError, match="--resume"):
         build_template(balls, out, **arguments)
     calls.clear()
-    monkeypatch.setattr(jobs, "run_plan", dies_at(0))
+    monkeypatch.setattr(jobs, "register_scans", dies_at(0))
     build_template(balls, out, **arguments, resume=True)
     assert len(calls) == 2 + 3  # the damaged field and the missing one, then the second round
     assert outputs(out) == whole
@@ -191,15 +187,15 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
 
 def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(jobs, "register_pair", lambda *args, **kwargs: None)
-    real = jobs.run_plan
+    monkeypatch.setattr(jobs, "run_to_folder", lambda *args, **kwargs: None)
+    real = jobs.register_scans
     monkeypatch.setattr(
         jobs,
-        "run_plan",
+        "register_scans",
         lambda *args, **kwargs: done.append(1) or real(*args, **kwargs),
     )
-    monkeypatch.setattr("anamorph.groupwise.build._vote", lambda *args: {})
-    monkeypatch.setattr("anamorph.groupwise.build._residual_mm", lambda *args: 0.0)
+    monkeypatch.setattr("anamorph.workflows.template.build._vote", lambda *args: {})
+    monkeypatch.setattr("anamorph.workflows.template.build._residual_mm", lambda *args: 0.0)
     arguments = {"settings": TemplateSettings("ball7", 1), "resume": True}
     stub = RegistrationSettings(
         preset="default",
@@ -216,7 +212,7 @@ def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, mon
 
 
 def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_path, monkeypatch):
-    calls = {"run_plan": 0, "register_pair": 0}  # of the rounds, of the delivery
+    calls = {"register_scans": 0, "run_to_folder": 0}  # of the rounds, of the delivery
 
     def counted(name):
         real = getattr(jobs, name)
@@ -231,11 +227,11 @@ def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_pat
         monkeypatch.setattr(jobs, name, counted(name))
     arguments = {"settings": TemplateSettings("ball7", 1), "registration": FAST, "resume": True}
     build_template(balls, tmp_path / "out", **arguments)
-    assert calls == {"run_plan": 3, "register_pair": 3}
+    assert calls == {"register_scans": 3, "run_to_folder": 3}
     labels = read_labels(balls[0].label)
     write_image(Labels(3 * labels.data, labels.grid), tmp_path / "other.nii.gz")
     build_template((replace(balls[0], label=tmp_path / "other.nii.gz"), *balls[1:]), tmp_path / "out", **arguments)
-    assert calls == {"run_plan": 3, "register_pair": 4}
+    assert calls == {"register_scans": 3, "run_to_folder": 4}
     assert 3 in read_labels(tmp_path / "out" / "scans" / balls[0].key / WARPED_LABELS).data
 
 

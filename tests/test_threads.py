@@ -124,7 +124,7 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
         from anamorph.discrete.cost_volume import CostVolume
         from anamorph.geometry.sampling import sample
         from anamorph.optimise.adam import Adam
-        from anamorph.optimise.data_term import data_term
+        from anamorph.optimise.velocity import data_term
         rng = np.random.default_rng(0)
         shape = (19, 19, 17)
         fixed, moving = (rng.random((*shape, 16), np.float32) for _ in range(2))

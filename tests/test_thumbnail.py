@@ -7,7 +7,7 @@ from PIL import Image as Picture
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.report.cohort import thumbnail, write_thumbnail
-from anamorph.report.palette import label_colour
+from anamorph.report.colours import label_colour
 from anamorph.transforms import Affine, Displacement
 
 SHIFT_MM = 14.0

@@ -11,8 +11,11 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.registration_model import RegistrationModel
 from anamorph.training.cache import Cohort
+from anamorph.transforms import Affine
 from small_dataset import image_of, name_of, write_labels, write_scan
+from tiny_models import save_tiny
 
 PREPROCESSING = Preprocessing(multiple=4)
 
@@ -45,6 +48,20 @@ def test_scans_are_kept_in_the_direction_of_ras_around_their_middle(tmp_path):
         cohort.frames[0].voxel_to_world(-np.array(start, float)),
         read_image(cohort.dataset.cases[0].image).grid.voxel_to_world(np.array([7.0, 8.0, 0.0])),
     )
+
+
+@pytest.mark.parametrize("reading", ["averaged", "point"])
+def test_what_a_training_caches_is_what_a_method_shows_the_network(tmp_path, reading):
+    cohort = make(tmp_path, Preprocessing(7.0, multiple=4, reading=reading))
+    reads = {"spacing_mm": 7.0, "multiple": 4, "reading": reading}
+    model = RegistrationModel.load(save_tiny(tmp_path / "model", shape=cohort.shape, **reads))
+    fixed, moving = (read_image(case.image) for case in cohort.dataset.cases[:2])
+    frame = model.frame(fixed.grid, moving.grid)
+    assert frame == cohort.frames[0]
+    for row, seen in enumerate(model.inputs(fixed, moving, frame, Affine.identity())):
+        np.testing.assert_array_equal(seen[0].numpy().astype(np.float16), cohort.images[row])
+    inside = cohort.images[0].astype(float)[cohort.images[0] > 0]
+    assert (inside.std() < 0.1) == (reading == "averaged"), "noise is averaged out"
 
 
 def test_labels_lie_where_they_lie_in_the_scan(tmp_path):

@@ -15,6 +15,7 @@ from anamorph.networks.model import load_weights
 from anamorph.training import TASKS
 from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.start import start_training
+from blobs import make_blobs
 from small_dataset import image_of, name_of
 from toy_task import ToyTask, needs_fabric
 
@@ -28,8 +29,12 @@ def data(tmp_path):
 
 @pytest.fixture
 def anamorph(tmp_path, monkeypatch):
-    """The command, with a small task known to it."""
-    monkeypatch.setitem(TASKS.own, "toy", "toy_task:ToyTask")
+    """The command where another package, as far as its metadata go, adds a small task by an entry point."""
+    info = tmp_path / "site" / "toy_tasks-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-tasks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[anamorph.training_tasks]\ntoy = toy_task:ToyTask\n")
+    monkeypatch.syspath_prepend(str(info.parent))
     monkeypatch.setenv("ANAMORPH_CACHE", str(tmp_path / "cache"))
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
 
@@ -75,6 +80,29 @@ def test_a_run_goes_on_with_what_its_folder_says(tmp_path, data, anamorph):
     other = anamorph("train", "toy", "-o", run, "--resume", "--set", "width=3")
     assert other.exit_code == 2
     assert "the run was begun with width=2, not 3" in other.stderr
+
+
+def test_a_task_of_another_package_is_found_listed_and_near_its_name(anamorph):
+    assert TASKS.find("toy") is ToyTask
+    assert [*TASKS][-1] == "toy"
+    wrong = anamorph("train", "tyo", "-o", "run")
+    assert wrong.exit_code == 2
+    assert "there is no training 'tyo' (did you mean 'toy'?); choose one of: symmetric" in wrong.stderr
+
+
+def test_a_run_begun_before_there_was_a_choice_of_reading_goes_on_at_points(tmp_path):
+    manifest = make_blobs(tmp_path / "data", training=2, validation=1)
+    where = {"device": "cpu", "cache": tmp_path / "cache"}
+    given = ["mult=1", "convolutions=1", "reading=point", "spacing_mm=4", "validate_first=false"]
+    run = tmp_path / "run"
+    start_training("segment", [manifest], run, given=[*given, "epochs=1"], **where)
+    record = json.loads((run / "run.json").read_text())
+    assert record["config"].pop("reading") == "point"
+    (run / "run.json").write_text(json.dumps(record))
+    assert start_training("segment", [], run, resume=True, given=["epochs=2"], **where).step > 1
+    assert "reading" not in load_weights(run)[0].preprocessing
+    with pytest.raises(UserError, match="the run was begun with reading=point, not averaged"):
+        start_training("segment", [], run, resume=True, given=["reading=averaged"], **where)
 
 
 def test_a_run_is_not_written_over(tmp_path, data):
@@ -207,10 +235,10 @@ def test_an_interrupted_caching_is_kept(tmp_path, data, anamorph, monkeypatch):
 
 
 def test_the_precision_is_what_the_processor_does_fast_and_is_kept(tmp_path, data, anamorph, monkeypatch):
-    from anamorph.training import precision
+    from anamorph.training import fabric
 
     info = tmp_path / "cpuinfo"
-    monkeypatch.setattr(precision, "CPU_INFO", info)
+    monkeypatch.setattr(fabric, "CPU_INFO", info)
     info.write_text("processor : 0\nflags\t\t: fpu sse2 avx2 avx512f\n")
     run = tmp_path / "run"
     command = ("train", "toy", "--dataset", data, "-o", run, "--device", "cpu", "--epochs")
@@ -232,7 +260,7 @@ def test_the_precision_is_what_the_processor_does_fast_and_is_kept(tmp_path, dat
 
 
 def test_a_run_that_was_begun_on_a_gpu_goes_on_in_single_precision():
-    from anamorph.training.precision import choose_precision
+    from anamorph.training.fabric import choose_precision
 
     chosen = choose_precision("16-mixed", "cpu", "16-mixed")
     assert chosen.value == "32-true"
@@ -241,14 +269,14 @@ def test_a_run_that_was_begun_on_a_gpu_goes_on_in_single_precision():
 
 @pytest.mark.parametrize("name", [*TASKS])
 def test_no_preset_asks_for_what_a_processor_cannot_do(name, monkeypatch, tmp_path):
-    from anamorph.training import precision
+    from anamorph.training import fabric
     from anamorph.training.settings import make_settings
 
-    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr(fabric, "CPU_INFO", tmp_path / "none")
     task = TASKS.find(name)
     for preset in ("default", *task.presets):
         _, loop = make_settings(task, preset)
-        assert precision.choose_precision(loop.precision, "cpu").value == "32-true", preset
+        assert fabric.choose_precision(loop.precision, "cpu").value == "32-true", preset
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy.ndimage import map_coordinates, zoom
+from typer.testing import CliRunner
 
+from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.transforms import Affine, Composite, Displacement
-from anamorph.transforms.files import KINDS, read_transform, write_transform
-from anamorph.transforms.files.orthogonal import orthogonal_cover
+from anamorph.transforms.files import FORMATS, read_transform, write_transform
+from anamorph.transforms.files.itk_field import orthogonal_cover
 from geometries import GRIDS, SHEARED, other_grid, points_inside, small_affine, smooth_field, textured_image
 
 GRID = GRIDS["oblique"]
@@ -23,13 +27,13 @@ EVEN = Grid((20, 18, 14), GRID.affine)
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS if kind not in ("itk-tfm", "itk-mat", "learn2reg-2020-npz", "deeds")]
+    "kind", [kind for kind in FORMATS if kind not in ("itk-tfm", "itk-mat", "learn2reg-2020-npz", "deeds")]
 )
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_dense_format_is_read_again(tmp_path: Path, kind: str, name: str) -> None:
     grid = GRIDS[name]
     transform = Composite.of(small_affine(grid), smooth_field(grid))
-    path = tmp_path / f"t{KINDS[kind].suffixes[0]}"
+    path = tmp_path / f"t{FORMATS.find(kind).suffixes[0]}"
     write_transform(transform, path, kind, grid)
     again = read_transform(path, grid=grid)
     centres = grid.voxel_to_world(np.argwhere(np.ones(grid.shape))[::17])
@@ -275,3 +279,79 @@ def test_files_keep_whose_points_they_map(tmp_path: Path, kind: str, name: str) 
     point = points_inside(GRID)[:1]
     mapped = oracle.TransformPoint((point * (-1, -1, 1))[0].tolist())
     np.testing.assert_allclose(again.map_world(point)[0] * (-1, -1, 1), mapped, atol=1e-3)
+
+
+TOY = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from anamorph.transforms import Affine
+from anamorph.transforms.files import OtherFormat, TransformFormat
+
+
+def write(transform, path, fixed_grid, moving_grid):
+    Path(path).write_text(json.dumps(transform.matrix.tolist()))
+
+
+def read(path, grid, moving_grid):
+    text = Path(path).read_text()
+    if not text.startswith("["):
+        raise OtherFormat("no toy")
+    return Affine(np.array(json.loads(text)))
+
+
+TOY = TransformFormat("a matrix as JSON: toys", (".toy", ".txt"), write=write, read=read, dense=False)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package that adds a format."""
+    site = tmp_path / "site"
+    (site / "toys-1.0.dist-info").mkdir(parents=True)
+    (site / "toys.py").write_text(TOY)
+    (site / "toys-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (site / "toys-1.0.dist-info" / "entry_points.txt").write_text("[anamorph.transform_formats]\ntoy = toys:TOY\n")
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    sys.modules.pop("toys", None)
+
+
+def test_a_format_of_another_package_is_written_read_and_listed(toy: None, tmp_path: Path) -> None:
+    affine = small_affine(GRID)
+    write_transform(affine, tmp_path / "t.toy", "toy", GRID)
+    again = read_transform(tmp_path / "t.toy")
+    assert isinstance(again, Affine)
+    np.testing.assert_array_equal(again.matrix, affine.matrix)
+    assert [*FORMATS][-1] == "toy"
+    with pytest.raises(UserError, match=r"no transform format 'toi' \(did you mean 'toy'\?\); choose one of: itk"):
+        write_transform(affine, tmp_path / "t.toy", "toi", GRID)
+    with pytest.raises(UserError, match=r"must end in \.toy or \.txt"):
+        write_transform(affine, tmp_path / "t.json", "toy", GRID)
+
+
+def test_convert_takes_a_format_of_another_package_by_the_suffix(toy: None, tmp_path: Path) -> None:
+    write_transform(small_affine(GRID), tmp_path / "t.tfm", "itk-tfm", GRID)
+    done = CliRunner().invoke(app, ["convert", str(tmp_path / "t.tfm"), "-o", str(tmp_path / "t.toy")])
+    assert done.exit_code == 0
+    assert "toy, a matrix as JSON: toys" in done.output
+    np.testing.assert_allclose(read_transform(tmp_path / "t.toy").matrix, small_affine(GRID).matrix, atol=1e-12)
+
+
+def test_a_shared_suffix_is_told_apart_by_what_readers_decline(toy: None, tmp_path: Path) -> None:
+    (tmp_path / "t_matrix.txt").write_text("#Insight Transform File V1.0\n")
+    with pytest.raises(UserError, match="separate transforms"):  # an affine of ITK, though deeds reads this suffix
+        read_transform(tmp_path / "t_matrix.txt", grid=GRID)
+    nibabel.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(tmp_path / "scan.nii")
+    with pytest.raises(UserError, match=r"scan\.nii: holds an array of shape \(3, 4, 5\), no displacement field"):
+        read_transform(tmp_path / "scan.nii")
+
+
+def test_a_package_that_cannot_be_imported_spoils_no_format_of_this_one(toy: None, tmp_path: Path) -> None:
+    (tmp_path / "site" / "toys.py").write_text("raise ImportError('no toys today')")
+    write_transform(small_affine(GRID), tmp_path / "t.tfm", "itk-tfm", GRID)
+    assert isinstance(read_transform(tmp_path / "t.tfm"), Affine)
+    with pytest.raises(UserError, match=r"'toy' of the package toys cannot be loaded: no toys today"):
+        write_transform(small_affine(GRID), tmp_path / "t.toy", "toy", GRID)

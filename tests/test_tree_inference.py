@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete.spanning_tree import SpanningTree, spanning_tree
-from anamorph.discrete.tree_inference import infer_labels
+from anamorph.discrete.tree_inference import SpanningTree, infer_labels, spanning_tree
 
 PARENTS = {
     "chain of 3": [0, 0, 1],

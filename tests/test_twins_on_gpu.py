@@ -9,29 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete.correlation import correlate
+from anamorph.discrete.correlation import correlate, expected_values
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
-from anamorph.discrete.expected_values import expected_values
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.discrete.label_window import label_window
+from anamorph.discrete.labels import label_uncertainty, label_window, soft_argmin
 from anamorph.discrete.local_correlation import correlate_locally
 from anamorph.discrete.mean_field import mean_field
-from anamorph.discrete.min_convolution import min_convolve
-from anamorph.discrete.soft_argmin import label_uncertainty, soft_argmin
-from anamorph.discrete.spanning_tree import spanning_tree
-from anamorph.discrete.tree_inference import infer_labels
+from anamorph.discrete.tree_inference import infer_labels, min_convolve, spanning_tree
 from anamorph.features import layer_codes, mind_ssc
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import sampling
 from anamorph.geometry.averaging import box_smooth, pool_descriptor, pool_volume
+from anamorph.networks.blocks import warp
 from anamorph.networks.obelisk import Obelisk
-from anamorph.networks.warp import warp
 from anamorph.optimise import keypoint_field
 from anamorph.optimise.adam import Adam
-from anamorph.optimise.data_term import data_term
-from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
-from anamorph.regularisation.diffusion import add_diffusion, diffusion_strength
+from anamorph.optimise.velocity import VelocitySettings, add_diffusion, data_term, diffusion_strength, optimise_velocity
 from anamorph.transforms import fields
 from arrays import random_descriptor, random_weight, smooth_descriptor, smooth_vectors
 from on_gpu import gpu_or_skip

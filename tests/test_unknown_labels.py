@@ -12,15 +12,14 @@ import torch
 
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
+from anamorph.networks.blocks import one_hot
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.warp import one_hot
 from anamorph.training.cache import Cohort
-from anamorph.training.label_notes import label_notes
-from anamorph.training.losses.partial_dice import partial_dice
-from anamorph.training.start import start_training
-from anamorph.training.tasks.pdd import PddConfig, PddTask
-from anamorph.training.tasks.segment import SegmentConfig, SegmentTask
-from anamorph.training.tasks.symmetric import SymmetricConfig, SymmetricTask
+from anamorph.training.losses import partial_dice
+from anamorph.training.start import label_notes, start_training
+from anamorph.training.tasks.pdd import PddTask, PddTraining
+from anamorph.training.tasks.segment import SegmentTask, SegmentTraining
+from anamorph.training.tasks.symmetric import SymmetricTask, SymmetricTraining
 from blobs import blob_scan, make_blobs
 from learning import CPU, generators, trained
 from toy_task import ToyTask, make_cohort, needs_fabric
@@ -64,7 +63,7 @@ def test_each_scan_has_its_own_labels(mixed):
 
 
 def test_nothing_is_learned_of_a_label_in_a_scan_where_it_is_unknown(mixed):
-    task = SegmentTask(SegmentConfig(**TINY), [mixed])
+    task = SegmentTask(SegmentTraining(**TINY), [mixed])
     batch = task.batch([(0, 0), (0, 1)], CPU, generators(2))
     assert batch["annotated"].tolist() == [[True, True], [True, False]]
     # Whatever the second scan says of the core, the loss does not hear it.
@@ -83,10 +82,10 @@ def test_nothing_is_learned_of_a_label_in_a_scan_where_it_is_unknown(mixed):
 @pytest.mark.parametrize("kind", ["symmetric", "pdd"])
 def test_of_a_pair_only_labels_known_in_both_scans_count(mixed, kind):
     if kind == "symmetric":
-        config = SymmetricConfig(mse=0.0, gradient_l1=0.0, deep_supervision=False, affine_chance=0.0, **TINY)
+        config = SymmetricTraining(mse=0.0, gradient_l1=0.0, deep_supervision=False, affine_chance=0.0, **TINY)
         task = SymmetricTask(config, [mixed])
     else:
-        config = PddConfig(control=(4, 4, 4), width=3, diffusion=0.0, mean_field=False, affine_chance=0.0)
+        config = PddTraining(control=(4, 4, 4), width=3, diffusion=0.0, mean_field=False, affine_chance=0.0)
         task = PddTask(config, [mixed])
     batch = task.batch([(0, 0, 1), (0, 2, 0)], CPU, generators(2))
     assert batch["annotated"].tolist() == [[True, False], [True, True]]
@@ -110,7 +109,7 @@ def test_what_only_some_scans_hold_is_learned_where_it_is_unknown_elsewhere(tmp_
     held = [True, False, False, False, True, True]
     found = {}
     for told in (True, False):
-        task = SegmentTask(SegmentConfig(**TINY), [cohort_of(tmp_path / str(told), held, told=told)])
+        task = SegmentTask(SegmentTraining(**TINY), [cohort_of(tmp_path / str(told), held, told=told)])
         network = trained(task, 40, 3e-2, [(0, row) for row in range(4)])
         with torch.no_grad():
             found[told] = task.validate(network, CPU)
@@ -120,7 +119,7 @@ def test_what_only_some_scans_hold_is_learned_where_it_is_unknown_elsewhere(tmp_
 
 
 def test_the_validation_leaves_out_what_is_unknown(mixed):
-    task = SegmentTask(SegmentConfig(**TINY), [mixed])
+    task = SegmentTask(SegmentTraining(**TINY), [mixed])
     torch.manual_seed(0)
     network = task.network()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import convex, deeds
+from anamorph.methods import recipe
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan
@@ -97,12 +97,12 @@ def test_a_deformation_between_scans_that_do_not_compare_must_explain_much(share
     assert told == (ONLY_NOISE.format(left=left) if is_noise else None)
 
 
-@pytest.mark.parametrize(("method", "where"), [("convex", convex), ("deeds", deeds)])
-def test_where_a_deformation_follows_noise_the_start_is_the_result(method, where, monkeypatch):
+@pytest.mark.parametrize("method", ["convex", "deeds"])
+def test_where_a_deformation_follows_noise_the_start_is_the_result(method, monkeypatch):
     pair = make_pair((30, 26, 28), seed=3)
     deformed = anamorph.register(pair.fixed, pair.moving, method=method)
     assert not isinstance(deformed.fixed_to_moving, Affine)
-    monkeypatch.setattr(where, "noise_followed", lambda *given: "not deformed: noise")
+    monkeypatch.setattr(recipe, "noise_followed", lambda *given: "not deformed: noise")
     linear = anamorph.register(pair.fixed, pair.moving, method=method)
     assert isinstance(linear.fixed_to_moving, Affine)
     assert linear.provenance["start"] == [*deformed.provenance["start"], "not deformed: noise"]

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from anamorph.registration.provenance import machine, versions
+from anamorph.runtime.machine import machine, versions
 from anamorph.training.time_budget import TimeBudget, parse_duration
 from benchmarks.gpu import inputs, methods, slices, tests, trainings
 from benchmarks.gpu.session import NO_GPU, Session

@@ -13,7 +13,7 @@ from threading import BrokenBarrierError
 from typing import Any
 
 from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.registration.provenance import peak_memory_mb, usable_cores
+from anamorph.runtime.machine import peak_memory_mb, usable_cores
 from benchmarks.gpu import inputs
 from benchmarks.gpu.session import Limit, Session
 

@@ -13,7 +13,8 @@ from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom.pair import make_pair
-from anamorph.registration.api import make_plan, register
+from anamorph.registration.plan import make_plan
+from anamorph.registration.run import register
 from anamorph.transforms import Transform
 
 OWN = "anamorph"

@@ -12,7 +12,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.phantom import LABEL_NAMES, make_pair
-from anamorph.report.window import ct_window, robust_window, to_grey
+from anamorph.report.pictures import ct_window, robust_window, to_grey
 from anamorph.transforms import Affine
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "hippocampus"

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from anamorph.geometry import Grid
     from anamorph.image import Image, Labels, Mask, Points
     from anamorph.image.read import read_image, read_labels, read_points
-    from anamorph.methods.base import Result
-    from anamorph.registration.api import register
+    from anamorph.registration.result import Result
+    from anamorph.registration.run import register
     from anamorph.transforms import Affine, Composite, Displacement, Transform
     from anamorph.transforms.files import read_transform, write_transform
 
 _HOMES = {
-    "register": "anamorph.registration.api",
+    "register": "anamorph.registration.run",
     "AnamorphError": "anamorph.errors",
     "RegistrationFailure": "anamorph.errors",
     "UserError": "anamorph.errors",
@@ -36,7 +36,7 @@ _HOMES = {
     "read_image": "anamorph.image.read",
     "read_labels": "anamorph.image.read",
     "read_points": "anamorph.image.read",
-    "Result": "anamorph.methods.base",
+    "Result": "anamorph.registration.result",
     "Affine": "anamorph.transforms",
     "Composite": "anamorph.transforms",
     "Displacement": "anamorph.transforms",

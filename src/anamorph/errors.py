@@ -25,3 +25,21 @@ class RegistrationFailure(AnamorphError):
     """The input was sound, but the run could not be finished; nothing was written."""
 
     exit_code = 1
+
+
+def out_of_memory_failure(error: Exception) -> RegistrationFailure | None:
+    """One line for Python's and NumPy's MemoryError and for what PyTorch raises instead; None for other errors."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return RegistrationFailure(
+            "memory ran out; lower --max-memory, crop the scans or resample them to larger voxels"
+        )
+    return None
+
+
+def failure_line(error: Exception) -> str:
+    """One line for whatever made one of many scans or pairs fail."""
+    known = out_of_memory_failure(error) or error
+    if isinstance(known, AnamorphError):
+        return str(known)
+    return f"{type(known).__name__}: {' '.join(str(known).split())[:200]}"

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from anamorph.errors import UserError
 from anamorph.registry import closest
+
+if TYPE_CHECKING:
+    from anamorph.methods.base import Method
 
 GivenSettings = Mapping[str, Any] | Iterable[str] | None
 """A mapping of names to values, or strings such as ``"search_radius_mm=32"``."""
 
 
-def make_config(method: type, preset: str, given: GivenSettings = None, patient_mm: float = 1.0) -> Any:
+def make_config(method: type[Method], preset: str, given: GivenSettings = None, patient_mm: float = 1.0) -> Any:
     """The config of a method.
 
     Args:
-        method: a :class:`~anamorph.methods.base.Method` class.
+        method: whose settings they are.
         preset: one of ``method.presets``, or ``"default"`` for none.
         given: settings that go before the preset's.
         patient_mm: what stands for a millimetre of the preset, whose lengths were chosen on patients, in these scans.
@@ -26,24 +29,24 @@ def make_config(method: type, preset: str, given: GivenSettings = None, patient_
     Raises:
         UserError: an unknown preset or setting, or a value of the wrong type or out of its range.
     """
-    config = method.Config  # type: ignore[attr-defined]
+    config = method.Config
     lengths = {one.name for one in dataclasses.fields(config) if one.metadata.get("unit") == "mm"}
     chosen = preset_settings(method, preset)
     values = {key: _scaled(value, patient_mm) if key in lengths else value for key, value in chosen.items()}
-    values.update(parse_settings(config, given, method.name))  # type: ignore[attr-defined]
+    values.update(parse_settings(config, given, method.name))
     try:
         return config(**values)
     except ValueError as error:
         raise UserError(f"--set: {error}") from error
 
 
-def preset_settings(method: type, preset: str) -> dict[str, Any]:
+def preset_settings(method: type[Method], preset: str) -> dict[str, Any]:
     """What a preset changes.
 
     Raises:
         UserError: the method has no such preset.
     """
-    presets: dict[str, dict[str, Any]] = method.presets  # type: ignore[attr-defined]
+    presets = method.presets
     if preset == "default":
         return {}
     if preset not in presets:

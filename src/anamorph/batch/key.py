@@ -13,7 +13,7 @@ import anamorph
 from anamorph.errors import AnamorphError
 from anamorph.image.atomic import escaped, write_text
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import current_hash, usable_cores
+from anamorph.runtime.machine import current_hash, usable_cores
 
 KEY_DIGITS = 32
 MISSING = "missing"

@@ -9,10 +9,10 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_c
 from dataclasses import dataclass
 from typing import TypeVar
 
-from anamorph.errors import RegistrationFailure
-from anamorph.memory import available_bytes, limit_threads
-from anamorph.registration.api import failure_line
-from anamorph.registration.provenance import usable_cores
+from anamorph.errors import RegistrationFailure, failure_line
+from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.memory import available_bytes
+from anamorph.runtime.threads import limit_threads
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
@@ -38,7 +38,7 @@ def fitting_workers(asked: int, jobs: int, peak_bytes: int) -> int:
 def outcomes(
     work: Callable[[Job], Outcome], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Outcome | Failed]]:
-    """Each job with what ``work`` made of it, or with why there is nothing, as they are finished.
+    """Each job with the result of ``work``, or with why there is none, as they are finished.
 
     Args:
         work: a function that a new process can import.

@@ -14,7 +14,7 @@ class Clock:
         noun: what one job is about, such as ``scan``.
         total: number of jobs.
         done: jobs that an earlier run finished.
-        progress: is told.
+        progress: informed of every job.
     """
 
     def __init__(self, noun: str, total: int, done: int, progress: Progress | None) -> None:
@@ -32,7 +32,7 @@ class Clock:
         self._tell(self._stage, fraction)
 
     def end(self, alone: bool) -> None:
-        """A job ended; ``alone`` says that the next one will be told when it begins."""
+        """A job ended; ``alone`` says that the next one is announced when it begins."""
         self.done += 1
         if not alone or self.done == self.total:
             self._tell(f"{self.noun} {self.done} of {self.total} done{self._remaining()}", 0.0)
@@ -46,6 +46,23 @@ class Clock:
     def _tell(self, stage: str, fraction: float) -> None:
         if self.progress is not None:
             self.progress(stage, (self.done + fraction) / max(self.total, 1))
+
+
+def part(progress: Progress | None, first: float, last: float, name: str = "") -> Progress:
+    """Progress of a part, reported as progress of the whole.
+
+    Args:
+        progress: of the whole.
+        first: fraction of the whole at which the part begins.
+        last: fraction at which it ends.
+        name: put before each message.
+    """
+
+    def tell(text: str, fraction: float) -> None:
+        if progress is not None:
+            progress(f"{name}, {text}" if name else text, first + (last - first) * fraction)
+
+    return tell
 
 
 def remaining_time(seconds: float) -> str:

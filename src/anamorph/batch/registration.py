@@ -13,16 +13,18 @@ from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
-from anamorph.memory import check_memory, peak_bytes_on, predicted_peak_bytes
-from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.methods.base import Device, Progress, Result
-from anamorph.registration.api import make_plan, mask_on, run_plan
+from anamorph.methods import DEFAULT_METHOD, base, find_method
+from anamorph.methods.base import Device, Outcome, Progress, Run
+from anamorph.registration.memory import peak_bytes_on, predicted_peak_bytes
+from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.provenance import model_hashes
+from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device
+from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
 
 BYTES_PER_VOXEL = 4
-"""Of a scan in memory; most take half of it."""
+"""Of a scan in memory; most take half as much."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class RegistrationSettings:
         Raises:
             UserError: there is no such method, preset, setting, model or device.
         """
-        method: Any = METHODS.find(self.method)
+        method = find_method(self.method)
         auto = self.preset == "auto"
         config = make_config(method, "default" if auto else self.preset, self.settings)
         settings, presets = method(config).settings(), method.presets if auto else {}
+        configs = config, *(make_config(method, preset, self.settings) for preset in presets)
         return origin_of(
             method=self.method,
             preset=self.preset,
@@ -54,14 +57,12 @@ class RegistrationSettings:
             presets=presets,
             device=resolve_device(self.device),
             seed=self.seed,
-            models={
-                name: told for values in (settings, *presets.values()) for name, told in model_hashes(values).items()
-            },
+            models={name: told for one in configs for name, told in model_hashes(one).items()},
         )
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
-        method: Any = METHODS.find(self.method)
+        method = find_method(self.method)
         preset = "default" if self.preset == "auto" else self.preset
         config = make_config(method, preset, self.settings, patient_mm(fixed))
         return int(method(config).peak_memory_bytes(fixed, moving))
@@ -81,7 +82,7 @@ def register_scans(
     moving_mask: Mask | None = None,
     sources: Mapping[str, Path | None] | None = None,
     progress: Progress | None = None,
-) -> Result:
+) -> Outcome:
     """Register two scans that have been read.
 
     Args:
@@ -101,21 +102,13 @@ def register_scans(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
     check_memory(predicted_peak_bytes(plan.method, fixed, moving))
-    return run_plan(
-        plan,
-        fixed,
-        moving,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        device=wanted.device,
-        seed=wanted.seed,
-        progress=progress,
-    )
+    pair = base.Pair(fixed, moving, fixed_mask, moving_mask)
+    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
 
 
 def register_pair_of(
     pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image, progress: Progress | None = None
-) -> Result:
+) -> Outcome:
     """Register the scans of a pair, which have been read, with the pair's masks if the settings say so.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anamorph.image.atomic import write_text
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 
 
 def check_sums(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -21,11 +21,11 @@ def check_sums(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]
 
 
 def damage(folder: Path, files: Mapping[str, Any], quick: bool = False) -> str | None:
-    """What is wrong with files, as one line; None if they are what :func:`check_sums` told of them.
+    """What is wrong with files, as one line; None if they are what :func:`check_sums` found.
 
     Args:
         folder: of the files.
-        files: what was told of them; a name that leads out of the folder is damage.
+        files: names with their check sums; a name that leads out of the folder is damage.
         quick: look at the sizes alone.
     """
     for name, told in files.items():

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anamorph.classification.cross_validation import Predictor
 from anamorph.classification.features import Features, Rows
-from anamorph.classification.folds import fewest_patients, patient_folds
+from anamorph.classification.validation import Predictor, fewest_patients, patient_folds
 from anamorph.errors import UserError
 
 STRENGTHS = tuple(10.0**power for power in (-2, -1, 0, 1, 2))

@@ -2,19 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-from anamorph.classification.common_grid import CommonGrid, common_grid
-from anamorph.classification.feature_settings import FeatureSettings
 from anamorph.classification.registrations import Registration
-from anamorph.classification.residual import Residual, affine_apart, affine_fitted, choose_affine
-from anamorph.classification.summaries import summarise
+from anamorph.classification.residual import (
+    AffineChoice,
+    Residual,
+    affine_apart,
+    affine_fitted,
+    choose_affine,
+    summarise,
+)
+from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.methods.base import Progress
+from anamorph.image import Labels
 from anamorph.transforms import Affine
+
+Progress = Callable[[str, float], None]
+"""Called with the stage and the share that is done."""
+FEWEST_CELLS = 17  # so that the four halvings of the network leave more than one
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is looked at.
+
+    Args:
+        affine: see :func:`~anamorph.classification.residual.choose_affine`.
+        cells: of the common grid along its longest side.
+        box_mm: longest side of the common grid; the largest field of view by default.
+
+    Raises:
+        UserError: another word, too few cells, or an empty box.
+    """
+
+    affine: AffineChoice = "auto"
+    cells: int = 32
+    box_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.affine not in get_args(AffineChoice):
+            raise UserError(f"--affine must be one of {', '.join(get_args(AffineChoice))}, not '{self.affine}'")
+        if self.cells < FEWEST_CELLS:
+            raise UserError(f"--cells {self.cells} leaves nothing to look at; take {FEWEST_CELLS} or more")
+        if self.box_mm is not None and not self.box_mm > 0:
+            raise UserError(f"--box {self.box_mm:g} is empty; give the side of the box in mm")
+
+
+@dataclass(frozen=True)
+class CommonGrid:
+    """A box of cells that is laid over every fixed scan.
+
+    Args:
+        shape: ``(I, J, K)`` cells along right, anterior and superior.
+        spacing_mm: of the cells, the same along all axes.
+        by_labels: it is centred on the labels of each scan, not on the middle of its field of view.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: float
+    by_labels: bool
+
+    def points_on(self, grid: Grid, labels: Labels | None) -> np.ndarray:
+        """``(I * J * K, 3)`` RAS mm: where the cells lie over a fixed scan.
+
+        A cell outside the field of view is moved to its border: it repeats what is there, and the features do not tell
+        how far the scan reached.
+        """
+        steps = np.indices(self.shape).reshape(3, -1).T - (np.array(self.shape) - 1) / 2
+        centre = grid.centre_mm
+        if self.by_labels and labels is not None:
+            centre = grid.voxel_to_world(np.argwhere(labels.data[0]).mean(axis=0))
+        inside = np.clip(grid.world_to_voxel(centre + steps * self.spacing_mm), 0, np.array(grid.shape) - 1)
+        return grid.voxel_to_world(inside)
+
+
+def common_grid(grids: Sequence[Grid], cells: int, box_mm: float | None, by_labels: bool) -> CommonGrid:
+    """A grid that covers the largest of the fixed scans.
+
+    Args:
+        grids: of the fixed scans.
+        cells: along the longest side.
+        box_mm: no side is longer than this.
+        by_labels: whether to centre on the labels.
+    """
+    sides = np.max([np.ptp(grid.corners_mm(), axis=0) for grid in grids], axis=0)
+    sides = sides if box_mm is None else np.minimum(sides, box_mm)
+    spacing = float(sides.max() / cells)
+    i, j, k = (int(n) for n in np.maximum(np.round(sides / spacing), 1))
+    return CommonGrid((i, j, k), spacing, by_labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +157,7 @@ class Cohort:
         summary_names: of the columns of the summaries.
         grid: common to all.
         affine: what was taken away: ``apart``, ``fitted`` or ``keep``.
-        notes: what a reader ought to know of it.
+        notes: what a reader ought to know about this registration.
     """
 
     rows: Rows
@@ -89,7 +169,9 @@ class Cohort:
 
 
 def read_cohort(
-    registrations: Sequence[Registration], settings: FeatureSettings | None = None, progress: Progress | None = None
+    registrations: Sequence[Registration],
+    settings: FeatureSettings | None = None,
+    progress: Progress | None = None,
 ) -> Cohort:
     """Read registrations and make their features.
 

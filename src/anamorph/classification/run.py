@@ -1,22 +1,24 @@
-"""The whole question: does the deformation tell the label?"""
+"""The whole question, whether the deformation tells the label, and the files of the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import anamorph
 from anamorph.classification.baseline import LogisticBaseline
-from anamorph.classification.cross_validation import Classifier, cross_validate
-from anamorph.classification.features import Cohort
-from anamorph.classification.field_classifier import FieldClassifier
-from anamorph.classification.folds import patient_folds
-from anamorph.classification.permutation import Permutation, permutation_test
+from anamorph.classification.features import Cohort, Progress
 from anamorph.classification.registrations import Registration
 from anamorph.classification.scores import Scores, score
+from anamorph.classification.validation import Classifier, Permutation, cross_validate, patient_folds, permutation_test
 from anamorph.errors import UserError
-from anamorph.methods.base import Progress
+from anamorph.image.atomic import atomic_text, write_text
 from anamorph.runtime.device import resolve_device
 
 MODELS = ("summaries", "field", "cnn")
@@ -84,6 +86,8 @@ class Plan:
 
     def _classifier(self, name: str) -> Classifier:
         if name == "cnn":
+            from anamorph.classification.network import FieldClassifier
+
             return FieldClassifier(epochs=self.epochs, device=resolve_device(self.device))
         return LogisticBaseline("summaries" if name == "summaries" else "field")
 
@@ -152,13 +156,16 @@ class Classification:
                 )
             elif model.permutation is not None and model.permutation.p_value > SIGNIFICANT:
                 found.append(
-                    f"{model.name}: shuffled labels are told as well with p = {model.permutation.p_value:.3f}."
+                    f"{model.name}: shuffled labels are predicted as well with p = {model.permutation.p_value:.3f}."
                 )
         return found
 
 
 def classify(
-    cohort: Cohort, words: tuple[str, str], plan: Plan | None = None, progress: Progress | None = None
+    cohort: Cohort,
+    words: tuple[str, str],
+    plan: Plan | None = None,
+    progress: Progress | None = None,
 ) -> Classification:
     """Cross-validate every model, and shuffle the labels of the simple ones.
 
@@ -199,3 +206,67 @@ def _ticker(progress: Progress | None, name: str, start: float, share: float, fi
             progress(f"fitting {name}, model {done} of {fits}", start + share * done / fits)
 
     return tick
+
+
+RESULTS, PREDICTIONS, SUMMARIES = "classification.json", "predictions.csv", "summaries.csv"
+
+
+def write_files(folder: Path, outcome: Classification) -> None:
+    """Write the scores, the probability of every patient, and the numbers of every registration."""
+    write_text(folder / RESULTS, json.dumps(as_json(outcome), indent=2, ensure_ascii=False) + "\n")
+    words = outcome.words
+    probabilities = [model.probabilities for model in outcome.models]
+    _write_table(
+        folder / PREDICTIONS,
+        ("subject", "label", *(f"probability_{words[1]}_{model.name}" for model in outcome.models)),
+        (
+            (patient, words[int(positive)], *(f"{chances[n]:.6f}" for chances in probabilities))
+            for n, (patient, positive) in enumerate(zip(outcome.patients, outcome.positive, strict=True))
+        ),
+    )
+    cohort = outcome.cohort
+    _write_table(
+        folder / SUMMARIES,
+        ("registration", "subject", "label", *cohort.summary_names),
+        (
+            (name, patient, words[int(positive)], *(f"{value:.6g}" for value in numbers))
+            for name, patient, positive, numbers in zip(
+                cohort.names,
+                cohort.rows.patients,
+                cohort.rows.positive,
+                cohort.rows.features.summaries,
+                strict=True,
+            )
+        ),
+    )
+
+
+def as_json(outcome: Classification) -> dict[str, Any]:
+    """The content of the JSON."""
+    cohort = outcome.cohort
+    return {
+        "version": anamorph.__version__,
+        "labels": {"negative": outcome.words[0], "positive": outcome.words[1]},
+        "patients": {"negative": int((~outcome.positive).sum()), "positive": int(outcome.positive.sum())},
+        "registrations": len(cohort.names),
+        "features": {
+            "affine": cohort.affine,
+            "common_grid": asdict(cohort.grid),
+            "summaries": cohort.summary_names,
+            "notes": cohort.notes,
+        },
+        "settings": asdict(outcome.plan),
+        "models": {
+            model.name: model.scores.as_json()
+            | {"permutation": None if model.permutation is None else asdict(model.permutation)}
+            for model in outcome.models
+        },
+        "warnings": outcome.warnings,
+    }
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_text(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

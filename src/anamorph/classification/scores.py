@@ -1,4 +1,4 @@
-"""How well probabilities tell two labels apart, and how sure one may be of it."""
+"""How well probabilities tell two labels apart, and how sure that is."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def auc_interval(area: float, positive: int, negative: int) -> Interval:
 
     Newcombe, Statistics in Medicine 2006, method 5: the areas that differ from the one found by less than 1.96 times
     the standard deviation they would have themselves. Unlike those of DeLong and of the bootstrap it does not shrink to
-    a point where a few patients happen to be told apart without an error.
+    a point where a few patients happen to be separated without an error.
     """
 
     def too_far(candidate: float) -> bool:

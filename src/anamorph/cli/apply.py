@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from anamorph.cli.console import CompilationNews, say
+from anamorph.cli.console import CompilationNews
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.geometry import Grid

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.classification import Classification
@@ -78,8 +79,8 @@ def classify(
     """
     from anamorph.classification import FeatureSettings, Plan, find_fields, find_results, read_cohort, read_label_table
     from anamorph.classification import classify as run
-    from anamorph.classification.files import RESULTS, write_files
     from anamorph.classification.run import MODELS as ALL
+    from anamorph.classification.run import RESULTS, write_files
     from anamorph.data import read_dataset
     from anamorph.evaluation.cohort import REPORT
     from anamorph.evaluation.predictions import opened

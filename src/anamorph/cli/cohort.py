@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, check_fail_on
+from anamorph.cli.console import progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.cohorts.engine import News
-    from anamorph.cohorts.standing import Standing
+    from anamorph.batch.hand_out import News
+    from anamorph.workflows.cohort.run import CohortStatus
 
 WHERE, HOW = "Where", "How"
 REPORT_FOLDER = "report"
 _WATCH_EVERY_S = 2.0
 
-cohort = typer.Typer(no_args_is_help=True, help="Register thousands of pairs, on many cores and machines.")
+cohort = typer.Typer(cls=Group, no_args_is_help=True, help="Register thousands of pairs, on many cores and machines.")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Workers = Annotated[
@@ -51,6 +53,14 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="Look at the sizes of results, not at every byte.", rich_help_panel=HOW)
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=HOW)]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="warn|fail",
+        help="Exit with code 3 when the verdict of a pair is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
+        rich_help_panel=HOW,
+    ),
+]
 
 
 def run(
@@ -65,15 +75,20 @@ def run(
     tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
+    fail_on: FailOn = None,
     quiet: Quiet = False,
 ) -> None:
-    """Register every pair of a plan by every method of it.
+    """Register every pair of a plan by every method of the plan.
 
     What is done is kept: after an interruption, a crash or another plan the same command does what is missing, was
     damaged, or is of other inputs or settings. A pair that fails is tried again on another worker, and stops no other;
     the exit code is then 1.
     """
-    _run(out, plan, workers, _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard), quick, quiet)
+    check_fail_on(fail_on)
+    choices = _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard)
+    _run(out, plan, workers, choices, quick, quiet)
+    if fail_on is not None:
+        _judge(out, fail_on)
 
 
 def retry(
@@ -91,14 +106,14 @@ def retry(
     quiet: Quiet = False,
 ) -> None:
     """Try pairs again that failed as often as they might, and do whatever else is left."""
-    from anamorph.cohorts.standing import find_standing
-    from anamorph.cohorts.store import Store
+    from anamorph.batch.records import Store
     from anamorph.errors import UserError
+    from anamorph.workflows.cohort.run import find_status
 
     choices = _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard)
     store = Store(run)
-    standing = find_standing(store, quick=True)
-    failed = {job.key: job.id for job, _ in standing.failed()}
+    status = find_status(store, quick=True)
+    failed = {job.key: job.id for job, _ in status.failed()}
     unknown = [one for one in pair or () if one not in failed.values()]
     if unknown:
         raise UserError(f"no pair '{unknown[0]}' failed; `anamorph cohort status` lists those that did")
@@ -113,25 +128,25 @@ def status(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what of a run is done, from what is on disk."""
+    from anamorph.batch.records import Store
     from anamorph.cli.cohort_tables import failures_table, states_table
-    from anamorph.cohorts.standing import find_standing
-    from anamorph.cohorts.store import Store
+    from anamorph.workflows.cohort.run import find_status
 
     store = Store(run)
     if watch:
         _watch(store)
         return
     with progress_bar(quiet=json_output) as progress:
-        standing = find_standing(store, quick=quick, progress=progress)
+        status = find_status(store, quick=quick, progress=progress)
     if json_output:
         import json
 
-        print(json.dumps(standing.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(status.as_dict(), indent=2, ensure_ascii=False))
         return
-    show(states_table(standing))
-    if standing.failed():
-        show(failures_table(standing))
-    _tell_superseded(standing)
+    show(states_table(status))
+    if status.failed():
+        show(failures_table(status))
+    _tell_superseded(status)
 
 
 def report(
@@ -143,18 +158,18 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the table of all results (Parquet and CSV), the page, and what `anamorph rank` takes of each method."""
-    from anamorph.cohorts.reporting import write_report
-    from anamorph.cohorts.standing import find_standing
-    from anamorph.cohorts.store import Store
+    from anamorph.batch.records import Store
+    from anamorph.workflows.cohort.report import write_report
+    from anamorph.workflows.cohort.run import find_status
 
     with progress_bar(quiet) as progress:
-        standing = find_standing(Store(run), quick=quick, progress=progress)
+        status = find_status(Store(run), quick=quick, progress=progress)
     folder = out or run / REPORT_FOLDER
-    warn_of_page(write_report(folder, standing))
+    warn_of_page(write_report(folder, status))
     if not quiet:
         from anamorph.cli.cohort_tables import numbers_tables, states_table
 
-        show(states_table(standing), *numbers_tables(standing))
+        show(states_table(status), *numbers_tables(status))
         say(f"wrote {folder}")
 
 
@@ -180,8 +195,8 @@ def _run(
     folder: Path, plan: Path | None, workers: int | None, choices: dict[str, object], quick: bool, quiet: bool
 ) -> None:
     from anamorph.cli.cohort_display import cohort_display
-    from anamorph.cohorts.run import run_cohort
     from anamorph.errors import RegistrationFailure, UserError
+    from anamorph.workflows.cohort.run import run_cohort
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
@@ -198,6 +213,24 @@ def _run(
         raise RegistrationFailure(
             f"{failed} pairs failed; `anamorph cohort status {folder}` says why, `anamorph cohort retry` tries again"
         )
+
+
+def _judge(folder: Path, fail_on: str) -> None:
+    """End with exit code 3 if the verdict of a pair is one of those that ``--fail-on`` names."""
+    from anamorph.batch.records import Store
+    from anamorph.errors import UserError
+    from anamorph.workflows.cohort.report import verdicts_of
+    from anamorph.workflows.cohort.run import find_status
+
+    verdicts = verdicts_of(find_status(Store(folder), quick=True))
+    if not verdicts:
+        raise UserError(f"{folder} has no verdicts for --fail-on; drop metrics = false from the plan")
+    tripped = [(name, verdict) for name, verdict in verdicts.items() if verdict.status in TRIPS[fail_on]]
+    if tripped:
+        name, verdict = tripped[0]
+        first = f"the first ({name}) is {verdict.status}: {verdict.reason}"
+        say(f"{len(tripped)} of {len(verdicts)} pairs trip --fail-on {fail_on}, {first}; everything is in {folder}")
+        raise typer.Exit(VERDICT_TRIPPED)
 
 
 def _finish(folder: Path, news: News, quiet: bool) -> None:
@@ -217,23 +250,23 @@ def _watch(store: object) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from anamorph.batch.records import Store
     from anamorph.cli.cohort_tables import states_table
-    from anamorph.cohorts.standing import find_standing
-    from anamorph.cohorts.store import Store
+    from anamorph.workflows.cohort.run import find_status
 
     assert isinstance(store, Store)
-    standing = find_standing(store, quick=True)
-    with Live(states_table(standing), console=Console(), auto_refresh=False) as live:
-        while standing.to_do():
+    status = find_status(store, quick=True)
+    with Live(states_table(status), console=Console(), auto_refresh=False) as live:
+        while status.to_do():
             time.sleep(_WATCH_EVERY_S)
-            standing = find_standing(store, standing.plan, quick=True)
-            live.update(states_table(standing), refresh=True)
+            status = find_status(store, status.plan, quick=True)
+            live.update(states_table(status), refresh=True)
 
 
-def _tell_superseded(standing: Standing) -> None:
-    if standing.superseded:
-        show(f"{standing.superseded} more results are of other inputs, settings or versions")
+def _tell_superseded(status: CohortStatus) -> None:
+    if status.superseded:
+        show(f"{status.superseded} more results are of other inputs, settings or versions")
 
 
 for function in (run, status, report, retry):
-    cohort.command()(guarded(function))
+    add_command(cohort, function)

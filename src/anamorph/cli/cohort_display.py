@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from anamorph.cli.console import progress_bar, say
+from anamorph.cli.console import progress_bar
+from anamorph.cli.logs import say
 from anamorph.cli.training_display import duration
 
 if TYPE_CHECKING:
-    from anamorph.cohorts.cluster import Machines
-    from anamorph.cohorts.engine import News
-    from anamorph.cohorts.run import Listeners
-    from anamorph.cohorts.standing import Standing
+    from anamorph.batch.cluster import Machines
+    from anamorph.batch.hand_out import News
+    from anamorph.workflows.cohort.run import CohortStatus, Listeners
 
 _LINE_EVERY_S = 30.0
 
@@ -23,7 +23,7 @@ _LINE_EVERY_S = 30.0
 @contextmanager
 def cohort_display(quiet: bool) -> Iterator[Listeners]:
     """Give what a run tells."""
-    from anamorph.cohorts.run import Listeners
+    from anamorph.workflows.cohort.run import Listeners
 
     with progress_bar(quiet) as bar:
         last_line = 0.0
@@ -37,8 +37,8 @@ def cohort_display(quiet: bool) -> Iterator[Listeners]:
                 last_line = time.monotonic()
             bar(_in_words(news), (news.complete + news.failed) / news.total)
 
-        def begin(standing: Standing, machines: Machines) -> None:
-            say(_begin_in_words(standing, machines), quiet)
+        def begin(status: CohortStatus, machines: Machines) -> None:
+            say(_begin_in_words(status, machines), quiet)
 
         def dashboard(address: str) -> None:
             say(f"dashboard: {address}", quiet)
@@ -46,10 +46,10 @@ def cohort_display(quiet: bool) -> Iterator[Listeners]:
         yield Listeners(bar, begin, dashboard, tell)
 
 
-def _begin_in_words(standing: Standing, machines: Machines) -> str:
-    counts = standing.counts()
-    todo = len(standing.to_do())
-    parts = [f"{len(standing.jobs)} pairs", f"{counts['complete']} complete", f"{todo} to do"]
+def _begin_in_words(status: CohortStatus, machines: Machines) -> str:
+    counts = status.counts()
+    todo = len(status.to_do())
+    parts = [f"{len(status.jobs)} pairs", f"{counts['complete']} complete", f"{todo} to do"]
     parts += [f"{counts[state]} {state}" for state in ("stale", "damaged", "failed") if counts[state]]
     if not todo:
         return ", ".join(parts)

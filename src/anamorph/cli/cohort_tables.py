@@ -9,45 +9,46 @@ from anamorph.cli.console import make_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from anamorph.cohorts.standing import Standing
     from anamorph.evaluation.cohort import Evaluation
+    from anamorph.workflows.cohort.run import CohortStatus
 
 _MOST_FAILURES = 20
 
 
-def states_table(standing: Standing) -> Table:
+def states_table(status: CohortStatus) -> Table:
     """Pairs by method and state."""
-    from anamorph.cohorts.standing import STATES
+    from anamorph.batch.status import STATES
 
     table = make_table("method", *(f">{state}" for state in STATES), ">all")
-    for method in standing.plan.methods:
-        counts = standing.counts(method.label)
-        table.add_row(method.label, *(str(counts[state]) for state in STATES), str(counts.total()))
+    for method in status.kinds:
+        counts = status.counts(method)
+        table.add_row(method, *(str(counts[state]) for state in STATES), str(counts.total()))
     return table
 
 
-def failures_table(standing: Standing) -> Table:
+def failures_table(status: CohortStatus) -> Table:
     """The first pairs that failed for good, with the reason and the worker of the last attempt."""
     from rich.markup import escape
 
-    failed = standing.failed()
+    failed = status.failed()
     more = f", the first {_MOST_FAILURES}" if len(failed) > _MOST_FAILURES else ""
     table = make_table("pair", "method", ">attempts", "worker", "reason", title=f"{len(failed)} failed{more}")
     for job, failure in failed[:_MOST_FAILURES]:
-        attempts = str(len(standing.failures[job.key]))
+        attempts = str(len(status.failures[job.key]))
         words = job.id, job.method, attempts, f"{failure.worker} {failure.host}", failure.reason
         table.add_row(*(escape(_printable(word)) for word in words))
     return table
 
 
-def numbers_tables(standing: Standing) -> list[Table]:
+def numbers_tables(status: CohortStatus) -> list[Table]:
     """Means of every method, one table per data set; none if nothing was measured."""
     from rich.markup import escape
 
-    from anamorph.cohorts.evaluations import evaluations_of
+    from anamorph.evaluation.metrics.metric import shown_columns
+    from anamorph.workflows.cohort.report import evaluations_of
 
     by_task: dict[str, list[Evaluation]] = {}
-    for one in evaluations_of(standing):
+    for one in evaluations_of(status):
         if any(case.scores for case in one.cases):
             by_task.setdefault(one.task, []).append(one)
     tables = []
@@ -55,8 +56,10 @@ def numbers_tables(standing: Standing) -> list[Table]:
         columns = [own[0].correct_aggregates(baseline=True), *(one.correct_aggregates() for one in own)]
         heads = ("identity", *(one.method for one in own))
         table = make_table("", *(f">{head}" for head in heads), title=escape(_printable(task)) + ", means")
-        for name in dict.fromkeys(name for column in columns for name in column):
-            table.add_row(name, *(f"{column[name]['mean']:.4f}" if name in column else "" for column in columns))
+        for shown in shown_columns():
+            if any(shown.name in column for column in columns):
+                means = (f"{column[shown.name]['mean']:.4f}" if shown.name in column else "" for column in columns)
+                table.add_row(shown.heading, *means)
         tables.append(table)
     return tables
 

@@ -10,30 +10,68 @@ import typer
 RUN = "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
 Workers = Annotated[
-    int | None,
-    typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
+    str | None,
+    typer.Option(
+        metavar="N|ADDRESS",
+        help="Processes, one per core by default, as far as memory goes; or a dask scheduler such as tls://node1:8786.",
+        rich_help_panel=RUN,
+    ),
 ]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="warn|fail",
+        help="Exit with code 3 when the verdict is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
+        rich_help_panel=RUN,
+    ),
+]
+VERDICT_TRIPPED = 3
+"""Exit code of a run with a verdict that ``--fail-on`` names."""
+TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
+"""Verdicts by what ``--fail-on`` names."""
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
 Number = TypeVar("Number", int, float)
 
 
-def worker_count(workers: int | None) -> int:
-    """As many as asked for, or one per core.
+def workers_of(workers: str | None) -> int | str:
+    """A number of processes, or the address of a scheduler; one process per core by default.
 
     Raises:
-        UserError: fewer than one.
+        UserError: it is neither.
     """
     from anamorph.errors import UserError
-    from anamorph.registration.provenance import usable_cores
+    from anamorph.runtime.machine import usable_cores
 
-    if workers is not None and workers < 1:
+    if workers is None:
+        return usable_cores()
+    if "://" in workers:
+        return workers
+    try:
+        count = int(workers)
+    except ValueError:
+        raise UserError(
+            f"--workers wants a number of processes or a scheduler such as tls://node1:8786, not '{workers}'"
+        ) from None
+    if count < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
-    return workers or usable_cores()
+    return count
+
+
+def check_fail_on(fail_on: str | None) -> None:
+    """See that ``--fail-on`` names verdicts.
+
+    Raises:
+        UserError: it does not.
+    """
+    from anamorph.errors import UserError
+
+    if fail_on not in (None, *TRIPS):
+        raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
 
 
 def say_failure(name: str, reason: str) -> None:
     """Print the line of a scan or pair that failed."""
-    from anamorph.cli.console import say
+    from anamorph.cli.logs import say
 
     say(f"failed: {name}: {reason}")
 

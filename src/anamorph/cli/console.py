@@ -7,27 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from anamorph.cli.logs import plain, say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from anamorph.methods.base import Progress
-
-
-_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "?")
-
-
-def plain(text: str) -> str:
-    """Text without control characters, which must not steer the terminal, and with escapes for halves of characters.
-
-    Names of files that are no UTF-8 hold such halves, which no terminal can print.
-    """
-    return text.translate(_CONTROLS).encode("utf-8", "backslashreplace").decode()
-
-
-def say(text: str, quiet: bool = False) -> None:
-    """A line of news on stderr, above a running progress bar."""
-    if not quiet:
-        print(plain(text), file=sys.stderr, flush=True)
 
 
 def warn_of_page(reason: str | None) -> None:

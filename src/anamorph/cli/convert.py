@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 
 
 def convert(
@@ -13,9 +13,8 @@ def convert(
         Path, typer.Argument(metavar="T", help="A transform that maps fixed points to moving points.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
-    to: Annotated[
-        str | None,
-        typer.Option(help="itk, itk-h5, itk-tfm, itk-mat, learn2reg, deeds, ...; by the suffix of OUT otherwise."),
+    transform_format: Annotated[
+        str | None, typer.Option("--to", help="Format of the tool; by the suffix of OUT otherwise.")
     ] = None,
     fixed: Annotated[
         str | None, typer.Option("--fixed", "--like", help="The fixed scan: its grid, where T does not hold one.")
@@ -32,15 +31,15 @@ def convert(
     from anamorph.errors import UserError
     from anamorph.geometry import Grid
     from anamorph.image.read import read_image
-    from anamorph.transforms.files import KINDS, write_transform, written_files
+    from anamorph.transforms.files import FORMATS, write_transform, written_files
 
-    kind = chosen_kind(out, to)
+    kind = chosen_kind(out, transform_format)
     for file in written_files(out, kind):
         refuse_existing(file, overwrite, (transform, fixed, moving))
     moving_grid = None if moving is None else read_image(moving).grid
     field, grid = read_with_grid(transform, fixed, moving_grid)
-    if grid is None and kind not in ("itk-tfm", "itk-mat", "itk-h5"):
+    if grid is None and FORMATS.find(kind).dense:
         raise UserError(f"{transform.name} has no grid of its own; name the fixed scan with --fixed")
     grid = grid or Grid((1, 1, 1), np.eye(4))  # affines are written as such
     write_transform(field, out, kind, grid, moving_grid)
-    say(f"{out}: {kind}, {KINDS[kind].summary}")
+    say(f"{out}: {kind}, {FORMATS.find(kind).summary}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import progress_bar, say, show
-from anamorph.cli.guard import guarded
+from anamorph.cli.console import progress_bar, show
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.data.scans import ScanFolder
@@ -16,7 +17,9 @@ FILES, LABELS, SPLIT, RUN = "Which files", "Labels", "Split and pairs", "Run"
 _MOST_PROBLEMS = 40
 _MOST_REMARKS = 5
 
-dataset = typer.Typer(no_args_is_help=True, help="Make, import and check data sets with a Learn2Reg manifest.")
+dataset = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Make, import and check data sets with a Learn2Reg manifest."
+)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to make; it appears when it is complete.")]
 Name = Annotated[
@@ -260,4 +263,4 @@ def _label_names(text: str | None) -> dict[int, str]:
 
 
 for function, command in ((check, "check"), (create, "create"), (import_, "import")):
-    dataset.command(command)(guarded(function))
+    add_command(dataset, function, command)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, say, show
+from anamorph.cli.console import CompilationNews, make_table, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.methods.base import Result
     from anamorph.phantom import PhantomPair
+    from anamorph.registration.result import Result
 
 INPUT_FOLDER = "inputs"
 
@@ -40,21 +41,21 @@ def demo(
         return
     _refuse(context, "without --dataset", ("patients",))
     from anamorph.cli.transform_grid import refuse_existing
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     shape = _shape(size)
     refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
     from anamorph.phantom import make_pair
-    from anamorph.registration.inputs import PairRequest
+    from anamorph.registration.request import Request
     from anamorph.runtime.compilation import watch_compilation
 
     say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
     news = CompilationNews(quiet)
     with watch_compilation(news):
         pair = make_pair(shape=shape, seed=seed)
-    request = PairRequest(
+    request = Request(
         fixed=pair.fixed,
         moving=pair.moving,
         fixed_labels=pair.fixed_labels,
@@ -68,9 +69,9 @@ def demo(
         _write_inputs(folder / INPUT_FOLDER, pair)
         return {"true_error_mm": true_error_mm(pair, result)}
 
-    outcome = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, news=news, extras=extras)
+    _, saved = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, news=news, extras=extras)
     if not quiet:
-        _show_truth(outcome.record["true_error_mm"])
+        _show_truth(saved.record["true_error_mm"])
 
 
 def _refuse(context: typer.Context, when: str, names: tuple[str, ...]) -> None:
@@ -87,7 +88,7 @@ def _write_dataset(
     name: str, out: Path, patients: int | None, seed: int, overwrite: bool, threads: int | None, quiet: bool
 ) -> None:
     """Make a synthetic study and say what is in its folder."""
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.errors import UserError

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,12 +44,12 @@ def evaluate(
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
-    from anamorph.cohort_reporting import Thumbnails, write_evaluation
     from anamorph.data import read_dataset
     from anamorph.errors import RegistrationFailure
     from anamorph.evaluation.cohort import evaluate_dataset
-    from anamorph.evaluation.cohort_json import RESULTS
+    from anamorph.evaluation.cohort_files import RESULTS
     from anamorph.image.atomic import atomic_directory
+    from anamorph.report.cohort.evaluated import Thumbnails, write_evaluation
     from anamorph.runtime.compilation import watch_compilation
 
     with ExitStack() as stack:
@@ -78,17 +79,24 @@ def evaluate(
 
 
 def _print(evaluation: Evaluation) -> None:
+    from anamorph.evaluation.metrics.metric import shown_columns
+
+    names = {measure.name: measure.name for measure in evaluation.measures}
     show(
-        _table("As Learn2Reg's evaluator counts", evaluation.compatible_aggregates, "30"),
-        _table("Correct", evaluation.correct_aggregates, "worse 30 %"),
+        _table("As Learn2Reg's evaluator counts", names, evaluation.compatible_aggregates, "30"),
+        _table("Correct", {c.name: c.heading for c in shown_columns()}, evaluation.correct_aggregates, "worse 30 %"),
     )
     for key, reason in evaluation.errors.items():
         show(f"no result for {key}: {reason}")
 
 
-def _table(title: str, aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str) -> Table:
+def _table(
+    title: str, headings: dict[str, str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str
+) -> Table:
     table = make_table("", ">mean", ">std", f">{tail}", ">identity, mean", title=title)
-    identity = aggregates(True)
-    for name, row in aggregates(False).items():
-        table.add_row(name, *(f"{row[key]:.4f}" for key in ("mean", "std", "30")), f"{identity[name]['mean']:.4f}")
+    identity, found = aggregates(True), aggregates(False)
+    for name, heading in headings.items():
+        if name in found:
+            numbers = (*(found[name][key] for key in ("mean", "std", "30")), identity[name]["mean"])
+            table.add_row(heading, *(f"{number:.4f}" for number in numbers))
     return table

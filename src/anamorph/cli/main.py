@@ -19,7 +19,7 @@ from anamorph.cli.convert import convert
 from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
 from anamorph.cli.evaluate import evaluate
-from anamorph.cli.guard import guarded
+from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
 from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
@@ -34,7 +34,7 @@ from anamorph.cli.template import template
 from anamorph.cli.train import train
 
 app = typer.Typer(
-    add_completion=False,
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,7 +54,7 @@ for command in (
     submit,
     train,
 ):
-    app.command()(guarded(command))
+    add_command(app, command, config=command is register)
 app.add_typer(cohort, name="cohort")
 app.add_typer(dataset, name="dataset")
 app.add_typer(models, name="models")
@@ -91,10 +91,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
-    # Names in tables and JSON may hold what the terminal cannot show.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     app()
 
 

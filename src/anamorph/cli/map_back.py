@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 
 
 def map_back(

@@ -18,13 +18,18 @@ def methods(
 
 
 def _show_all() -> None:
-    from anamorph.methods import DEFAULT_METHOD, METHODS
+    from anamorph.errors import UserError
+    from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
 
     table = make_table("method", "what it does", "presets")
     for name in METHODS:
-        method = METHODS.find(name)
         label = f"{name} (default)" if name == DEFAULT_METHOD else name
-        table.add_row(label, method.summary, ", ".join(method.presets))
+        try:
+            method = find_method(name)
+        except UserError as error:  # of another package: the rest of the list is of use all the same
+            table.add_row(label, str(error), "")
+        else:
+            table.add_row(label, method.summary, ", ".join(method.presets))
     show(table)
 
 
@@ -32,10 +37,10 @@ def _show_one(name: str) -> None:
     import dataclasses
     from typing import get_type_hints
 
-    from anamorph.methods import METHODS
+    from anamorph.methods import find_method
     from anamorph.settings import as_text, describe_kind
 
-    method = METHODS.find(name)
+    method = find_method(name)
     config, presets = method.Config, method.presets
     kinds = get_type_hints(config)
     show(f"{name}: {method.summary}")

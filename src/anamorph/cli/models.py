@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from anamorph.cli.console import make_table, show
-from anamorph.cli.guard import guarded
+from anamorph.cli.guard import Group, add_command
 
-models = typer.Typer(no_args_is_help=True, help="List, describe and check models.")
+models = typer.Typer(cls=Group, no_args_is_help=True, help="List, describe and check models.")
 Model = Annotated[str, typer.Argument(help="A name of `anamorph models list`, a model folder, or a run folder.")]
 
 
-@guarded
 def list_models(
     folder: Annotated[Path | None, typer.Argument(help="Also look in the folders below this one.")] = None,
 ) -> None:
@@ -31,7 +30,6 @@ def list_models(
     show(table if found else "no models; train one with `anamorph train`")
 
 
-@guarded
 def show_model(model: Model) -> None:
     """Describe a model: what it expects, what it was trained on, how good it was, its licence."""
     from anamorph.networks.model import find_model, read_card
@@ -54,7 +52,6 @@ def show_model(model: Model) -> None:
     show(table)
 
 
-@guarded
 def check_model(model: Model) -> None:
     """See that the weights are those of the card and fit the network it describes; exit code 2 if not."""
     from typing import get_args
@@ -68,6 +65,6 @@ def check_model(model: Model) -> None:
     show(f"{folder}: sound ({card.kind}, {card.parameters:,} parameters, sha256 {card.sha256[:12]})")
 
 
-models.command("list")(list_models)
-models.command("show")(show_model)
-models.command("check")(check_model)
+add_command(models, list_models, "list")
+add_command(models, show_model, "show")
+add_command(models, check_model, "check")

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, progress_bar, say, show
-from anamorph.cli.guard import guarded
+from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
-predict = typer.Typer(no_args_is_help=True, help="Use a trained network on whole data sets.")
+predict = typer.Typer(cls=Group, no_args_is_help=True, help="Use a trained network on whole data sets.")
 
 
 @predict.callback()
@@ -18,7 +19,6 @@ def root() -> None:
     """Use a trained network on whole data sets."""
 
 
-@guarded
 def segment(
     dataset: Annotated[
         list[Path],
@@ -63,4 +63,4 @@ def _list(labels: list[int]) -> str:
     return ", ".join(map(str, labels)) or "none"
 
 
-predict.command("segment")(segment)
+add_command(predict, segment, "segment")

@@ -13,9 +13,10 @@ from anamorph.cli.common_options import (
     say_failure,
     three_whole_numbers,
     two_numbers,
-    worker_count,
+    workers_of,
 )
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.workflows.preprocess import Preprocessed
@@ -76,7 +77,7 @@ def preprocess(
     from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
 
-    at_once = worker_count(workers)
+    at_once = workers_of(workers)
     settings = PreprocessSettings(
         spacing_mm=spacing,
         shape=None if shape is None else three_whole_numbers("--shape", shape),

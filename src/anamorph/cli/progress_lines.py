@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 
 STEP, APART_S = 0.1, 1.0
 """Share of the whole after which a stage is printed again, and the least time between two such lines."""

@@ -23,22 +23,26 @@ def rank(
     initial: Annotated[
         Path | None, typer.Option(metavar="RESULT", help="Before registration, for the hardest 30 %.")
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Rank by this metric, such as dice or hd95_mm; repeat it for more columns."),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank methods by Learn2Reg's significance ranking: tests between all pairs, rank scores, geometric means.
 
     Several data sets may be mixed: results of one task are compared with each other, and the scores of the tasks are
-    averaged.
+    averaged. The columns are those of Learn2Reg's evaluator; --metric chooses metrics of `anamorph evaluate` instead.
     """
     from dataclasses import asdict
 
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.ranking import VARIANTS
     from anamorph.evaluation.ranking import rank as rank_evaluations
 
     evaluations = [read_evaluation(path) for path in results]
     before = None if initial is None else read_evaluation(initial)
-    ranking = rank_evaluations(evaluations, variant, before)  # type: ignore[arg-type]
+    ranking = rank_evaluations(evaluations, variant, before, metric or ())  # type: ignore[arg-type]
     if json_output:
         import json
 

@@ -5,20 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anamorph.registration.api import Plan
-    from anamorph.registration.inputs import PairInputs, PairRequest
-    from anamorph.registration.pipeline import Extras, PairOutcome
-
-VERDICT_TRIPPED = 3
-"""Exit code of a run whose verdict is one of those that ``--fail-on`` names."""
-_TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
+    from anamorph.registration.folder import Extras, Saved
+    from anamorph.registration.request import Request
+    from anamorph.registration.result import Result
+    from anamorph.registration.run import Prepared
 
 INPUTS, HOW, RUN = "Inputs", "How", "Run"
 
@@ -27,7 +25,7 @@ def register(
     fixed: Annotated[str, typer.Argument(help="Scan that stays: NIfTI, NRRD, MHA, or a DICOM folder.")],
     moving: Annotated[str, typer.Argument(help="Scan that is brought to the fixed one; any grid.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it appears when it is complete.")],
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
+    method: Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=HOW)] = "convex",
     preset: Annotated[
         str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
     ] = "auto",
@@ -64,7 +62,7 @@ def register(
         Path | None, typer.Option(help="The same landmarks in the moving scan.", rich_help_panel=INPUTS)
     ] = None,
     fixed_mask: Annotated[
-        str | None, typer.Option(help="Weights 0..1 on the fixed grid: where to look.", rich_help_panel=INPUTS)
+        str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
     ] = None,
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
@@ -75,7 +73,7 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
     max_memory: Annotated[
@@ -87,33 +85,22 @@ def register(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
     ] = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="warn|fail",
-            help="Exit with code 3 when the verdict is WARN or FAIL (warn), or FAIL (fail); all files are kept.",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
+    fail_on: FailOn = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
     ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Register two scans and write both transforms, the warped scan, the numbers and a report to a folder."""
-    from anamorph.memory import limit_threads, parse_size
+    from anamorph.runtime.threads import limit_threads
 
-    if fail_on not in (None, *_TRIPS):
-        raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
+    check_fail_on(fail_on)
     if only_start:
         method = _linear(method)
     limit_threads(threads)
-    limit = None if max_memory is None else parse_size(max_memory)
-    from anamorph.registration.api import named_start
-    from anamorph.registration.inputs import PairRequest
+    from anamorph.registration.request import Request
 
-    start, given = named_start(init, settings)
-    request = PairRequest(
+    request = Request(
         fixed=fixed,
         moving=moving,
         fixed_labels=fixed_labels,
@@ -122,23 +109,23 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
-        init=start,
+        init=init,
         method=method,
         preset=preset,
-        settings=given,
+        settings=settings,
         device=device,  # type: ignore[arg-type]  # checked with the rest of the request
         seed=seed,
         resample=resample,
-        max_memory=limit,
+        threads=threads,
+        max_memory=max_memory,
     )
     if dry_run:
-        from anamorph.registration.pipeline import plan_pair
+        from anamorph.registration.run import prepare
 
-        show_plan(request, out, *plan_pair(request))
+        show_plan(request, out, prepare(request))
         return
-    outcome = run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)
-    judged = outcome.verdict
-    if fail_on is not None and judged.status in _TRIPS[fail_on]:
+    judged = run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)[0].verdict
+    if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
 
@@ -152,7 +139,7 @@ def _linear(method: str) -> str:
 
 
 def run_and_show(
-    request: PairRequest,
+    request: Request,
     out: Path,
     *,
     overwrite: bool,
@@ -160,49 +147,43 @@ def run_and_show(
     quiet: bool,
     news: CompilationNews | None = None,
     extras: Extras | None = None,
-) -> PairOutcome:
-    """Run the pipeline with a progress bar and print what came out."""
-    from anamorph.registration.pipeline import register_pair
+) -> tuple[Result, Saved]:
+    """Run a request with a progress bar and print what came out."""
+    from anamorph.registration.run import run_to_folder
 
-    def tell_plan(plan: Plan) -> None:
-        say(f"method {plan.name}, preset {plan.preset} ({plan.preset_reason})", quiet)
-        for warning in plan.warnings:
-            say(f"warning: {warning}", quiet)
-        for note in plan.notes:
-            say(f"note: {note}", quiet)
-
-    with progress_bar(quiet) as progress:
-        outcome = register_pair(
+    with progress_bar(quiet) as progress, spoken("anamorph.registration"):
+        result, saved = run_to_folder(
             request,
             out,
             overwrite=overwrite,
             composite=composite,
             progress=progress,
             on_compilation=news or CompilationNews(quiet),
-            on_plan=tell_plan,
             extras=extras,
         )
-    warn_of_page(outcome.report_failure)
+    warn_of_page(saved.report_failure)
     if not quiet:
-        show_outcome(outcome)
-    return outcome
+        show_result(result, saved)
+    return result, saved
 
 
-def show_plan(request: PairRequest, out: Path, inputs: PairInputs, plan: Plan, needed: int) -> None:
+def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
     """Print what a run would do."""
-    from anamorph.memory import gigabytes, output_bytes
+    from anamorph.registration.memory import output_bytes
+    from anamorph.runtime.memory import gigabytes
     from anamorph.settings import as_text
 
+    plan, fixed, moving = prepared.plan, prepared.inputs.pair.fixed, prepared.inputs.pair.moving
     table = make_table("", "", title="Plan (nothing was computed or written)")
     table.show_header = False
-    table.add_row("fixed", f"{inputs.fixed.name}: {inputs.fixed.grid!r}")
-    table.add_row("moving", f"{inputs.moving.name}: {inputs.moving.grid!r}")
+    table.add_row("fixed", f"{fixed.name}: {fixed.grid!r}")
+    table.add_row("moving", f"{moving.name}: {moving.grid!r}")
     table.add_row("method", f"{plan.name} on {request.device}, seed {request.seed}")
     table.add_row("preset", f"{plan.preset} ({plan.preset_reason})")
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
-    table.add_row("memory", f"about {gigabytes(needed)} at the peak")
-    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(inputs.fixed, inputs.moving))}")
+    table.add_row("memory", f"about {gigabytes(prepared.needed_bytes)} at the peak")
+    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
         for line in lines:
             table.add_row(kind, line)
@@ -214,23 +195,23 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
     return [("  " if n else "start: ") + step for n, step in enumerate(steps)]
 
 
-def show_outcome(outcome: PairOutcome) -> None:
+def show_result(result: Result, saved: Saved) -> None:
     """Print the numbers of a run, both answers of the verdict and where everything is."""
     from anamorph.geometry.lengths import numbers_mm
-    from anamorph.registration.outputs import REPORT
+    from anamorph.registration.folder import REPORT
     from anamorph.report.numbers import overview
 
     table = make_table("", ">before", ">after")
-    for row in overview(outcome.metrics, files=False):
+    for row in overview(result.metrics, files=False):
         table.add_row(*row)
-    seconds = outcome.record["timings_s"]
+    seconds = saved.record["timings_s"]
     table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
     show(table)
-    check = outcome.record["direction_check"]
+    check = saved.record["direction_check"]
     centre, there = (", ".join(numbers_mm(check[f"{key}_ras_mm"], 1)) for key in ("fixed_centre", "maps_to_moving"))
-    for line in _start_lines(outcome.result.provenance.get("start", [])):
+    for line in _start_lines(result.provenance.get("start", [])):
         show(line)
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
-    judged = outcome.verdict
+    judged = result.verdict
     show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))
-    show(f"report: {outcome.folder / REPORT}" if outcome.report_failure is None else f"results: {outcome.folder}")
+    show(f"report: {saved.folder / REPORT}" if saved.report_failure is None else f"results: {saved.folder}")

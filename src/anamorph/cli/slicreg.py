@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, three_whole_numbers, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failure, three_whole_numbers, workers_of
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 from anamorph.cli.slicreg_table import table
 
 if TYPE_CHECKING:
-    from anamorph.preparation import Preparation
+    from anamorph.workflows.supervoxels import Preparation
 
 SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
 
-slicreg = typer.Typer(no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort.")
+slicreg = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort."
+)
 
 Count = Annotated[int, typer.Option("--layers", help="How many.", rich_help_panel=LAYERS)]
 Supervoxels = Annotated[int, typer.Option(help="Of each layer, up to 255.", rich_help_panel=LAYERS)]
@@ -103,12 +106,12 @@ def prepare(
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.preparation import LayerSettings, prepare_dataset
-    from anamorph.preparation.run import SPLITS
     from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.preprocess import PreprocessSettings
+    from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
+    from anamorph.workflows.supervoxels.run import SPLITS
 
-    at_once = worker_count(workers)
+    at_once = workers_of(workers)
     for name in split or ():
         if name not in (*SPLITS, "test"):
             raise UserError(f"--split must be training, validation or test, not '{name}'")
@@ -135,6 +138,7 @@ def prepare(
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,
+                on_failure=say_failure,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -172,12 +176,12 @@ def layers(
     from anamorph.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask
     from anamorph.image.write import write_image
-    from anamorph.preparation.page import layer_facts
-    from anamorph.preparation.settings import LayerSettings
     from anamorph.report.layers_page import LayersReport, write_layers_page
     from anamorph.report.page import drawn
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs
+    from anamorph.workflows.supervoxels.layers import LayerSettings
+    from anamorph.workflows.supervoxels.page import layer_facts
 
     if mask is not None and organs is not None:
         raise UserError("--mask and --organs both say where the scan is cut; choose one")
@@ -208,11 +212,11 @@ def _show(result: Preparation) -> None:
     show(table)
     if result.reused:
         say(f"{result.reused} scans were finished by an earlier run")
-    for key, reason in result.failed.items():
-        say(f"left out: {key}: {reason}")
+    for key in result.failed:
+        say(f"left out: {key}")
     say(f"{result.prepared.dataset.path}: prepared; pictures in {result.page}")
 
 
-slicreg.command()(guarded(prepare))
-slicreg.command()(guarded(layers))
-slicreg.command()(guarded(table))
+add_command(slicreg, prepare)
+add_command(slicreg, layers)
+add_command(slicreg, table)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, say, show
+from anamorph.cli.console import make_table, show
+from anamorph.cli.logs import say
 
 
 def table(
@@ -28,7 +29,7 @@ def table(
     Each RUN is what `anamorph evaluate PREDICTIONS --dataset JSON -o RUN` wrote for one method, all on the same pairs.
     """
     from anamorph.errors import UserError
-    from anamorph.evaluation.cohort_json import read_evaluation
+    from anamorph.evaluation.cohort_files import read_evaluation
     from anamorph.evaluation.organ_table import OrganTable
 
     try:

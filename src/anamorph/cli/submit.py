@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet, say_failure, worker_count
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
+from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.workflows.submission import Submission
@@ -56,7 +57,7 @@ def submit(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
-    workers: Annotated[int, typer.Option(help="Pairs at a time, as far as memory goes.", rich_help_panel=RUN)] = 1,
+    workers: Workers = "1",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)
     ] = False,
@@ -68,7 +69,7 @@ def submit(
     them. The archive is read back and evaluated before the command ends.
     """
     from anamorph.cli.transform_grid import refuse_existing
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings
@@ -92,7 +93,7 @@ def submit(
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
             submission = make_submission(
                 source, split, wanted, layout, out, kept,  # type: ignore[arg-type]
-                workers=worker_count(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,
+                workers=workers_of(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -113,8 +114,8 @@ def _show(submission: Submission) -> None:
     ran = submission.ran
     for pair, error in zip(submission.pairs, submission.errors, strict=True):
         key, seconds = pair.key, "zeros"
-        if key in ran.told:
-            seconds = f"{ran.told[key]['run']['seconds']:.1f} s" + (" (kept)" if key in ran.reused else "")
+        if key in ran.records:
+            seconds = f"{ran.records[key]['run']['seconds']:.1f} s" + (" (kept)" if key in ran.reused else "")
         values = (f"{dice[key]:.4f}" if key in dice else "" for dice in (computed, stored))
         table.add_row(key, seconds, lengths_text((error.mean_mm, error.max_mm), 3, " / "), *values)
     show(table)

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import Quiet
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, say, show, warn_of_page
-from anamorph.cli.guard import guarded
+from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
+from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.data import Case
-    from anamorph.groupwise import Template
+    from anamorph.workflows.template import Template
 
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
 
 template = typer.Typer(
-    no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
+    cls=Group, no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
 )
 
 
@@ -64,10 +65,7 @@ def build(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Scans at a time; by default one per core as far as memory goes.", rich_help_panel=RUN),
-    ] = None,
+    workers: Workers = None,
     leave_out_failed: Annotated[
         bool,
         typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
@@ -83,13 +81,10 @@ def build(
     with the template round by round.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.errors import UserError
-    from anamorph.groupwise import TemplateSettings, build_template
-    from anamorph.registration.provenance import usable_cores
     from anamorph.runtime.compilation import watch_compilation
+    from anamorph.workflows.template import TemplateSettings, build_template
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    at_once = workers_of(workers)
     cases = _cases(scans or [], dataset, split or [])
     try:
         with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
@@ -98,9 +93,10 @@ def build(
                 out,
                 settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
                 registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
-                workers=workers or usable_cores(),
+                workers=at_once,
                 resume=resume,
                 progress=progress,
+                on_failure=say_failure,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -114,7 +110,7 @@ def build(
 def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[Case, ...]:
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.groupwise.scans import cases_of
+    from anamorph.workflows.template.scans import cases_of
 
     if bool(scans) == (dataset is not None):
         raise UserError("name the scans, or a data set with --dataset")
@@ -146,9 +142,9 @@ def _show(result: Template) -> None:
     show(f"mean field of the scans registered to the final template: {length_text(result.residual_rms_mm, 4)}")
     if not result.converged:
         show("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
-    for key, reason in result.failed.items():
-        say(f"left out: {key}: {reason}")
+    for key in result.failed:
+        say(f"left out: {key}")
     say(f"{result.image}: pictures in {result.page}")
 
 
-template.command()(guarded(build))
+add_command(template, build)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, progress_bar, say, show
+from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome
@@ -74,7 +75,7 @@ def train(
     The folder of the run holds checkpoints (latest and best), the numbers as CSV and for TensorBoard, what is needed to
     repeat it, and the model of the best validation.
     """
-    from anamorph.memory import limit_threads
+    from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.cli.training_display import training_display

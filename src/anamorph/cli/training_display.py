@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
     from anamorph.methods.base import Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from anamorph.cli.console import say
+from anamorph.cli.logs import say
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.transforms import Displacement, Transform
@@ -46,11 +46,11 @@ def chosen_kind(out: Path, asked: str | None) -> str:
     Raises:
         UserError: neither says one.
     """
-    from anamorph.transforms.files import KINDS
+    from anamorph.transforms.files import FORMATS
 
-    kind = asked or next((kind for kind, known in KINDS.items() if out.name.lower().endswith(known.suffixes)), None)
+    kind = asked or next((kind for kind in FORMATS if out.name.lower().endswith(FORMATS.find(kind).suffixes)), None)
     if kind is None:
-        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(KINDS)}")
+        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(FORMATS)}")
     return kind
 
 

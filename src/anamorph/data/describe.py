@@ -88,7 +88,7 @@ def _shape(case: Case) -> tuple[int, ...] | None:
     """From the header alone; None for formats that need reading the whole file."""
     if not case.image.name.lower().endswith((".nii.gz", ".nii")):
         return None
-    import nibabel
+    from anamorph.image.nibabel_files import opened
 
-    header: Any = nibabel.load(case.image).header
-    return tuple(int(n) for n in header.get_data_shape()[:3])
+    with opened(case.image) as image:
+        return tuple(int(n) for n in image.header.get_data_shape()[:3])

@@ -33,10 +33,10 @@ _BIDS = re.compile(r"(?P<patient>sub-[A-Za-z0-9]+)(?:_(?P<rest>.*))?")
 def find_owners(keys: Sequence[str], subject: str | None, modalities: Sequence[str]) -> tuple[Owners, list[str]]:
     """Patient and modality of every scan, and what a person should know of how they were found.
 
-    Without being told, scans are taken for one patient's only where their names say so: ``sub-01`` of BIDS, channels
-    ``_0000``, ``_0001`` of nnU-Net and Learn2Reg, time points, states and modalities that go by a known name (``_t0``,
-    ``_visit1``, ``_insp``, ``_CT``), or the same few words at the end of the names of several patients. Numbers after
-    a common beginning are patients: ``x_049`` and ``x_057`` are two.
+    Unless the user says so, scans are taken for one patient's only where their names say so: ``sub-01`` of BIDS,
+    channels ``_0000``, ``_0001`` of nnU-Net and Learn2Reg, time points, states and modalities that go by a known name
+    (``_t0``, ``_visit1``, ``_insp``, ``_CT``), or the same few words at the end of the names of several patients.
+    Numbers after a common beginning are patients: ``x_049`` and ``x_057`` are two.
 
     Args:
         keys: names of the scans without suffix.

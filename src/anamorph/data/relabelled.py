@@ -76,7 +76,7 @@ def _names(target: Target, relabelling: Relabelling) -> str:
 
 
 def _write(source: Source, relabelling: Relabelling, target: Path, image: Path) -> str:
-    """Write a label map; what is to be said of it comes back."""
+    """Write a label map, and return the notes on it."""
     from anamorph.image.read import read_image, read_labels
     from anamorph.image.write import world_code, write_image
 

@@ -97,7 +97,7 @@ def find_scans(
         raise UserError(f"{folder}: no scans found; name them with --images, for example --images 'scans/*.nii.gz'")
     owners, notes = find_owners(list(images), subject, modalities)
     if (folder / "imagesTs").is_dir() and not any("imagesTs" in path.parts for path in images.values()):
-        notes.append("imagesTs is left out; make a second data set of it with --images 'imagesTs/*'")
+        notes.append("imagesTs is left out; make a second data set from it with --images 'imagesTs/*'")
     scans, used = [], set()
     for key, image in images.items():
         patient, modality = owners[key]

@@ -66,7 +66,7 @@ def _remark(
     side = "right" if share > 0.5 else "left"
     if large.sum() > 1 and len({*is_right[large].tolist()}) == 1:
         return f"{large.sum()} large parts all lie on the {side} of the body's middle at x = {middle_mm:.0f} mm"
-    return f"all of it lies on the {side} (a single organ?)" if share in (0.0, 1.0) else ""
+    return f"everything lies on the {side} (a single organ?)" if share in (0.0, 1.0) else ""
 
 
 def _middle_mm(inside: np.ndarray, image: Image, x_mm: np.ndarray) -> float:

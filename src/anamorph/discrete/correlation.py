@@ -1,8 +1,10 @@
-"""The dense correlation layer: how well points of the fixed image match the moving image at every displacement.
+"""The dense correlation layer, and what is expected of an image under the probabilities of displacements.
 
-Dosovitskiy et al., ICCV 2015 (inner products); Heinrich, MICCAI 2019 (squared differences). Nothing is unfolded: only
-the costs themselves and one part's samples are ever held, on the way forth and back.
-Squared differences on the CPU go through a fused kernel, unless a gradient of points or displacements is wanted.
+Costs say how well points of the fixed image match the moving image at every displacement: Dosovitskiy et al., ICCV 2015
+(inner products); Heinrich, MICCAI 2019 (squared differences, expected values). Nothing is unfolded: only the costs
+themselves and one part's samples are ever held, on the way forth and back.
+
+On the CPU fused kernels do squared differences and expected values, unless a gradient is wanted that they do not give.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 Kind = Literal["ssd", "sad", "ncc", "dot"]
 Padding = Literal["border", "zeros"]
@@ -122,3 +125,41 @@ def sample_features(volume: Tensor, positions_vox: Tensor, padding: Padding = "b
     places = flat.reshape(*(1,) * dims, -1, dims).to(volume.dtype)
     out = grid_sample(volume[None], places, mode="bilinear", padding_mode=padding, align_corners=True)
     return out.reshape(volume.shape[0], *positions_vox.shape[:-1])
+
+
+EXPECTED_AT_ONCE = 2**24
+
+
+def expected_values(volume: Tensor, probabilities: Tensor, points: Tensor, labels: Tensor) -> Tensor:
+    """The mean of an image around points, under the probabilities of their displacements.
+
+    Differentiable in image and probabilities. On the CPU a fused kernel does it unless the image wants a gradient.
+
+    Args:
+        volume: ``(C, I, J)`` or ``(C, I, J, K)``, read linearly between voxels, its border repeated.
+        probabilities: ``(N, L)``.
+        points: ``(N, dims)`` voxel coordinates.
+        labels: ``(L, dims)``: displacements in voxels.
+
+    Returns:
+        ``(N, C)``.
+    """
+    from anamorph.discrete import fused
+
+    if fused.suits(probabilities, constant=(volume, points, labels)):
+        return fused.expected_values(volume, probabilities, points, labels)
+    return expected_values_torch(volume, probabilities, points, labels)
+
+
+def expected_values_torch(volume: Tensor, probabilities: Tensor, points: Tensor, labels: Tensor) -> Tensor:
+    """The readable twin of :func:`expected_values`, differentiable, on any device."""
+    import torch
+
+    dims = points.shape[1]
+
+    def expected(part: Tensor) -> Tensor:
+        where, share = part[:, :dims], part[:, dims:]
+        return torch.einsum("cnl,nl->nc", sample_features(volume, where[:, None] + labels), share)
+
+    both = torch.cat([points, probabilities], dim=1)
+    return in_parts(expected, both, len(volume) * len(labels), at_once=EXPECTED_AT_ONCE)

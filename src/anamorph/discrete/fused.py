@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from anamorph.discrete import _correlation_numba, _expected_values_numba
+from anamorph.discrete import _correlation_numba
 from anamorph.runtime.threads import over_slabs
 
 PARTS = 4
@@ -72,7 +72,7 @@ class _ExpectedValues(torch.autograd.Function):
         volume, _, points, labels = tensors
         ctx.save_for_backward(volume, points, labels)
         mean = torch.empty(len(points), volume.shape[3])
-        over_slabs(_expected_values_numba.expected, len(points), *arrays(*tensors, mean))
+        over_slabs(_correlation_numba.expected, len(points), *arrays(*tensors, mean))
         return mean
 
     @staticmethod
@@ -81,5 +81,5 @@ class _ExpectedValues(torch.autograd.Function):
         volume, points, labels = ctx.saved_tensors
         d_probabilities = torch.empty(len(points), len(labels))
         given = arrays(volume, gradients, points, labels, d_probabilities)
-        over_slabs(_expected_values_numba.probability_gradients, len(points), *given)
+        over_slabs(_correlation_numba.probability_gradients, len(points), *given)
         return None, d_probabilities, None, None

@@ -41,7 +41,7 @@ def mean_field(
 
     Args:
         costs: ``(*grid, L)`` on a grid of two or three axes, the labels in the order of
-            :func:`anamorph.discrete.label_window.label_window`.
+            :func:`anamorph.discrete.labels.label_window`.
         weights: ``w0, w1``: of the costs themselves and of what the iteration before has found.
         window: labels per axis, L together.
         iterations: how often.

@@ -44,7 +44,7 @@ class CaseResult:
     Args:
         key: ``FFFF_ffff<--MMMM_mmmm``.
         fixed: subject and modality of the fixed scan.
-        moving: the same of the moving scan.
+        moving: key of the moving scan.
         scores: of the predicted field; None if there is none.
         baseline: of the identity; None if the data themselves could not be read.
         error: why ``scores`` is missing.

@@ -1,7 +1,7 @@
-"""Supervoxel layers as feature vectors: every layer is told by a few codes, blurred so that they can be followed.
+"""Supervoxel layers as feature vectors and as places: every layer is described by a few codes.
 
 Of SLIC-Reg (Heinrich and Hansen, MIDL 2021, published code). Several supervoxels share a code; which ones is drawn anew
-for every layer, so that all layers together tell them apart.
+for every layer, so that all layers together tell them apart. Codes are blurred so that they can be followed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 CODES = 16
 BLUR = 5
@@ -142,3 +143,37 @@ def _mean_torch(volume: Tensor, width: tuple[int, ...], step: int) -> Tensor:
     margin = [w // 2 for w in reversed(width) for _ in range(2)]
     sums, shares = (avg_pool3d(pad(v, margin), width, step) for v in (volume, volume.new_ones(volume[:1].shape)))
     return sums / shares
+
+
+def supervoxel_centres(labels: np.ndarray) -> np.ndarray:
+    """The centre of mass of every supervoxel of every layer, voxels ``(N, 3)``.
+
+    Args:
+        labels: ``(L, I, J, K)``, 0 background.
+    """
+    centres = label_centres(labels, int(labels.max(initial=0)) + 1)[:, 1:].reshape(-1, 3)
+    return centres[np.isfinite(centres).all(axis=1)]
+
+
+def label_centres(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The centre of mass of each label of each layer, voxels ``(L, classes, 3)``; NaN for labels that do not occur."""
+    axes = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in labels.shape[1:]), indexing="ij", sparse=True)
+    centres = np.full((len(labels), classes, 3), np.nan)
+    for layer, out in zip(labels, centres, strict=True):
+        flat = layer.reshape(-1).astype(np.intp)
+        sizes = np.bincount(flat, minlength=classes)
+        sums = [np.bincount(flat, np.broadcast_to(axis, layer.shape).reshape(-1), classes) for axis in axes]
+        present = sizes > 0
+        out[present] = np.stack(sums, axis=1)[present] / sizes[present, None]
+    return centres
+
+
+def random_points(foreground: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random voxels of a mask ``(I, J, K)`` on every second voxel of each axis, ``(N, 3)``; fewer where it is small.
+
+    The published program draws from this half grid; a small mask is drawn from in full.
+    """
+    coarse = np.argwhere(foreground[::2, ::2, ::2]) * 2
+    candidates = coarse if len(coarse) >= count else np.argwhere(foreground)
+    chosen = rng.permutation(len(candidates))[:count]
+    return candidates[chosen].astype(np.float64)

@@ -1,21 +1,25 @@
 """MIND-SSC: the modality independent neighbourhood descriptor in its self-similarity context form.
 
 Heinrich et al., MICCAI 2013: twelve distances between patches of the six-neighbourhood of a voxel, normalised by their
-local mean. It compares structure, not intensity, so it serves CT, MR and pairs of both.
+local mean. It compares structure, not intensity, so it serves CT, MR and pairs of both. `describe` adds comparable
+intensities in the lanes left free by padding.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.geometry.averaging import pool_volume_torch
+from anamorph.features.intensity import IntensityKind, intensity_lanes
+from anamorph.geometry.averaging import pool_volume, pool_volume_torch
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     import torch
+
 
 ENTRIES = 12
 """Entries of the descriptor of one image channel."""
@@ -116,3 +120,40 @@ def mind_ssc_torch(
     variance = variance.clamp(VARIANCE_BOUNDS[0] * typical, VARIANCE_BOUNDS[1] * typical)
     described = torch.exp(-entries / variance)
     return pad(pool_volume_torch(described, pool).permute(1, 2, 3, 0), (0, LANES - ENTRIES))
+
+
+@dataclass(frozen=True)
+class DescriptorSettings:
+    """Patch radius and neighbour distance of MIND-SSC in voxels, and the weight of squared intensity differences."""
+
+    radius: int
+    dilation: int
+    intensity_weight: float
+
+
+def describe(
+    channels: np.ndarray, settings: DescriptorSettings, kind: IntensityKind, pool: tuple[int, int, int]
+) -> np.ndarray:
+    """Describe prepared channels and average over cells.
+
+    Args:
+        channels: ``(C, I, J, K)`` float32 from :func:`anamorph.features.intensity.prepared_channels`.
+        settings: of the method.
+        kind: which intensities to add.
+        pool: cell size in voxels per axis.
+
+    Returns:
+        ``(*cells, 16 C)`` float32: 12 MIND-SSC entries, up to 3 weighted intensities and zeros for each channel.
+    """
+    # An axis of one voxel has no neighbours.
+    ri, rj, rk = (settings.radius if n > 1 else 0 for n in channels.shape[1:])
+    di, dj, dk = (settings.dilation if n > 2 * settings.dilation else 1 for n in channels.shape[1:])
+    scale = np.float32(np.sqrt(settings.intensity_weight))
+    described = []
+    for channel in channels:
+        one = mind_ssc(channel, (ri, rj, rk), (di, dj, dk), pool)
+        if scale > 0:
+            for lane, values in enumerate(intensity_lanes(channel, kind), start=ENTRIES):
+                one[..., lane] = scale * pool_volume(values[None], pool)[0]
+        described.append(one)
+    return described[0] if len(described) == 1 else np.concatenate(described, axis=-1)

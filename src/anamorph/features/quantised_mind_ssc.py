@@ -49,7 +49,7 @@ def quantised_mind_ssc(image: Array, step: Cell) -> Array:
     """
     if not isinstance(image, np.ndarray):
         return quantised_mind_ssc_torch(image, step)
-    from anamorph.features import _quantised_mind_ssc_numba
+    from anamorph.features import _mind_ssc_numba
 
     image = np.ascontiguousarray(image, np.float32)
     steps = np.asarray(step)
@@ -57,7 +57,7 @@ def quantised_mind_ssc(image: Array, step: Cell) -> Array:
     # Each stretch computes some planes of its neighbours again: no more of them than threads.
     stretches = thread_count()
     tables = (_SHIFTS * steps, _ENTRY_SHIFT, _ENTRY_OFFSET * steps, _THRESHOLDS)
-    kernel = _quantised_mind_ssc_numba.quantised_mind_ssc
+    kernel = _mind_ssc_numba.quantised_mind_ssc
     over_slabs(kernel, stretches, image, steps, *tables, stretches, out)
     return out
 

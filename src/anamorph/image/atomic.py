@@ -113,6 +113,24 @@ def atomic_directory(
         remove(temporary)
 
 
+def check_writable_folder(
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    *,
+    marker: str | None = None,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """See, before minutes of work, that :func:`atomic_directory` could write a folder; same arguments and errors."""
+    path = _place(path)
+    check_replaceable(path, overwrite, marker, inputs)
+    temporary = sibling(path, "tmp")
+    try:
+        temporary.mkdir(parents=True)
+        temporary.rmdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def check_replaceable(
     path: str | os.PathLike[str],
     overwrite: bool,
@@ -137,7 +155,7 @@ def check_replaceable(
         if _place(given).is_relative_to(path) or given.resolve().is_relative_to(path):
             raise UserError(
                 f"{path} holds {given}, which is read, and is not replaced; choose another output folder, or move the "
-                "input out of it"
+                "input elsewhere"
             )
 
 

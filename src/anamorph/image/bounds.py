@@ -48,7 +48,7 @@ def most_values(packed: int) -> int:
 
 
 def check_values(name: object, needed: int, packed: int, holds: int | None = None) -> None:
-    """See that the values a header tells of are in proportion to the file that is to hold them.
+    """See that the values a header announces are in proportion to the file that is to hold them.
 
     Args:
         name: of the file, for the message.
@@ -61,7 +61,7 @@ def check_values(name: object, needed: int, packed: int, holds: int | None = Non
     """
     if holds is not None and needed > holds:
         raise UserError(
-            f"{name}: cannot be read: its {packed} bytes do not hold the {needed} bytes that its header tells of; "
+            f"{name}: cannot be read: its {packed} bytes do not hold the {needed} bytes that its header announces; "
             "is it complete?"
         )
     if needed > most_values(packed):

@@ -45,7 +45,7 @@ def refuse_data_elsewhere(path: Path) -> None:
             unpacked = [check_deflated(path, header.end, header.packed_bytes)]
         # ITK leaves voxels it finds no values for as memory happens to be.
         if sum(unpacked) < header.value_bytes and held == files:
-            raise UserError(f"{path}: its compressed voxels are fewer than its header tells of; export it again")
+            raise UserError(f"{path}: its compressed voxels are fewer than its header announces; export it again")
 
 
 def _names(path: Path, header: TextHeader) -> Iterator[str]:

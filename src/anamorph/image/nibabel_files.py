@@ -60,7 +60,7 @@ def check_rest(image: Any) -> None:
 
 
 def check_volume(image: Any, path: Path) -> None:
-    """See that the file of a nibabel image can hold the voxels that its header tells of.
+    """See that the file of a nibabel image can hold the voxels that its header announces.
 
     Raises:
         UserError: it cannot, or is as small as only a trap is.

@@ -24,7 +24,7 @@ def content_box(image: Image) -> Box | None:
 
     A margin is a stack of whole planes at an end of an axis in which every voxel has one value, the lowest or the
     highest of the scan. Where a body ends before the margin begins, as in scans without a skull or with air set to one
-    value, some of it stays. Lengths are those of a patient, and in proportion for a scan of another size.
+    value, a part stays. Lengths are those of a patient, and in proportion for a scan of another size.
     """
     reach_vox = np.ceil(OUTLINE_MM * patient_mm(image.grid) / image.grid.spacing_mm).astype(int)
     inside = np.zeros(image.grid.shape, bool)

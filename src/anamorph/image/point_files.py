@@ -45,7 +45,7 @@ def read_points(path: str | os.PathLike[str], grid: Grid | None = None, frame: F
     """Read landmarks.
 
     Args:
-        path: a file of one of the formats above, told by its suffix.
+        path: a file of one of the formats above; its suffix says which.
         grid: of the image the points belong to; needed for voxel indices.
         frame: of plain ``x,y,z`` columns of a CSV, instead of what the file says.
 

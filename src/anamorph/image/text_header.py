@@ -58,7 +58,7 @@ def read_text_header(path: Path) -> TextHeader | None:
     """The header of a NRRD or MetaImage file; None for other suffixes.
 
     Raises:
-        UserError: it has no end, or tells of axes that cannot be.
+        UserError: it has no end, or announces axes that cannot be.
         OSError: it cannot be read.
     """
     name = path.name.lower()
@@ -161,8 +161,8 @@ def _counts(path: Path, sizes: str, axes: str) -> tuple[int, ...]:
         counts, number = (), 0
     if not 1 <= number <= MOST_AXES or len(counts) != number or not all(0 < n < 1 << 31 for n in counts):
         raise UserError(
-            f"{path}: cannot be read as an image (its header tells of {axes[:20] or 'no'} axes of {sizes[:60] or 'no'} "
-            "voxels); export it again"
+            f"{path}: cannot be read as an image (its header announces {axes[:20] or 'no'} axes of "
+            f"{sizes[:60] or 'no'} voxels); export it again"
         )
     return counts
 

@@ -108,7 +108,7 @@ def _order(axes: str, name: str) -> list[str]:
     slices = [axis for axis in axes if axis not in "CSXY"]
     depth = "Z" if "Z" in slices else "".join(slices) if slices in (["I"], ["Q"]) else ""
     if len(channels) > 1 or len(slices) > (1 if depth else 0) or not {"X", "Y"} <= set(axes):
-        raise UserError(f"{name}: a TIFF with the axes {axes}; save one volume of it first, for example with Fiji")
+        raise UserError(f"{name}: a TIFF with the axes {axes}; save one of its volumes first, for example with Fiji")
     return ["".join(channels), "X", "Y", depth]
 
 
@@ -155,7 +155,7 @@ def _spacing(file: Any) -> tuple[tuple[float, float, float], list[str]]:
 
 
 def _completed(sizes: tuple[float | None, ...], note: str) -> tuple[tuple[float, float, float], list[str]]:
-    """Sizes that are not told, or are none, taken from the other axes."""
+    """Missing or impossible sizes, taken from the other axes."""
     known = [size if size is not None and math.isfinite(size) and size > 0 else None for size in sizes]
     spare = next((size for size in known if size is not None), None)
     if spare is None:

@@ -75,7 +75,7 @@ class AntsImage(Protocol):
 
 @runtime_checkable
 class TensorImage(Protocol):
-    """An image of TorchIO, such as one of a Subject: ``(C, I, J, K)`` values, and an affine to RAS millimetres."""
+    """An image of TorchIO, of a Subject for example: ``(C, I, J, K)`` values, and an affine to RAS millimetres."""
 
     @property
     def data(self) -> Any: ...
@@ -91,6 +91,22 @@ class Tensor(Protocol):
     def cpu(self) -> Any: ...
 
 
+@runtime_checkable
+class VertexMesh(Protocol):
+    """A mesh with ``(N, 3)`` vertices, as those of trimesh."""
+
+    vertices: Any
+
+
+@runtime_checkable
+class PointMesh(Protocol):
+    """A mesh with ``(N, 3)`` points, as those of PyVista and meshio."""
+
+    points: Any
+
+
+MeshLike: TypeAlias = VertexMesh | PointMesh
+"""Any object whose vertices can be read and set."""
 ImageLike: TypeAlias = PathLike | Image | NibabelImage | SimpleItkImage | ItkImage | AntsImage | TensorImage | Tensor
 """A file, a DICOM folder, or the image of this or another package."""
 PointsLike: TypeAlias = PathLike | Points | np.ndarray | Sequence[Sequence[float]]

@@ -1,15 +1,18 @@
-"""The contract every registration method keeps, and the one result type."""
+"""The contract of registration methods: a method takes a pair and a run, and gives an outcome."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
+from anamorph.image import Image, Mask, Points
+from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -23,15 +26,103 @@ def setting(default: Any, meaning: str, unit: str = "", renamed: Mapping[str, st
     Args:
         default: of the field.
         meaning: one line.
-        unit: of its numbers.
+        unit: of its numbers; millimetres of presets are scaled to the size of the patient.
         renamed: values of earlier versions, and what each is called now.
     """
     return field(default=default, metadata={"meaning": meaning, "unit": unit, "renamed": renamed or {}})
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two scans to be registered, and what is known about them.
+
+    Args:
+        fixed: stays where it is; any grid.
+        moving: is brought to the fixed scan; any grid, as many channels as the fixed scan.
+        fixed_mask: weights in [0, 1] on the fixed grid; a voxel of weight 0 has no influence.
+        moving_mask: weights in [0, 1] on the moving grid.
+        start: transform of fixed to moving points to begin with, in place of the method's own search for one.
+        fixed_points: landmarks in the fixed scan.
+        moving_points: the same landmarks in the moving scan, in the same order.
+    """
+
+    fixed: Image
+    moving: Image
+    fixed_mask: Mask | None = None
+    moving_mask: Mask | None = None
+    start: Transform | None = None
+    fixed_points: Points | None = None
+    moving_points: Points | None = None
+
+    def exchanged(self) -> Pair:
+        """The pair with the roles of fixed and moving scan exchanged."""
+        return Pair(
+            self.moving,
+            self.fixed,
+            self.moving_mask,
+            self.fixed_mask,
+            None if self.start is None else self.start.inverse(),
+            self.moving_points,
+            self.fixed_points,
+        )
+
+
+class Run:
+    """One run of a method: where it computes, its seed, and what it collects on the way.
+
+    A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``; ``seconds`` are
+    the times of the stages.
+
+    Args:
+        device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
+        seed: of every random choice.
+        progress: called with the stage and the fraction of the run that is done when it starts.
+
+    Raises:
+        UserError: there is no such device.
+    """
+
+    def __init__(self, device: Device = "auto", seed: int = 0, progress: Progress | None = None) -> None:
+        self.device: Literal["cpu", "cuda"] = resolve_device(device)
+        self.seed = seed
+        self.progress: Progress = progress or (lambda stage, fraction: None)
+        self.seconds: dict[str, float] = {}
+        self.trace: dict[str, list[float]] = {}
+        self.warnings: list[str] = []
+        self.provenance: dict[str, Any] = {}
+
+    @contextmanager
+    def stage(self, name: str, fraction: float) -> Iterator[None]:
+        """Announce a stage and add its time."""
+        self.progress(name, fraction)
+        with self.timed(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of a part that is too short to be announced."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def within(self, name: str, begin: float, end: float) -> Callable[[float], None]:
+        """A progress of one stage: takes the fraction of the stage, tells that of the run.
+
+        Args:
+            name: of the stage.
+            begin: fraction of the run that is done when the stage starts.
+            end: fraction of the run that is done when the stage ends.
+        """
+        return lambda fraction: self.progress(name, begin + (end - begin) * fraction)
+
+    def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
+        """Both transforms with everything that the run has collected."""
+        return Outcome(fixed_to_moving, moving_to_fixed, self.seconds, self.trace, self.warnings, self.provenance)
+
+
 @dataclass
-class Result:
-    """What a registration gives, whatever the method.
+class Outcome:
+    """What a method gives, whichever it is.
 
     ``fixed_to_moving`` pulls the moving image onto the fixed grid and maps fixed points to moving points;
     ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration
@@ -45,8 +136,8 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def exchanged(self) -> Result:
-        """The result for fixed and moving scan exchanged."""
+    def exchanged(self) -> Outcome:
+        """The outcome for the pair with fixed and moving scan exchanged."""
         return dataclasses.replace(self, fixed_to_moving=self.moving_to_fixed, moving_to_fixed=self.fixed_to_moving)
 
     def __post_init__(self) -> None:
@@ -54,45 +145,45 @@ class Result:
         self.moving_to_fixed = self.moving_to_fixed.between("moving", "fixed")
 
 
-class Method(ABC):
-    """A registration method: a frozen config, and a call that registers a pair.
+@dataclass(frozen=True)
+class Config:
+    """Settings of a method, and what the rest of the package asks of them.
 
-    Subclasses set ``name``, ``summary``, ``Config`` (a frozen dataclass whose fields are made with :func:`setting`) and
-    ``presets`` (config values per kind of scan).
+    A method's own are a frozen dataclass that inherits this one; its fields are made with :func:`setting`.
+    """
+
+    @property
+    def trusts_headers(self) -> bool:
+        """Whether scans are compared where their headers place them, so that no start is looked for."""
+        return False
+
+    def within_memory(self, limit_bytes: int) -> Self:
+        """The settings with a bound on the memory of the method beside scans and Python, where it has such a bound."""
+        return self
+
+    def models(self) -> tuple[str, ...]:
+        """Names or folders of the trained models that a result depends on."""
+        return ()
+
+
+class Method(ABC):
+    """A registration method: a config, and a call that registers a pair.
+
+    Subclasses set ``name``, ``summary`` (one line), ``Config`` (a class of settings) and ``presets`` (values other than
+    the defaults, by kind of scan).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    Config: ClassVar[type]
-    presets: ClassVar[dict[str, dict[str, Any]]]
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config
 
     @abstractmethod
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
+    def __call__(self, pair: Pair, run: Run) -> Outcome:
         """Register a pair.
-
-        Args:
-            fixed: stays where it is; any grid.
-            moving: is brought to the fixed image; any grid, as many channels as the fixed image.
-            fixed_mask: weights in [0, 1] on the fixed grid; a voxel of weight 0 has no influence.
-            moving_mask: the same for the moving image.
-            init: fixed-to-moving transform to start from instead of the method's own initialisation.
-            device: where to compute.
-            seed: of every random choice.
-            progress: called with the stage and the fraction done.
 
         Raises:
             UserError: the pair cannot be registered as given.

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry import Grid
-from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.transforms import Affine, Composite, Displacement, Transform
 
@@ -22,8 +19,7 @@ class DeedsFrame:
     ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
     which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
     p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
-    ``start(p) + u`` of it. ``covered`` is the field of view of the fixed scan; ``costs``, ``steps``, ``warnings`` are
-    those of the start; ``kind`` says how intensities compare.
+    ``start(p) + u`` of it.
     """
 
     fixed: Side
@@ -31,14 +27,8 @@ class DeedsFrame:
     original: Scan
     start: Transform
     levels: tuple[DeedsLevel, ...]
-    kind: IntensityKind
-    covered: Grid
     placed: Transform = field(default_factory=Affine.identity)
     turn: np.ndarray = field(default_factory=lambda: np.eye(3))
-    costs: list[float] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    explained: float | None = None
 
     @property
     def grid(self) -> Grid:
@@ -68,35 +58,3 @@ class DeedsFrame:
         field_there = self.displacement(disp_vox, control).displacement_on(level.control).disp_vox
         scale = (level.control.spacing_mm / self.grid.spacing_mm).astype(np.float32)
         return field_there * scale[:, None, None, None]
-
-
-def centred_frame(config: DeedsConfig, fixed: Scan, moving: Scan, init: Transform | None) -> DeedsFrame:
-    """Our own start and conventions: prepared intensities, any grids, weights for what is body."""
-    start, explained = init, None
-    costs: list[float] = []
-    steps: list[str] = []
-    warnings: list[str] = []
-    if start is None:
-        found, kind = linear_start(fixed, moving, config.init, config.intensity_weight)
-        start, costs, steps, warnings = found.transform, found.costs, found.steps, found.warnings
-        explained = found.explained
-    else:
-        kind = comparable_after(fixed, moving, start, comparable_intensities(fixed.image, moving.image))
-    working = config.pyramid(fixed.grid).working
-    here, there = (
-        Side.of(side, kind == "ct", config.air_weight) for side in (fixed.onto(working), moving.onto(working, start))
-    )
-    levels = config.levels(working)
-    return DeedsFrame(
-        here,
-        there,
-        moving,
-        start,
-        levels,
-        kind,
-        fixed.grid,
-        costs=costs,
-        steps=steps,
-        warnings=warnings,
-        explained=explained,
-    )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
-from anamorph.features.intensity import comparable_intensities
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import CT_AIR_HU
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds_config import DeedsConfig
 from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
-from anamorph.transforms import Affine, Transform
-from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms import Affine
+from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""
@@ -27,32 +27,27 @@ KEEP = 0.5
 """Of the valid cells of both directions: those that match best."""
 
 
-def published_frame(
-    config: DeedsConfig,
-    fixed: Image,
-    moving: Image,
-    fixed_mask: Mask | None,
-    moving_mask: Mask | None,
-    init: Transform | None,
-) -> DeedsFrame:
+def published_frame(config: DeedsConfig, pair: Pair, run: Run) -> DeedsFrame:
     """Start from aligned grid centres, as two arrays of equal size do, and with the published linear stage.
 
     The moving scan is first brought to the grid of the fixed one, because the program knows one grid only. A given
     start takes the place of both.
     """
+    fixed, moving, fixed_mask, moving_mask = pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask
     grid = config.pyramid(fixed.grid).working
-    placed = init or Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm)
+    placed = pair.start or Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm)
     here = _raw(fixed, fixed_mask).onto(grid)
     original = _raw(moving, moving_mask).onto(grid, placed)
     # Without a mask the program knows no voxel that does not count, not even outside the field of view.
     every = np.broadcast_to(np.float32(1), grid.shape)
     weights = every if fixed_mask is None else here.weight, every if moving_mask is None else original.weight
     matrix = np.eye(4)
-    steps = ["given" if init else "aligned centres of the grids"]
-    if init is None and config.init not in ("world", "centres"):
+    steps = ["given" if pair.start else "aligned centres of the grids"]
+    if pair.start is None and config.init not in ("world", "centres"):
         model = linear_model(config.init)
         matrix = linear_stage(config, model, Side(here, weights[0]), Side(original, weights[1]))
         steps.append(f"{model} block matching as published")
+    run.provenance["start"] = steps
     start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
     moved = original.channels_on(grid, start)
     moved_weight = every if moving_mask is None else original.onto(grid, start).weight
@@ -62,11 +57,8 @@ def published_frame(
         original,
         start,
         config.levels(grid),
-        comparable_intensities(fixed, moving),
-        fixed.grid,
         placed=placed,
         turn=np.linalg.inv(matrix[:3, :3]),
-        steps=steps,
     )
 
 

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
-from anamorph.features.mind_ssc import LANES
+from anamorph.features.mind_ssc import LANES, DescriptorSettings, describe
 from anamorph.geometry.averaging import Cell, pool_descriptor, pool_volume
 from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid

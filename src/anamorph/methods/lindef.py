@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anamorph.methods.one_pass import OnePass
+from anamorph.methods.learned import NetworkConfig, OnePass
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
 
 if TYPE_CHECKING:
     from anamorph.networks.registration_model import RegistrationModel
@@ -35,5 +34,5 @@ class Lindef(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED)
     config: LindefConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
-        return CHANNELS_HELD * int(model.architecture["width"]) + 24
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        return 4 * voxels * (CHANNELS_HELD * int(model.architecture["width"]) + 24)

@@ -8,7 +8,7 @@ from scipy.linalg import expm, logm
 from anamorph.geometry.sampling import identity_positions
 from anamorph.methods.working_frame import Scan, body_weight
 from anamorph.transforms import Affine
-from anamorph.transforms.least_trimmed_squares import fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
 
 FITTED_VOXELS = 3.0e4
 """More say nothing new of twelve numbers."""

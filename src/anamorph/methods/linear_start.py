@@ -6,9 +6,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from anamorph.features.descriptor import DescriptorSettings
 from anamorph.features.intensity import IntensityKind, comparable_intensities
-from anamorph.features.mind_ssc import LANES
+from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
@@ -16,7 +15,7 @@ from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Transform
-from anamorph.transforms.least_trimmed_squares import LinearModel
+from anamorph.transforms.affine import LinearModel
 
 Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:

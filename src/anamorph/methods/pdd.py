@@ -12,20 +12,15 @@ Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
-from anamorph.methods.base import Device, Method, Progress, Result, setting
-from anamorph.methods.network_run import NetworkRun
+from anamorph.methods.base import Pair, Run, setting
+from anamorph.methods.learned import NetworkConfig, OnePass, Seen
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
 from anamorph.networks.pdd_search import Search
-from anamorph.runtime.device import resolve_device
-from anamorph.transforms import Transform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +62,7 @@ class PddConfig(NetworkConfig):
         return [Search((control,) * 3, width, reach) for control, width, reach in warps]
 
 
-class Pdd(Method):
+class Pdd(OnePass):
     """A trained network, a search over all displacements, and the refinement that all methods share."""
 
     name = "pdd"
@@ -76,63 +71,29 @@ class Pdd(Method):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"two-warps": TWO_WARPS | {"refine": False}}
     config: PddConfig
 
-    def __call__(
-        self,
-        fixed: Image,
-        moving: Image,
-        *,
-        fixed_mask: Mask | None = None,
-        moving_mask: Mask | None = None,
-        init: Transform | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> Result:
-        for image in (fixed, moving):
+    def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
+        for image in (pair.fixed, pair.moving):
             if image.grid.is_2d:
                 raise UserError(f"{image.name} has a single slice, and pdd registers volumes; take convex")
-        return _Run(self.config, resolve_device(device), progress).register(
-            fixed, moving, fixed_mask, moving_mask, init
-        )
+        return super().load(pair, device)
 
-    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        from anamorph.networks.registration_model import RegistrationModel
-
-        model = RegistrationModel.describe(self.config.model, "pdd")
-        network = model.architecture
-        trained = Search(tuple(network["control"]), network["width"], network["reach"])
-        voxels = int(np.prod(model.shape_for(fixed, moving)))
-        features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]
-        costs = max(4 * int(np.prod(one.control)) * one.width**3 for one in self.config.searches() or [trained])
-        scans = 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
-        # Costs and messages, whose place probabilities take; beside them a few fields of the frame.
-        held = features + 2 * costs + 4 * 16 * voxels
-        return scans + max(held, self.config.refinement_memory(fixed, moving))
-
-
-class _Run(NetworkRun):
-    kind = "pdd"
-    config: PddConfig
-
-    def fields(
-        self, model: RegistrationModel, fixed: Image, moving: Image, frame: Grid, start: Transform
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def directions(self, seen: Seen, run: Run) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
-        network: PddNetwork = model.network  # type: ignore[assignment]
-        here, there = model.inputs(fixed, moving, frame, start)
+        network: PddNetwork = seen.model.network
+        here, there = seen.model.inputs(seen.pair.fixed, seen.pair.moving, seen.frame, seen.start)
         # Not inference_mode: the fit to the probabilities needs gradients.
         with torch.no_grad():
             one, other = ((scan, network.describe(scan)) for scan in (here, there))
-            forward = self._direction(network, one, other, "fixed to moving")
-            backward = self._direction(network, other, one, "moving to fixed")
+            forward = self._direction(network, one, other, "fixed to moving", run)
+            backward = self._direction(network, other, one, "moving to fixed", run)
         return forward.cpu().numpy(), backward.cpu().numpy()
 
     def _direction(
-        self, network: PddNetwork, fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor], title: str
+        self, network: PddNetwork, fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor], title: str, run: Run
     ) -> Tensor:
         """``(3, I, J, K)`` voxels of the frame, from both scans with their features."""
-        from anamorph.networks.warp import warp
+        from anamorph.networks.blocks import warp
         from anamorph.transforms.fields import compose
 
         (_, here), (scan, there) = fixed, moving
@@ -140,20 +101,28 @@ class _Run(NetworkRun):
         for number, search in enumerate(self.config.searches() or [network.search], 1):
             seen = there if field is None else network.describe(warp(scan, field[None]))
             found = network.find(here, seen, scan.shape[2:], search)
-            update = self._fitted(found, search, f"fit {number}, {title}")
+            update = self._fitted(found, search, f"fit {number}, {title}", run)
             field = update if field is None else compose(update, field)
         assert field is not None
         return field
 
-    def _fitted(self, found: Found, search: Search, title: str) -> Tensor:
+    def _fitted(self, found: Found, search: Search, title: str, run: Run) -> Tensor:
         from anamorph.optimise.probability_fit import fit_to_probabilities
 
         if self.config.fit_iterations == 0:
             return found.disp_vox[0]
         unit = found.half.mean()
         volumes = found.probabilities[0].reshape(*search.control, *[search.width] * 3)
-        disp, self.trace[title] = fit_to_probabilities(
+        disp, run.trace[title] = fit_to_probabilities(
             volumes, found.control_disp_vox[0] / unit, found.labels.amax(dim=0) / unit,
             self.config.fit_iterations, self.config.fit_diffusion, self.config.fit_rate,
         )  # fmt: skip
         return found.between(disp[None] * unit)[0]
+
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        network = model.architecture
+        trained = Search(tuple(network["control"]), network["width"], network["reach"])
+        features = voxels // network["feature_spacing"] ** 3 * 4 * (8 + 4) * network["channels"]
+        costs = max(4 * int(np.prod(one.control)) * one.width**3 for one in self.config.searches() or [trained])
+        # Costs and messages, whose place probabilities take; beside them a few fields of the frame.
+        return int(features + 2 * costs + 4 * 16 * voxels)

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from anamorph.features.layer_codes import CodedLayers, code_labels, code_scores
-from anamorph.features.supervoxel_points import random_points, supervoxel_centres
+from anamorph.features.layer_codes import CodedLayers, code_labels, code_scores, random_points, supervoxel_centres
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.networks.template_model import output_grid
-from anamorph.optimise.keypoint_field import KeypointSettings, fit_keypoints
-from anamorph.regularisation.keypoint_graph import KeypointGraph
+from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
 from anamorph.transforms.thin_plate import Kernel, ThinPlate
 
 if TYPE_CHECKING:

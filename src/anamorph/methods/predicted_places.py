@@ -9,10 +9,10 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.methods.framed_pair import lattice
 from anamorph.methods.predicted_layers import FEWEST_POINTS
+from anamorph.methods.template_space import lattice
 from anamorph.networks.template_model import output_grid
-from anamorph.regularisation.keypoint_graph import KeypointGraph
+from anamorph.optimise.keypoint_field import KeypointGraph
 from anamorph.transforms.thin_plate import ThinPlate
 
 if TYPE_CHECKING:

@@ -14,6 +14,11 @@ SHARED: dict[str, dict[str, Any]] = {
     "generic-ct": {},
     "generic-mr": {},
 }
+STARTS: dict[str, dict[str, Any]] = {
+    kind: {key: value for key, value in values.items() if key in ("init", "intensity_weight")}
+    for kind, values in SHARED.items()
+}
+"""Those of the linear start alone."""
 AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "frame"}}
 """Networks see scans from the start that they were trained with."""
 AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {

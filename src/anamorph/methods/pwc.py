@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anamorph.methods.one_pass import OnePass
+from anamorph.methods.learned import NetworkConfig, OnePass
 from anamorph.methods.presets import AFTER_A_NETWORK, with_own
-from anamorph.methods.refined_pair import NetworkConfig
 
 if TYPE_CHECKING:
     from anamorph.networks.registration_model import RegistrationModel
@@ -40,9 +39,9 @@ class Pwc(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK)
     config: PwcConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
         network = model.architecture
         labels = (2 * network["radius"] + 1) ** 3
         # Both directions, at the finest resolution of the search.
         searched = 2 * (COSTS_HELD * labels + 4 * network["width"]) // 8 ** network["finest"]
-        return CHANNELS_HELD * model.first_channels + searched + 24
+        return 4 * voxels * (CHANNELS_HELD * model.first_channels + searched + 24)

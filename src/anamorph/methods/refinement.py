@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.features.descriptor import DescriptorSettings
+from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.guide import guide_model
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.start_config import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
@@ -54,6 +55,10 @@ class RefinementConfig(StartConfig):
             raise ValueError("air_weight must be between 0 and 1")
         if min(self.guide_weight, self.diffusion, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
+
+    def models(self) -> tuple[str, ...]:
+        guide = guide_model(self.guide)
+        return () if guide is None else (guide,)
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""

@@ -11,19 +11,16 @@ The publication (Heinrich and Hansen, MIDL 2021) describes the baseline in a sen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
-from anamorph.methods.base import setting
-from anamorph.methods.framed_method import FramedMethod, Matched
-from anamorph.methods.framed_pair import FramedPair, through_template
+from anamorph.methods.base import Run, setting
+from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.predicted_layers import FEWEST_POINTS
 from anamorph.methods.predicted_places import PredictedPlaces
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
-from anamorph.methods.stages import Stages
-from anamorph.networks.template_model import TemplateModel
+from anamorph.methods.template_space import TemplatePair, TemplateSpace, through_template
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class RegressionConfig(NetworkConfig):
             raise ValueError("neighbours must be at least 1, point_count at least 8, beta and smoothing not negative")
 
 
-class Regression(FramedMethod):
+class Regression(TemplateSpace):
     """Coordinates of a template, predicted."""
 
     name = "regression"
@@ -50,24 +47,21 @@ class Regression(FramedMethod):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": {"refine": False}}
     config: RegressionConfig
 
-    def match(
-        self, model: TemplateModel, pair: FramedPair, device: Literal["cpu", "cuda"], seed: int, stages: Stages
-    ) -> Matched:
+    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
-        config = self.config
+        config, model = self.config, pair.model
         network: Any = model.network
-        with stages.stage("network", 0.1):
+        with run.stage("network", 0.1):
             sides = []
             for channels, mask in zip(pair.inputs, pair.masks, strict=True):
-                image = torch.from_numpy(np.ascontiguousarray(channels))[None].to(device)
-                sides.append(PredictedPlaces.predict(network, image, model.frame, config.point_count, mask, seed))
-        with stages.stage("match", 0.4):
+                image = torch.from_numpy(np.ascontiguousarray(channels))[None].to(run.device)
+                sides.append(PredictedPlaces.predict(network, image, model.frame, config.point_count, mask, run.seed))
+        with run.stage("match", 0.4):
             settings = config.neighbours, config.beta, config.smoothing
             (to_template, back_to_fixed), (other_to_template, to_moving) = (side.fields(*settings) for side in sides)
             forward = through_template(to_template, to_moving)
             backward = through_template(other_to_template, back_to_fixed)
-        concerns = []
         if min(len(side.here) for side in sides) < FEWEST_POINTS:
-            concerns.append(f"{model.card.name} finds too little of the template in these scans to register them")
-        return Matched(forward, backward, concerns=concerns)
+            run.warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")
+        return forward, backward

@@ -6,8 +6,9 @@ and both directions made inverse to each other (ConvexAdam: Siebert et al., IEEE
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -56,6 +57,9 @@ class SearchConfig(RefinementConfig):
             raise ValueError("search_cells must be at least 1")
         if min(self.search_radius_mm) < 0:
             raise ValueError("search_radius_mm must not be negative")
+
+    def within_memory(self, limit_bytes: int) -> Self:
+        return dataclasses.replace(self, max_memory_mb=max(limit_bytes // 2**20, 1))
 
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, and of a guide."""

@@ -15,14 +15,11 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.layer_codes import draw_codes
-from anamorph.methods.base import setting
-from anamorph.methods.framed_method import FramedMethod, Matched
-from anamorph.methods.framed_pair import FramedPair, lattice, through_template
+from anamorph.methods.base import Run, setting
+from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.predicted_layers import LayerFeatures, LayerPoints, PredictedLayers, keypoint_field
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.refined_pair import NetworkConfig
-from anamorph.methods.stages import Stages
-from anamorph.networks.template_model import TemplateModel
+from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
 from anamorph.optimise.keypoint_field import KeypointSettings
 from anamorph.transforms.thin_plate import Kernel
 
@@ -65,7 +62,7 @@ class SlicregConfig(NetworkConfig):
         return KeypointSettings(self.alpha, self.point_rate, self.point_iterations)
 
 
-class Slicreg(FramedMethod):
+class Slicreg(TemplateSpace):
     """Supervoxels of a template, predicted and matched."""
 
     name = "slicreg"
@@ -74,34 +71,31 @@ class Slicreg(FramedMethod):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": PUBLISHED}
     config: SlicregConfig
 
-    def match(
-        self, model: TemplateModel, pair: FramedPair, device: Literal["cpu", "cuda"], seed: int, stages: Stages
-    ) -> Matched:
-        with stages.stage("network", 0.1):
-            matching = _Matching(self.config, model, pair, device, seed)
-        with stages.stage("match", 0.4):
+    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+        with run.stage("network", 0.1):
+            matching = _Matching(self.config, pair, run)
+        with run.stage("match", 0.4):
             forward, backward, trace = matching.both_directions()
-        concerns = []
+        run.trace |= trace
         if not all(trace.values()):
-            concerns.append(f"{model.card.name} finds too few supervoxels in these scans to match them")
-        return Matched(forward, backward, trace, concerns)
+            run.warnings.append(f"{pair.model.card.name} finds too few supervoxels in these scans to match them")
+        return forward, backward
 
 
 class _Matching:
     """The supervoxels of two scans, and of the template where it is asked for."""
 
-    def __init__(
-        self, config: SlicregConfig, model: TemplateModel, pair: FramedPair, device: Literal["cpu", "cuda"], seed: int
-    ) -> None:
+    def __init__(self, config: SlicregConfig, pair: TemplatePair, run: Run) -> None:
         import torch
 
-        self.config, self.frame, self.masks, self.seed = config, model.frame, pair.masks, seed
+        model = pair.model
+        self.config, self.frame, self.masks, self.seed = config, model.frame, pair.masks, run.seed
         network: Any = model.network
-        codes = draw_codes(network.layers, network.classes, np.random.default_rng(seed))
+        codes = draw_codes(network.layers, network.classes, np.random.default_rng(run.seed))
         self.sides = [
             PredictedLayers.predict(
                 network,
-                torch.from_numpy(np.ascontiguousarray(one))[None].to(device),
+                torch.from_numpy(np.ascontiguousarray(one))[None].to(run.device),
                 model.frame,
                 codes,
                 config.features,
@@ -113,7 +107,7 @@ class _Matching:
             if not hasattr(network, "template"):
                 raise UserError(f"{model.card.name} came without its template; pass --set match=direct")
             labels = network.template.cpu().numpy()
-            self.template = PredictedLayers.given(labels, model.frame, codes, device)
+            self.template = PredictedLayers.given(labels, model.frame, codes, run.device)
 
     def both_directions(self) -> tuple[np.ndarray, np.ndarray, dict[str, list[float]]]:
         """Fields from fixed to moving and back on the lattice, and the objective of every fit."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anamorph.geometry import Grid
-from anamorph.methods.base import setting
+from anamorph.methods.base import Config, setting
 from anamorph.methods.linear_start import INTENSITY_WEIGHT, Init, linear_start_bytes
 
 
 @dataclass(frozen=True)
-class StartConfig:
+class StartConfig(Config):
     """Where a registration starts from, and how scans are compared there."""
 
     init: Init = setting(
@@ -25,6 +25,10 @@ class StartConfig:
     def __post_init__(self) -> None:
         if self.intensity_weight < 0:
             raise ValueError("intensity_weight must not be negative")
+
+    @property
+    def trusts_headers(self) -> bool:
+        return self.init == "world"
 
     def start_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""

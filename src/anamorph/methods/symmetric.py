@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anamorph.methods.one_pass import OnePass
+from anamorph.methods.base import setting
+from anamorph.methods.learned import NetworkConfig, OnePass
 from anamorph.methods.presets import AFTER_A_NETWORK, with_own
-from anamorph.methods.symmetric_config import SymmetricConfig
 
 if TYPE_CHECKING:
     from anamorph.networks.registration_model import RegistrationModel
@@ -30,6 +31,13 @@ GUIDED: dict[str, Any] = {
 """The model for small MR scans that comes along brings a guide, which has more to say than the images have."""
 
 
+@dataclass(frozen=True)
+class SymmetricConfig(NetworkConfig):
+    """Settings of ``symmetric``: the model, the start, and the refinement of what the network finds."""
+
+    model: str = setting("symmetric-hippocampus", "a model folder, a run of `anamorph train`, or a model by name")
+
+
 class Symmetric(OnePass):
     """A trained network, then the refinement that all methods share."""
 
@@ -39,5 +47,5 @@ class Symmetric(OnePass):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AFTER_A_NETWORK | {"small-mr": GUIDED})
     config: SymmetricConfig
 
-    def values_held(self, model: RegistrationModel) -> int:
-        return CHANNELS_HELD * model.first_channels + 24
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        return 4 * voxels * (CHANNELS_HELD * model.first_channels + 24)

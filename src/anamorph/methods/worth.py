@@ -8,7 +8,7 @@ from anamorph.features.intensity import IntensityKind
 from anamorph.geometry import Grid
 from anamorph.methods.described_pair import DescribedPair
 from anamorph.methods.start.search import WEAK_UNLIKE
-from anamorph.optimise.data_term import data_term
+from anamorph.optimise.velocity import data_term
 from anamorph.runtime.device import to_device
 from anamorph.transforms import Displacement
 

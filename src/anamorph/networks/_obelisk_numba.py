@@ -4,7 +4,7 @@
 import numpy as np
 from numba import njit
 
-from anamorph.discrete._trilinear_numba import RELAXED, cell_of, read
+from anamorph.discrete._correlation_numba import RELAXED, cell_of, read
 
 u64 = np.uint64
 

@@ -9,11 +9,69 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anamorph.networks.convolutions import Block, Convolution, convolve
-from anamorph.networks.linear_map import linear_after, linear_before
-from anamorph.networks.moments import MOMENTS, moments
-from anamorph.networks.recomputation import Checkpointing, Staged
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.geometry.sampling import identity_positions_torch
+from anamorph.networks.blocks import Block, Checkpointing, Convolution, Staged, convolve, warp
+from anamorph.transforms.fields import integrate_gradients
+
+UNIT_VOX = 32.0
+"""A translation of 1 is so many voxels.
+
+A linear map is kept as ``A - I``, a ``(B, 3, 4)`` matrix on voxel coordinates centred in the volume in these units:
+rotation and translation do not mix, all twelve numbers are of one order, and none changes its meaning with the size of
+the volume.
+"""
+
+
+def linear_after(offset: Tensor, disp_vox: Tensor) -> Tensor:
+    """The displacement to ``A(p + u(p))``: the moving scan is aligned linearly first, then deformed.
+
+    Args:
+        offset: ``(B, 3, 4)``.
+        disp_vox: ``(B, 3, I, J, K)``: u.
+    """
+    half = (disp_vox.new_tensor(disp_vox.shape[2:]) - 1).reshape(3, 1, 1, 1) / 2
+    places = (identity_positions_torch(disp_vox[0]) - half + disp_vox) / UNIT_VOX
+    moved = (offset[:, :, :3] @ places.flatten(2) + offset[:, :, 3:]) * UNIT_VOX
+    return disp_vox + moved.reshape(disp_vox.shape)
+
+
+def linear_before(offset: Tensor, disp_vox: Tensor) -> Tensor:
+    """The displacement to ``A p + u(A p)``: the moving scan is deformed first, then moved linearly (as published).
+
+    Arguments as of :func:`linear_after`; outside the volume u is that of its border.
+    """
+    moved = linear_after(offset, disp_vox.new_zeros(disp_vox.shape))
+    return moved + warp(disp_vox, moved)
+
+
+ORDERS = [(a, b, c) for a in range(3) for b in range(3) for c in range(3) if a + b + c <= 2]
+MOMENTS = len(ORDERS)
+"""Of a volume: its mean, three first and six second moments."""
+
+
+def moments(volume: Tensor) -> Tensor:
+    """Means of a volume times products of Legendre polynomials of the coordinates, which run from -1 to 1.
+
+    Args:
+        volume: ``(B, C, I, J, K)``.
+
+    Returns:
+        ``(B, C, 10)`` in single precision, the plain mean first.
+    """
+    current = volume.float()
+    for n in reversed(volume.shape[2:]):
+        # The last axis is summed up, and its three orders go to the front of what is left.
+        summed = current @ _polynomials(n, current) / n
+        current = summed.movedim(-1, 2)
+    every = current.reshape(*volume.shape[:2], 3, 3, 3)
+    return torch.stack([every[:, :, a, b, c] for a, b, c in ORDERS], dim=-1)
+
+
+def _polynomials(size: int, like: Tensor) -> Tensor:
+    """``(size, 3)``: Legendre polynomials of order 0, 1 and 2 at the voxels of an axis."""
+    x = torch.linspace(-1, 1, size, device=like.device) if size > 1 else torch.zeros(1, device=like.device)
+    return torch.stack([torch.ones_like(x), x, (3 * x * x - 1) / 2], dim=1)
+
 
 Order = Literal["linear-first", "deform-first"]
 Pooling = Literal["mean", "moments"]
@@ -31,7 +89,7 @@ class LindefFlow(NamedTuple):
     Attributes:
         gradients: ``(B, 3, I, J, K)`` in (0, 1); twice these are the derivatives of the deformation along each axis.
         disp_vox: ``(B, 3, I, J, K)``: both parts together, from the voxels of the one image to those of the other.
-        offset: ``(B, 3, 4)``: the linear part less the identity (:mod:`anamorph.networks.linear_map`).
+        offset: ``(B, 3, 4)``: the linear part less the identity (:mod:`anamorph.networks.lindef_network`).
         coarse_disp_vox: none.
     """
 
@@ -55,7 +113,7 @@ class LindefNetwork(Checkpointing):
             second, which tell where things are even of features that a norm has given a mean of zero.
         order: ``linear-first`` reads the moving image at A(G(p)); ``deform-first``, as published, at G(A p).
         gradient_gain: factor of what goes into the sigmoid of the derivatives; published is 1. Integration adds up all
-            voxels of a line, so that a step of Adam moves the far end of it by voxels: a tenth learns faster.
+            voxels of a line, so that a step of Adam moves its far end by voxels: a tenth learns faster.
     """
 
     def __init__(
@@ -79,7 +137,7 @@ class LindefNetwork(Checkpointing):
 
         Args:
             fixed: ``(B, C, I, J, K)``, any size.
-            moving: likewise.
+            moving: an image of the same shape.
             both: also predict from the moving to the fixed image.
         """
         pairs = [(fixed, moving), (moving, fixed)] if both else [(fixed, moving)]

@@ -48,20 +48,20 @@ class ModelCard:
     """What a user must know of a model, and what a program needs to use it.
 
     Args:
-        name: of the model.
+        name: name of the model.
         kind: the training that made it, such as ``symmetric``; a method takes only models of its kind.
         summary: one sentence.
         architecture: what the network is built from.
         preprocessing: what it expects of a scan (:class:`~anamorph.networks.preprocessing.Preprocessing`).
-        labels: name by value, where the model knows labels.
-        training_data: each with its name, number of scans and hash.
-        metrics: measured in validation.
-        licence: of the weights.
-        attribution: whom to name when they are used.
+        labels: names of the labels that the model knows, by value.
+        training_data: data sets, each with its name, number of scans and hash.
+        metrics: numbers of the best validation.
+        licence: licence of the weights.
+        attribution: whom users of the weights must name.
         provenance: how the training can be repeated.
-        sha256: of the weights.
-        parameters: their number.
-        anamorph: the version that wrote it.
+        sha256: hash of the file of weights.
+        parameters: number of weights.
+        anamorph: version that wrote the card.
     """
 
     name: str
@@ -185,7 +185,7 @@ def load_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[Mod
 
     Args:
         name_or_path: a folder, or a name that :func:`find_model` knows.
-        kind: of the model; None takes any.
+        kind: the training that the model must come from; None takes any.
 
     Raises:
         UserError: no such model, weights that are missing, damaged or not those of the card, or another kind.
@@ -243,7 +243,7 @@ class Model:
 
         Args:
             name_or_path: a folder, or a name that :func:`find_model` knows.
-            kind: of the model; None takes any.
+            kind: the training that the model must come from; None takes any.
 
         Raises:
             UserError: there is no such model, it is of another kind, or its card describes no network.
@@ -261,8 +261,8 @@ class Model:
 
         Args:
             name_or_path: a folder, or a name that :func:`find_model` knows.
-            kind: of the model; None takes any.
-            device: of the network.
+            kind: the training that the model must come from; None takes any.
+            device: ``cpu`` or ``cuda``, where the network is put.
 
         Raises:
             UserError: as :meth:`describe`; or the weights are damaged, or not those of the network.

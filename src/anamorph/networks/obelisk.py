@@ -2,20 +2,90 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool3d, grid_sample, pad
 
 from anamorph.discrete import fused
+from anamorph.discrete.labels import grid_points, label_window
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.networks import _obelisk_numba
-from anamorph.networks.sampling_convention import Convention, feature_points, half_extent, in_map
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Convention = Literal["voxel", "corner", "half-pixel", "two-warps"]
+"""Where the points of PDD-Net lie.
+
+The published programs speak of a scan as of the interval from -1 to 1 along each axis, and differ in what that means; a
+network must be used as it was trained, so its card keeps the name.
+
+``voxel``: every point is where its voxel is, and grids are those of the centres of equal cells. ``corner``: -1 and 1
+are the centres of the first and the last voxel of every map, however it was made (PyTorch before 1.3). ``half-pixel``:
+they are the outer faces of these voxels (the first program, on later versions of PyTorch). ``two-warps``: features lie
+as in ``half-pixel`` and are read as in ``corner`` (the program with two warps)."""
+
+
+def points(counts: Sequence[int], shape: Sequence[int], convention: Convention) -> Tensor:
+    """``(prod(counts), 3)``: an even grid of points over a scan of a shape, the last axis fastest."""
+    if convention in ("voxel", "half-pixel"):
+        return grid_points(shape, counts)
+    reach = [(size - 1) / 2 for size in shape]
+    return label_window(counts, reach) + torch.tensor(reach)
+
+
+def feature_points(counts: Sequence[int], shape: Sequence[int], convention: Convention) -> Tensor:
+    """``(prod(counts), 3)``: the places at which features are computed, the last axis fastest."""
+    if convention != "two-warps":
+        return points(counts, shape, convention)
+    scale = torch.tensor([(size - 1) / size for size in shape])
+    return (grid_points(shape, counts) + 0.5) * scale
+
+
+def displacements(width: int, reach: float, shape: Sequence[int], convention: Convention) -> Tensor:
+    """``(width^3, 3)`` voxels: the labels of a search, the last axis fastest, the middle one zero.
+
+    Args:
+        width: labels along each axis, odd.
+        reach: the largest displacement as a share of half the extent; ``half-pixel`` takes 1 / width less.
+        shape: of the scan.
+        convention: of the program that the network was trained with.
+    """
+    share = reach * (width - 1) / width if convention == "half-pixel" else reach
+    return label_window([width] * 3, (share * half_extent(shape, convention)).tolist())
+
+
+def half_extent(shape: Sequence[int], convention: Convention) -> Tensor:
+    """``(3,)`` voxels: what 1 means along each axis of a scan."""
+    size = torch.tensor([float(n) for n in shape])
+    return size / 2 if convention in ("voxel", "half-pixel") else (size - 1) / 2
+
+
+def in_map(
+    places: Tensor, shape: Sequence[int], cells: Sequence[int], convention: Convention, stride: int = 0
+) -> Tensor:
+    """Voxels of a scan as (fractional) indices of a smaller map.
+
+    Args:
+        places: ``(..., 3)``.
+        shape: of the scan.
+        cells: of the map.
+        convention: of the program that the network was trained with.
+        stride: for a map made by strided convolutions, whose cell n is at voxel ``stride * n``; 0 for one made at
+            :func:`points`.
+    """
+    if convention == "voxel" and stride:
+        return places / stride
+    size, count = places.new_tensor([*shape]), places.new_tensor([*cells])
+    if convention in ("voxel", "half-pixel"):
+        return (places + 0.5) * (count / size) - 0.5
+    return places * ((count - 1) / (size - 1).clamp_min(1))
+
 
 FIRST_CHANNELS = 4
 OFFSET_DEVIATION = 0.05
@@ -34,7 +104,7 @@ class Obelisk(nn.Module):
         spacing: of the places, voxels; published is 3.
         pooled: halve the resolution before the first convolution, as published; scans of few voxels are better off
             without.
-        sampling: see :data:`~anamorph.networks.sampling_convention.Convention`.
+        sampling: see :data:`~anamorph.networks.obelisk.Convention`.
     """
 
     def __init__(
@@ -72,7 +142,7 @@ class Obelisk(nn.Module):
         cells = [max(n // self.spacing, 1) for n in shape]
         pooled = avg_pool3d(image, 3, stride=2, padding=1) if self.pooled else image
         first = torch.relu(self.first_norm(self.first(pooled)))
-        # Places in at least single precision: in half of it they would be off by tenths of a voxel.
+        # Places in at least single precision: in half precision they would be off by tenths of a voxel.
         first = first.to(torch.promote_types(first.dtype, torch.float32))
         places = feature_points(cells, shape, self.sampling).to(image)
         look = self._differences if fused.suits(first, constant=(first, self.offsets)) else self.differences_torch

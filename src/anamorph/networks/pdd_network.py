@@ -10,11 +10,10 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from anamorph.discrete.correlation import correlate
+from anamorph.discrete.labels import expectation, label_probabilities
 from anamorph.discrete.mean_field import mean_field, relax_labels
-from anamorph.discrete.soft_argmin import expectation, label_probabilities
-from anamorph.networks.obelisk import Obelisk
+from anamorph.networks.obelisk import Convention, Obelisk, displacements, half_extent, in_map, points
 from anamorph.networks.pdd_search import Search
-from anamorph.networks.sampling_convention import Convention, displacements, half_extent, in_map, points
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,14 +63,14 @@ class PddNetwork(nn.Module):
     Args:
         inputs: channels of a scan.
         channels: features of a place: 16 (120,780 parameters) or 24 (270,772), and 6 for the mean field.
-        control: see :class:`~anamorph.networks.pdd_search.Search`, for this and the next two.
-        width: of the search.
-        reach: of the search.
+        control: control points of the search along each axis (:class:`~anamorph.networks.pdd_search.Search`).
+        width: displacements of the search along each axis, odd.
+        reach: largest displacement of the search, half extents.
         mean_field: let neighbouring control points agree, in two iterations.
-        feature_spacing: see :class:`~anamorph.networks.obelisk.Obelisk`.
-        pooled: likewise.
-        sampling: where everything lies; see :data:`~anamorph.networks.sampling_convention.Convention`.
-        divisor: of the values of a scan; the published networks want HU / 500.
+        feature_spacing: voxels between the places at which features are computed.
+        pooled: halve the resolution before the first convolution.
+        sampling: where features and control points lie (:data:`~anamorph.networks.obelisk.Convention`).
+        divisor: divides the values of a scan; the published networks want HU / 500.
     """
 
     def __init__(

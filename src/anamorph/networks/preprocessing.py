@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anamorph.transforms import Transform
 
 Normalise = Literal["percentile", "zscore", "windows", "none"]
-Sampling = Literal["averaged", "point"]
+Reading = Literal["averaged", "point"]
 PERCENTILES = (1.0, 99.0)
 MOST_VOXELS_OF_AN_AXIS = 1 << 16
 
@@ -36,7 +36,7 @@ class Preprocessing:
         windows: ``(low, high)`` in HU.
         multiple: to which ``shape`` is rounded up when it is not given.
         crop_in_use: crop scans to ``shape`` in use too; else a network that is used sees all of larger ones.
-        sampling: ``averaged`` averages the voxels that a coarser one covers, as every method reads scans; ``point``
+        reading: ``averaged`` averages the voxels that a coarser one covers, as every method reads scans; ``point``
             interpolates at its middle alone, as the models do whose cards name neither.
 
     Raises:
@@ -49,7 +49,7 @@ class Preprocessing:
     windows: tuple[tuple[float, float], ...] = ()
     multiple: int = 16
     crop_in_use: bool = False
-    sampling: Sampling = "point"
+    reading: Reading = "point"
 
     def __post_init__(self) -> None:
         spacing = np.ravel([] if self.spacing_mm is None else self.spacing_mm)
@@ -60,8 +60,8 @@ class Preprocessing:
             raise UserError(f"shape {self.shape} and multiple {self.multiple} must be counts of voxels")
         if self.normalise not in get_args(Normalise):
             raise UserError(f"normalise is {self.normalise}; choose one of {', '.join(get_args(Normalise))}")
-        if self.sampling not in get_args(Sampling):
-            raise UserError(f"sampling is {self.sampling}; choose one of {', '.join(get_args(Sampling))}")
+        if self.reading not in get_args(Reading):
+            raise UserError(f"reading is {self.reading}; choose one of {', '.join(get_args(Reading))}")
         if not all(np.isfinite(window).all() and window[0] < window[1] for window in self.windows):
             raise UserError(f"windows must be pairs of HU, low and high, not {self.windows}")
         if (self.normalise == "windows") != bool(self.windows):
@@ -87,7 +87,7 @@ class Preprocessing:
         """Plain values for a model card."""
         content = dataclasses.asdict(self)
         # Caches and cards made before there was a choice stay what they are.
-        for name, before in (("crop_in_use", False), ("sampling", "point")):
+        for name, before in (("crop_in_use", False), ("reading", "point")):
             if content[name] == before:
                 del content[name]
         return content
@@ -124,14 +124,13 @@ class Preprocessing:
         Raises:
             UserError: windows for a scan of several channels, or a scan without contrast.
         """
-        from anamorph.transforms import Affine
-        from anamorph.transforms.anti_aliasing import Reading
+        from anamorph.transforms import Affine, anti_aliasing
 
         if isinstance(transform, Affine):
             # An aligned scan is read in a frame of its own, as in the training.
             frame, transform = Grid(frame.shape, transform.matrix @ frame.affine), None
         lowest = 0.0 if self.normalise != "none" else background_value(image)
-        reading = Reading.of(image.grid, frame, transform, averaged=self.sampling == "averaged")
+        reading = anti_aliasing.Reading.of(image.grid, frame, transform, averaged=self.reading == "averaged")
         return reading.read(self._normalised(image), lowest)
 
     def labels(self, labels: Labels, frame: Grid) -> np.ndarray:

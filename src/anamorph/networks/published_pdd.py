@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from anamorph.errors import UserError
 from anamorph.networks.model import ModelCard, save_model
+from anamorph.networks.obelisk import Convention
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.sampling_convention import Convention
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from anamorph.discrete.label_window import label_window
+from anamorph.discrete.labels import label_window, soft_argmin
 from anamorph.discrete.local_correlation import correlate_locally
-from anamorph.discrete.soft_argmin import soft_argmin
-from anamorph.networks.convolutions import Convolution
-from anamorph.networks.encoder import Encoder, channels_of
-from anamorph.networks.padding import cut, pad, padding_to_multiple
-from anamorph.networks.recomputation import Checkpointing, Staged
-from anamorph.networks.warp import warp
+from anamorph.networks.blocks import (
+    Checkpointing,
+    Convolution,
+    Encoder,
+    Staged,
+    channels_of,
+    cut,
+    pad,
+    padding_to_multiple,
+    warp,
+)
 
 DILATIONS = (1, 2)
 """Of the convolutions of a step; the published network looks around by a network of its own, at the end."""
@@ -74,7 +79,7 @@ class PwcNetwork(Checkpointing):
 
         Args:
             fixed: ``(B, C, I, J, K)``, any size; padded inside.
-            moving: likewise.
+            moving: an image of the same shape.
             both: also predict from the moving to the fixed image.
             coarse: also give the fields of the coarser steps.
 

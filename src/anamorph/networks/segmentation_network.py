@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from anamorph.networks.convolutions import Activation
-from anamorph.networks.decoder import Decoder
-from anamorph.networks.encoder import CONVOLUTIONS, Encoder
-from anamorph.networks.padding import cut, pad, padding_to_multiple
-from anamorph.networks.recomputation import Checkpointing
+from anamorph.networks.blocks import (
+    CONVOLUTIONS,
+    Activation,
+    Checkpointing,
+    Decoder,
+    Encoder,
+    cut,
+    pad,
+    padding_to_multiple,
+)
 
 BACKGROUND_BIAS = 4.0
 

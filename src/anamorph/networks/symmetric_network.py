@@ -9,12 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anamorph.networks.convolutions import Activation, Convolution
-from anamorph.networks.decoder import Decoder
-from anamorph.networks.encoder import CONVOLUTIONS, Encoder, channels_of
-from anamorph.networks.padding import cut, pad, padding_to_multiple
-from anamorph.networks.recomputation import Checkpointing
-from anamorph.transforms.gradient_integration import integrate_gradients
+from anamorph.networks.blocks import (
+    CONVOLUTIONS,
+    Activation,
+    Checkpointing,
+    Convolution,
+    Decoder,
+    Encoder,
+    channels_of,
+    cut,
+    pad,
+    padding_to_multiple,
+)
+from anamorph.transforms.fields import integrate_gradients
 
 DIRECTIONS = 3
 
@@ -72,7 +79,7 @@ class SymmetricNetwork(Checkpointing):
 
         Args:
             fixed: ``(B, C, I, J, K)``, any size; padded inside.
-            moving: likewise.
+            moving: an image of the same shape.
             both: also predict from the moving to the fixed image.
             coarse: also predict from the coarser resolutions.
 

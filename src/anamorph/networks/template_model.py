@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body_centre import body_centre_mm
+from anamorph.features.body import body_centre_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct

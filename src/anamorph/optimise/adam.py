@@ -33,12 +33,12 @@ class Adam(Generic[Array]):
         """Move the parameters against the gradient; no entry moves by much more than ``rate``."""
         self._step += 1
         if isinstance(self.parameters, np.ndarray):
-            from anamorph.optimise import _adam_numba
+            from anamorph.optimise import _kernels_numba
 
             arrays = (self.parameters, np.ascontiguousarray(gradient), self._first, self._second)
             parameters, slope, first, second = (a.reshape(-1) for a in arrays)
             given = (parameters, slope, first, second, self._step, np.float32(rate))
-            over_slabs(_adam_numba.adam_step, parameters.size, *given, least=POINTS)
+            over_slabs(_kernels_numba.adam_step, parameters.size, *given, least=POINTS)
         else:
             adam_step_torch(self.parameters, gradient, self._first, self._second, self._step, rate)
 

@@ -1,4 +1,4 @@
-"""Symmetric instance optimisation of a stationary velocity field.
+"""Symmetric instance optimisation of a stationary velocity field, its data term and diffusion.
 
 One velocity v describes both directions: ``exp(v)`` pulls the moving image to the fixed one and ``exp(-v)`` the fixed
 image to the moving one. Both data terms are minimised together, so that swapping the images negates v, the two
@@ -16,8 +16,7 @@ import numpy as np
 
 from anamorph.geometry.averaging import Radius, box_smooth, pool_volume
 from anamorph.optimise.adam import Adam
-from anamorph.optimise.data_term import data_term
-from anamorph.regularisation.diffusion import add_diffusion, diffusion_strength
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.fields import exponential, upsample
 
 if TYPE_CHECKING:
@@ -26,6 +25,83 @@ if TYPE_CHECKING:
     Array = TypeVar("Array", np.ndarray, torch.Tensor)
 else:
     Array = TypeVar("Array")
+
+
+def data_term(fixed: Array, weight: Array, moving: Array, disp_vox: Array) -> tuple[float, Array]:
+    """Sum of ``weight * ||F(p) - M(p + u(p))||^2`` and its gradient with respect to u.
+
+    Args:
+        fixed: ``(I, J, K, C)`` descriptor, C a multiple of 16.
+        weight: ``(I, J, K)``.
+        moving: like ``fixed``; read trilinearly, its border repeated.
+        disp_vox: ``(3, I, J, K)`` in voxels of the descriptors.
+
+    Returns:
+        The sum, and the gradient ``(3, I, J, K)``.
+    """
+    if not isinstance(fixed, np.ndarray):
+        return data_term_torch(fixed, weight, moving, disp_vox)
+    from anamorph.optimise import _kernels_numba
+
+    gradient = np.empty(disp_vox.shape, np.float32)
+    fixed, moving = np.ascontiguousarray(fixed), np.ascontiguousarray(moving)
+    sums = over_slabs(_kernels_numba.data_term, len(fixed), fixed, weight, moving, disp_vox, gradient)
+    return sum(sums), gradient
+
+
+def data_term_torch(
+    fixed: torch.Tensor, weight: torch.Tensor, moving: torch.Tensor, disp_vox: torch.Tensor
+) -> tuple[float, torch.Tensor]:
+    """The readable twin of :func:`data_term`; the gradient comes from autograd."""
+    import torch
+
+    from anamorph.geometry.sampling import identity_positions_torch, sample_torch
+
+    with torch.enable_grad():
+        variable = disp_vox.detach().requires_grad_()
+        positions = identity_positions_torch(weight) + variable
+        warped = sample_torch(moving.permute(3, 0, 1, 2), positions)
+        loss = (weight * ((warped - fixed.permute(3, 0, 1, 2)) ** 2).sum(dim=0)).sum()
+        (gradient,) = torch.autograd.grad(loss, variable)
+    return float(loss.detach()), gradient
+
+
+def diffusion_strength(weight: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """``(3, 3)`` strengths that make the diffusion term in voxels the one in millimetres.
+
+    A difference of component c along axis a is ``spacing_c / spacing_a`` of its value in voxels; equal spacings give
+    ``weight`` everywhere.
+    """
+    ratio = spacing_mm.reshape(3, 1) / spacing_mm.reshape(1, 3)
+    return (weight * ratio**2).astype(np.float32)
+
+
+def add_diffusion(field: Array, strength: np.ndarray, gradient: Array) -> float:
+    """Sum of ``strength[c, a] * (forward difference of component c along axis a)^2``; its gradient is added in place.
+
+    Args:
+        field: ``(3, I, J, K)``.
+        strength: ``(3, 3)`` from :func:`diffusion_strength`.
+        gradient: ``(3, I, J, K)``, changed.
+    """
+    if not isinstance(field, np.ndarray):
+        return add_diffusion_torch(field, strength, gradient)
+    from anamorph.optimise import _kernels_numba
+
+    return sum(over_slabs(_kernels_numba.add_diffusion, field.shape[1], field, strength, gradient))
+
+
+def add_diffusion_torch(field: torch.Tensor, strength: np.ndarray, gradient: torch.Tensor) -> float:
+    """The readable twin of :func:`add_diffusion`."""
+    total = 0.0
+    for axis in range(3):
+        weight = field.new_tensor(strength[:, axis].tolist()).reshape(3, 1, 1, 1)
+        difference = field.diff(dim=axis + 1)
+        total += float((weight * difference**2).sum())
+        n = field.shape[axis + 1]
+        gradient.narrow(axis + 1, 0, n - 1).sub_(2 * weight * difference)
+        gradient.narrow(axis + 1, 1, n - 1).add_(2 * weight * difference)
+    return total
 
 
 @dataclass(frozen=True)
@@ -62,7 +138,7 @@ def optimise_velocity(
         control: descriptor voxels per control cell and axis.
         spacing_mm: of the control grid.
         radius: of one smoothing pass, in control cells per axis.
-        settings: see there.
+        settings: of the method.
         progress: called with the fraction done.
 
     Returns:

@@ -212,7 +212,7 @@ def random_affine(
 def random_diffeomorphism(rng: np.random.Generator, amplitude_mm: float, planar: bool) -> Displacement:
     """The exponential of a smooth random velocity, on a lattice of its own around the origin.
 
-    The trilinear field on the lattice *is* the deformation, not an approximation of it, so that the images, the
+    The trilinear field on the lattice *is* the deformation, not an approximation, so that the images, the
     landmarks and the transform agree to the rounding of float32. The velocity is white noise smoothed by a Gaussian of
     ``SMOOTHNESS_MM``, integrated by scaling and squaring (Arsigny et al. 2006); it is weakened where needed until the
     smallest determinant of the Jacobian exceeds ``MIN_DETERMINANT``.

@@ -9,11 +9,12 @@ from typing import Any
 from anamorph.geometry.lengths import significant
 from anamorph.image import Image
 from anamorph.methods import LINEAR
-from anamorph.registration.api import make_plan, run_plan
+from anamorph.methods.base import Pair, Run
+from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.preflight import overlap_percent
 from anamorph.runtime.compilation import watch_compilation
 from anamorph.transforms import Affine, Composite
-from anamorph.transforms.affine_parts import AffineParts
+from anamorph.transforms.affine import AffineParts
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def inspect_start(fixed: Image, moving: Image, on_compilation: Callable[[], None
     """
     plan = make_plan(fixed, moving, method=LINEAR)
     with watch_compilation(on_compilation) as compiled:
-        result = run_plan(plan, fixed, moving)
+        result = run_plan(plan, Pair(fixed, moving), Run())
     found = Composite.of(result.fixed_to_moving)
     assert isinstance(found, Affine)
     return StartFacts(

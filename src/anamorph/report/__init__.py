@@ -1,6 +1,5 @@
 """The page a person looks at."""
 
-from anamorph.report.pair_report import PairReport
-from anamorph.report.write import write_report
+from anamorph.report.pair import PairReport, write_report
 
 __all__ = ["PairReport", "write_report"]

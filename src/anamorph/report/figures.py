@@ -9,15 +9,12 @@ import numpy as np
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.image import Image, Labels
 from anamorph.image.background import background_value, looks_like_ct
-from anamorph.report import maps
-from anamorph.report.encode import data_uri
-from anamorph.report.focus import focus_voxel
+from anamorph.report import colours
+from anamorph.report.colours import label_colour
 from anamorph.report.lines import deformed_grid, line_distance_mm, outline
-from anamorph.report.overlays import checkerboard, fuse
-from anamorph.report.pair_report import PairReport
-from anamorph.report.palette import label_colour
-from anamorph.report.views import View, columns, orthogonal_views
-from anamorph.report.window import ct_window, pair_windows, robust_window, to_grey
+from anamorph.report.pair import PairReport
+from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
+from anamorph.report.views import View, columns, focus_voxel, orthogonal_views
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Panel:
     title: str
     caption: str
     columns: list[list[Figure]]
-    scale: maps.ColourScale | None = None
+    scale: colours.ColourScale | None = None
     unit: str = ""
     folds: bool = False
 
@@ -162,7 +159,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
                 arrangement,
                 size,
                 grey,
-                maps.magnitude_scale(list(size.values()), "viridis", 1.0),
+                colours.magnitude_scale(list(size.values()), "viridis", 1.0),
                 "mm",
             )
         ]
@@ -175,7 +172,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
                 arrangement,
                 determinant,
                 grey,
-                maps.jacobian_scale(list(determinant.values())),
+                colours.jacobian_scale(list(determinant.values())),
                 "×",
                 folds=True,
             )
@@ -189,7 +186,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
                 arrangement,
                 error,
                 grey,
-                maps.magnitude_scale(list(error.values()), "magma", 0.5),
+                colours.magnitude_scale(list(error.values()), "magma", 0.5),
                 "mm",
             )
         ]
@@ -219,14 +216,14 @@ def _painted(
     arrangement: list[list[View]],
     values: dict[str, np.ndarray],
     grey: dict[str, Grey],
-    scale: maps.ColourScale,
+    scale: colours.ColourScale,
     unit: str,
     folds: bool = False,
 ) -> Panel:
     def figure(view: View) -> Figure:
         picture = scale.paint(values[view.name], grey[view.name]["fixed"])
         if folds:
-            picture = maps.mark_folds(picture, values[view.name])
+            picture = colours.mark_folds(picture, values[view.name])
         return Figure(view, [Layer(data_uri(picture, quality=90))])
 
     return Panel(title, caption, [[figure(v) for v in column] for column in arrangement], scale, unit, folds)

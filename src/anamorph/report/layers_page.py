@@ -13,10 +13,9 @@ import numpy as np
 
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
-from anamorph.report.encode import data_uri, file_uri
 from anamorph.report.page import fill, save
+from anamorph.report.pictures import ct_window, data_uri, file_uri, robust_window, to_grey
 from anamorph.report.views import View, orthogonal_views
-from anamorph.report.window import ct_window, robust_window, to_grey
 from anamorph.supervoxels import Layers
 
 _SHOWN = 360  # pixels along the longer side of a view
@@ -91,7 +90,7 @@ def render(report: LayersReport) -> str:
     for number, labels in enumerate(layers.labels, 1):
         painted = [_Picture(v, data_uri(paint(v.take(labels), g))) for v, g in zip(views, grey, strict=True)]
         cards.append(_Card(f"Layer {number}", painted, _sizes(labels, voxel_ml)))
-    facts = [*report.facts, ("places told apart", _uniqueness(layers))]
+    facts = [*report.facts, ("distinct places", _uniqueness(layers))]
     pictures = {row.key: file_uri(row.picture, _THUMBNAIL) for row in report.scans if row.picture is not None}
     return fill("layers.html.j2", report=report, cards=cards, facts=facts, pictures=pictures)
 
@@ -109,7 +108,7 @@ def paint(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:
 
 @cache
 def _colours() -> np.ndarray:
-    """``(256, 3)`` colours by label, bright enough to be told from each other on grey."""
+    """``(256, 3)`` colours by label, bright enough to differ from each other on grey."""
     rows = [colorsys.hsv_to_rgb((n * _GOLDEN) % 1, 0.55 + 0.15 * (n % 4), 0.75 + 0.25 * (n % 2)) for n in range(256)]
     return (np.array(rows) * 255).astype(np.float32)
 

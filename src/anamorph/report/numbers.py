@@ -12,7 +12,7 @@ from anamorph.evaluation.metrics.metric import Column, Metric
 from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry.lengths import MISSING, numbers_mm
 from anamorph.image import Image
-from anamorph.report.palette import label_colour
+from anamorph.report.colours import label_colour
 
 
 @dataclass(frozen=True)

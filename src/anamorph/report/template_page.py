@@ -10,12 +10,10 @@ import numpy as np
 
 from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
-from anamorph.report.cohort.table import href
-from anamorph.report.encode import data_uri
-from anamorph.report.focus import focus_voxel
+from anamorph.report.cohort.tables import href
 from anamorph.report.page import fill, save
-from anamorph.report.views import View, orthogonal_views
-from anamorph.report.window import ct_window, robust_window, to_grey
+from anamorph.report.pictures import ct_window, data_uri, robust_window, to_grey
+from anamorph.report.views import View, focus_voxel, orthogonal_views
 
 _SHOWN = 360  # pixels along the longer side of a view
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +26,7 @@ from numba.core.caching import (
     UserWideCacheLocator,
 )
 
+log = logging.getLogger(__name__)
 _MARK = b"sha256:"
 _REMEDY = "set NUMBA_CACHE_DIR to a folder that you may write to and that lasts"
 
@@ -126,8 +127,8 @@ class KernelCache(FunctionCache):
 
 
 def _say_once(what: str, text: str) -> None:
-    """A line on stderr, once for this process and those it starts."""
+    """A warning in the log, once for this process and those it starts."""
     told = f"ANAMORPH_TOLD_KERNELS_{what}"
     if told not in os.environ:
         os.environ[told] = "1"
-        print(" ".join(f"note: {text}".split()), file=sys.stderr, flush=True)
+        log.warning("%s", " ".join(text.split()))

@@ -1,12 +1,16 @@
-"""Kernels on several threads: one pool for the process, and slabs that do not depend on the number of threads."""
+"""Kernels on several threads: one pool, slabs that do not depend on the number of threads, and limits to it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TypeVar
+
+from anamorph.errors import UserError
 
 T = TypeVar("T")
 
@@ -77,3 +81,62 @@ def _pool() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):  # a forked process does not inherit threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def limit_threads(count: int | None) -> None:
+    """Let this process use so many threads; call it before numba and PyTorch are imported.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if count is not None:
+        _check(count)
+        os.environ.update(dict.fromkeys(_VARIABLES, str(count)))
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Use so many threads inside the block, in kernels, linear algebra and PyTorch, and as many as before after it.
+
+    Kernels cannot use more threads than numba was started with.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if count is None:
+        yield
+        return
+    _check(count)
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    with ExitStack() as undo:
+        undo.callback(numba.set_num_threads, numba.get_num_threads())
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]  # an environment variable
+        undo.enter_context(threadpool_limits(count))
+        if "torch" in sys.modules:
+            torch = sys.modules["torch"]
+            undo.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(count)
+        else:  # PyTorch reads this when a method imports it
+            before = os.environ.get("OMP_NUM_THREADS")
+            os.environ["OMP_NUM_THREADS"] = str(count)
+            undo.callback(_threads_of_torch_as_before, before)
+        yield
+
+
+def _threads_of_torch_as_before(variable: str | None) -> None:
+    os.environ.pop("OMP_NUM_THREADS", None)
+    if variable is not None:
+        os.environ["OMP_NUM_THREADS"] = variable
+    if "torch" in sys.modules:
+        most = int(variable) if variable and variable.isdecimal() else os.cpu_count() or 1
+        sys.modules["torch"].set_num_threads(most)
+
+
+def _check(count: int) -> None:
+    if count < 1:
+        raise UserError(f"--threads must be at least 1, not {count}")

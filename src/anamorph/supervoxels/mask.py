@@ -63,7 +63,7 @@ def near_organs(labels: Labels, reach_mm: float = ORGAN_REACH_MM) -> Mask:
     from scipy.ndimage import distance_transform_edt
 
     if not labels.data.any():
-        raise UserError(f"{labels.name} holds no label, so nothing is near one; take the body in place of it")
+        raise UserError(f"{labels.name} holds no label, so nothing is near one; take the body instead")
     distance_mm = distance_transform_edt(labels.data[0] == 0, sampling=labels.grid.spacing_mm)
     return Mask((distance_mm < reach_mm).astype(np.uint8), labels.grid, f"near {labels.name}")
 

@@ -46,7 +46,7 @@ class Prepared:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Prepared:
-        """What a manifest tells of its preparation.
+        """What a manifest says about its preparation.
 
         Raises:
             UserError: it was not prepared, or files are missing.

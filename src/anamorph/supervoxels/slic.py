@@ -29,7 +29,7 @@ def slic_segments(
 
     Args:
         channels: ``(C, I, J, K)`` in the unit of ``compactness``. The library scales the intensities inside the mask to
-            [0, 1] first, which older versions of it did not; that is made up for here.
+            [0, 1] first, which older versions did not; that is made up for here.
         mask: ``(I, J, K)`` bool, not empty.
         count: of centres.
         compactness: larger is rounder.

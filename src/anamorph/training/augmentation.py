@@ -1,8 +1,9 @@
-"""Random variants of scans, made on the device: every map of space is one reading of image and labels alike."""
+"""Random changes of a batch of scans, the same way for whatever belongs together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from anamorph.geometry.sampling import identity_positions_torch, sample_labels_t
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+    from anamorph.training.cache import Cohort
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,57 @@ def _rotation(axis: Tensor, angle: float) -> Tensor:
     x, y, z = axis.tolist()
     cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     return torch.eye(3, dtype=torch.float64) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+
+
+def draw_crop(shape: Sequence[int], crop: Sequence[int], generator: Generator) -> tuple[slice, slice, slice]:
+    """Where a random crop lies; all of the scan if ``crop`` is empty."""
+    if not crop:
+        return slice(None), slice(None), slice(None)
+    starts = [int(torch.randint(n - c + 1, (1,), generator=generator)) for n, c in zip(shape, crop, strict=True)]
+    i, j, k = (slice(start, start + c) for start, c in zip(starts, crop, strict=True))
+    return i, j, k
+
+
+def augmented_batch(
+    cohorts: Sequence[Cohort],
+    items: Sequence[tuple[int, Sequence[int]]],
+    augmentation: Augmentation,
+    crop: Sequence[int],
+    apart: bool,
+    device: torch.device,
+    generators: Sequence[Generator],
+) -> list[tuple[Tensor, Tensor]]:
+    """The scans of each item.
+
+    Args:
+        cohorts: where the scans are.
+        items: the cohort and the rows of each: one scan, or the two of a pair.
+        augmentation: drawn once per item, so that a pair moves as one; intensities change per scan.
+        crop: voxels that are cut out of all scans of an item at one random place; empty for all.
+        apart: draw the map of space for each scan of an item by itself.
+        device: of the tensors that come back.
+        generators: one per item.
+
+    Returns:
+        for each of the rows of an item, images ``(B, C, I, J, K)`` and label maps ``(B, I, J, K)``.
+    """
+    read = []
+    for (cohort, rows), generator in zip(items, generators, strict=True):
+        images, labels = cohorts[cohort].load(rows)
+        i, j, k = draw_crop(images.shape[2:], crop, generator)
+        images, labels = images[:, :, i, j, k].to(device), labels[:, i, j, k].to(device)
+        maps = [augmentation.draw(generator)] * len(rows)
+        if apart:
+            maps[1:] = [augmentation.draw(generator) for _ in rows[1:]]
+        if any(not torch.equal(one, _STAY) for one in maps):
+            images, moved = augmentation.move(maps, images, labels)
+            labels = labels if moved is None else moved
+        read.append((augmentation.recolour(images, [generator] * len(rows)), labels))
+    count = len(items[0][1])
+    return [
+        (torch.stack([images[n] for images, _ in read]), torch.stack([labels[n] for _, labels in read]))
+        for n in range(count)
+    ]
+
+
+_STAY = torch.eye(3, 4, dtype=torch.float64)

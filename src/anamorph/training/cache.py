@@ -23,7 +23,7 @@ from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.reading import read_own_record
-from anamorph.registration.provenance import file_hash
+from anamorph.runtime.machine import file_hash
 from anamorph.training.time_budget import TimeIsUp
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Cohort:
             dataset: its manifest.
             preprocessing: the common shape is the largest of all scans if it gives none.
             folder: of all caches; each gets a folder named after the data set and its hash.
-            progress: told about every scan that is read. It may raise
+            progress: called for every scan that is read. It may raise
                 :class:`~anamorph.training.time_budget.TimeIsUp`: what was cached until then is kept, as it is on
                 Ctrl-C, and the next call goes on from there.
             numbers: of the labels in the training by those in the files, where several data sets are brought together
@@ -119,7 +119,7 @@ class Cohort:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Their numbers."""
+        """The numbers of the labels that the manifest names, ascending."""
         return tuple(self.names)
 
     @property
@@ -128,7 +128,7 @@ class Cohort:
         return tuple(sorted({label for labels in self.annotated_by_row for label in labels}))
 
     def taken_for_background(self) -> dict[int, int]:
-        """By label, how many training scans annotate it and show none of it as they are cached, if others show some."""
+        """Training scans by label that annotate the label and show no cached voxel, where other scans show some."""
         rows = self.of_split("training", labelled=True)
         present = {row: set(np.flatnonzero(np.bincount(self.label_maps[row].ravel())).tolist()) for row in rows}
         counts = {
@@ -139,7 +139,7 @@ class Cohort:
         return {label: count for label, count in counts.items() if count}
 
     def of_split(self, split: Split, *, labelled: bool = False) -> list[int]:
-        """The rows of a split, on wish only those with a label map."""
+        """The rows of a split; ``labelled`` leaves out those without a label map."""
         cases = enumerate(self.dataset.cases)
         return [n for n, case in cases if case.split == split and not (labelled and case.label is None)]
 

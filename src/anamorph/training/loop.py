@@ -13,17 +13,20 @@ import torch
 
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.networks.model import ModelCard, save_model
-from anamorph.training.average import WeightAverage
-from anamorph.training.batches import full_batches, generator_at
-from anamorph.training.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from anamorph.training.checkpoint import (
+    WeightAverage,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
 from anamorph.training.fabric import from_first, mean_over
-from anamorph.training.logs import TRAINING, VALIDATION, Logs
 from anamorph.training.memory_plan import plan_training
 from anamorph.training.outcome import Ending, Outcome, Position, Status
-from anamorph.training.run_folder import RunFolder
+from anamorph.training.run_folder import TRAINING, VALIDATION, Logs, RunFolder
 from anamorph.training.schedule import BestScore, Schedule
 from anamorph.training.settings import LoopSettings
-from anamorph.training.task import Item, Task
+from anamorph.training.task import Item, Task, full_batches, generator_at
 from anamorph.training.time_budget import Pace, Projection, StopRequest, TimeBudget
 
 if TYPE_CHECKING:
@@ -48,14 +51,14 @@ def train(
     Args:
         task: what is trained.
         run: where checkpoints, logs and the model go; already begun.
-        loop: how.
-        fabric: launched; its processes share every batch.
+        loop: settings of the loop.
+        fabric: launched Fabric whose processes share every batch.
         resume: go on from ``run.latest``.
         pretrained: weights to start from.
         card: name, licence and data of the model; the rest is filled in.
-        budget: of this session, validation and saving included.
-        show: called after every step, in the first process.
-        say: told news in one line, in the first process.
+        budget: time of this session, validation and saving included.
+        show: called in the first process with the status after every step.
+        say: called in the first process with each piece of news, one line.
 
     Raises:
         UserError: the task cannot be trained as asked; found before the first step.

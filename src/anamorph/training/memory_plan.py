@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from anamorph.errors import UserError
-from anamorph.memory import available_bytes, gigabytes
-from anamorph.training.batches import generator_at
+from anamorph.runtime.memory import available_bytes, gigabytes
 from anamorph.training.settings import LoopSettings
+from anamorph.training.task import generator_at
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -209,7 +209,7 @@ def kept_bytes(network: nn.Module, forward: Callable[[], Tensor], limit: int = s
     Args:
         network: its weights are not counted.
         forward: gives the loss.
-        limit: the pass is broken off when it keeps more, and what it kept until then is told.
+        limit: the pass is broken off when it keeps more; the bytes kept until then come back.
     """
     seen = {p.untyped_storage().data_ptr() for p in network.parameters()}
     total = 0

@@ -32,11 +32,11 @@ def predict_dataset(
     numbers written are those of the model.
 
     Args:
-        model: of the labels.
+        model: predicts the labels.
         dataset: scans with some labels or none.
         out: folder of the new manifest and of the label maps.
         overwrite: replace an earlier one.
-        progress: told about every scan.
+        progress: called for every scan.
 
     Raises:
         UserError: a scan cannot be segmented, a number has another name in the model, or ``out`` exists already.

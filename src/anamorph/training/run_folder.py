@@ -1,12 +1,13 @@
-"""The folder of a training: what was run, what came of it, and everything to repeat it."""
+"""The folder of a training: what was run, what came of it, the curves, and everything to repeat it."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +15,82 @@ from typing import Any
 
 from anamorph.data import Dataset
 from anamorph.errors import UserError
-from anamorph.image.atomic import atomic_path, check_replaceable, write_text
+from anamorph.image.atomic import atomic_path, atomic_text, check_replaceable, write_text
 from anamorph.reading import read_json, understood
-from anamorph.registration.provenance import file_hash, machine, versions
+from anamorph.runtime.machine import file_hash, machine, versions
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import LoopSettings
+
+TRAINING, VALIDATION = "training", "validation"
+
+
+class Logs:
+    """One CSV of epochs and one of validations in a run folder, and the same numbers in ``tensorboard/``.
+
+    A resumed run removes what was written after its checkpoint, so that every step is noted once.
+
+    Args:
+        folder: of the run.
+        after_step: rows of later steps are removed; 0 begins anew.
+    """
+
+    def __init__(self, folder: Path, after_step: int = 0) -> None:
+        self.folder = folder
+        for name in (TRAINING, VALIDATION):
+            _shorten(self._csv(name), after_step)
+        self._board = _tensorboard(folder / "tensorboard", after_step)
+
+    def write(self, name: str, epoch: int, step: int, numbers: Mapping[str, float]) -> None:
+        """Add one row; ``name`` is ``training`` or ``validation``."""
+        row = {"epoch": epoch, "step": step} | {key: f"{value:.8g}" for key, value in numbers.items()}
+        path = self._csv(name)
+        rows = [one for one in _read(path) if one["step"] != str(step)]
+        columns = list(dict.fromkeys([*(rows[0] if rows else ()), *row]))
+        _write(path, columns, [*rows, row])
+        if self._board is not None:
+            for key, value in numbers.items():
+                self._board.add_scalar(f"{name}/{key}", value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self._board is not None:
+            self._board.close()
+
+    def _csv(self, name: str) -> Path:
+        return self.folder / f"{name}.csv"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _write(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    with atomic_text(path) as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _shorten(path: Path, after_step: int) -> None:
+    rows = _read(path)
+    kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) <= after_step]
+    if kept:
+        _write(path, [*kept[0]], kept)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _tensorboard(folder: Path, after_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else None)
+
 
 RECORD = "run.json"
 CHANGEABLE = frozenset(
@@ -100,13 +172,16 @@ class RunFolder:
         record = self.record()
         self._write(record | {"sessions": [*record.get("sessions", []), outcome]})
 
-    def check_same(self, description: dict[str, Any]) -> None:
+    def check_same(self, before: dict[str, Any], description: dict[str, Any]) -> None:
         """See that a training can go on with these settings and data.
+
+        Args:
+            before: the record of the folder.
+            description: of the training that would go on (:func:`describe_training`).
 
         Raises:
             UserError: something differs that would make it another training.
         """
-        before = self.record()
         for part in ("task", "config", "loop", "data", "manifests", "pretrained"):
             old, new = before.get(part), json.loads(json.dumps(description.get(part)))
             if part == "manifests":  # they may have been moved

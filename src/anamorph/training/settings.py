@@ -11,33 +11,35 @@ from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.registry import closest
 from anamorph.settings import parse_settings
-from anamorph.training.precision import Precision
+from anamorph.training.fabric import Precision
 
 Schedule = Literal["constant", "cosine", "plateau"]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Of one training; they are kept in the run folder, and a resumed run goes on with them."""
+    """Settings of the loop of one training, kept in the run folder; a resumed run goes on with them."""
 
     epochs: int = setting(100, "how often everything is visited")
     batch_size: int = setting(4, "items per step of the optimiser, over all passes and processes")
     accumulate: int = setting(1, "passes into which the batch of a process is split, to save memory")
     max_memory_gb: float | None = setting(None, "choose accumulation and checkpointing to stay below it", "GB")
     checkpointing: bool = setting(False, "recompute activations on the way back: less memory, about a third more time")
-    precision: Precision = setting("auto", "of the network; auto is half where the device has instructions for it")
+    precision: Precision = setting(
+        "auto", "precision of the network; auto is half where the device has instructions for it"
+    )
     gradient_clip: float = setting(1.0, "largest norm of the gradient; 0 for none")
-    schedule: Schedule = setting("constant", "of the learning rate: cosine falls to 1 % over all epochs")
+    schedule: Schedule = setting("constant", "learning rate over the epochs: cosine falls to 1 % over all")
     warmup_steps: int = setting(0, "steps over which the learning rate rises")
     plateau_patience: int = setting(5, "validations without a better score before the rate falls (plateau)")
-    plateau_factor: float = setting(0.3, "by which it falls (plateau)")
+    plateau_factor: float = setting(0.3, "factor of the rate when it falls (plateau)")
     validate_every: int = setting(1, "epochs between validations; the last epoch is always validated")
     validate_first: bool = setting(True, "validate before the first step, for numbers to compare with")
     patience: int = setting(0, "validations without a better score before the training ends; 0 for never")
-    min_improvement: float = setting(0.0, "by which a score must be better to count")
+    min_improvement: float = setting(0.0, "difference by which a score must be better to count")
     checkpoint_every_s: float = setting(120.0, "most that a killed run loses; also at the end of every epoch", "s")
-    average_decay: float = setting(0.0, "of the running average of the weights that is validated and kept; 0 for none")
-    seed: int = setting(0, "of every random choice")
+    average_decay: float = setting(0.0, "decay of the average of the weights that is validated and kept; 0 for none")
+    seed: int = setting(0, "seed of every random choice")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,13 @@ from anamorph.networks.model import ModelCard, load_weights
 from anamorph.runtime.device import resolve_device
 from anamorph.training import TASKS
 from anamorph.training.cache import Cohort
-from anamorph.training.fabric import make_fabric
-from anamorph.training.label_notes import label_notes
-from anamorph.training.precision import choose_precision
+from anamorph.training.fabric import choose_precision, make_fabric
 from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings, make_settings
 from anamorph.training.time_budget import TimeBudget
 
 if TYPE_CHECKING:
+    from anamorph.training.cache import Cohort
     from anamorph.training.outcome import Outcome, Status
 
 
@@ -59,20 +58,20 @@ def start_training(
         task: a name of :data:`~anamorph.training.TASKS`, or a task class.
         datasets: manifests, one per cohort; a resumed run knows its own.
         run: the run folder.
-        preset: of the task.
+        preset: a name of the task's presets, or ``default``.
         given: settings of the task or the loop, such as ``epochs=50``.
         pretrained: a model to start from.
         resume: go on with what is in the run folder, or begin it.
         overwrite: replace a training in the run folder.
-        time_budget_s: of this call.
+        time_budget_s: seconds that this call may take.
         device: ``auto``, ``cpu`` or ``cuda``.
-        processes: that share every batch.
+        processes: how many processes share every batch.
         cache: folder of preprocessed scans.
-        licence: of the model, in place of what the manifests say.
-        attribution: likewise.
-        show: called after every step.
-        say: told news in one line.
-        progress: of the caching.
+        licence: licence of the model, in place of what the manifests say.
+        attribution: whom users of the model must name, in place of what the manifests say.
+        show: called with the status after every step.
+        say: called with each piece of news, one line.
+        progress: called while scans are cached.
 
     Raises:
         UserError: settings, data or folder do not allow it; found before the first step.
@@ -87,6 +86,7 @@ def start_training(
     if before is not None:
         if before.get("task") != kind.name:
             raise UserError(f"{folder.path}: holds a training of '{before.get('task')}', not of '{kind.name}'")
+        before["config"] = _as_begun(before["config"], kind.Config)
         stored = {**before["config"], **before["loop"]}
         preset = before["preset"]
         datasets = datasets or [one["path"] for one in before["manifests"]]
@@ -126,7 +126,7 @@ def start_training(
         precision=f"{precision.value}: {precision.why}",
     )
     if before is not None:
-        folder.check_same(described)
+        folder.check_same(before, described)
     elif first:
         folder.begin(described, manifests, overwrite=overwrite)
     fabric.barrier()
@@ -152,6 +152,12 @@ def start_training(
     if first:
         folder.add_session(_session(outcome, loop))
     return outcome
+
+
+def _as_begun(config: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The settings of a run, also those that there were none of when it was begun: scans were read at points."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return config | ({"reading": "point"} if "reading" in names - set(config) else {})
 
 
 class _Caching:
@@ -211,3 +217,19 @@ def _session(outcome: Outcome, loop: LoopSettings) -> dict[str, Any]:
         "loop": dataclasses.asdict(loop),
     }
     return content | {"seconds": round(outcome.seconds, 1)}
+
+
+def label_notes(cohorts: Sequence[Cohort]) -> Iterator[str]:
+    """Numbers that were changed to those of another data set, and labels that count as background where they lack."""
+    for cohort in cohorts:
+        name = cohort.dataset.path.name
+        changed = [
+            f"{own} ({cohort.dataset.labels[own]}) as {new}" for own, new in cohort.numbers.items() if own != new
+        ]
+        if changed:
+            yield f"{name}: labels go by their names: {', '.join(changed)}"
+        for label, count in cohort.taken_for_background().items():
+            yield (
+                f"{name}: {cohort.names[label]} ({label}) counts as background in {count} training scans that show "
+                "none of it; where nobody looked for it, make the data set with `--unknown-if-absent`"
+            )

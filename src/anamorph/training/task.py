@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
+
+from anamorph.errors import UserError
 from anamorph.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from anamorph.training.cache import Cohort
+
 
 Item = Any
 """What one element of a batch is made of: plain values such as ``(cohort, fixed, moving)``."""
@@ -27,7 +31,7 @@ class Task(ABC):
     Subclasses set ``name``, ``summary``, ``Config`` (a frozen dataclass whose fields are made with
     :func:`~anamorph.methods.base.setting`), ``presets`` (values of ``Config`` and of
     :class:`~anamorph.training.settings.LoopSettings` by name) and ``score`` (the validation number that tells the best
-    checkpoint, and whether more or less of it is better).
+    checkpoint, and whether the highest or the lowest is best).
     """
 
     name: ClassVar[str]
@@ -69,9 +73,13 @@ class Task(ABC):
             cohort.require_labels(("training", "validation") if self.needs_labels else ("validation",))
 
     @classmethod
-    @abstractmethod
     def preprocessing(cls, config: Any) -> Preprocessing:
-        """How scans are read; the cohorts are cached with it, and the model card keeps it."""
+        """How scans are read, which the config knows by default.
+
+        The cohorts are cached with it, and the model card keeps it.
+        """
+        found: Preprocessing = config.preprocessing()
+        return found
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -105,7 +113,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The scalar ``"loss"``, a mean over the items of the batch, and parts of it for the log."""
+        """The scalar ``"loss"``, a mean over the items of the batch, and its parts for the log."""
 
     @abstractmethod
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
@@ -119,7 +127,7 @@ class Task(ABC):
         """Start from the weights of another model; the names of the parameters that keep their fresh values.
 
         A parameter is taken over when its name and shape agree. Tasks whose heads differ on purpose override nothing:
-        what is left out is told to the user.
+        the user reads what is left out.
 
         Raises:
             UserError: no parameter fits.
@@ -142,3 +150,22 @@ class Task(ABC):
     def settings(self) -> dict[str, Any]:
         """The config as plain values."""
         return dataclasses.asdict(self.config)
+
+
+def full_batches(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """All items in batches of one size; the last is filled up from the beginning.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not items:
+        raise UserError("there is nothing to train on: the lists of the data sets make no item; check their splits")
+    count = -(-len(items) // size)
+    filled = [items[n % len(items)] for n in range(count * size)]
+    return [filled[n * size : (n + 1) * size] for n in range(count)]
+
+
+def generator_at(seed: int, *place: int) -> torch.Generator:
+    """A CPU generator that depends on the seed and on the place in the training (epoch, batch, item) alone."""
+    digest = hashlib.blake2b("/".join(map(str, (seed, *place))).encode(), digest_size=4).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))

@@ -1,55 +1,136 @@
-"""An affine map of the world."""
+"""Affine maps as people think of them, by shift, turn and stretches, and fitted robustly to correspondences."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
-from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.geometry.sampling import advance_affine
-from anamorph.transforms.base import Transform
+from anamorph.geometry.lengths import length_text, numbers_mm
+from anamorph.transforms.maps import Affine
+
+SMALLEST_TURN_DEG = 0.05
+SMALLEST_STRETCH_PERCENT = 0.05
+"""Less is not reported."""
+ALONG = 0.95
+"""Of a unit vector: an axis with so much of one direction of the body is named after it."""
+BODY_AXES = ("left-right", "back-front", "feet-head")
+SIDES = (("right", "left"), ("front", "back"), ("up", "down"))
 
 
-class Affine(Transform):
-    """An affine map of fixed points to moving points, RAS mm.
+@dataclass(frozen=True)
+class AffineParts:
+    """Shift of a point in RAS mm, turn about an axis through it (RAS, right-handed), and the three stretches.
 
-    Args:
-        matrix: ``(4, 4)``; ``moving = matrix @ [fixed, 1]``.
-
-    Raises:
-        UserError: the matrix is not a finite, invertible 4x4.
+    ``stretches`` are factors, smallest first; ``mirrored`` maps turn right into left.
     """
 
-    def __init__(self, matrix: np.ndarray) -> None:
-        matrix = np.array(matrix, np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
-            raise UserError("an affine transform must be a finite, invertible 4x4 matrix")
-        if not np.allclose(matrix[3], (0, 0, 0, 1)):
-            raise UserError("the last row of an affine transform must be 0 0 0 1")
-        matrix.flags.writeable = False
-        self.matrix = matrix
+    shift_mm: tuple[float, float, float]
+    turn_deg: float
+    turn_axis: tuple[float, float, float]
+    stretches: tuple[float, float, float]
+    mirrored: bool
 
     @classmethod
-    def identity(cls) -> Affine:
-        """The map that leaves every point where it is."""
-        return cls(np.eye(4))
+    def of(cls, affine: Affine, about_mm: np.ndarray) -> AffineParts:
+        """Take a map apart by polar decomposition, seen from a point ``(3,)`` in RAS mm."""
+        from scipy.spatial.transform import Rotation
 
-    @classmethod
-    def translation(cls, offset_mm: np.ndarray) -> Affine:
-        """A shift in RAS mm."""
-        matrix = np.eye(4)
-        matrix[:3, 3] = offset_mm
-        return cls(matrix)
+        left, stretches, right = np.linalg.svd(affine.matrix[:3, :3])
+        turn = left @ right
+        mirrored = bool(np.linalg.det(turn) < 0)
+        vector = Rotation.from_matrix(-turn if mirrored else turn).as_rotvec()
+        angle = float(np.linalg.norm(vector))
+        axis = vector / angle if angle > 0 else np.array([0.0, 0.0, 1.0])
+        shift = affine.map_world(about_mm[None])[0] - about_mm
+        return cls(_triple(shift), float(np.rad2deg(angle)), _triple(axis), _triple(np.sort(stretches)), mirrored)
 
-    def __repr__(self) -> str:
-        return f"Affine({self.direction}, RAS mm, {np.round(self.matrix[:3], 3).tolist()})"
+    @property
+    def volume_percent(self) -> float:
+        """Size of a moved volume in percent of what it was."""
+        return 100 * float(np.prod(self.stretches))
 
-    def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
-        matrix = np.linalg.inv(grid.affine) @ self.matrix @ grid.affine
-        advance_affine(positions_vox, matrix)
+    def in_words(self) -> tuple[str, str, str]:
+        """Shift, turn and scale, a phrase each."""
+        return self._shift(), self._turn(), self._scale()
 
-    def map_world(self, points_mm: np.ndarray) -> np.ndarray:
-        return np.asarray(points_mm, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+    def _shift(self) -> str:
+        lengths = numbers_mm((abs(value) for value in self.shift_mm), 1)
+        sides = (names[value < 0] for value, names in zip(self.shift_mm, SIDES, strict=True))
+        each = ", ".join(f"{length} {side}" for length, side in zip(lengths, sides, strict=True))
+        return f"{length_text(float(np.linalg.norm(self.shift_mm)), 1)} ({each})"
 
-    def inverse(self) -> Affine:
-        return self._turned(Affine(np.linalg.inv(self.matrix)))
+    def _turn(self) -> str:
+        if self.turn_deg < SMALLEST_TURN_DEG:
+            return "none"
+        main = int(np.argmax(np.abs(self.turn_axis)))
+        about = ", ".join(f"{one:.2f}" for one in self.turn_axis)
+        named = abs(self.turn_axis[main]) >= ALONG
+        return f"{self.turn_deg:.1f} degrees about " + (f"the {BODY_AXES[main]} axis" if named else f"({about}) in RAS")
+
+    def _scale(self) -> str:
+        low, high = (100 * (self.stretches[n] - 1) for n in (0, 2))
+        mirrored = ", mirrored" if self.mirrored else ""
+        if max(abs(low), abs(high)) < SMALLEST_STRETCH_PERCENT:
+            return "none" + mirrored
+        return f"{low:+.1f} to {high:+.1f} % by direction, {self.volume_percent - 100:+.1f} % in volume{mirrored}"
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    first, second, third = (float(value) + 0.0 for value in values)
+    return first, second, third
+
+
+LinearModel = Literal["translation", "rigid", "affine"]
+SINGULAR_VALUES = (0.5, 2.0)
+"""A map that stretches beyond this is a failed fit, not anatomy."""
+
+
+def fit_least_trimmed_squares(
+    source: np.ndarray, target: np.ndarray, model: LinearModel, iterations: int = 15, trim: float = 0.5
+) -> np.ndarray:
+    """Fit ``target = matrix @ [source, 1]`` to the half of the correspondences that agrees best.
+
+    Least squares on all, then repeatedly on those with the smallest residuals (deeds' linear stage; Rousseeuw 1984).
+
+    Args:
+        source: ``(N, 3)``.
+        target: ``(N, 3)``.
+        model: which maps are allowed; rigid is a rotation and a translation, never a reflection.
+        iterations: refits.
+        trim: fraction of the points that each refit keeps.
+
+    Returns:
+        4x4 matrix. Directions that the points do not span keep the identity.
+    """
+    kept = np.ones(len(source), bool)
+    matrix = np.eye(4)
+    for _ in range(iterations + 1):
+        matrix = _fit(source[kept], target[kept], model)
+        residual = np.linalg.norm(source @ matrix[:3, :3].T + matrix[:3, 3] - target, axis=1)
+        kept = residual <= np.quantile(residual, trim)
+    return matrix
+
+
+def is_plausible(matrix: np.ndarray) -> bool:
+    """Whether a 4x4 fit is a map at all, mirrors nothing and stretches no direction too much."""
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
+        return False
+    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return bool(stretch.min() >= SINGULAR_VALUES[0] and stretch.max() <= SINGULAR_VALUES[1])
+
+
+def _fit(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarray:
+    matrix = np.eye(4)
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    if model == "affine":
+        # Relative to the identity with a pseudo-inverse: points in a plane or on a line leave the rest untouched.
+        centred = source - source_mean
+        matrix[:3, :3] += (np.linalg.pinv(centred, rcond=1e-3) @ (target - target_mean - centred)).T
+    elif model == "rigid":
+        u, _, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
+        sign = np.sign(np.linalg.det(vt.T @ u.T)) or 1.0
+        matrix[:3, :3] = vt.T @ np.diag([1.0, 1.0, sign]) @ u.T
+    matrix[:3, 3] = target_mean - matrix[:3, :3] @ source_mean
+    return matrix

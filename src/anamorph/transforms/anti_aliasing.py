@@ -9,8 +9,7 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
+from anamorph.transforms.maps import Affine, Transform
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.runtime.threads import over_slabs
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
-from anamorph.transforms.displacement import Displacement
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 
 @dataclass(frozen=True)

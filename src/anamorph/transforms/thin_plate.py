@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.runtime.threads import over_slabs
-from anamorph.transforms.base import Transform
+from anamorph.transforms.maps import Transform
 
 Kernel = Literal["r", "r2logr"]
 LATTICE = 48
@@ -64,13 +64,13 @@ class ThinPlate(Transform):
         positions_vox[:] = moved.T
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
-        from anamorph.transforms import _thin_plate_numba
+        from anamorph.transforms import _fields_numba
 
         points_mm = np.asarray(points_mm, np.float64)
         at = (points_mm - self._centre_mm) @ self.metric.T
         moves = np.empty((len(at), 3))
         given = (np.ascontiguousarray(at), self._sites, self._weights, self._affine, self.kernel == "r")
-        over_slabs(_thin_plate_numba.evaluate, len(at), *given, moves)
+        over_slabs(_fields_numba.evaluate, len(at), *given, moves)
         return points_mm + moves
 
     def inverse(self) -> Transform:
@@ -96,11 +96,11 @@ class ThinPlate(Transform):
         """The affine part ``(4, 3)`` and the weights ``(N, 3)``."""
         from scipy.linalg import LinAlgError, solve
 
-        from anamorph.transforms import _thin_plate_numba
+        from anamorph.transforms import _fields_numba
 
         count = len(self._sites)
         system = np.zeros((count + 4, count + 4))
-        over_slabs(_thin_plate_numba.kernel_matrix, count, self._sites, self.kernel == "r", system)
+        over_slabs(_fields_numba.kernel_matrix, count, self._sites, self.kernel == "r", system)
         system[np.arange(count), np.arange(count)] += self.smoothing
         system[:count, count] = system[count, :count] = 1
         system[:count, count + 1 :] = self._sites

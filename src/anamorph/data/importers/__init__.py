@@ -1,16 +1,27 @@
-"""Importers of other layouts: each finds the scans of a folder, and ``create_dataset`` makes the data set."""
+"""Importers of other layouts: each finds the scans of a folder, and ``create_dataset`` makes the data set.
+
+An importer is a function ``find(folder, channel=None)`` that returns a :class:`~anamorph.data.scans.ScanFolder`;
+``channel`` is what a user asked for with ``--channel``, for files that hold several. Other packages add importers as
+entry points of the group ``anamorph.importers``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from anamorph.data.importers.decathlon import find_decathlon
-from anamorph.data.importers.kits import find_kits
-from anamorph.data.importers.pancreas_ct import find_pancreas_ct
 from anamorph.data.scans import ScanFolder
 from anamorph.errors import UserError
+from anamorph.registry import Registry
 
-LAYOUTS = {"decathlon": find_decathlon, "kits19": find_kits, "pancreas-ct": find_pancreas_ct}
+IMPORTERS = Registry(
+    "anamorph.importers",
+    "importer",
+    {
+        "decathlon": "anamorph.data.importers.decathlon:find_decathlon",
+        "kits19": "anamorph.data.importers.kits:find_kits",
+        "pancreas-ct": "anamorph.data.importers.pancreas_ct:find_pancreas_ct",
+    },
+)
 """By the name that ``anamorph dataset import`` takes."""
 
 
@@ -18,19 +29,15 @@ def find_download(layout: str, folder: Path, *, channel: str | None = None) -> S
     """Find the scans of a download of a known layout.
 
     Args:
-        layout: a key of :data:`LAYOUTS`.
+        layout: a name of :data:`IMPORTERS`.
         folder: as downloaded.
-        channel: for the Decathlon, which channel to take of files that hold several.
+        channel: which channel to take of files that hold several.
 
     Raises:
         UserError: an unknown layout, a folder that does not have it, or a channel where there is none to choose.
     """
-    if layout not in LAYOUTS:
-        raise UserError(f"there is no importer '{layout}'; choose one of {', '.join(LAYOUTS)}")
+    find = IMPORTERS.find(layout)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the folder of the download")
-    if layout == "decathlon":
-        return find_decathlon(folder, channel)
-    if channel is not None:
-        raise UserError(f"--channel is for decathlon; the scans of {layout} have one")
-    return LAYOUTS[layout](folder)
+    found: ScanFolder = find(folder, channel)
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from anamorph.data.importers.inside import inside
 from anamorph.data.scans import Scan, ScanFolder
@@ -71,13 +70,12 @@ def _channel(names: dict[int, str], wanted: str | None, path: Path) -> int | Non
 
 
 def _write_channel(source: Path, number: int, target: Path, image: Path) -> None:
-    import nibabel
-
+    from anamorph.image.nibabel_files import opened
     from anamorph.image.write import save_nifti
 
-    volumes: Any = nibabel.load(source)
-    if len(volumes.shape) != 4 or volumes.shape[3] <= number:
-        raise UserError(
-            f"{source}: has shape {volumes.shape}, not the channels that dataset.json names; download it again"
-        )
-    save_nifti(volumes.slicer[..., number], target)
+    with opened(source) as volumes:
+        if len(volumes.shape) != 4 or volumes.shape[3] <= number:
+            raise UserError(
+                f"{source}: has shape {volumes.shape}, not the channels that dataset.json names; download it again"
+            )
+        save_nifti(volumes.slicer[..., number], target)

@@ -22,3 +22,13 @@ def inside(folder: Path, path: str | Path) -> Path:
             "data set with `anamorph dataset create`"
         )
     return found
+
+
+def refuse_channel(layout: str, channel: str | None) -> None:
+    """See that no channel is asked for where the scans of a layout have one.
+
+    Raises:
+        UserError: one is.
+    """
+    if channel is not None:
+        raise UserError(f"the scans of {layout} have one channel; drop --channel")

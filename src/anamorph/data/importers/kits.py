@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anamorph.data.importers.inside import inside
+from anamorph.data.importers.inside import inside, refuse_channel
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 
 LABELS = {1: "kidney", 2: "tumour"}
 
 
-def find_kits(folder: Path) -> ScanFolder:
+def find_kits(folder: Path, channel: str | None = None) -> ScanFolder:
     """Find the scans of KiTS19: ``case_00000/imaging.nii.gz`` and ``segmentation.nii.gz``.
 
     They lie in the folder or in its ``data``. The cases of the challenge's test set have no segmentation and are used
@@ -18,8 +18,9 @@ def find_kits(folder: Path) -> ScanFolder:
     Source: Heller et al., The KiTS19 Challenge Data, arXiv:1904.00445.
 
     Raises:
-        UserError: there are no such cases.
+        UserError: there are no such cases, or a channel is asked for.
     """
+    refuse_channel("kits19", channel)
     cases = sorted(folder.glob("case_*")) or sorted(folder.glob("data/case_*"))
     images = [case / "imaging.nii.gz" for case in cases if (case / "imaging.nii.gz").is_file()]
     if not images:

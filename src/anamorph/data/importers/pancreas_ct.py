@@ -6,13 +6,13 @@ import re
 from functools import partial
 from pathlib import Path
 
-from anamorph.data.importers.inside import inside
+from anamorph.data.importers.inside import inside, refuse_channel
 from anamorph.data.importers.orientation import matching_flip
 from anamorph.data.scans import Scan, ScanFolder, Source
 from anamorph.errors import UserError
 
 
-def find_pancreas_ct(folder: Path) -> ScanFolder:
+def find_pancreas_ct(folder: Path, channel: str | None = None) -> ScanFolder:
     """Find ``PANCREAS_0001/<study>/<series>/*.dcm`` and ``label0001.nii.gz`` anywhere below a folder.
 
     The scans are converted. The label maps hold the voxels of the DICOM slices, but were saved mirrored and without
@@ -21,8 +21,9 @@ def find_pancreas_ct(folder: Path) -> ScanFolder:
     Source: Roth et al., DeepOrgan, MICCAI 2015; data doi:10.7937/K9/TCIA.2016.tNB1kqBU.
 
     Raises:
-        UserError: there are no such scans, or one has several series.
+        UserError: there are no such scans, one has several series, or a channel is asked for.
     """
+    refuse_channel("pancreas-ct", channel)
     patients = sorted(path for path in folder.rglob("PANCREAS_*") if path.is_dir())
     if not patients:
         raise UserError(f"{folder}: no folders PANCREAS_*; name the folder that holds them and the label*.nii.gz")

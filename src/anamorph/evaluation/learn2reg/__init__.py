@@ -5,13 +5,16 @@ for comparison with its tables; what is right in millimetres is in :mod:`anamorp
 ``(3, I, J, K)``: moving voxel minus fixed voxel at every voxel of the fixed image.
 """
 
-from anamorph.evaluation.learn2reg.aggregate import aggregate
-from anamorph.evaluation.learn2reg.dice import dice
-from anamorph.evaluation.learn2reg.hd95 import hd95_vox
-from anamorph.evaluation.learn2reg.sdlogj import foldings_counted, sdlogj
+from anamorph.evaluation.learn2reg.measures import (
+    aggregate,
+    dice,
+    foldings_counted,
+    hd95_vox,
+    sdlogj,
+    tre_mm,
+    warp_labels,
+)
 from anamorph.evaluation.learn2reg.surface import SurfaceElements, surface_elements
-from anamorph.evaluation.learn2reg.tre import tre_mm
-from anamorph.evaluation.learn2reg.warp import warp_labels
 
 __all__ = [
     "SurfaceElements",

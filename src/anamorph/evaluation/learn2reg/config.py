@@ -10,7 +10,7 @@ from typing import Any, get_args
 from anamorph.data.dataset import POINT_KINDS, Dataset, Pair, PairSplit
 from anamorph.data.manifest import parse_name
 from anamorph.errors import UserError
-from anamorph.evaluation.learn2reg.aggregate import Metric
+from anamorph.evaluation.learn2reg.measures import Metric
 from anamorph.reading import read_json, understood
 
 

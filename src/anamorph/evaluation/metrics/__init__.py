@@ -15,6 +15,7 @@ METRICS = Registry(
     {
         "dice": f"{_HERE}.dice:DICE",
         "hd95_mm": f"{_HERE}.hausdorff:HD95",
+        "asd_mm": f"{_HERE}.surface_distance:AVERAGE_SURFACE_DISTANCE",
         "tre_mm": f"{_HERE}.landmarks:MEAN",
         "p95_tre_mm": f"{_HERE}.landmarks:P95",
         "max_tre_mm": f"{_HERE}.landmarks:LARGEST",

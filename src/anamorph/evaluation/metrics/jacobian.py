@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.evaluation.gates import Gate
-from anamorph.evaluation.learn2reg.sdlogj import sdlogj as sdlogj_learn2reg
+from anamorph.evaluation.learn2reg.measures import sdlogj as sdlogj_learn2reg
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Direction
 
@@ -124,12 +124,13 @@ SDLOGJ_LEARN2REG = Metric(
 )
 
 
-def _determinant(name: str, title: str, better: Direction) -> Metric:
+def _determinant(name: str, better: Direction, word: str) -> Metric:
     return Metric(
         name=f"jacobian_{name}",
-        title=title,
+        title=f"{word.title()} det J",
         better=better,
         measure=lambda pair: pair.deformation[name],
+        meaning=f"the {word} determinant of the map's derivative; 1 is unchanged volume",
         at_rest=1.0,
         digits=2,
         prominence="file",
@@ -137,6 +138,6 @@ def _determinant(name: str, title: str, better: Direction) -> Metric:
     )
 
 
-SMALLEST = _determinant("min", "Smallest det J", "higher")
-LARGEST = _determinant("max", "Largest det J", "lower")
-MEAN = _determinant("mean", "Mean det J", "lower")
+SMALLEST = _determinant("min", "higher", "smallest")
+LARGEST = _determinant("max", "lower", "largest")
+MEAN = _determinant("mean", "lower", "mean")

@@ -47,8 +47,8 @@ class Metric:
         gates: limits on the number, which enter the verdict.
         note: remark below a tile.
         phrase: the number in the words of a verdict; used for tiles alone.
-        over_cohort: summary of the values of all pairs; mean, standard deviation, the quantile of the worse 30 % and
-            the count by default.
+        over_cohort: summary of the values of all pairs: ``mean``, ``std``, ``30`` (the quantile that the worse 30 % do
+            not reach) and ``n``.
     """
 
     name: str
@@ -127,6 +127,11 @@ def load(name: str) -> Metric:
 def all_columns() -> list[Column]:
     """The columns of all metrics in the order of reports."""
     return [column for metric in all_metrics() for column in columns_of(metric)]
+
+
+def shown_columns() -> list[Column]:
+    """The columns for people; the others are in the files of numbers."""
+    return [column for column in all_columns() if column.metric.prominence != "file"]
 
 
 def columns_of(metric: Metric) -> list[Column]:

@@ -30,7 +30,7 @@ def outside_percent(fixed_to_moving: Transform, fixed_grid: Grid, moving_grid: G
 
 
 def outside(positions_vox: np.ndarray, grid: Grid) -> np.ndarray:
-    """Which of the ``(3, ...)`` positions in voxels of a grid lie more than half a voxel outside of it."""
+    """Which of the ``(3, ...)`` positions in voxels of a grid lie more than half a voxel outside."""
     found = np.zeros(positions_vox.shape[1:], bool)
     for place, length in zip(positions_vox, grid.shape, strict=True):
         found |= (place < -0.5) | (place > np.float32(length - 0.5))

@@ -1,6 +1,6 @@
 """How alike two scans are in structure, whatever their intensities mean.
 
-It is no measure of accuracy: smooth tissue looks alike everywhere, so a result at the wrong place may have more of it
+It is no measure of accuracy: smooth tissue looks alike everywhere, so a result at the wrong place may be more similar
 than one at the right place. It serves to see that a registration made things worse; nothing else is concluded from it.
 """
 

@@ -166,7 +166,7 @@ def _frames_of(header: Header) -> list[Frame]:
         return [whole] if storage.frames == 1 else _without_groups(storage, whole)
     if len(each) != storage.frames:
         raise UserError(
-            f"{header.path}: tells of {storage.frames} frames (0028,0008) and describes {len(each)}; export it again"
+            f"{header.path}: announces {storage.frames} frames (0028,0008) and describes {len(each)}; export it again"
         )
     return [_frame(storage, n, [*_groups(group), *common, dataset]) for n, group in enumerate(each)]
 
@@ -225,7 +225,7 @@ def _storage(header: Header) -> Storage:
         )
     frames, size = whole("NumberOfFrames", 1, 1 << 31), header.path.stat().st_size
     if frames > max(_MOST_FRAMES, size // _BYTES_PER_FRAME):
-        raise UserError(f"{header.path}: tells of {frames} frames (0028,0008) in {size} bytes; export it again")
+        raise UserError(f"{header.path}: announces {frames} frames (0028,0008) in {size} bytes; export it again")
     return Storage(
         header,
         frames,

@@ -107,7 +107,7 @@ def _scaled(values: np.ndarray, frame: Frame, dtype: np.dtype[Any]) -> np.ndarra
 
 
 def check_complete(storage: Storage) -> None:
-    """See that a file holds the voxels that its header tells of, before any memory is asked for.
+    """See that a file holds the voxels that its header announces, before any memory is asked for.
 
     Raises:
         UserError: it does not. What compressed voxels hold shows when they are unpacked.
@@ -117,13 +117,13 @@ def check_complete(storage: Storage) -> None:
         raise UserError(f"{storage.path}: an image {WITHOUT_PIXELS}; copy or export it again")
     if header.length is not None and header.length < told:
         raise UserError(
-            f"{storage.path}: its {header.length} bytes of voxels do not hold the {told} that its header tells of; "
+            f"{storage.path}: its {header.length} bytes of voxels do not hold the {told} that its header announces; "
             "copy or export it again"
         )
 
 
 def _check_compressed(storages: Sequence[Storage], itemsize: int) -> None:
-    """See that compressed voxels can be what their headers tell of, before any memory is asked for."""
+    """See that compressed voxels can be what their headers announce, before any memory is asked for."""
     squeezed = [storage for storage in storages if storage.header.length is None]
     voxels = sum(storage.frames * storage.rows * storage.columns for storage in squeezed)
     copies = max((_COPIES * storage.frame_bytes for storage in squeezed), default=0)
@@ -207,7 +207,7 @@ def _unpacked(stream: bytes, storage: Storage, folder: Path) -> np.ndarray:
 
 
 def _told_by_stream(stream: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, components and bits that a JPEG, JPEG-LS or JPEG 2000 stream tells of; None if it does not."""
+    """Rows, columns, components and bits that a JPEG, JPEG-LS or JPEG 2000 stream announces; None if it does not."""
     if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 43:
         width, height, left, top = struct.unpack(">4L", stream[8:24])
         return height - top, width - left, struct.unpack(">H", stream[40:42])[0], (stream[42] & 0x7F) + 1

@@ -157,11 +157,7 @@ def _listing(source: str, choice: Choice, groups: Sequence[Group], what: str) ->
     unnamed = "volume" in groups[0][0].traits
     return (
         f"{source}: {count} {what} ({'; '.join(listed)})"
-        + (
-            ", which the headers do not name: they are told apart by the numbers of their files alone"
-            if unnamed
-            else ""
-        )
+        + (", which the headers do not name: only the numbers of their files differ" if unnamed else "")
         + f"; choose one with '{source}{SEPARATOR}{remedy}'"
     )
 

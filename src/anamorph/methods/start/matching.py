@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.discrete.block_matching import match_blocks
+from anamorph.discrete.coupled_convex import match_blocks
 from anamorph.methods.start.volumes import Judge, Volume
 from anamorph.transforms import Affine
-from anamorph.transforms.least_trimmed_squares import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
 
 KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""

@@ -13,7 +13,7 @@ from anamorph.methods.start.translations import Correlator
 from anamorph.methods.start.volumes import AIR_WEIGHT, ScanPair, Volume, weights
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.transforms import Affine
-from anamorph.transforms.least_trimmed_squares import LinearModel
+from anamorph.transforms.affine import LinearModel
 
 VOXELS = (12, 16)
 """Along the longest axis of the fixed scan; the second where the first finds nothing."""

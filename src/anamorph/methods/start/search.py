@@ -13,8 +13,7 @@ from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.transforms import Affine
-from anamorph.transforms.affine_parts import AffineParts
-from anamorph.transforms.least_trimmed_squares import LinearModel
+from anamorph.transforms.affine import AffineParts, LinearModel
 
 PEAKS = 3
 APART_VOX = 4

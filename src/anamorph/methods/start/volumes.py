@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.features.descriptor import DescriptorSettings, describe
 from anamorph.features.intensity import IntensityKind
+from anamorph.features.mind_ssc import DescriptorSettings, describe
 from anamorph.geometry import Grid
 from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid

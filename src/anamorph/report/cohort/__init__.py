@@ -1,6 +1,6 @@
 """The page of a whole evaluation."""
 
-from anamorph.report.cohort.cohort_report import CohortReport, CohortRow
+from anamorph.report.cohort.model import CohortReport, CohortRow
 from anamorph.report.cohort.thumbnail import thumbnail, write_thumbnail
 from anamorph.report.cohort.write import write_cohort_report
 

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.report.cohort.chart import charts
-from anamorph.report.cohort.cohort_report import CohortReport, CohortRow
-from anamorph.report.cohort.label_bars import label_scale
-from anamorph.report.cohort.metric import metrics_of
-from anamorph.report.cohort.order import NO_RESULT, worst_first
-from anamorph.report.cohort.summary import summaries
-from anamorph.report.cohort.table import entries
-from anamorph.report.encode import file_uri
+from anamorph.report.cohort.model import NO_RESULT, CohortReport, CohortRow, metrics_of, worst_first
+from anamorph.report.cohort.tables import entries, label_scale, summaries
+from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, inline_script, save
-from anamorph.report.palette import label_colour
+from anamorph.report.pictures import file_uri
 
 _BASELINE_COLOUR = "#9aa0a6"
 _WORST_SHOWN = 6

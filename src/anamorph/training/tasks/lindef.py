@@ -5,22 +5,82 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from anamorph.methods.base import setting
-from anamorph.networks.lindef_network import LindefFlow, LindefNetwork, Order, Pooling
-from anamorph.training.losses.summed_l1 import summed_l1
+from anamorph.networks.lindef_network import LindefFlow, Order, Pooling
+from anamorph.training.losses import summed_l1
 from anamorph.training.task import Batch
-from anamorph.training.tasks.lindef_presets import PRESETS
+from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
 from anamorph.training.tasks.pairs import Pair, draw_combinations, shuffled
-from anamorph.training.tasks.warped_pair_task import WarpedPairConfig, WarpedPairTask
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 
+PUBLISHED: dict[str, Any] = {
+    "width": 32,
+    "pooling": "mean",
+    "order": "deform-first",
+    "gradient_gain": 1.0,
+    "mse": 1.0,
+    "affine_l1": 1e-6,
+    "gradient_l1": 1e-6,
+    "rate": 1e-3,
+    "batch_size": 2,
+    "epochs": 1000,
+    "schedule": "plateau",
+    "plateau_factor": 0.9,
+    "plateau_patience": 50,
+    "patience": 100,
+    "gradient_clip": 0.0,
+    "precision": "32-true",
+    "accumulate": 2,
+    "checkpointing": True,
+}
+"""As far as it is stated; the number of epochs is not: waiting in vain ends the training. The last two bound memory."""
+SMALL: dict[str, Any] = {
+    "width": 8,
+    "pooling": "moments",
+    "gradient_gain": 0.1,
+    "diffusion": 0.2,
+    "gradient_l1": 0.0,
+    "rate": 1e-3,
+    "batch_size": 1,
+    "schedule": "cosine",
+    "warmup_steps": 50,
+}
+"""For scans of up to about 64 x 64 x 64 voxels on a few cores: a narrow network, a rate that falls."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": PUBLISHED,
+    "small-hippocampus": SMALL | {
+        "spacing_mm": 1.0,
+        "shape": (48, 64, 48),
+        "flip_axes": (0,),
+        "mse": 0.0,
+        "lcc": 1.0,
+        "rotation_deg": 10.0,
+        "zoom": 1.1,
+        "shift": 0.03,
+        "gamma": 0.3,
+        "epochs": 10,
+    },
+    "small-cardiac": SMALL | {
+        "spacing_mm": (2.5, 2.5, 8.0),
+        "shape": (64, 64, 16),
+        "crop_in_use": True,
+        "mse": 100.0,
+        "flip_axes": (0, 1),
+        "rotation_deg": 15.0,
+        "zoom": 1.15,
+        "shift": 0.03,
+        "epochs": 150,
+        "validate_every": 25,
+    },
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
-class LindefConfig(WarpedPairConfig):
+class LindefTraining(WarpedPairTraining):
     """Settings of the training of ``lindef``; the published ones where nothing else is said."""
 
     width: int = setting(32, "channels of the narrowest layers of the network")
@@ -52,14 +112,11 @@ class LindefTask(WarpedPairTask):
 
     name = "lindef"
     summary = "registration: dilated encoder, linear map and gradient integration together, no labels needed"
-    registration = "linear and deformable registration"
-    Config = LindefConfig
+    made = "linear and deformable registration"
+    built_from = ("width", "affine", "pooling", "order", "gradient_gain")
+    Config = LindefTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    config: LindefConfig
-
-    def network(self) -> LindefNetwork:
-        network = LindefNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    config: LindefTraining
 
     def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
         items = super().training_items(epoch, generator)
@@ -80,7 +137,3 @@ class LindefTask(WarpedPairTask):
         if self.config.gradient_l1 > 0:
             parts["gradient_l1"] = summed_l1(2 * predicted.gradients - 1)
         return parts
-
-    def _architecture(self) -> dict[str, Any]:
-        names = ("width", "affine", "pooling", "order", "gradient_gain")
-        return {"inputs": self.cohorts[0].channels} | {name: getattr(self.config, name) for name in names}

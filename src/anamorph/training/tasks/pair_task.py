@@ -1,33 +1,40 @@
-"""What the trainings of registration networks share: pairs of scans, how they are read, and how they are measured."""
+"""What the trainings of registration networks share: pairs of scans, what is compared through the field, measures."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
-from anamorph.networks.preprocessing import Preprocessing
-from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.annotated_tables import annotated_in_both, annotated_tables
-from anamorph.training.tasks.described import describe_model
+from anamorph.networks.blocks import one_hot, warp
+from anamorph.training.augmentation import augmented_batch
+from anamorph.training.losses import (
+    diffusion,
+    field_of_view,
+    local_cross_correlation,
+    mean_squared_error,
+    mind_difference,
+    mutual_information,
+    soft_dice,
+)
+from anamorph.training.task import Batch
 from anamorph.training.tasks.pairs import Pair, draw_pairs, validation_pairs
-from anamorph.training.tasks.reading_config import ReadingConfig
-from anamorph.training.tasks.registered import measure_pairs
-from anamorph.training.tasks.varied import read_varied
+from anamorph.training.tasks.scans import ScanTask, ScanTraining, annotated_in_both
+from anamorph.training.tasks.validation import measure_pairs
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator, Tensor, nn
 
     from anamorph.training.cache import Cohort
 
 
 @dataclass(frozen=True)
-class PairConfig(ReadingConfig):
+class PairTraining(ScanTraining):
     """Which pairs are trained and measured, and what of them is varied."""
 
     symmetric: bool = setting(True, "train both directions of a pair at once")
@@ -42,48 +49,35 @@ class PairConfig(ReadingConfig):
             raise ValueError("pairs_per_scan and measured_pairs must be at least 1")
 
 
-class PairTask(Task):
+class PairTask(ScanTask):
     """Pairs within each cohort; the best checkpoint is that of the highest Dice, or of the lowest loss without labels.
 
     A network is called with the fixed and the moving scans and gives for each direction something with ``disp_vox``,
-    ``(B, 3, I, J, K)`` voxels. Subclasses set ``registration``, what the card calls the model, and
-    ``without_labels``, the setting that trains without labels.
+    ``(B, 3, I, J, K)`` voxels. Subclasses set also ``without_labels``, the setting that trains without labels.
     """
 
-    registration: ClassVar[str]
     without_labels: ClassVar[str]
-    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
-    config: PairConfig
+    config: PairTraining
 
-    def __init__(self, config: PairConfig, cohorts: Sequence[Cohort]) -> None:
+    def __init__(self, config: PairTraining, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
-        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = annotated_tables(self.cohorts, self.labels)
         self.measured = validation_pairs(self.cohorts, config.measured_pairs)
         if not annotated_in_both(self.annotated, self.measured).any():
             self.score = ("loss", "min")  # type: ignore[misc]
 
     def check(self) -> None:
         super().check()
-        self.config.check(self.cohorts)
         if self.needs_labels and not self.labels:
             raise UserError(
                 "no cohort annotates any label; name them under labels, or train with --set " + self.without_labels
             )
-
-    @classmethod
-    def preprocessing(cls, config: PairConfig) -> Preprocessing:
-        return config.preprocessing()
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return self.config.optimiser(network)
 
     def training_items(self, epoch: int, generator: Generator) -> list[Pair]:
         return draw_pairs(self.cohorts, self.config.pairs_per_scan, self.config.merge_validation, generator)
 
     def batch(self, items: Sequence[Pair], device: torch.device, generators: Sequence[Generator]) -> Batch:
         scans = [(cohort, (fixed, moving)) for cohort, fixed, moving in items]
-        (fixed, fixed_labels), (moving, moving_labels) = read_varied(
+        (fixed, fixed_labels), (moving, moving_labels) = augmented_batch(
             self.cohorts, scans, self.config.augmentation(), self.config.crop, self.config.augment_apart, device,
             generators,
         )  # fmt: skip
@@ -98,12 +92,97 @@ class PairTask(Task):
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         return measure_pairs(self, network, device)
 
-    def export(self, network: nn.Module) -> dict[str, Any]:
-        preprocessing = self.config.preprocessing()
-        return describe_model(
-            self.name, self.registration, self._architecture(), preprocessing, self.cohorts, self.labels
-        )
+
+class Predicted(Protocol):
+    """One direction as a network gives it; ``(B, 3, I, J, K)`` voxels each."""
+
+    @property
+    def disp_vox(self) -> Tensor:
+        """The field."""
+
+    @property
+    def coarse_disp_vox(self) -> Sequence[Tensor]:
+        """Fields of coarser resolutions, through which the images are compared too."""
+
+
+@dataclass(frozen=True)
+class WarpedPairTraining(PairTraining):
+    """Weights of the comparisons."""
+
+    mse: float = setting(1.0, "weight of the squared difference of the images")
+    lcc: float = setting(0.0, "weight of the local cross-correlation of the images")
+    lcc_window: int = setting(9, "window of the local cross-correlation, odd", "voxels")
+    mi: float = setting(0.0, "weight of the mutual information of the images")
+    mind: float = setting(0.0, "weight of the squared difference of the MIND-SSC of the images")
+    mind_radius: int = setting(1, "patch radius of MIND-SSC", "voxels")
+    mind_dilation: int = setting(2, "distance of the neighbours that MIND-SSC compares", "voxels")
+    dice: float = setting(1.0, "weight of the Dice of the warped labels; 0 trains without labels")
+    batch_dice: bool = setting(False, "sum each label over the batch, as published, rather than scan by scan")
+    diffusion: float = setting(0.0, "weight of the squared derivatives of the field in all directions")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = (self.mse, self.lcc, self.mi, self.mind, self.dice)
+        if min(*weights, self.diffusion) < 0 or max(weights) == 0:
+            raise ValueError("the weights must not be negative, and one of mse, lcc, mi, mind and dice must be above 0")
+        if self.lcc_window < 3 or self.lcc_window % 2 == 0:
+            raise ValueError("lcc_window must be odd and at least 3")
+        if self.mind_radius < 0 or self.mind_dilation < 1:
+            raise ValueError("mind_radius must not be negative, and mind_dilation at least 1")
+
+
+class WarpedPairTask(PairTask):
+    """The loss is the sum of the parts that have a weight, averaged over the directions that are trained."""
+
+    without_labels = "dice=0"
+    config: WarpedPairTraining
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.config.dice > 0
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        sides = [(batch["fixed"], batch["fixed_labels"]), (batch["moving"], batch["moving_labels"])]
+        directions = [
+            self._direction_loss(predicted, *here, *there, batch["annotated"])
+            for predicted, here, there in zip(self._predict(network, batch), sides, reversed(sides), strict=False)
+        ]
+        parts = {name: torch.stack([one[name] for one in directions]).mean() for name in directions[0]}
+        total = torch.stack([getattr(self.config, name) * value for name, value in parts.items()]).sum()
+        return {"loss": total, **parts}
 
     @abstractmethod
-    def _architecture(self) -> dict[str, Any]:
-        """What the network is built from, as plain values."""
+    def _predict(self, network: nn.Module, batch: Batch) -> Sequence[Predicted]:
+        """The forward direction, and the backward one if it is trained too."""
+
+    def _direction_loss(
+        self, predicted: Predicted, here: Tensor, here_labels: Tensor, there: Tensor, there_labels: Tensor,
+        annotated: Tensor,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The parts of the loss by the names of their weights, for the field from ``here`` to ``there``."""
+        config = self.config
+        parts: dict[str, Tensor] = {}
+        values = here.new_tensor(self.labels)
+        with_labels = config.dice > 0 and bool(self.labels)
+        # One reading of images and labels through the finest field.
+        stacked = [there, one_hot(there_labels[:, None], values)] if with_labels else [there]
+        pulled = warp(torch.cat(stacked, dim=1), predicted.disp_vox)
+        warped, warped_labels = pulled[:, : there.shape[1]], pulled[:, there.shape[1] :]
+        views = [warped, *(warp(there, disp_vox) for disp_vox in predicted.coarse_disp_vox)]
+        if config.mse > 0:
+            parts["mse"] = torch.stack([mean_squared_error(here, view) for view in views]).mean()
+        if config.lcc > 0:
+            mask = field_of_view(here) * field_of_view(there)
+            losses = [local_cross_correlation(here, view, config.lcc_window, mask=mask) for view in views]
+            parts["lcc"] = torch.stack(losses).mean()
+        if config.mi > 0:
+            parts["mi"] = torch.stack([mutual_information(here, view) for view in views]).mean()
+        if config.mind > 0:
+            patches = config.mind_radius, config.mind_dilation
+            parts["mind"] = torch.stack([mind_difference(here, view, *patches) for view in views]).mean()
+        if with_labels:
+            target = one_hot(here_labels[:, None], values)
+            parts["dice"] = soft_dice(warped_labels, target, annotated, over_batch=config.batch_dice)
+        if config.diffusion > 0:
+            parts["diffusion"] = diffusion(predicted.disp_vox)
+        return parts

@@ -44,7 +44,7 @@ def draw_pairs(cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool,
 def draw_combinations(
     cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool, generator: Generator
 ) -> list[Pair]:
-    """The same with any other scan of the cohort as the fixed one, of the same patient or of another.
+    """``(cohort, fixed, moving)`` rows of an epoch whose fixed scan is any other of the cohort, also of one patient.
 
     Raises:
         UserError: a cohort holds a single scan.

@@ -5,20 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from anamorph.methods.base import setting
-from anamorph.networks.pwc_network import PwcFlow, PwcNetwork
+from anamorph.networks.pwc_network import PwcFlow
 from anamorph.training.task import Batch
-from anamorph.training.tasks.pwc_presets import PRESETS
-from anamorph.training.tasks.warped_pair_task import WarpedPairConfig, WarpedPairTask
+from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+SMALL: dict[str, Any] = {
+    "rotation_deg": 10.0,
+    "zoom": 1.1,
+    "shift": 0.03,
+    "gamma": 0.3,
+    "mse": 0.0,
+    "lcc": 1.0,
+    "dice": 1.0,
+    "diffusion": 0.2,
+    "rate": 1e-3,
+    "epochs": 60,
+    "batch_size": 2,
+    "schedule": "cosine",
+    "warmup_steps": 50,
+    "validate_every": 5,
+}
+"""For scans of up to about 64 x 64 x 64 voxels on a few cores."""
+PRESETS: dict[str, dict[str, Any]] = {
+    "small-hippocampus": SMALL | {"spacing_mm": 1.0, "shape": (48, 64, 48), "flip_axes": (0,)},
+    "small-head-neck": SMALL
+    | {
+        "spacing_mm": 6.0,
+        "shape": (64, 48, 64),
+        "normalise": "windows",
+        "windows": (-160.0, 240.0, -1000.0, 1000.0),
+    },
+}
+
+
 @dataclass(frozen=True)
-class PwcConfig(WarpedPairConfig):
+class PwcTraining(WarpedPairTraining):
     """Settings of the training of ``pwc``."""
 
     mult: int = setting(2, "width of the features: channels are 4, 8, 16, ... times this")
@@ -46,20 +72,13 @@ class PwcTask(WarpedPairTask):
 
     name = "pwc"
     summary = "registration: feature pyramid, warps and small cost volumes from coarse to fine (PWC-Net in 3D)"
-    registration = "coarse-to-fine registration"
-    Config = PwcConfig
+    made = "coarse-to-fine registration"
+    built_from = ("mult", "finest", "radius", "width", "convolutions")
+    Config = PwcTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    config: PwcConfig
-
-    def network(self) -> PwcNetwork:
-        network = PwcNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    config: PwcTraining
 
     def _predict(self, network: nn.Module, batch: Batch) -> list[PwcFlow]:
         coarse = self.config.deep_supervision and network.training
         flows: list[PwcFlow] = network(batch["fixed"], batch["moving"], self.config.symmetric, coarse)
         return flows
-
-    def _architecture(self) -> dict[str, Any]:
-        own = {name: getattr(self.config, name) for name in ("mult", "finest", "radius", "width")}
-        return own | {"inputs": self.cohorts[0].channels, "convolutions": list(self.config.convolutions)}

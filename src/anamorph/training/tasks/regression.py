@@ -13,9 +13,7 @@ from anamorph.methods.predicted_places import PredictedPlaces
 from anamorph.methods.regression import RegressionConfig
 from anamorph.networks.supervoxel_network import CoordinateNetwork
 from anamorph.training.task import Batch
-from anamorph.training.tasks.template_presets import PRESETS
-from anamorph.training.tasks.template_scans import at_outputs, read_nearest
-from anamorph.training.tasks.template_task import TemplateConfig, TemplateTask
+from anamorph.training.tasks.template_task import PRESETS, TemplateTask, TemplateTraining, at_outputs, read_nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RegressionTrainingConfig(TemplateConfig):
+class RegressionTraining(TemplateTraining):
     """Settings of the training of ``regression``."""
 
     locations: int = setting(1024, "places of a scan whose displacements are learned in a step")
@@ -39,9 +37,9 @@ class RegressionTask(TemplateTask):
 
     name = "regression"
     summary = "the baseline of slicreg: coordinates of a template by regression (`anamorph slicreg prepare` first)"
-    Config = RegressionTrainingConfig
+    Config = RegressionTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    config: RegressionTrainingConfig
+    config: RegressionTraining
 
     def network(self) -> CoordinateNetwork:
         network = CoordinateNetwork(**self._architecture())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,16 +14,11 @@ from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Labels
 from anamorph.methods.base import setting
-from anamorph.networks.convolutions import Activation
-from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_network import SegmentationNetwork
-from anamorph.networks.warp import one_hot
-from anamorph.training.losses.partial_dice import partial_dice
-from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.annotated_tables import annotated_tables
-from anamorph.training.tasks.described import describe_model
-from anamorph.training.tasks.scan_config import ScanConfig
-from anamorph.training.tasks.varied import read_varied
+from anamorph.networks.blocks import Activation, one_hot
+from anamorph.training.augmentation import augmented_batch
+from anamorph.training.losses import partial_dice
+from anamorph.training.task import Batch
+from anamorph.training.tasks.scans import EncoderTraining, ScanTask
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -35,7 +30,7 @@ Scan = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class SegmentConfig(ScanConfig):
+class SegmentTraining(EncoderTraining):
     """Settings of the training of ``segment``; the published ones where nothing else is said."""
 
     mult: int = setting(4, "width of the network: channels are 4, 8, 16, ... times this")
@@ -92,37 +87,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class SegmentTask(Task):
+class SegmentTask(ScanTask):
     """Single scans that annotate different labels; only annotated ones are learned from."""
 
     name = "segment"
     summary = "segmentation by cohorts that annotate different labels, for pseudo-labels (`anamorph predict segment`)"
-    Config = SegmentConfig
+    Config = SegmentTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
-    score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
-    config: SegmentConfig
-
-    def __init__(self, config: SegmentConfig, cohorts: Sequence[Cohort]) -> None:
-        super().__init__(config, cohorts)
-        self.labels = sorted({label for cohort in self.cohorts for label in cohort.annotated})
-        self.annotated = annotated_tables(self.cohorts, self.labels)
+    made = "segmentation"
+    built_from = ("mult", "convolutions", "activation", "residual")
+    config: SegmentTraining
 
     def check(self) -> None:
         super().check()
-        self.config.check(self.cohorts)
         if not self.labels:
             raise UserError("no cohort annotates any label; name them under labels in the manifests")
-
-    @classmethod
-    def preprocessing(cls, config: SegmentConfig) -> Preprocessing:
-        return config.preprocessing()
-
-    def network(self) -> SegmentationNetwork:
-        network = SegmentationNetwork(**self._architecture())
-        return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-    def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
-        return self.config.optimiser(network)
 
     def training_items(self, epoch: int, generator: Generator) -> list[Scan]:
         rows = [self._rows(cohort) for cohort in self.cohorts]
@@ -136,7 +115,7 @@ class SegmentTask(Task):
     def batch(self, items: Sequence[Scan], device: torch.device, generators: Sequence[Generator]) -> Batch:
         scans = [(cohort, (row,)) for cohort, row in items]
         config = self.config
-        ((image, labels),) = read_varied(
+        ((image, labels),) = augmented_batch(
             self.cohorts, scans, config.augmentation(), config.crop, False, device, generators
         )
         annotated = torch.stack([self.annotated[cohort][row] for cohort, row in items]).to(device)
@@ -167,12 +146,8 @@ class SegmentTask(Task):
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 
-    def export(self, network: nn.Module) -> dict[str, Any]:
-        preprocessing = self.config.preprocessing()
-        return describe_model(self.name, "segmentation", self._architecture(), preprocessing, self.cohorts, self.labels)
-
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
 
     def _architecture(self) -> dict[str, Any]:
-        return self.config.architecture(self.cohorts[0].channels) | {"classes": len(self.labels) + 1}
+        return super()._architecture() | {"classes": len(self.labels) + 1}

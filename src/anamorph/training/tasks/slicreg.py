@@ -10,23 +10,20 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from anamorph.features.layer_codes import draw_codes
-from anamorph.features.supervoxel_points import label_centres
-from anamorph.methods.framed_pair import lattice
+from anamorph.features.layer_codes import draw_codes, label_centres
 from anamorph.methods.predicted_layers import PredictedLayers, keypoint_field
 from anamorph.methods.slicreg import SlicregConfig
+from anamorph.methods.template_space import lattice
 from anamorph.networks.supervoxel_network import SupervoxelNetwork
 from anamorph.training.task import Batch
-from anamorph.training.tasks.template_presets import PRESETS
-from anamorph.training.tasks.template_scans import at_outputs, read_nearest
-from anamorph.training.tasks.template_task import TemplateConfig, TemplateTask
+from anamorph.training.tasks.template_task import PRESETS, TemplateTask, TemplateTraining, at_outputs, read_nearest
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 
 @dataclass(frozen=True)
-class SlicregTrainingConfig(TemplateConfig):
+class SlicregTraining(TemplateTraining):
     """Settings of the training of ``slicreg``."""
 
 
@@ -35,7 +32,7 @@ class SlicregTask(TemplateTask):
 
     name = "slicreg"
     summary = "registration by segmentation into the supervoxels of a template (`anamorph slicreg prepare` first)"
-    Config = SlicregTrainingConfig
+    Config = SlicregTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
     def network(self) -> SupervoxelNetwork:

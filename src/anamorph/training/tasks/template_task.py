@@ -1,10 +1,11 @@
-"""What the trainings of ``slicreg`` and ``regression`` share: scans, augmentation, and how well places are found."""
+"""What the trainings of ``slicreg`` and ``regression`` share: scans, augmentation, how well places are found."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,18 +13,21 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
-from anamorph.geometry.sampling import identity_positions_torch, sample_torch
+from anamorph.geometry import Grid
+from anamorph.geometry.sampling import identity_positions_torch, sample, sample_torch
 from anamorph.image import Labels
 from anamorph.image.background import looks_like_ct
 from anamorph.image.read import read_image
 from anamorph.methods.base import setting
-from anamorph.methods.framed_pair import lattice
-from anamorph.networks.preprocessing import Normalise, Preprocessing
+from anamorph.methods.template_space import lattice
+from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
-from anamorph.networks.template_model import Centre
+from anamorph.networks.template_model import Centre, output_grid
+from anamorph.supervoxels import Layers
+from anamorph.supervoxels.prepared import Prepared
 from anamorph.training.task import Batch, Task
-from anamorph.training.tasks.template_scans import TemplateScans, jittered_positions
-from anamorph.transforms import Displacement
+from anamorph.training.tasks.scans import ReadingTraining
+from anamorph.transforms import Affine, Displacement
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -31,43 +35,181 @@ if TYPE_CHECKING:
     from anamorph.training.cache import Cohort
 
 
+PUBLISHED: dict[str, Any] = {
+    "spacing_mm": 4.0,
+    "shape": (96, 80, 128),
+    "centre": "body",
+    "batch_size": 4,
+    "epochs": 1000,
+    "validate_every": 10,
+    "gradient_clip": 0.0,
+    "checkpointing": True,
+}
+"""5000 steps of 4 of the 20 training scans, prepared at 2 mm in 192 x 160 x 256 voxels around the body; for a GPU."""
+MR: dict[str, Any] = {"normalise": "percentile", "divisor": 1.0}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "abdomen-ct": PUBLISHED,
+    "ct": {"batch_size": 2, "epochs": 150, "validate_every": 10, "schedule": "cosine", "rate": 2e-3},
+    "small-mr": MR
+    | {
+        "spacing_mm": 1.0,
+        "batch_size": 8,
+        "epochs": 60,
+        "validate_every": 5,
+        "schedule": "cosine",
+        "measured_scans": 20,
+    },
+}
+
+
+LARGEST_RATIO = 1.1
+"""Of the voxel sizes of the layers and of what the network sees."""
+
+
+class TemplateScans:
+    """Layers and template positions of the scans of one cohort, in the frames in which the network sees them.
+
+    Args:
+        cohort: cached from a manifest that ``anamorph slicreg prepare`` wrote.
+
+    Raises:
+        UserError: the data set is not prepared.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohort = cohort
+        self.prepared = Prepared.of(cohort.dataset)
+        rows = {case.key: row for row, case in enumerate(cohort.dataset.cases)}
+        self.template = rows[self.prepared.template.key]
+        others = [case for case in self.prepared.cases if case.key != self.prepared.template.key]
+        self.training = [rows[case.key] for case in self.prepared.cases if case.split == "training"]
+        self.validation = [rows[case.key] for case in others if case.split == "validation"]
+        self._labels: dict[int, Tensor] = {}
+        self._positions: dict[int, Tensor] = {}
+
+    def check(self) -> None:
+        """See that there is something to learn and to measure, and that the frames fit the layers.
+
+        Raises:
+            UserError: there is not, or they do not.
+        """
+        name = self.cohort.dataset.path.name
+        for split, rows in (("training", self.training), ("validation", self.validation)):
+            if not rows:
+                raise UserError(f"{name}: no {split} scan has layers; prepare the data set with scans of both splits")
+        wanted, seen = self.template_layers.grid.spacing_mm.max(), self.cohort.frames[0].spacing_mm.max()
+        if not 1 / LARGEST_RATIO < wanted / seen < LARGEST_RATIO:
+            raise UserError(
+                f"{name}: the layers have voxels of {wanted:.3g} mm, the network would see {seen:.3g} mm; pass "
+                f"--set spacing_mm={wanted:.3g}"
+            )
+        if any(n % 2 for n in self.cohort.shape):
+            raise UserError(f"the network needs even numbers of voxels, not {self.cohort.shape}; pass --set shape=...")
+
+    @property
+    def frame(self) -> Grid:
+        """All frames in mm of their own."""
+        return Grid(self.cohort.shape, np.diag([*self.cohort.frames[0].spacing_mm, 1.0]))
+
+    @property
+    def classes(self) -> int:
+        """Supervoxels of a layer and the background."""
+        return self.template_layers.supervoxels + 1
+
+    @cached_property
+    def template_layers(self) -> Layers:
+        """On the grid on which they were made."""
+        return self.prepared.template_layers()
+
+    @cached_property
+    def template_labels(self) -> Tensor:
+        """``(L, I, J, K)`` uint8 in the template's frame."""
+        return _read_layers(self.template_layers, self.cohort.frames[self.template])
+
+    def labels(self, row: int) -> Tensor:
+        """``(L, I, J, K)`` uint8 in the scan's frame; read once."""
+        if row not in self._labels:
+            layers = self.prepared.layers(self.cohort.dataset.cases[row])
+            self._labels[row] = _read_layers(layers, self.cohort.frames[row])
+        return self._labels[row]
+
+    def positions(self, row: int) -> Tensor:
+        """``(3, I / 2, J / 2, K / 2)``: where in the template's frame the network's outputs belong, in its voxels."""
+        if row not in self._positions:
+            case = self.cohort.dataset.cases[row]
+            grid = output_grid(self.cohort.frames[row])
+            to_template = self.prepared.scan_to_template(case)
+            found = to_template.moving_positions(grid, self.cohort.frames[self.template])
+            self._positions[row] = torch.from_numpy(found)
+        return self._positions[row]
+
+    def image(self, row: int, device: torch.device, divisor: float) -> Tensor:
+        """``(C, I, J, K)`` as the network sees it."""
+        return self.cohort.load([row], device)[0][0] / divisor
+
+
+def jittered_positions(shape: tuple[int, int, int], sigma: float, generator: Generator) -> Tensor:
+    """``(3, I, J, K)`` voxels under a random affine map: every entry of its matrix is off by ``N(0, sigma^2)``.
+
+    As published: the matrix acts on coordinates in which the frame is the cube from -1 to 1.
+    """
+    noise = sigma * torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    half = torch.tensor(shape, dtype=torch.float64) / 2
+    matrix = torch.eye(3, dtype=torch.float64) + noise[:, :3] * half[:, None] / half
+    middle = half - 0.5
+    start = middle - matrix @ middle + noise[:, 3] * half
+    places = identity_positions_torch(torch.empty(shape))
+    return torch.einsum("ab,bijk->aijk", matrix.float(), places) + start.float()[:, None, None, None]
+
+
+def at_outputs(positions: Tensor) -> Tensor:
+    """The voxels at which the network has outputs, of ``(3, I, J, K)`` positions."""
+    return positions[:, 1::2, 1::2, 1::2]
+
+
+def read_nearest(labels: Tensor, positions: Tensor) -> Tensor:
+    """Labels ``(L, I, J, K)`` at positions ``(3, ...)`` of the same device; 0 outside."""
+    shape = torch.tensor(labels.shape[1:], device=labels.device).reshape(3, *[1] * (positions.ndim - 1))
+    index = torch.floor(positions + 0.5).long()
+    inside = ((index >= 0) & (index < shape)).all(dim=0)
+    i, j, k = torch.minimum(index.clamp(min=0), shape - 1)
+    return labels[:, i, j, k] * inside
+
+
+def _read_layers(layers: Layers, frame: Grid) -> Tensor:
+    positions = Affine.identity().moving_positions(frame, layers.grid)
+    return torch.from_numpy(sample(layers.labels, positions, "nearest", 0))
+
+
 @dataclass(frozen=True)
-class TemplateConfig:
+class TemplateTraining(ReadingTraining):
     """Settings of both trainings; the published ones where nothing else is said."""
 
-    network: FeatureNetwork = setting("deeplab", "what makes the features before the head")
     spacing_mm: float = setting(4.0, "voxel size at which scans are seen, that of the layers", "mm")
-    shape: tuple[int, ...] = setting((), "common shape, cropped or padded; empty: what covers the largest", "voxels")
-    centre: Centre = setting("middle", "around what scans are read in use; body if they were cropped around it")
     normalise: Normalise = setting("none", "how intensities are scaled; none leaves HU, which divisor then scales")
-    windows: tuple[float, ...] = setting((), "low,high of each channel in turn, for normalise=windows", "HU")
-    divisor: float = setting(500.0, "by which values are divided after that")
+    network: FeatureNetwork = setting("deeplab", "what makes the features before the head")
+    centre: Centre = setting("middle", "around what scans are read in use; body if they were cropped around it")
+    divisor: float = setting(500.0, "divisor of the values after the preprocessing")
     jitter: float = setting(0.07, "deviation of the entries of random affine maps", "half the extent")
     rate: float = setting(0.004, "learning rate of Adam")
     measured_scans: int = setting(4, "most validation scans that are registered to the template in a validation")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.spacing_mm <= 0 or self.divisor <= 0 or self.rate <= 0:
             raise ValueError("spacing_mm, divisor and rate must be above 0")
-        if len(self.shape) not in (0, 3) or len(self.windows) % 2:
-            raise ValueError("shape is three numbers or empty, windows a low and a high value for each channel")
         if self.jitter < 0 or self.measured_scans < 0:
             raise ValueError("jitter and measured_scans must not be negative")
-
-    def preprocessing(self, shape: tuple[int, ...] | None = None) -> Preprocessing:
-        """How scans are read."""
-        windows = tuple(zip(self.windows[::2], self.windows[1::2], strict=True))
-        chosen: Any = shape or tuple(self.shape) or None
-        return Preprocessing(self.spacing_mm, chosen, self.normalise, windows, 8)
 
 
 class TemplateTask(Task):
     """Scans whose places in a template are known from a registration; no anatomical label is learned from."""
 
     score: ClassVar[tuple[str, Literal["max", "min"]]] = ("position_mm", "min")
-    config: TemplateConfig
+    config: TemplateTraining
 
-    def __init__(self, config: TemplateConfig, cohorts: Sequence[Cohort]) -> None:
+    def __init__(self, config: TemplateTraining, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
         if len(self.cohorts) != 1:
             raise UserError(f"'{self.name}' has one template and takes one data set, not {len(self.cohorts)}")
@@ -79,10 +221,6 @@ class TemplateTask(Task):
 
     def check(self) -> None:
         self.scans.check()
-
-    @classmethod
-    def preprocessing(cls, config: TemplateConfig) -> Preprocessing:
-        return config.preprocessing()
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), lr=self.config.rate)
@@ -129,7 +267,7 @@ class TemplateTask(Task):
                 "ct": looks_like_ct(read_image(template.image)),
                 "template": template.key,
             },
-            "preprocessing": self.config.preprocessing(cohort.shape).as_json(),
+            "preprocessing": replace(self.config.preprocessing(), shape=cohort.shape).as_json(),
         }
 
     def outputs(self) -> Tensor:

@@ -21,12 +21,9 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_path
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
-from anamorph.transforms.displacement import Displacement
-from anamorph.transforms.files import itk_text
+from anamorph.transforms.files.format import OtherFormat, TransformFormat
 from anamorph.transforms.files.itk_linear import check_size
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 FIELD_SUFFIX, MATRIX_SUFFIX = "_displacements.dat", "_matrix.txt"
 _AXES = [1, 0, 2]  # of the blocks, and where to find i, j, k among them
@@ -80,7 +77,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
         The displacement on its control grid, then the affine; the affine alone if every vector is zero.
     """
     if not is_deeds(path):
-        return itk_text.read(path, grid, moving_grid)
+        raise OtherFormat("an affine of ITK")
     if grid is None:
         raise UserError("a deeds file says nothing about the world; give the fixed scan (--like, or grid=)")
     moving_grid = _moving_grid_of_one_shape(grid, moving_grid)
@@ -186,3 +183,13 @@ def _moving_grid_of_one_shape(fixed_grid: Grid, moving_grid: Grid | None) -> Gri
             "choose another format, or resample first"
         )
     return moving_grid
+
+
+DEEDS = TransformFormat(
+    "field in voxels, and `<stem>_matrix.txt` beside it: deedsBCV",
+    (FIELD_SUFFIX,),
+    write=write,
+    read=read,
+    also_read=(MATRIX_SUFFIX,),
+    files=lambda path: (path, matrix_path(path)),
+)

@@ -1,7 +1,8 @@
-"""ITK displacement fields as images: NIfTI (X, Y, Z, 1, 3) with intent 1007, NRRD or MetaImage with three components.
+"""ITK displacement fields as images: NIfTI (X, Y, Z, 1, 3) with intent 1007, NRRD or MetaImage of 3 components.
 
 Vectors are LPS mm, at fixed points. ITK reads NIfTI intent 1007 (VECTOR) as LPS as it stands, and takes 1006 (DISPVECT)
-to be RAS (verified with ITK 5.4).
+to be RAS (verified with ITK 5.4). A text in the header, which other tools pass over, says whose points are mapped
+where; a grid with shear, which ITK cannot hold, is covered by an orthogonal one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,44 @@ from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
 from anamorph.image.itk_files import check_before_itk
+from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
-from anamorph.transforms.base import Transform
-from anamorph.transforms.displacement import Displacement
-from anamorph.transforms.files.direction import direction_in, direction_text
-from anamorph.transforms.files.orthogonal import orthogonal_cover
+from anamorph.transforms.files.format import OtherFormat, TransformFormat
+from anamorph.transforms.maps import Displacement, Roles, Transform
 
+_TEXTS: dict[str, Roles] = {
+    "anamorph: maps fixed points to moving points": ("fixed", "moving"),
+    "anamorph: maps moving points to fixed points": ("moving", "fixed"),
+}
+
+
+def direction_text(transform: Transform) -> str:
+    """The line of a transform; empty if it is not known to be of a registration."""
+    return next((text for text, maps in _TEXTS.items() if maps == transform.maps), "")
+
+
+def direction_in(text: str) -> Roles | None:
+    """What such a line says; None if it is another one."""
+    return _TEXTS.get(text)
+
+
+def orthogonal_cover(grid: Grid) -> Grid:
+    """The grid itself if its axes are orthogonal, else the nearest orthogonal one of its spacing that covers it."""
+    if not grid.is_sheared:
+        return grid
+    axes = grid.nearest_orthogonal().directions
+    corners = grid.corners_mm() @ axes
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.maximum(np.ceil((high - low) / grid.spacing_mm - 1e-6), 1).astype(int)
+    affine = np.eye(4)
+    affine[:3, :3] = axes * grid.spacing_mm
+    first = (low + high) / 2 - (shape - 1) / 2 * grid.spacing_mm
+    affine[:3, 3] = axes @ first
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+NIFTI = (".nii.gz", ".nii")
 INTENT_DISPVECT, INTENT_VECTOR = 1006, 1007
 
 
@@ -51,7 +83,7 @@ def as_stored(transform: Transform, grid: Grid) -> Displacement:
     return stored
 
 
-def from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
+def _from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
     """The field of a 5D nibabel image, on the given grid where the header says the same but for rounding.
 
     Raises:
@@ -77,7 +109,14 @@ def from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
 
 
 def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacement:
-    """Read a field that SimpleITK reads as an image of vectors."""
+    """Read a field as NIfTI, or any other that SimpleITK reads as an image of vectors."""
+    if path.name.lower().endswith(NIFTI):
+        with opened(path) as image:
+            if len(image.shape) != 5 or image.shape[3:] != (1, 3):
+                raise no_field(image.shape)
+            field = _from_nifti(image)
+            check_rest(image)
+            return field
     import SimpleITK as sitk
 
     check_before_itk(path)
@@ -87,3 +126,20 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
         raise UserError("an image without three components per voxel is no displacement field")
     vectors = flip_ras_lps(sitk.GetArrayViewFromImage(image).astype(np.float32))
     return Displacement.from_world(vectors.transpose(3, 2, 1, 0), simpleitk_grid(image))
+
+
+def no_field(shape: tuple[int, ...]) -> OtherFormat:
+    """What is wrong with a NIfTI file of another shape than those of fields."""
+    return OtherFormat(
+        f"holds an array of shape {shape}, no displacement field: that is (X, Y, Z, 1, 3) for ITK, "
+        "(X, Y, Z, 3) for Learn2Reg"
+    )
+
+
+ITK = TransformFormat(
+    "dense field, NIfTI vectors in LPS mm: ITK, ANTs, 3D Slicer",
+    NIFTI,
+    write=write,
+    read=read,
+    also_read=(".nrrd", ".mha", ".mhd"),
+)

@@ -13,13 +13,10 @@ from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_hdf5
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
-from anamorph.transforms.displacement import Displacement
-from anamorph.transforms.files.direction import direction_in, direction_text
+from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.files.itk_field import direction_in, direction_text, orthogonal_cover
 from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
-from anamorph.transforms.files.orthogonal import orthogonal_cover
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 DIRECTION = "direction"
 COMPOSITE_TYPE = "CompositeTransform_double_3_3"
@@ -146,3 +143,12 @@ def _dataset(group: Any, spellings: tuple[str, str]) -> np.ndarray:
         if name in group:
             return np.ravel(group[name][()])
     raise UserError(f"a {_type_name(group)} without {spellings[0]}")
+
+
+ITK_H5 = TransformFormat(
+    "composite of affine and dense field in one file: ITK, ANTs, 3D Slicer",
+    (".h5", ".hdf5"),
+    write=write,
+    read=read,
+    dense=False,
+)

@@ -1,4 +1,4 @@
-"""The parameters of ITK's linear transforms, shared by its HDF5, text and MATLAB files."""
+"""ITK's linear transforms: their parameters, text files (.tfm, .txt) and the MATLAB level 4 files of ANTs (.mat)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_map_ras_lps
-from anamorph.transforms.affine import Affine
-from anamorph.transforms.base import Transform
-from anamorph.transforms.composite import Composite
+from anamorph.image.atomic import atomic_path, write_text
+from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.maps import Affine, Composite, Transform
 
 AFFINE_TYPE = "AffineTransform_double_3_3"
 _MATRIX_TYPES = ("AffineTransform", "MatrixOffsetTransformBase")
@@ -91,3 +92,80 @@ def from_itk(type_name: str, parameters: np.ndarray, fixed_parameters: np.ndarra
         matrix[:3, :3] = np.array([itk.TransformPoint(axis) for axis in np.eye(3).tolist()]).T - origin[:, None]
         matrix[:3, 3] = origin
     return Affine(flip_map_ras_lps(matrix))
+
+
+_FIRST_LINE = "#Insight Transform File V1.0"
+
+
+def write_tfm(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
+    """Write an affine."""
+    parameters, centre = to_itk(transform)
+    numbers, fixed = (" ".join(repr(float(v)) for v in values) for values in (parameters, centre))
+    text = f"{_FIRST_LINE}\n#Transform 0\nTransform: {AFFINE_TYPE}\nParameters: {numbers}\nFixedParameters: {fixed}\n"
+    write_text(path, text)
+
+
+def read_tfm(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
+    """Read an affine, or a composite of affines (the last one listed is applied first)."""
+    check_size(path)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("#Insight Transform File"):
+        raise UserError(f"no ITK transform: the first line must be '{_FIRST_LINE}'")
+    blocks: list[dict[str, str]] = []
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if not colon or line.startswith("#"):
+            continue
+        if key == "Transform":
+            blocks.append({})
+        if not blocks:
+            raise UserError(f"the line '{line[:40]}' belongs to no transform; export it again")
+        blocks[-1][key] = value.strip()
+    composite = bool(blocks) and blocks[0]["Transform"].startswith("CompositeTransform")
+    parts = blocks[1:] if composite else blocks
+    if not parts or (len(parts) > 1 and not composite):
+        raise UserError(f"holds {len(parts)} separate transforms; save them as one composite")
+    affines = [
+        from_itk(part["Transform"], _numbers(part["Parameters"]), _numbers(part.get("FixedParameters", "")))
+        for part in parts
+    ]
+    return Composite.of(*reversed(affines))
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array(text.split(), np.float64)
+
+
+def write_mat(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
+    """Write an affine."""
+    from scipy.io import savemat
+
+    parameters, centre = to_itk(transform)
+    with atomic_path(path) as temporary:
+        savemat(temporary, {AFFINE_TYPE: parameters[:, None], "fixed": centre[:, None]}, format="4", appendmat=False)
+
+
+def read_mat(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Affine:
+    """Read an affine."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import matfile_version
+
+    check_size(path)
+    try:
+        if matfile_version(path, appendmat=False)[0] != 0:  # later levels may be packed, and swell
+            raise ValueError("not of level 4")
+        content = loadmat(path, appendmat=False)
+    except Exception as error:  # scipy raises ValueError, NotImplementedError or its own
+        raise UserError(
+            "no ITK transform; FSL's .mat text must first become an ITK transform (c3d_affine_tool)"
+        ) from error
+    names = [name for name in content if name != "fixed" and not name.startswith("__")]
+    if len(names) != 1 or "fixed" not in content:
+        raise UserError(f"no ITK transform: expected one matrix and 'fixed', found {', '.join(sorted(content))}")
+    return from_itk(names[0], content[names[0]].ravel(), content["fixed"].ravel())
+
+
+ITK_TFM = TransformFormat(
+    "affine as text: ITK, 3D Slicer", (".tfm", ".txt"), write=write_tfm, read=read_tfm, dense=False
+)
+ITK_MAT = TransformFormat("affine as MATLAB file: ANTs", (".mat",), write=write_mat, read=read_mat, dense=False)

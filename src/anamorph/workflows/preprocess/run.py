@@ -46,7 +46,7 @@ def preprocess_dataset(
     settings: PreprocessSettings,
     out: Path,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     leave_out_failed: bool = False,
@@ -60,8 +60,7 @@ def preprocess_dataset(
         settings: the steps.
         out: folder of the new data set. Until it is complete, finished scans are kept in ``<out>.partial`` and used
             again if neither settings nor files have changed.
-        workers: scans at a time, each in a process of its own; fewer if the memory is short. With 1 the scans are done
-            in this process.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         inputs: what else is read besides the data set, and not to be replaced.
         overwrite: replace an earlier data set once the new one is complete.
         leave_out_failed: make the data set without scans that fail and without their pairs.
@@ -81,7 +80,7 @@ def preprocess_dataset(
     ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
     remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
     ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
-    records = ran.told
+    records = ran.records
     kept = tuple(case for case in dataset.cases if case.key in records)
     write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
     files = [path for job in jobs if job.name in records for path in (*job.outputs, record_path(job.case))]

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body_centre import body_centre_mm
+from anamorph.features.body import body_centre_mm
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image, Mask

@@ -13,7 +13,7 @@ import numpy as np
 from anamorph.data import Dataset, Pair
 from anamorph.errors import UserError
 from anamorph.image.atomic import escaped
-from anamorph.transforms.files.learn2reg_2020 import halved
+from anamorph.transforms.files.learn2reg import halved
 
 Container = Literal["nii.gz", "npz"]
 Names = Literal["short", "by-pair", "long", "both"]

@@ -15,17 +15,17 @@ from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Kept
-from anamorph.cohort_reporting import write_evaluation
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import PairSplit
 from anamorph.errors import AnamorphError, UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
-from anamorph.evaluation.cohort_json import RESULTS
+from anamorph.evaluation.cohort_files import RESULTS
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
 from anamorph.methods.base import Progress
-from anamorph.registration.outputs import check_space
+from anamorph.registration.folder import check_space
+from anamorph.report.cohort.evaluated import write_evaluation
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
@@ -138,7 +138,7 @@ def make_submission(
     out: Path,
     work: Path,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     zero_failed: bool = False,
     progress: Progress | None = None,
     on_failure: Callable[[str, str], None] | None = None,
@@ -152,9 +152,9 @@ def make_submission(
         layout: of the archive.
         out: the archive; it appears when it has been read back and found right.
         work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
-        workers: pairs at a time, as far as memory goes.
+        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
         zero_failed: put fields of zeros in the place of pairs that failed.
-        progress: called with the stage and the fraction of it that is done.
+        progress: called with the stage and the fraction that is done.
         on_failure: called with the key of each pair that fails, and the reason.
 
     Raises:
@@ -165,7 +165,7 @@ def make_submission(
     check_members(pairs, layout)
     grids = _grids_of(pairs, layout)
     check_space(work, sum(12 * math.prod(grids[pair.fixed.image].shape) for pair in pairs if pair.fixed.image in grids))
-    jobs = field_jobs(pairs, wanted, work)
+    jobs = field_jobs(pairs, wanted, work.absolute())
     ran = run_jobs(jobs, workers, noun="pair", progress=progress, on_failure=on_failure)
     kept = f"the others are kept in {work}: mend and run again, or pass --zero-failed to store fields of zeros"
     ran.check("pairs", kept, fewest=0 if zero_failed else None)
@@ -194,7 +194,7 @@ def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
-    """The grids of all scans, which suit the format. What cannot be read is not among them, and told with its pair."""
+    """The grids of all scans, which suit the format. What cannot be read is left out, and reported with its pair."""
     grids = {}
     for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
         with suppress(AnamorphError):
@@ -208,7 +208,7 @@ def _write_record(path: Path, submission: Submission, wanted: RegistrationSettin
     dice = {when: dice_by_pair(one) for when, one in (("computed", submission.computed), ("stored", submission.stored))}
     pairs = {}
     for pair, cost in zip(submission.pairs, submission.errors, strict=True):
-        run = submission.ran.told.get(pair.key, {}).get("run", {})
+        run = submission.ran.records.get(pair.key, {}).get("run", {})
         pairs[pair.key] = {
             "files": list(layout.members(pair)),
             "seconds": run.get("seconds", 0.0),

@@ -1,0 +1,222 @@
+"""Methods that ask a trained network: its fields as they are, or followed by a search and a refinement on the pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from anamorph.features.intensity import comparable_intensities
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.methods.base import Outcome, Pair, Run, setting
+from anamorph.methods.guide import Guide, guide_bytes, guide_model
+from anamorph.methods.linear_part import split_linear
+from anamorph.methods.linear_start import comparable_after
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
+from anamorph.methods.search import AUTOMATIC_REACH, SearchConfig, search
+from anamorph.methods.working_frame import Scan, within
+from anamorph.runtime.device import to_device
+from anamorph.transforms import Affine, Composite, Displacement, Transform
+
+if TYPE_CHECKING:
+    from anamorph.networks.registration_model import RegistrationModel
+
+NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig(SearchConfig):
+    """Settings of the methods that ask a trained network."""
+
+    model: str = setting("", "a model folder, a run of `anamorph train`, or a model by name")
+    init: NetworkStart = setting(  # type: ignore[assignment]
+        "frame",
+        "linear start: frame lays the frames of the network upon each other, as in training; world trusts the files",
+        renamed={"none": "world", "centre": "frame"},
+    )
+    guide: str = setting("auto", "a model of `segment` that guides the refinement, auto for the network's own, or none")
+    search: bool = setting(True, "look around the field of the network as convex does, before refining it")
+    search_scales: tuple[int, ...] = setting((1,), "levels of that search, in descriptor spacings")
+    search_cells: tuple[int, ...] = setting((2,), "cell size per level", "descriptor voxels of the level")
+    search_radius_mm: tuple[float, ...] = setting((0.0,), "reach per level; 0: 2 voxels of the finest level", "mm")
+    refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
+
+    def models(self) -> tuple[str, ...]:
+        guide = guide_model(self.guide, beside=self.model)
+        return tuple(name for name in (self.model, guide) if name)
+
+    def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
+        """Peak memory of the linear start, or of search and refinement, in bytes; 0 without."""
+        start = self.start_bytes(fixed, moving)
+        if not self.refine:
+            return start
+        pyramid = self.pyramid(fixed)
+        held = self.held_bytes(pyramid, fixed, moving)
+        return max(start, held + (self.costs_bytes(pyramid, held) if self.search else 0))
+
+    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+        """Memory of descriptors and fields, and of a guide."""
+        return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A pair as a network sees it.
+
+    Args:
+        model: the loaded model.
+        pair: the scans without what is masked.
+        scans: prepared for the refinement.
+        frame: of the network, in the world of the fixed scan.
+        start: of fixed to moving points; the moving scan is read through it.
+    """
+
+    model: Any
+    pair: Pair
+    scans: tuple[Scan, Scan]
+    frame: Grid
+    start: Transform
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Fields ``(3, I, J, K)`` of a network in both directions, in voxels of a grid in the world of the fixed scan."""
+
+    forward: np.ndarray
+    backward: np.ndarray
+    grid: Grid
+
+
+@dataclass(eq=False)
+class Followed(Started):
+    """A pair after a network: its start holds the linear part of the network's field, ``known`` is the rest."""
+
+    known: tuple[Array, Grid] | None = None
+
+
+class Learned(Recipe):
+    """A trained network, then the recipe around its field; the hook of a method is :meth:`fields`."""
+
+    config: NetworkConfig
+
+    @abstractmethod
+    def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> Any:
+        """The model of the settings.
+
+        Raises:
+            UserError: there is no such model, or it does not take these scans.
+        """
+
+    @abstractmethod
+    def frame_of(self, model: Any, image: Image, pair: Pair) -> Grid:
+        """The frame of the network in the world of one scan of a pair, as in training."""
+
+    @abstractmethod
+    def fields(self, seen: Seen, run: Run) -> Found:
+        """What the network finds; announces its own stages, between the fractions 0.1 and 0.6 of the run."""
+
+    @abstractmethod
+    def network_bytes(self, fixed: Grid, moving: Grid) -> int:
+        """Peak memory of the network on scans of these grids."""
+
+    def __call__(self, pair: Pair, run: Run) -> Outcome:
+        with run.stage("load", 0.0):
+            model = self.load(pair, run.device)
+            run.provenance["model"] = model.identity
+            run.warnings += model.warnings_for(pair.fixed, pair.moving)
+        with run.stage("initialise", 0.05):
+            seen = self._see(model, pair, run)
+        found = self.fields(seen, run)
+        if not self.config.refine:
+            with run.stage("finish", FINISHED):
+                there, back = (Displacement(disp_vox, found.grid) for disp_vox in (found.forward, found.backward))
+                start = seen.start
+                return run.outcome(Composite.of(there, start), Composite.of(start.inverse(), back))
+        with run.timed("refine"):
+            followed = self.follow(seen, found, run)
+        return run.outcome(*self.deformed(followed, run))
+
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        return prepared_bytes(fixed, moving) + max(self.network_bytes(fixed, moving), self.led_bytes(fixed, moving))
+
+    def led_bytes(self, fixed: Grid, moving: Grid) -> int:
+        return self.config.refinement_memory(fixed, moving)
+
+    def _see(self, model: Any, pair: Pair, run: Run) -> Seen:
+        scans = prepared(pair)
+        fixed, moving = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
+        pair = dataclasses.replace(pair, fixed=fixed, moving=moving)
+        frame = self.frame_of(model, fixed, pair)
+        if pair.start is not None:
+            start: Transform = pair.start
+        elif self.config.init == "frame":
+            start = Affine(self.frame_of(model, moving, pair).affine @ np.linalg.inv(frame.affine))
+        else:
+            start = search_start(self.config, scans, run)[0].transform
+        return Seen(model, pair, scans, frame, start)
+
+    def follow(self, seen: Seen, found: Found, run: Run) -> Followed:
+        """Prepare the search around a network's field.
+
+        It starts from the linear part of both fields, where that reaches beyond a search at the finest level, and from
+        what the forward one leaves: a network that is right in each direction need not be consistent, and the average
+        of two fields that disagree fits neither scan.
+        """
+        config, (fixed, moving) = self.config, seen.scans
+        kind = comparable_intensities(fixed.image, moving.image)
+        sides = fixed.onto(found.grid), moving.onto(found.grid, seen.start)
+        reach_mm = AUTOMATIC_REACH[0] * config.pyramid(fixed.grid).base.finest_mm
+        rest, linear = split_linear(found.forward, found.backward, *sides, kind == "ct", reach_mm)
+        start = Composite.of(linear, seen.start)
+        kind = comparable_after(fixed, moving, start, kind)
+        run.provenance["intensities"] = kind
+        guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, beside=config.model)
+        known = to_device(rest, run.device), found.grid
+        return Followed(config, fixed, moving, start, kind, run.device, guide=guide, known=known)
+
+    def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
+        assert isinstance(started, Followed)
+        assert started.known is not None
+        if not self.config.search:
+            return started.known
+        with run.stage("search", self.refined_from):
+            held = self.config.held_bytes(started.pyramid, started.fixed.grid, started.moving.grid)
+            return search(started.described, started.pyramid, self.config, held, started.known)
+
+
+class OnePass(Learned):
+    """A network that sees both scans and gives both directions; its models are of the kind of the method's name."""
+
+    def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
+        from anamorph.networks.registration_model import RegistrationModel
+
+        model = RegistrationModel.load(self.config.model, self.name, device)
+        model.check(pair.fixed)
+        return model
+
+    def frame_of(self, model: RegistrationModel, image: Image, pair: Pair) -> Grid:
+        return model.own_frame(image.grid, model.shape_for(pair.fixed.grid, pair.moving.grid))
+
+    def fields(self, seen: Seen, run: Run) -> Found:
+        with run.stage("network", 0.3):
+            return Found(*self.directions(seen, run), seen.frame)
+
+    def directions(self, seen: Seen, run: Run) -> tuple[np.ndarray, np.ndarray]:
+        """Both fields, ``(3, I, J, K)`` voxels of the frame each."""
+        forward, backward = seen.model.fields(seen.pair.fixed, seen.pair.moving, seen.frame, seen.start)
+        return forward, backward
+
+    def network_bytes(self, fixed: Grid, moving: Grid) -> int:
+        from anamorph.networks.registration_model import RegistrationModel
+
+        model = RegistrationModel.describe(self.config.model, self.name)
+        return self.pass_bytes(model, int(np.prod(model.shape_for(fixed, moving))))
+
+    @abstractmethod
+    def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
+        """Memory that a pass of the network takes in a frame of so many voxels."""

@@ -1,0 +1,173 @@
+"""The recipe of the methods that deform: a linear start, a field by the method's hook, refinement, both directions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from anamorph.features.intensity import IntensityKind, comparable_intensities
+from anamorph.geometry import Grid
+from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.guide import Guide
+from anamorph.methods.linear_start import comparable_after, leads, linear_start
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.refinement import RefinementConfig, both_directions, refine
+from anamorph.methods.start.search import Start
+from anamorph.methods.start_config import StartConfig
+from anamorph.methods.working_frame import Scan, Side
+from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed
+from anamorph.transforms import Displacement, Transform
+
+Array = Any
+"""A NumPy array on the CPU, a torch tensor on another device."""
+FINISHED = 0.98
+"""Fraction of a run that is done when the field is refined."""
+
+
+@dataclass(eq=False)
+class Started:
+    """A pair after its start, from which a method finds its field.
+
+    Args:
+        config: how the scans are compared.
+        fixed: prepared scan, in whose frame the field is.
+        moving: prepared scan.
+        start: of fixed to moving points.
+        kind: how intensities compare after the start.
+        device: where descriptors go.
+        explained: by the start, beyond chance; None for a start that is not doubted.
+        guide: what a segmentation network sees in both scans.
+    """
+
+    config: RefinementConfig
+    fixed: Scan
+    moving: Scan
+    start: Transform
+    kind: IntensityKind
+    device: Literal["cpu", "cuda"]
+    explained: float | None = None
+    guide: Guide | None = None
+
+    @cached_property
+    def pyramid(self) -> Pyramid:
+        """The grids on which the scans are compared."""
+        return self.config.pyramid(self.fixed.grid)
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Both scans read on the working grid, the moving one under the start."""
+        working = self.pyramid.working
+        scans = self.fixed.onto(working), self.moving.onto(working, self.start)
+        here, there = (Side.of(scan, self.kind == "ct", self.config.air_weight) for scan in scans)
+        return here, there
+
+    @cached_property
+    def described(self) -> DescribedPair:
+        """Both scans described at the base of the pyramid; the scans on the working grid are let go."""
+        sides = self.sides
+        del self.sides
+        pair = DescribedPair.of(*sides, self.config.descriptor(), self.kind, self.pyramid, self.device)
+        return pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
+
+    @property
+    def explains_too_little(self) -> bool:
+        """Whether chance would lead a deformation astray."""
+        return self.explained is not None and self.explained < LEAST_EXPLAINED
+
+    def noise_in(self, deformation: Displacement) -> str | None:
+        """A line for a deformation that follows noise alone, None for one that is worth having."""
+        if self.explained is None:
+            return None
+        return noise_followed(self.described, self.pyramid.base, deformation, self.explained, self.kind)
+
+
+class Recipe(Method):
+    """Start, field, refinement and both directions; a method adds the hook :meth:`find_field` and its memory."""
+
+    config: RefinementConfig
+    refined_from: ClassVar[float] = 0.6
+    """Fraction of a run that is done when the refinement begins."""
+
+    @abstractmethod
+    def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
+        """The field ``(3, ...)`` from the fixed to the moving scan after the start, in voxels of a grid, and the grid.
+
+        Announces its own stages, between the fractions 0.1 and ``refined_from`` of the run.
+        """
+
+    @abstractmethod
+    def led_bytes(self, fixed: Grid, moving: Grid) -> int:
+        """Peak memory beside the prepared scans, where the fixed scan is the one in whose frame the field is."""
+
+    def __call__(self, pair: Pair, run: Run) -> Outcome:
+        with run.timed("initialise"):
+            scans = prepared(pair)
+        if leads(*scans):
+            return self._register(pair, scans, run)
+        return self._register(pair.exchanged(), scans[::-1], run).exchanged()
+
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+        return prepared_bytes(fixed, moving) + max(self.led_bytes(fixed, moving), self.led_bytes(moving, fixed))
+
+    def _register(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Outcome:
+        """Register the second scan to the first, in whose frame the field is."""
+        with run.stage("initialise", 0.0):
+            started = self._start(pair, scans, run)
+        if started.explains_too_little:
+            run.warnings.append(NOT_DEFORMED)
+            return run.outcome(started.start, started.start.inverse())
+        return run.outcome(*self.deformed(started, run))
+
+    def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
+        """The given start, or the one that a search finds; only the latter is doubted, and not with a guide."""
+        explained = None
+        if pair.start is not None:
+            start: Transform = pair.start
+            kind = comparable_after(*scans, start, comparable_intensities(scans[0].image, scans[1].image))
+        else:
+            found, kind = search_start(self.config, scans, run)
+            start, explained = found.transform, found.explained
+        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+        run.provenance["intensities"] = kind
+        return Started(self.config, *scans, start, kind, run.device, None if guide else explained, guide)
+
+    def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
+        """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
+        field, grid = self.find_field(started, run)
+        with run.stage("refine", self.refined_from):
+            described, pyramid = started.described, started.pyramid
+            tell = run.within("refine", self.refined_from, FINISHED)
+            deformation, trace = refine(described, pyramid, self.config, field, grid, tell)
+            run.trace |= trace
+        if started.guide is not None:
+            run.provenance["guide"] = started.guide.model
+        with run.stage("finish", FINISHED):
+            noise = started.noise_in(deformation)
+            if noise is not None:
+                run.provenance["start"].append(noise)
+                return started.start, started.start.inverse()
+            return both_directions(deformation, started.start, pyramid.base)
+
+
+def prepared(pair: Pair) -> tuple[Scan, Scan]:
+    """Both scans without padding, their intensities scaled, their masks as weights."""
+    return Scan.prepare(pair.fixed, pair.fixed_mask), Scan.prepare(pair.moving, pair.moving_mask)
+
+
+def prepared_bytes(fixed: Grid, moving: Grid) -> int:
+    """Memory of two prepared scans of one channel, with their weights."""
+    return 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+
+
+def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> tuple[Start, IntensityKind]:
+    """Look for the linear start, note how it was found, and say how the intensities compare after it."""
+    found, kind = linear_start(*scans, config.init, config.intensity_weight)
+    run.trace["initialise"] = found.costs
+    run.provenance["start"] = found.steps
+    run.warnings += found.warnings
+    return found, kind

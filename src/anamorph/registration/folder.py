@@ -1,0 +1,282 @@
+"""The folder of a result: the names of its files, their writing, and what ``result.json`` says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anamorph.errors import AnamorphError, RegistrationFailure
+from anamorph.evaluation import RegisteredPair, failed
+from anamorph.evaluation.numbers import plain
+from anamorph.geometry import Grid
+from anamorph.geometry.frames import flip_ras_lps
+from anamorph.image import Image
+from anamorph.image.atomic import atomic_directory, write_text
+from anamorph.image.write import SCANNER, write_image
+from anamorph.methods.base import Progress
+from anamorph.registration.plan import RegistrationPlan, describe_plan
+from anamorph.registration.request import Inputs
+from anamorph.registration.stopwatch import Stopwatch
+from anamorph.report.page import drawn
+from anamorph.runtime.machine import peak_memory_mb
+from anamorph.transforms import Affine, Transform
+from anamorph.transforms.files import write_transform
+
+if TYPE_CHECKING:
+    from anamorph.registration.result import Result
+
+WARPED = "warped.nii.gz"
+WARPED_LABELS = "warped_labels.nii.gz"
+FIXED_TO_MOVING = "fixed_to_moving.nii.gz"
+MOVING_TO_FIXED = "moving_to_fixed.nii.gz"
+FIXED_TO_MOVING_COMPOSITE = "fixed_to_moving.h5"
+MOVING_TO_FIXED_COMPOSITE = "moving_to_fixed.h5"
+LINEAR_FILES = {".tfm": "itk-tfm", ".mat": "itk-mat"}
+"""Further files of a transform that does not deform, beside its field: suffix and format."""
+JACOBIAN = "jacobian.nii.gz"
+INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
+RESULT = "result.json"
+REPORT = "report.html"
+
+DESCRIPTIONS = {
+    WARPED: "the moving scan on the fixed grid, from its original voxels",
+    WARPED_LABELS: "the moving labels on the fixed grid",
+    FIXED_TO_MOVING: "ITK displacement field (LPS mm) on the fixed grid: pulls moving images, maps fixed points",
+    MOVING_TO_FIXED: "ITK displacement field (LPS mm) on the moving grid: pulls fixed images, maps moving points",
+    FIXED_TO_MOVING_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    MOVING_TO_FIXED_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
+    **{
+        name.replace(".nii.gz", suffix): f"the same as an ITK affine ({suffix}), where nothing deforms"
+        for name in (FIXED_TO_MOVING, MOVING_TO_FIXED)
+        for suffix in LINEAR_FILES
+    },
+    JACOBIAN: "local change of volume on the fixed grid; <= 0 is folded",
+    INVERSE_CONSISTENCY: "distance in mm after going to the moving scan and back; NaN outside the moving scan",
+    RESULT: "metrics, timings, settings, versions, input hashes, verdict",
+    REPORT: "the report",
+}
+
+
+Extras = Callable[[Path, "Result"], dict[str, Any]]
+"""Writes more files into the folder of a result and returns more for ``result.json``."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The folder of a result, the content of its ``result.json``, and why there is no report, in one line."""
+
+    folder: Path
+    record: dict[str, Any]
+    report_failure: str | None = None
+
+
+def save_result(
+    result: Result,
+    out: Path,
+    overwrite: bool = False,
+    composite: bool = False,
+    progress: Progress | None = None,
+    extras: Extras | None = None,
+) -> Saved:
+    """Write a result to a folder; arguments and errors as of :meth:`Result.save`."""
+    from anamorph.registration.page import success
+    from anamorph.report import write_report
+
+    watch = Stopwatch(progress, result.seconds)
+    result.measure(progress)
+    with (
+        atomic_directory(out, overwrite, marker=RESULT, inputs=result.inputs.files) as folder,
+        watch.stage("writing", 0.4),
+        _told_of(out, folder),
+    ):
+        write_maps(folder, result.pair, result.inputs.world, result.fixed_to_moving if composite else None)
+        write_linear(folder, result)
+        more = {} if extras is None else extras(folder, result)
+        record = describe_success(result) | more
+        write_result(folder, record | {"report": "not drawn: the run was stopped before"})
+    # From here on nothing that goes wrong, the end of the process included, costs more than the report.
+    with watch.stage("report", 0.8), _told_if_interrupted(out):
+        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, success(result, more)))
+    record |= {"timings_s": stage_timings(result), "report": REPORT if reason is None else f"failed: {reason}"}
+    with suppress(OSError, AnamorphError):
+        write_result(out, record)
+    return Saved(out, record, reason)
+
+
+def write_failure(
+    out: Path,
+    inputs: Inputs,
+    plan: RegistrationPlan,
+    failure: Exception,
+    seed: int,
+    device: str,
+    seconds: dict[str, float],
+) -> Path:
+    """Leave a record and, if it can be drawn, a report of a run that failed; returns the file that tells most."""
+    from anamorph.registration.page import failed_run
+    from anamorph.report import write_report
+
+    judged = failed(str(failure) if isinstance(failure, AnamorphError) else f"{type(failure).__name__}: {failure}")
+    record = {
+        "status": "FAILED",
+        "verdict": judged.to_dict(),
+        "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
+        "timings_s": _rounded(seconds, {}, 0.0),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "provenance": describe_plan(plan, inputs.pair, seed=seed, device=device),
+    }
+    with atomic_directory(out, overwrite=True, marker=RESULT, inputs=inputs.files) as folder:
+        write_result(folder, record)
+        reason = drawn(
+            folder / REPORT, lambda: write_report(folder / REPORT, failed_run(inputs, plan, judged, seconds))
+        )
+    return out / (REPORT if reason is None else RESULT)
+
+
+def describe_success(result: Result) -> dict[str, Any]:
+    """The record of a finished run."""
+    return {
+        "status": result.verdict.status,
+        "verdict": result.verdict.to_dict(),
+        "metrics": result.metrics.to_dict(),
+        "warnings": result.warnings,
+        "notes": list(result.plan.notes),
+        "direction_check": direction_check(result.fixed_to_moving, result.fixed.grid),
+        "timings_s": stage_timings(result),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "provenance": result.provenance,
+        "trace": result.trace,
+    }
+
+
+def stage_timings(result: Result) -> dict[str, Any]:
+    """Seconds of the stages, of the method's own inside ``registration``, and of compilation inside both."""
+    return _rounded(result.seconds, result.timings, result.compiling_s)
+
+
+def _rounded(seconds: dict[str, float], method: dict[str, float], compiling: float) -> dict[str, Any]:
+    rounded = {stage: round(value, 3) for stage, value in seconds.items()}
+    return rounded | {
+        "total": round(sum(seconds.values()), 3),
+        "of_which_compiling_kernels": round(compiling, 3),
+        "registration_stages": {stage: round(value, 3) for stage, value in method.items()},
+    }
+
+
+def direction_check(transform: Transform, grid: Grid) -> dict[str, list[float]]:
+    """Where the centre of the fixed scan goes, in both frames: a wrong direction or frame shows at once."""
+    centre = grid.centre_mm
+    positions = {"fixed_centre": centre, "maps_to_moving": transform.map_world(centre[None])[0]}
+    described = {}
+    for name, position in positions.items():
+        described[f"{name}_ras_mm"] = np.round(position, 4).tolist()
+        described[f"{name}_lps_mm"] = np.round(flip_ras_lps(position), 4).tolist()
+    return described
+
+
+@contextmanager
+def _told_of(out: Path, folder: Path) -> Iterator[None]:
+    """Name the output in messages, not the temporary folder it is written to first."""
+    try:
+        yield
+    except RegistrationFailure as failure:
+        raise RegistrationFailure(str(failure).replace(str(folder), str(out))) from failure
+
+
+@contextmanager
+def _told_if_interrupted(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted while the report was drawn; everything else is in {out}") from None
+
+
+def write_maps(
+    folder: Path,
+    pair: RegisteredPair,
+    world: int = SCANNER,
+    composite: Transform | None = None,
+) -> None:
+    """Write all images and fields of a run, several files at a time because zlib lets go of the interpreter.
+
+    Args:
+        folder: exists.
+        pair: what to write, its transforms as they were given.
+        world: NIfTI's code of the world of the fixed scan, which the outputs share.
+        composite: the fixed-to-moving transform in its parts, to write both directions as ITK ``.h5`` too. The other
+            direction is written dense: its field lies on the fixed side, and ITK takes it for zero outside.
+    """
+    grid, moving_grid, back = pair.fixed_grid, pair.moving_grid, pair.moving_to_fixed
+    assert back is not None
+    jobs: list[Callable[[], None]] = [
+        lambda: write_transform(pair.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
+        lambda: write_transform(back, folder / MOVING_TO_FIXED, "itk", moving_grid),
+        lambda: write_image(pair.warped, folder / WARPED, world),
+        lambda: write_image(Image(pair.jacobian, grid, "jacobian"), folder / JACOBIAN, world),
+        lambda: write_image(
+            Image(pair.inverse_consistency_mm, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world
+        ),
+    ]
+    if pair.moving_labels is not None:
+        jobs.append(lambda: write_image(pair.warped_labels, folder / WARPED_LABELS, world))
+    if composite is not None:
+        jobs += [
+            lambda: write_transform(composite, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
+            lambda: write_transform(back, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", moving_grid),
+        ]
+    # Sheared fields are resampled while they are written, by kernels that may not run in two threads at a time.
+    sheared = grid.is_sheared or moving_grid.is_sheared
+    with ThreadPoolExecutor(max_workers=1 if sheared else min(len(jobs), os.cpu_count() or 1)) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+
+
+def write_linear(folder: Path, result: Result) -> None:
+    """Write both directions of a result that does not deform as ITK affines too; nothing of one that does."""
+    sides = (
+        (FIXED_TO_MOVING, result.fixed_to_moving, result.fixed.grid),
+        (MOVING_TO_FIXED, result.moving_to_fixed, result.moving.grid),
+    )
+    for name, transform, grid in sides:
+        if isinstance(transform, Affine):
+            for suffix, kind in LINEAR_FILES.items():
+                write_transform(transform, folder / name.replace(".nii.gz", suffix), kind, grid)
+
+
+def write_result(folder: Path, content: dict[str, Any]) -> None:
+    """Write ``result.json``; numbers that are not finite become null."""
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False, default=_plain_numpy)
+    write_text(folder / RESULT, text + "\n")
+
+
+def check_space(out: Path, needed: int) -> None:
+    """See that the outputs will fit before anything is computed.
+
+    Raises:
+        RegistrationFailure: they may not.
+    """
+    folder = next(parent for parent in out.resolve().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RegistrationFailure(
+            f"the disk is full: writing {out} may take {needed / 1e6:.0f} MB but {free / 1e6:.0f} MB are free; "
+            "free some space or write elsewhere"
+        )
+
+
+def _plain_numpy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)

@@ -1,0 +1,157 @@
+"""What a registration will do: the method with its settings, and what is odd about the scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from anamorph.errors import UserError, out_of_memory_failure
+from anamorph.geometry.lengths import patient_mm
+from anamorph.image import Image
+from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.registration.preflight import (
+    UNIT_REMEDY,
+    inspect_image,
+    inspect_pair,
+    overlap_percent,
+    told_of_headers,
+    unit_mismatch,
+)
+from anamorph.registration.provenance import describe_input
+from anamorph.registration.request import MethodLike
+from anamorph.runtime.machine import machine, versions
+from anamorph.runtime.memory import INTERPRETER_BYTES
+from anamorph.settings import GivenSettings, make_config
+
+
+@dataclass(frozen=True)
+class RegistrationPlan:
+    """What a registration will do: method and settings, how the preset was found, and what is odd about the input.
+
+    Warnings count in the verdict, notes do not.
+    """
+
+    method: Method
+    preset: str
+    preset_reason: str
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the method."""
+        return self.method.name
+
+
+def make_plan(
+    fixed: Image,
+    moving: Image,
+    *,
+    method: MethodLike = DEFAULT_METHOD,
+    preset: str = "auto",
+    settings: GivenSettings = None,
+    max_memory: int | None = None,
+    sources: Mapping[str, Any] | None = None,
+) -> RegistrationPlan:
+    """Choose the preset and check the settings and the pair.
+
+    Args:
+        fixed: stays where it is.
+        moving: is brought to the fixed scan.
+        method: name, class or instance; an instance is taken with the settings that it has.
+        preset: one of the method's, ``"default"`` or ``"auto"``.
+        settings: go before the preset's.
+        max_memory: bytes of the whole process; what scans and Python leave is the method's.
+        sources: files of the scans, labels and masks by what they are ("moving labels"), whose headers are looked at.
+
+    Raises:
+        UserError: unknown method, preset or setting, a wrong value, or scans that cannot be a pair.
+    """
+    method_class = find_method(method)
+    if isinstance(method, Method):
+        if preset not in ("auto", "default") or settings:
+            raise UserError("this method has its settings already; give them to its config, or name the method")
+    elif preset != "auto":
+        make_config(method_class, preset, settings)  # a typing mistake is told before the scans are looked at
+    if fixed.channels != moving.channels:
+        raise UserError(
+            f"{fixed.name} has {fixed.channels} channels but {moving.name} has {moving.channels}; "
+            "give both the same channels"
+        )
+    if fixed.grid.is_2d != moving.grid.is_2d:
+        raise UserError(f"{fixed.name} and {moving.name}: one is a single slice, the other is not; give two of a kind")
+    apart = unit_mismatch(fixed.grid, moving.grid)
+    if apart is not None:
+        raise UserError(f"{fixed.name} and {moving.name}: {apart}; {UNIT_REMEDY}")
+    facts = inspect_image(fixed), inspect_image(moving)
+    pair = inspect_pair(fixed, moving, *facts)
+    reason = "as asked for"
+    if isinstance(method, Method):
+        preset, reason, config = "default", "the method came with its settings", method.config
+    else:
+        if preset == "auto":
+            preset, reason = pair.preset, pair.preset_reason
+            if preset not in method_class.presets:
+                preset, reason = "default", f"the method has no preset {preset}"
+        config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
+    if max_memory is not None:
+        config = config.within_memory(max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes)
+    told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
+    told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
+    told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
+    warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
+    return RegistrationPlan(method_class(config), preset, reason, warnings, notes)
+
+
+def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
+    """Run a plan on the scans it was made for, and add warnings and provenance.
+
+    Raises:
+        UserError: nothing of the fixed scan lies in the moving one and the method may not look for it.
+        RegistrationFailure: the run failed, or memory ran out.
+    """
+    _check_start(plan, pair)
+    try:
+        result = plan.method(pair, run)
+    except (MemoryError, RuntimeError) as error:
+        failure = out_of_memory_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
+    result.warnings[:0] = plan.warnings
+    described = describe_plan(plan, pair, seed=run.seed, device=run.device)
+    result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}
+    return result
+
+
+def describe_plan(plan: RegistrationPlan, pair: Pair, *, seed: int, device: str) -> dict[str, Any]:
+    """The provenance of a run of a plan: everything needed to repeat it, as plain values for ``result.json``."""
+    roles = ("fixed", "moving", "fixed_mask", "moving_mask")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": machine(),
+        "device": device,
+        "method": plan.name,
+        "preset": plan.preset,
+        "preset_reason": plan.preset_reason,
+        "settings": plan.method.settings(),
+        "seed": seed,
+        "inputs": {role: describe_input(image) for role in roles if (image := getattr(pair, role)) is not None},
+    }
+
+
+def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
+    """A given start, or none, must leave something to compare; otherwise the method looks for the start itself."""
+    fixed, moving, init = pair.fixed, pair.moving, pair.start
+    if init is None and not plan.method.config.trusts_headers:
+        return
+    if overlap_percent(fixed.grid, moving.grid, init) == 0:
+        start = "the world positions in the headers" if init is None else "the transform of --init"
+        raise UserError(
+            f"by {start} the fields of view of {fixed.name} and {moving.name} do not overlap; "
+            "let the method find the start (drop init=world or --init)"
+        )

@@ -1,0 +1,250 @@
+"""What is to be registered and how, and the same read and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from anamorph.errors import UserError
+from anamorph.geometry import SAME_GRID_MM
+from anamorph.geometry.lengths import length_text
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.dicom import split_choice
+from anamorph.image.read import read_image, read_labels, read_mask, read_points
+from anamorph.image.types import ImageLike, PathLike, PointsLike
+from anamorph.image.write import SCANNER, world_code
+from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods.base import Config, Device, Method, Pair
+from anamorph.methods.linear_start import Init
+from anamorph.registration.provenance import models_of
+from anamorph.runtime.memory import parse_size
+from anamorph.settings import GivenSettings, make_config
+from anamorph.transforms import Affine, Transform
+
+MethodLike: TypeAlias = str | type[Method] | Method
+"""The name of a method, its class, or a method with its settings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What to register and how. Scans and all that belongs to them are given as files or as objects already read.
+
+    Args:
+        fixed: stays where it is.
+        moving: is brought to the fixed scan; any grid.
+        fixed_labels: label map of the fixed scan.
+        moving_labels: label map of the moving scan.
+        fixed_points: landmarks in the fixed scan.
+        moving_points: the same landmarks in the moving scan.
+        fixed_mask: weights in [0, 1] on the fixed grid.
+        moving_mask: weights in [0, 1] on the moving grid.
+        init: transform of fixed to moving points to start from, its file, or a name of hypotheses such as ``"world"``.
+        method: name, class or instance.
+        preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
+        settings: of the method, as a mapping or as ``"key=value"`` texts; they go before the preset's.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        seed: of every random choice.
+        resample: bring masks and labels on another grid to the grid of their scan instead of refusing them.
+        threads: CPU threads; all by default.
+        max_memory: upper bound of memory in bytes, or a size such as ``"8 GB"``.
+
+    Raises:
+        UserError: a size that is none.
+    """
+
+    fixed: ImageLike
+    moving: ImageLike
+    fixed_labels: ImageLike | None = None
+    moving_labels: ImageLike | None = None
+    fixed_points: PointsLike | None = None
+    moving_points: PointsLike | None = None
+    fixed_mask: ImageLike | None = None
+    moving_mask: ImageLike | None = None
+    init: Transform | PathLike | None = None
+    method: MethodLike = DEFAULT_METHOD
+    preset: str = "auto"
+    settings: GivenSettings = None
+    device: Device = "auto"
+    seed: int = 0
+    resample: bool = False
+    threads: int | None = None
+    max_memory: int | str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_memory, str):
+            object.__setattr__(self, "max_memory", parse_size(self.max_memory))
+        if isinstance(self.init, str) and self.init in (*get_args(Init), "frame"):
+            # The name of hypotheses is no transform but a setting of the method.
+            given = self.settings
+            named = (
+                {**given, "init": self.init} if isinstance(given, Mapping) else [*(given or ()), f"init={self.init}"]
+            )
+            object.__setattr__(self, "settings", named)
+            object.__setattr__(self, "init", None)
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The upper bound of memory in bytes."""
+        assert not isinstance(self.max_memory, str)
+        return self.max_memory
+
+    def scans(self) -> dict[str, ImageLike | None]:
+        """Scans, labels and masks by what they are."""
+        roles = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
+        return {role.replace("_", " "): getattr(self, role) for role in roles}
+
+    def files(self) -> list[Path]:
+        """Files and folders that are read, models included; of objects that were read before, none."""
+        given = (*self.scans().values(), self.fixed_points, self.moving_points, self.init)
+        files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
+        with suppress(UserError):  # settings that are wrong are told when the pair is planned
+            files += models_of(self._config_by_default()).values()
+        return files
+
+    def _config_by_default(self) -> Config:
+        if isinstance(self.method, Method):
+            return self.method.config
+        preset = "default" if self.preset == "auto" else self.preset
+        return make_config(find_method(self.method), preset, self.settings)
+
+    def read(self) -> Inputs:
+        """Read everything, and see that masks, labels and points belong to their scans.
+
+        Raises:
+            UserError: a file cannot be read, or lies elsewhere than its scan.
+        """
+        if self.fixed_labels is not None and self.moving_labels is None:
+            raise UserError("--fixed-labels alone measure nothing; give --moving-labels too")
+        if (self.fixed_points is None) != (self.moving_points is None):
+            raise UserError("landmarks need both sides; give --fixed-points and --moving-points")
+        with ThreadPoolExecutor() as pool:  # unpacking gzip lets go of the interpreter
+            fixed_job = pool.submit(read_image, self.fixed)
+            moving_job = pool.submit(read_image, self.moving)
+            fixed_labels_job = pool.submit(_labels, self.fixed_labels)
+            moving_labels_job = pool.submit(_labels, self.moving_labels)
+            fixed, moving = fixed_job.result(), moving_job.result()
+            fixed_labels, moving_labels = fixed_labels_job.result(), moving_labels_job.result()
+        if fixed_labels is not None:
+            if not check_grid(fixed_labels, fixed, self.resample, "labels"):
+                fixed_labels = Affine.identity().warp_labels(fixed_labels, fixed.grid)
+            fixed_labels = Labels(fixed_labels.data, fixed.grid, fixed_labels.name)
+        if moving_labels is not None:
+            check_grid(moving_labels, moving, self.resample, "labels")
+        return Inputs(
+            pair=Pair(
+                fixed,
+                moving,
+                mask_on(fixed, self.fixed_mask, self.resample),
+                mask_on(moving, self.moving_mask, self.resample),
+                read_init(self.init, fixed, moving),
+                _points_of(self.fixed_points, fixed),
+                _points_of(self.moving_points, moving),
+            ),
+            fixed_labels=fixed_labels,
+            moving_labels=moving_labels,
+            world=world_code(self.fixed),
+            files=tuple(self.files()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A request with everything read and checked.
+
+    Args:
+        pair: what the method is given.
+        fixed_labels: label map on the grid of the fixed scan.
+        moving_labels: label map of the moving scan.
+        world: NIfTI's code of the world of the fixed scan, for what is written on its grid.
+        files: what was read, which results never replace.
+    """
+
+    pair: Pair
+    fixed_labels: Labels | None = None
+    moving_labels: Labels | None = None
+    world: int = SCANNER
+    files: tuple[Path, ...] = ()
+
+    @property
+    def point_notes(self) -> tuple[str, ...]:
+        """What was assumed in reading the landmarks."""
+        sides = self.pair.fixed_points, self.pair.moving_points
+        return tuple(note for points in sides if points for note in points.notes)
+
+
+def mask_on(image: Image, source: ImageLike | None, resample: bool = False) -> Mask | None:
+    """Read the mask of a scan and see that it lies on the scan's grid.
+
+    Raises:
+        UserError: it cannot be read, is empty, or lies on another grid and ``resample`` is off.
+    """
+    if source is None:
+        return None
+    mask = read_mask(source)
+    if check_grid(mask, image, resample, "mask"):
+        return Mask(mask.data, image.grid, mask.name)
+    return Mask(Affine.identity().warp_image(mask, image.grid, background=0).data, image.grid, mask.name)
+
+
+def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["mask", "labels"]) -> bool:
+    """True when a mask or label map lies on the grid of its scan, False when it has to be resampled.
+
+    Raises:
+        UserError: it lies elsewhere and ``resample`` is off.
+    """
+    from anamorph.registration.preflight import header_mismatch_mm
+
+    apart = header_mismatch_mm(companion.grid, image.grid)
+    same = apart <= image.grid.limit_mm(SAME_GRID_MM)
+    if same or resample:
+        return same
+    where = (
+        f"has shape {_times(companion)}, not {_times(image)}"
+        if companion.grid.shape != image.grid.shape
+        else f"lies up to {length_text(apart, 1)} away (another header)"
+    )
+    verb = "is" if kind == "mask" else "are"
+    raise UserError(
+        f"the {kind} {companion.name} {verb} not on the grid of {image.name}: it {where}; "
+        f"pass --resample to bring it there by world position, or repair the header"
+    )
+
+
+def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) -> Transform | None:
+    """The transform to start from, read from its file if need be.
+
+    Raises:
+        UserError: the file cannot be read as a transform.
+    """
+    if init is None or isinstance(init, Transform):
+        return init
+    from anamorph.transforms.files import read_transform
+
+    return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
+
+
+def _times(image: Image) -> str:
+    return " x ".join(map(str, image.grid.shape))
+
+
+def _labels(source: ImageLike | None) -> Labels | None:
+    return None if source is None else read_labels(source)
+
+
+def _points_of(source: PointsLike | None, image: Image) -> Points | None:
+    """Read landmarks and see that they lie in their scan."""
+    if source is None:
+        return None
+    if isinstance(source, (str, os.PathLike)):
+        points = read_points(source, grid=image.grid)
+    else:
+        points = source if isinstance(source, Points) else Points(np.asarray(source, np.float64))
+    points.check_inside(image.grid, image.name)
+    return points

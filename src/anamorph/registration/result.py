@@ -1,0 +1,267 @@
+"""What a registration gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from anamorph.evaluation import Measured, RegisteredPair, Verdict, measure, verdict
+from anamorph.image import Image, Labels, Mask, Points
+from anamorph.image.types import ImageLike, MeshLike
+from anamorph.methods.base import Outcome, Progress
+from anamorph.registration.folder import Extras, Saved, save_result
+from anamorph.registration.plan import RegistrationPlan
+from anamorph.registration.request import Inputs
+from anamorph.registration.stopwatch import Stopwatch
+from anamorph.registration.warp import Carrier, Direction, Kind, MeshT
+from anamorph.runtime.threads import limited_threads
+from anamorph.transforms import Transform
+from anamorph.transforms.maps import PointFrame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AnyImage = Image | Labels | Mask
+
+
+class Result:
+    """Both directions of a transform, and what follows from them: numbers, warped scans, files, a report.
+
+    ``fixed_to_moving`` pulls moving images onto the fixed grid and maps fixed points to moving points;
+    ``moving_to_fixed`` does the reverse. Numbers and maps are computed when something asks for them.
+
+    Args:
+        inputs: the scans and all that was given with them.
+        plan: method and settings, and what is odd about the scans.
+        outcome: what the method gave.
+        seconds: of the stages so far.
+        compiling_s: seconds of them in which kernels were compiled.
+        threads: CPU threads for what is computed later.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        plan: RegistrationPlan,
+        outcome: Outcome,
+        *,
+        seconds: Mapping[str, float] | None = None,
+        compiling_s: float = 0.0,
+        threads: int | None = None,
+    ) -> None:
+        self.inputs, self.plan, self.outcome = inputs, plan, outcome
+        self.seconds = dict(seconds or {})
+        self.compiling_s, self.threads = compiling_s, threads
+
+    def __repr__(self) -> str:
+        seconds = sum(self.timings.values())
+        judged = f", {self.verdict.status}" if "verdict" in vars(self) else ""
+        return f"Result({self.plan.name}: {self.moving.name} to {self.fixed.name}, {seconds:.1f} s{judged})"
+
+    @property
+    def fixed(self) -> Image:
+        """The fixed scan."""
+        return self.inputs.pair.fixed
+
+    @property
+    def moving(self) -> Image:
+        """The moving scan."""
+        return self.inputs.pair.moving
+
+    @property
+    def fixed_to_moving(self) -> Transform:
+        """The map of fixed points to moving points."""
+        return self.outcome.fixed_to_moving
+
+    @property
+    def moving_to_fixed(self) -> Transform:
+        """The map of moving points to fixed points."""
+        return self.outcome.moving_to_fixed
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds per stage of the method."""
+        return self.outcome.timings
+
+    @property
+    def trace(self) -> dict[str, list[float]]:
+        """The objective per iteration of each stage."""
+        return self.outcome.trace
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the scans and the run, one line each."""
+        return self.outcome.warnings
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Everything needed to repeat the run."""
+        return self.outcome.provenance
+
+    @cached_property
+    def pair(self) -> RegisteredPair:
+        """The scans with both transforms on their grids, and the maps that follow."""
+        pair = self.inputs.pair
+        points = {}
+        if pair.fixed_points is not None and pair.moving_points is not None:
+            points["landmarks"] = pair.fixed_points, pair.moving_points
+        return RegisteredPair(
+            pair.fixed,
+            pair.moving,
+            self.fixed_to_moving.displacement_on(pair.fixed.grid),
+            self.moving_to_fixed.displacement_on(pair.moving.grid),
+            fixed_labels=self.inputs.fixed_labels,
+            moving_labels=self.inputs.moving_labels,
+            points=points,
+            fixed_mask=pair.fixed_mask,
+            moving_mask=pair.moving_mask,
+        )
+
+    @cached_property
+    def metrics(self) -> Measured:
+        """All numbers before and after registration."""
+        with self._stage("evaluation"):
+            return measure(self.pair)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether anything went wrong, and how accurate the result is."""
+        return verdict(self.metrics, (*self.warnings, *self.metrics.notes))
+
+    @property
+    def warped(self) -> Image:
+        """The moving scan on the fixed grid."""
+        return self.pair.warped
+
+    def measure(self, progress: Progress | None = None) -> Verdict:
+        """Compute numbers and verdict now, rather than when something asks for them."""
+        if progress is not None:
+            progress("evaluation", 0.0)
+        return self.verdict
+
+    @overload
+    def warp(self, thing: Labels, *, direction: Direction = ...) -> Labels: ...
+    @overload
+    def warp(self, thing: Image, *, direction: Direction = ..., background: float | Literal["auto"] = ...) -> Image: ...
+    @overload
+    def warp(self, thing: Points, *, direction: Direction = ...) -> Points: ...
+    @overload
+    def warp(self, thing: np.ndarray, *, direction: Direction = ..., frame: PointFrame = ...) -> np.ndarray: ...
+    @overload
+    def warp(
+        self,
+        thing: ImageLike,
+        *,
+        direction: Direction = ...,
+        kind: Kind | Literal["auto"] = ...,
+        background: float | Literal["auto"] = ...,
+    ) -> Image | Points: ...
+    @overload
+    def warp(self, thing: MeshT, *, direction: Direction = ..., frame: PointFrame = ...) -> MeshT: ...
+
+    def warp(
+        self,
+        thing: ImageLike | Points | np.ndarray | MeshLike,
+        *,
+        direction: Direction = "moving_to_fixed",
+        kind: Kind | Literal["auto"] = "auto",
+        frame: PointFrame = "ras",
+        background: float | Literal["auto"] = "auto",
+    ) -> object:
+        """Bring something of the moving scan to the fixed scan, or the other way.
+
+        Images and labels are pulled onto the grid of the other scan, once, from their original voxels; points and
+        meshes are mapped.
+
+        Args:
+            thing: an image, labels, a mask, points, ``(N, 3)`` millimetres, a mesh (an object with ``vertices`` or
+                ``points``, as of trimesh, PyVista or meshio), a file, or an image of another package.
+            direction: ``"moving_to_fixed"`` for what belongs to the moving scan, ``"fixed_to_moving"`` for what belongs
+                to the fixed scan.
+            kind: what a file or an image of another package holds; ``"auto"`` looks.
+            frame: of an array of points and of a mesh: ``"ras"`` or ``"lps"``.
+            background: value where the scan has no voxel; ``"auto"`` is CT air for CT, else the image's minimum.
+
+        Returns:
+            A new thing of the same kind; an :class:`Image` for an image of another package.
+
+        Raises:
+            UserError: the thing is none of these, or cannot be read.
+        """
+        with limited_threads(self.threads):
+            return self._carrier(direction, background).anything(thing, kind, frame)
+
+    def _carrier(self, direction: Direction, background: float | Literal["auto"]) -> Carrier:
+        fixed, moving = self.fixed.grid, self.moving.grid
+        if direction == "moving_to_fixed":
+            return Carrier(self.fixed_to_moving, self.moving_to_fixed, moving, fixed, background)
+        return Carrier(self.moving_to_fixed, self.fixed_to_moving, fixed, moving, background)
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        composite: bool = False,
+        progress: Progress | None = None,
+        extras: Extras | None = None,
+    ) -> Saved:
+        """Write what ``anamorph register`` writes: transforms, the warped scan, numbers, maps and the report.
+
+        Args:
+            folder: appears when all but the report is complete, which is drawn last.
+            overwrite: replace an earlier result there.
+            composite: write ITK ``.h5`` composites too.
+            progress: called with the stage and the fraction of the writing that is done.
+            extras: writes more files into the folder, and returns more for ``result.json``.
+
+        Returns:
+            The folder, the content of its ``result.json``, and why there is no report if there is none.
+
+        Raises:
+            UserError: the folder exists, or may not be written.
+            RegistrationFailure: the disk is full.
+        """
+        with limited_threads(self.threads):
+            return save_result(self, Path(folder), overwrite, composite, progress, extras)
+
+    @overload
+    def report(self) -> str: ...
+    @overload
+    def report(self, path: str | Path) -> Path: ...
+
+    def report(self, path: str | Path | None = None) -> str | Path:
+        """The report as one HTML page that needs nothing else: its text, or the file it was written to.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        from anamorph.registration.page import success
+        from anamorph.report.pair import render, write_report
+
+        if path is None:
+            return render(success(self))
+        write_report(path, success(self))
+        return Path(path)
+
+    def plot(self) -> Figure:
+        """Before and after registration in three views: fixed green, moving magenta, grey where they agree."""
+        from anamorph.registration.page import plot
+
+        return plot(self)
+
+    def _repr_html_(self) -> str:
+        from anamorph.registration.page import summary_html
+
+        return summary_html(self)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        watch = Stopwatch(None, self.seconds)
+        with limited_threads(self.threads), watch.stage(name, 0.0):
+            yield

@@ -1,0 +1,250 @@
+"""``anamorph.register`` and the command: a request is read, planned, run and, if asked for, written to a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from anamorph.errors import AnamorphError, UserError, out_of_memory_failure
+from anamorph.image.atomic import check_writable_folder
+from anamorph.image.types import ImageLike, PathLike, PointsLike
+from anamorph.methods import DEFAULT_METHOD
+from anamorph.methods.base import Device, Progress, Run
+from anamorph.registration.folder import RESULT, Extras, Saved, check_space, write_failure
+from anamorph.registration.memory import output_bytes, predicted_peak_bytes
+from anamorph.registration.plan import RegistrationPlan, make_plan, run_plan
+from anamorph.registration.request import Inputs, MethodLike, Request
+from anamorph.registration.result import Result
+from anamorph.registration.stopwatch import Stopwatch, part_of
+from anamorph.runtime.compilation import watch_compilation
+from anamorph.runtime.device import resolve_device
+from anamorph.runtime.memory import check_memory, gigabytes
+from anamorph.runtime.threads import limited_threads
+from anamorph.settings import GivenSettings
+from anamorph.transforms import Transform
+
+log = logging.getLogger(__name__)
+READ, REGISTERED = 0.05, 0.75
+"""Share of a registration that is reading, and share of the whole command that is done when it is registered."""
+
+
+def register(
+    fixed: ImageLike,
+    moving: ImageLike,
+    *,
+    method: MethodLike = DEFAULT_METHOD,
+    preset: str = "auto",
+    settings: GivenSettings = None,
+    fixed_labels: ImageLike | None = None,
+    moving_labels: ImageLike | None = None,
+    fixed_points: PointsLike | None = None,
+    moving_points: PointsLike | None = None,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
+    init: Transform | PathLike | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+    threads: int | None = None,
+    max_memory: int | str | None = None,
+    resample: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Register a pair of scans.
+
+    Args:
+        fixed: stays where it is: a file, a DICOM folder, an :class:`Image`, or an image of nibabel, SimpleITK, ITK,
+            ANTs or TorchIO.
+        moving: is brought to the fixed scan; any grid.
+        method: one of ``anamorph.METHODS``, its class, or an instance with its settings.
+        preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
+        settings: of the method, as a mapping or as ``"key=value"`` strings; they go before the preset's.
+        fixed_labels: label map of the fixed scan, to measure the result by.
+        moving_labels: label map of the moving scan, which is warped too.
+        fixed_points: landmarks in the fixed scan: a file, :class:`Points`, or ``(N, 3)`` RAS millimetres.
+        moving_points: the same landmarks in the moving scan.
+        fixed_mask: weights in [0, 1] on the fixed grid: where the scan takes part.
+        moving_mask: weights in [0, 1] on the moving grid.
+        init: fixed-to-moving transform (or its file) to start from, or the name of hypotheses such as ``"world"``.
+        device: ``"cuda"`` asks for a GPU; ``"auto"`` leaves the choice to the method.
+        seed: of every random choice.
+        threads: CPU threads during the call; all by default.
+        max_memory: upper bound of memory in bytes, or a size such as ``"8 GB"``.
+        resample: bring masks and labels on another grid to the grid of their scan instead of refusing them.
+        progress: called as ``progress(stage, fraction)``.
+
+    Returns:
+        Both directions of the transform; numbers, verdict, warped scans, files and a report when they are asked for.
+
+    Raises:
+        UserError: the input or the settings are wrong.
+        RegistrationFailure: the run failed, or memory does not suffice.
+    """
+    request = Request(
+        fixed,
+        moving,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        fixed_points=fixed_points,
+        moving_points=moving_points,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        init=init,
+        method=method,
+        preset=preset,
+        settings=settings,
+        device=device,
+        seed=seed,
+        resample=resample,
+        threads=threads,
+        max_memory=max_memory,
+    )
+    return run(request, progress=progress)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has been read and planned, and the memory in bytes that running it will take."""
+
+    inputs: Inputs
+    plan: RegistrationPlan
+    needed_bytes: int
+
+
+def prepare(request: Request) -> Prepared:
+    """Read the scans of a request and decide what to do with them.
+
+    Raises:
+        UserError: the input or the settings are wrong.
+    """
+    resolve_device(request.device)
+    inputs = request.read()
+    fixed, moving = inputs.pair.fixed, inputs.pair.moving
+    plan = make_plan(
+        fixed,
+        moving,
+        method=request.method,
+        preset=request.preset,
+        settings=request.settings,
+        max_memory=request.most_bytes,
+        sources=request.scans(),
+    )
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *inputs.point_notes))
+    return Prepared(inputs, plan, predicted_peak_bytes(plan.method, fixed, moving))
+
+
+def run(
+    request: Request,
+    *,
+    progress: Progress | None = None,
+    on_compilation: Callable[[], None] | None = None,
+    on_prepared: Callable[[Prepared], None] | None = None,
+) -> Result:
+    """Read, plan and run a request.
+
+    Args:
+        request: scans and settings.
+        progress: called with the stage and the fraction that is done.
+        on_compilation: called when the first kernel has to be compiled.
+        on_prepared: called before the registration starts.
+
+    Raises:
+        UserError: the input or the settings are wrong.
+        RegistrationFailure: the run failed, or memory does not suffice.
+    """
+    watch = Stopwatch(progress)
+    with limited_threads(request.threads), watch_compilation(on_compilation) as compiled:
+        with watch.stage("reading", 0.0):
+            prepared = prepare(request)
+        if on_prepared is not None:
+            on_prepared(prepared)
+        _log(prepared)
+        check_memory(prepared.needed_bytes, request.most_bytes)
+        with watch.stage("registration", READ):
+            device_and_seed = Run(request.device, request.seed, part_of(progress, READ, 1.0))
+            outcome = run_plan(prepared.plan, prepared.inputs.pair, device_and_seed)
+    return Result(
+        prepared.inputs,
+        prepared.plan,
+        outcome,
+        seconds=watch.seconds,
+        compiling_s=compiled.seconds,
+        threads=request.threads,
+    )
+
+
+def run_to_folder(
+    request: Request,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    composite: bool = False,
+    progress: Progress | None = None,
+    on_compilation: Callable[[], None] | None = None,
+    extras: Extras | None = None,
+) -> tuple[Result, Saved]:
+    """Run a request and write everything into a new folder.
+
+    Args:
+        request: scans and settings.
+        out: the folder; it appears when all but the report is complete, which is drawn last.
+        overwrite: replace an earlier result there once the new one is complete.
+        composite: write ITK ``.h5`` composites too.
+        progress: called with the stage and the fraction of the whole command that is done.
+        on_compilation: called when the first kernel has to be compiled.
+        extras: writes more files into the folder, and returns more for ``result.json``.
+
+    Raises:
+        UserError: the input or the settings are wrong, or ``out`` may not be written; nothing was written.
+        RegistrationFailure: the run failed. If the registration itself did, a report of the failure is in ``out``, or
+            beside it in ``<out>-failed`` when an earlier result was to be overwritten, which then stays.
+    """
+    check_writable_folder(out, overwrite, marker=RESULT, inputs=request.files())
+    had_result = out.exists()
+    at_risk: Prepared | None = None
+    start = time.perf_counter()
+
+    def begin(prepared: Prepared) -> None:
+        nonlocal at_risk
+        pair = prepared.inputs.pair
+        check_space(out, output_bytes(pair.fixed, pair.moving))
+        check_memory(prepared.needed_bytes, request.most_bytes)
+        at_risk = prepared
+
+    try:
+        done = part_of(progress, 0.0, REGISTERED)
+        result = run(request, progress=done, on_compilation=on_compilation, on_prepared=begin)
+        result.measure(part_of(progress, REGISTERED, 1.0))
+        at_risk = None
+        after = part_of(progress, REGISTERED, 1.0)
+        saved = result.save(out, overwrite=overwrite, composite=composite, progress=after, extras=extras)
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        failure = out_of_memory_failure(error) or error
+        if at_risk is not None:
+            place = out.with_name(f"{out.name}-failed") if had_result else out
+            seconds = {"registration": time.perf_counter() - start}
+            with suppress(OSError, AnamorphError):  # the failure itself is what has to be told
+                inputs, plan = at_risk.inputs, at_risk.plan
+                told = write_failure(place, inputs, plan, failure, request.seed, request.device, seconds)
+                failure.add_note(f"report: {told}")
+        if failure is error:
+            raise
+        raise failure from error
+    return result, saved
+
+
+def _log(prepared: Prepared) -> None:
+    pair, plan = prepared.inputs.pair, prepared.plan
+    log.debug("fixed: %r, moving: %r; about %s at the peak", pair.fixed, pair.moving, gigabytes(prepared.needed_bytes))
+    log.info("method %s, preset %s (%s)", plan.name, plan.preset, plan.preset_reason)
+    log.debug("settings: %s", plan.method.settings())
+    for text in plan.warnings:
+        log.info("warning: %s", text)
+    for text in plan.notes:
+        log.info("note: %s", text)

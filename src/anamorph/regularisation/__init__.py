@@ -1,1 +1,0 @@
-"""How smooth a field is."""

@@ -1,0 +1,99 @@
+"""Colours: of labels, and of maps of numbers over the fixed scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Okabe and Ito's colours for the colour-blind, lightened where they would drown on a grey scan.
+_COLOURS = (
+    "#56b4e9",
+    "#e69f00",
+    "#00c48c",
+    "#f0e442",
+    "#ff7a45",
+    "#4f8dff",
+    "#e58cc0",
+    "#a6e05a",
+    "#c3a5ff",
+    "#ffffff",
+)
+
+
+def label_colour(rank: int) -> str:
+    """The colour of the ``rank``-th label as a CSS colour; they repeat after ten."""
+    return _COLOURS[rank % len(_COLOURS)]
+
+
+FOLD_COLOUR = (57, 255, 20)
+_UNKNOWN_GREY = 90
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """From numbers to colours.
+
+    Args:
+        name: of a matplotlib colour map.
+        low: number at its start.
+        high: number at its end.
+        logarithmic: spread the logarithm of the numbers evenly, so that halving and doubling are equally far from 1.
+    """
+
+    name: str
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def paint(self, values: np.ndarray, grey: np.ndarray) -> np.ndarray:
+        """``(rows, columns, 3)`` 8-bit colours, shaded by the grey anatomy; NaN is left grey."""
+        low, high = self._spread(np.array([self.low, self.high]))
+        place = (self._spread(values.astype(np.float32)) - low) / (high - low)
+        known = np.isfinite(values)
+        colours = self._table()[np.clip(np.where(known, place, 0) * 255, 0, 255).astype(np.uint8)]
+        shade = 0.55 + 0.45 * (grey.astype(np.float32) / 255)[..., None]
+        unknown = np.full(3, _UNKNOWN_GREY, np.float32)
+        return (np.where(known[..., None], colours, unknown) * shade).astype(np.uint8)
+
+    def css_gradient(self, stops: int = 17) -> str:
+        """The colour bar as a CSS background."""
+        colours = self._table()[np.linspace(0, 255, stops).astype(int)]
+        return f"linear-gradient(to right,{','.join('#' + bytes(colour).hex() for colour in colours)})"
+
+    def ticks(self) -> tuple[str, str, str]:
+        """Numbers at the start, the middle and the end of the colour bar."""
+        middle = np.sqrt(self.low * self.high) if self.logarithmic else (self.low + self.high) / 2
+        return f"{self.low:.3g}", f"{middle:.3g}", f"{self.high:.3g}"
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(values, 1e-6)) if self.logarithmic else values
+
+    def _table(self) -> np.ndarray:
+        from matplotlib import colormaps
+
+        return (colormaps[self.name](np.arange(256))[:, :3] * 255).astype(np.uint8)
+
+
+def magnitude_scale(slices: Sequence[np.ndarray], name: str, smallest_range: float) -> ColourScale:
+    """From zero to about the largest number; starts higher when all are large, as after a shift of everything."""
+    values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
+    if values.size == 0:
+        return ColourScale(name, 0.0, smallest_range)
+    low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
+    low = low if low > 0.5 * high and high > smallest_range else 0.0
+    return ColourScale(name, low, max(high, low + smallest_range))
+
+
+def jacobian_scale(slices: Sequence[np.ndarray]) -> ColourScale:
+    """Symmetric about 1 (white): blue where the moving scan is smaller than the fixed one, red where it is larger."""
+    values = np.concatenate([part[np.isfinite(part) & (part > 0)].ravel() for part in slices])
+    largest = float(np.percentile(np.abs(np.log(values)), 99)) if values.size else 0.0
+    limit = float(np.exp(np.clip(largest, np.log(1.25), np.log(8))))
+    return ColourScale("RdBu_r", 1 / limit, limit, logarithmic=True)
+
+
+def mark_folds(picture: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+    """The picture with folded voxels (det J <= 0) in green."""
+    return np.where((jacobian <= 0)[..., None], np.array(FOLD_COLOUR, np.uint8), picture)

@@ -1,1 +1,0 @@
-"""Losses of the learned methods, one per file."""
