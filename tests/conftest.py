@@ -21,6 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
         compile_no_kernel_twice()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.name.startswith("test_a_gpu_"):
+            item.add_marker("gpu")
+
+
 def compile_no_kernel_twice() -> None:
     """Let a process that needs a kernel which another one is compiling wait, and take it from the cache."""
     from numba.core.dispatcher import Dispatcher
@@ -34,6 +40,11 @@ def compile_no_kernel_twice() -> None:
             return compile_at_once(self, signature)
 
     Dispatcher.compile = compile_in_turn
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if os.name != "posix" and item.get_closest_marker("posix"):
+        pytest.skip("needs pipes or signals of POSIX systems")
 
 
 @pytest.fixture(autouse=True)

@@ -6,24 +6,10 @@ import numpy as np
 
 from anamorph.geometry import Grid
 from anamorph.image import Image
+from anamorph.testing.pairs import affine_of, rotation
 from anamorph.transforms import Affine, Displacement
 
 SHAPE = (21, 18, 15)
-
-
-def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
-    a, b, c = np.radians(degrees)
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
-
-
-def affine_of(directions: np.ndarray, spacing: tuple[float, float, float], origin: tuple[float, float, float]):
-    affine = np.eye(4)
-    affine[:3, :3] = directions * spacing
-    affine[:3, 3] = origin
-    return affine
 
 
 GRIDS = {

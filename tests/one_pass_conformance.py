@@ -13,12 +13,13 @@ import pytest
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from conformance import MethodConformance
+from anamorph.testing.conformance import MethodConformance
 
 
 class OnePassConformance(MethodConformance):
     """What the start, the frames and the refinement do around a network that is the identity."""
 
+    learned = True
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
     quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
@@ -34,14 +35,6 @@ class OnePassConformance(MethodConformance):
         "padded": 4.1,
         "given start": 4.1,
     }
-
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-        self.settings = type(self).settings | {"model": models[1]}
-
-    def config(self, fixed, quick):
-        return self.method.Config(**(self.quick if quick else self.settings) | {"model": self.models[fixed.channels]})
 
     def test_empty_scans_give_a_finite_map(self):
         """A network has nothing to go by here, and says so."""

@@ -182,6 +182,7 @@ def wait_for(what, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "sigkill"])
 def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):

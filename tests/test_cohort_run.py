@@ -165,6 +165,7 @@ def test_a_missing_scan_is_a_failure_of_its_pairs(begun, run):
     assert "no such file" in status_of(begun).failed()[0][1].reason
 
 
+@pytest.mark.posix
 def test_killed_workers_cost_time_only(begun, run, undisturbed):
     shutil.rmtree(begun / "records")
     killed = []
@@ -195,6 +196,7 @@ def deadly(batch: Batch):
     return run_batch(batch, "somewhere")
 
 
+@pytest.mark.posix
 def test_a_pair_that_kills_its_workers_is_found_and_given_up(begun, run, monkeypatch):
     shutil.rmtree(begun / "records")
     monkeypatch.setattr(hand_out, "_on_worker", deadly)

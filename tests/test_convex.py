@@ -12,7 +12,8 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.convex import Convex
 from anamorph.methods.search import SearchConfig
 from anamorph.runtime.device import resolve_device
-from conformance import MethodConformance, apart_vox, gentle_pair, pair_of
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import apart_vox, gentle_pair, pair_of
 
 
 class TestConvex(MethodConformance):

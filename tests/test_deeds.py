@@ -13,8 +13,9 @@ from anamorph.image import Image
 from anamorph.methods import base, deeds, described_pair, refinement
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, error_mm, gentle_pair, pair_of
 from geometries import isotropic
 from recorded import recorded
 

@@ -15,9 +15,9 @@ from anamorph.methods.deeds_frame import DeedsFrame
 from anamorph.methods.deeds_levels import DeedsLevel
 from anamorph.methods.deeds_published import linear_stage
 from anamorph.methods.working_frame import Scan, Side
+from anamorph.testing.pairs import GRID_PAIRS, apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
-from conformance import GRID_PAIRS, apart_vox, error_mm, gentle_pair, pair_of
 from geometries import isotropic, rotation
 from recorded import recorded
 

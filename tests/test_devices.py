@@ -104,7 +104,7 @@ def batches(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS])
 def test_losses(batches, gpu, name):
     task, network, batch = batches[name]
     network = brought(network)

@@ -25,7 +25,7 @@ LAYERS = (
     ("networks",),
     ("methods", "phantom"),
     ("evaluation",),
-    ("classification",),
+    ("classification", "testing"),
     ("report",),
     ("settings",),
     ("toml_table",),

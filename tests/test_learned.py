@@ -13,8 +13,8 @@ from anamorph.methods.linear_part import split_linear
 from anamorph.methods.recipe import prepared
 from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.working_frame import Scan
+from anamorph.testing.pairs import body_points, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine, Displacement
-from conformance import body_points, error_mm, gentle_pair, pair_of
 
 GRID = Grid((20, 24, 18), np.array([[-2.0, 0, 0, 10], [0, 0, 3.0, -4], [0, 1.5, 0, 7], [0, 0, 0, 1]]))
 

@@ -17,8 +17,8 @@ from anamorph.networks.lindef_network import LindefNetwork
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.registration_model import RegistrationModel
+from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
-from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance
 
 

@@ -20,8 +20,9 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.linear import Linear
 from anamorph.methods.start_config import StartConfig
 from anamorph.settings import make_config
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, gentle_pair
 
 
 class TestLinear(MethodConformance):

@@ -29,9 +29,10 @@ def oblique(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float],
     return Grid(shape, affine)
 
 
+FAST = ("init=centres", "search_scales=2", "search_cells=2", "search_radius_mm=30", "refine_iterations=3,3")
 GRIDS = {
-    "fixed": oblique((40, 30, 36), (9.7, 10.1, 9.3), 11),
-    "moving": oblique((36, 32, 40), (10.3, 9.9, 8.9), -7),
+    "fixed": oblique((24, 20, 22), (16.3, 15.1, 15.7), 11),
+    "moving": oblique((22, 21, 24), (17.1, 14.7, 14.9), -7),
 }
 
 
@@ -71,6 +72,7 @@ def measured_twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict
     folder.parent.mkdir()
     files = {role: getattr(pair, role) for role in ("fixed", "moving")}
     words = ["register", *(str(files[role].image) for role in files), "-o", str(folder), "--quiet"]
+    words += [word for setting in FAST for word in ("--set", setting)]
     for role, case in files.items():
         words += [f"--{role}-labels", str(case.label), f"--{role}-points", str(case.landmarks)]
     run = CliRunner().invoke(app, words)

@@ -1,185 +1,117 @@
-"""Images of other packages: what they call a voxel's place is where anamorph puts it. SimpleITK is the oracle."""
+"""A method of another package is found by Python, the command line and the workers of a cohort."""
 
 from __future__ import annotations
 
-import nibabel
-import numpy as np
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
 import pytest
-import SimpleITK as sitk
-import torch
+from typer.testing import CliRunner
 
 import anamorph
+from anamorph.cli.main import app
 from anamorph.errors import UserError
-from anamorph.image.read import read_image
+from anamorph.methods import METHODS, find_method
+from anamorph.testing.conformance import MethodConformance
+from cohort_runs import status_of
+from small_cohort import write_cohort
 
-SHAPE, SPACING, ORIGIN = (5, 6, 7), (1.5, 2.0, 3.0), (11.0, -7.0, 3.0)
-# A turn about z by 30 degrees and then a left-handed swap, which no symmetric convention survives.
-TURN = np.array([[np.cos(0.5), -np.sin(0.5), 0], [np.sin(0.5), np.cos(0.5), 0], [0, 0, 1]])[:, [1, 0, 2]]
-
-
-class ItkStandIn:
-    """What ``itk.Image`` shows: arrays run k, j, i; geometry is LPS; matrices are arrays when asked."""
-
-    def __init__(self, kji: np.ndarray, components: int = 1) -> None:
-        self._kji, self._components = kji, components
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self._kji
-
-    def GetImageDimension(self) -> int:
-        return self._kji.ndim - (self._components > 1)
-
-    def GetNumberOfComponentsPerPixel(self) -> int:
-        return self._components
-
-    def GetLargestPossibleRegion(self) -> object:
-        return object()
-
-    def GetSpacing(self):
-        return iter(SPACING)
-
-    def GetOrigin(self):
-        return iter(ORIGIN)
-
-    def GetDirection(self):
-        class Matrix:
-            def __array__(self, dtype=None, copy=None) -> np.ndarray:
-                return TURN
-
-        return Matrix()
-
-
-class AntsStandIn:
-    """What ``ants.ANTsImage`` shows: arrays run i, j, k, channel; geometry is LPS."""
-
-    dimension = 3
-    spacing, origin, direction = SPACING, ORIGIN, TURN
-
-    def __init__(self, ijk: np.ndarray, components: int = 1) -> None:
-        self._ijk, self.components = ijk, components
-
-    def numpy(self) -> np.ndarray:
-        return self._ijk
-
-
-class TorchioStandIn:
-    """What ``torchio.ScalarImage`` shows: a tensor of C, I, J, K and an affine to RAS."""
-
-    def __init__(self, data: np.ndarray, affine: np.ndarray, path: str | None = None) -> None:
-        self.data, self.affine, self.path = torch.from_numpy(data), affine, path
+TOY = Path(__file__).parent / "toy_package"
+SCANS = "AbdomenCTCT_0001_0000.nii.gz", "AbdomenCTCT_0002_0000.nii.gz"
 
 
 @pytest.fixture
-def values() -> np.ndarray:
-    return np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+def installed(monkeypatch):
+    """The toy package on the path of this process and of those that it starts."""
+    monkeypatch.syspath_prepend(TOY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture
-def oracle(values) -> sitk.Image:
-    image = sitk.GetImageFromArray(values.transpose(2, 1, 0))
-    image.SetSpacing(SPACING)
-    image.SetOrigin(ORIGIN)
-    image.SetDirection(TURN.ravel().tolist())
-    return image
+def scans(tmp_path):
+    write_cohort(tmp_path / "raw", count=2, shift_mm=4.0)
+    return tuple(str(tmp_path / "raw" / "imagesTr" / name) for name in SCANS)
 
 
-def check_against(oracle: sitk.Image, image: anamorph.Image) -> None:
-    """Every voxel has the value that SimpleITK has at the same physical point."""
-    assert image.grid.shape == oracle.GetSize()
-    for index in ((0, 0, 0), (4, 0, 0), (0, 5, 0), (0, 0, 6), (2, 3, 1)):
-        lps = oracle.TransformIndexToPhysicalPoint(index)
-        np.testing.assert_allclose(image.grid.voxel_to_world(np.array(index)), (-lps[0], -lps[1], lps[2]), atol=1e-5)
-        assert image.data[0][index] == oracle.GetPixel(index)
+class TestToy(MethodConformance):
+    """A method that only shifts passes the suite by stating so, without a number to guess."""
+
+    deforms = False
+
+    @pytest.fixture(autouse=True)
+    def _toy(self, installed):
+        self.method = find_method("toy")
 
 
-def test_images_of_other_packages_lie_where_simpleitk_puts_them(values, oracle):
-    grid = read_image(oracle).grid
-    sources = {
-        "itk": ItkStandIn(values.transpose(2, 1, 0)),
-        "ants": AntsStandIn(values),
-        "torchio": TorchioStandIn(values[None], grid.affine),
-        "nibabel": nibabel.Nifti1Image(values, grid.affine),
-        "simpleitk": oracle,
-    }
-    for source in sources.values():
-        check_against(oracle, read_image(source))
+@pytest.mark.usefixtures("installed")
+def test_python_and_the_command_line_find_the_method(scans, tmp_path):
+    names = list(METHODS)
+    assert names.index("toy") == len(METHODS.own)
+    listed = CliRunner().invoke(app, ["methods"])
+    assert "a shift, from a package" in " ".join(listed.output.split())
+    one = CliRunner().invoke(app, ["methods", "toy"])
+    assert "how much of the shift to apply" in " ".join(one.output.split())
+
+    result = anamorph.register(*scans, method="toy", device="cpu")
+    shift = result.fixed_to_moving.matrix[:3, 3]
+    assert abs(shift - 4).max() < 1.5
+    assert result.provenance["method"] == "toy"
+
+    out = tmp_path / "out"
+    arguments = ["register", *scans, "-o", str(out), "--method", "toy", "--set", "fraction=0.5"]
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 0, told.output
+    record = json.loads((out / "result.json").read_text("utf-8"))
+    assert record["provenance"]["settings"] == {"fraction": 0.5}
+    found = record["metrics"]["after"]["toy_shift_mm"]
+    assert found == pytest.approx((shift @ shift) ** 0.5 / 2, rel=1e-3)
 
 
-def test_components_become_channels(values):
-    two = np.stack([values, values + 1], axis=-1)
-    for source in (ItkStandIn(two.transpose(2, 1, 0, 3), 2), AntsStandIn(two, 2)):
-        image = read_image(source)
-        assert image.channels == 2
-        np.testing.assert_array_equal(image.data[1], values + 1)
+@pytest.mark.usefixtures("installed")
+def test_workers_of_a_cohort_find_the_method(scans, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[dataset]]\nmanifest = "raw"\n[[method]]\nlabel = "toy"\nname = "toy"\n[run]\nthreads = 1\n')
+    command = ["-m", "anamorph", "cohort", "run", str(plan), "-o", str(tmp_path / "run"), "--workers", "1"]
+    told = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    status = status_of(tmp_path / "run")
+    assert status.counts() == {"complete": 1}
+    scores = status.records[status.jobs[0].key].result["metrics"]["scores"]["correct"]
+    assert scores["toy_shift_mm"]["mean"] > 4
 
 
-def test_an_image_of_torchio_is_named_after_its_file(values):
-    assert read_image(TorchioStandIn(values[None], np.eye(4), "/data/a.nii.gz")).name == "a.nii.gz"
+def test_a_broken_package_gets_one_clear_line(tmp_path, monkeypatch, scans):
+    site = shutil.copytree(TOY, tmp_path / "site", ignore=shutil.ignore_patterns("__pycache__"))
+    points = next(site.glob("*.dist-info")) / "entry_points.txt"
+    broken = "broken = toy_package.missing:Method\nnothing = toy_package.method:ToyConfig\n"
+    points.write_text(points.read_text("utf-8").replace("[anamorph.methods]\n", "[anamorph.methods]\n" + broken))
+    monkeypatch.syspath_prepend(site)
+    with pytest.raises(UserError) as told:
+        anamorph.register(*scans, method="broken")
+    assert str(told.value) == (
+        "method 'broken' of the package toy-package cannot be loaded: No module named 'toy_package.missing'"
+    )
+    with pytest.raises(UserError, match="'nothing' is no subclass"):
+        anamorph.register(*scans, method="nothing")
+    listed = " ".join(CliRunner().invoke(app, ["methods"]).output.split())
+    assert "a shift, from a package" in listed, "the others are listed all the same"
+    assert "cannot be loaded" in listed
 
 
-def test_an_image_goes_to_other_packages_and_back(values, oracle):
-    image = read_image(oracle)
-    back = image.to_simpleitk()
-    assert back.GetSpacing() == pytest.approx(SPACING)
-    assert back.GetOrigin() == pytest.approx(ORIGIN)
-    assert back.GetDirection() == pytest.approx(TURN.ravel())
-    check_against(oracle, read_image(back))
-    check_against(oracle, read_image(image.to_nibabel()))
-    tensor = image.to_tensor()
-    assert tensor.shape == (1, *SHAPE)
-    np.testing.assert_array_equal(tensor.numpy()[0], values)
-    unsigned = anamorph.Image.from_array(np.full((2, 2, 2), 40000, np.uint16), spacing_mm=1)
-    assert unsigned.to_tensor().max().item() == 40000
+def test_the_package_is_what_installing_its_project_makes():
+    project = tomllib.loads((TOY / "pyproject.toml").read_text("utf-8"))["project"]
+    points = entry_points_of(TOY)
+    assert points == {group: dict(named) for group, named in project["entry-points"].items()}
 
 
-def test_arrays_and_tensors_are_placed_by_spacing_or_affine(values):
-    by_spacing = anamorph.Image.from_array(values, spacing_mm=SPACING, origin_mm=(1, 2, 3), name="a")
-    np.testing.assert_allclose(by_spacing.grid.voxel_to_world(np.array([1, 1, 1])), [2.5, 4, 6])
-    assert by_spacing.grid.orientation == "RAS"
-    affine = np.diag([-2.0, -2.0, 4.0, 1.0])
-    tensor = anamorph.Image.from_array(torch.from_numpy(values[None]).requires_grad_(), affine=affine)
-    np.testing.assert_array_equal(tensor.grid.affine, affine)
-    np.testing.assert_array_equal(tensor.data[0], values)
-    slice_ = anamorph.Labels.from_array(np.eye(4, dtype=np.uint8), spacing_mm=(1, 1, 5))
-    assert slice_.grid.shape == (4, 4, 1)
-    assert isinstance(slice_, anamorph.Labels)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "give affine=, or spacing_mm="),
-        ({"spacing_mm": 1, "affine": np.eye(4)}, "not both"),
-        ({"spacing_mm": (1, 2)}, "one or three positive numbers"),
-        ({"spacing_mm": (1, 0, 2)}, "one or three positive numbers"),
-        ({"spacing_mm": 1, "directions": 2 * np.eye(3)}, "unit vectors"),
-    ],
-)
-def test_a_grid_says_what_its_place_lacks(options, message):
-    with pytest.raises(UserError, match=message):
-        anamorph.Grid((3, 4, 5), **options)
-
-
-def test_a_grid_of_spacing_origin_and_directions():
-    grid = anamorph.Grid((3, 4, 5), spacing_mm=SPACING, origin_mm=(1, 2, 3), directions=TURN)
-    np.testing.assert_allclose(grid.spacing_mm, SPACING)
-    np.testing.assert_allclose(grid.directions, TURN)
-    np.testing.assert_array_equal(grid.origin_mm, (1, 2, 3))
-    assert anamorph.Grid((3, 4, 5), spacing_mm=2).matches(anamorph.Grid((3, 4, 5), np.diag([2.0, 2, 2, 1])))
-
-
-def test_what_has_no_place_or_is_no_image_is_refused_with_the_remedy():
-    for array in (np.zeros((3, 3, 3)), torch.zeros(3, 3, 3)):
-        with pytest.raises(UserError, match=r"Image\.from_array"):
-            read_image(array)
-    with pytest.raises(UserError, match="nibabel, SimpleITK, ITK, ANTs or TorchIO"):
-        read_image(3)
-
-
-def test_reprs_say_in_one_line_what_a_thing_is(values):
-    image = anamorph.Image.from_array(values, spacing_mm=SPACING, name="scan.nii.gz")
-    assert repr(image) == "Image('scan.nii.gz', float32, 5 x 6 x 7 voxels of 1.5 x 2 x 3 mm, RAS)"
-    assert repr(image.grid) == "Grid(5 x 6 x 7 voxels of 1.5 x 2 x 3 mm, RAS)"
-    assert repr(anamorph.Points(np.zeros((2, 3)), ("a", "b"))) == "Points(2 in RAS mm, named)"
-    two = anamorph.Image.from_array(np.stack([values, values]), spacing_mm=1)
-    assert repr(two).startswith("Image('image', 2 channels of float32, ")
+def entry_points_of(site: Path) -> dict[str, dict[str, str]]:
+    groups: dict[str, dict[str, str]] = {}
+    for point in next(iter(distributions(path=[str(site)]))).entry_points:
+        groups.setdefault(point.group, {})[point.name] = point.value
+    return groups

@@ -17,8 +17,9 @@ from anamorph.methods.pdd import TWO_WARPS, Pdd, PddConfig
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.preprocessing import Preprocessing
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair
 from anamorph.transforms import Affine
-from conformance import MethodConformance, apart_vox, error_mm, gentle_pair, pair_of
 
 NETWORK: dict[str, Any] = {
     "channels": 8, "control": [10, 8, 9], "width": 7, "reach": 0.3, "mean_field": True, "feature_spacing": 2,
@@ -50,28 +51,14 @@ class TestPdd(MethodConformance):
     """With an untrained network: what the start, the frames and the refinement do around it."""
 
     method = Pdd
+    learned = True
+    two_dimensional = False
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
     quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 3.0, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.2, "both sheared": 3.7,
         "odd": 3.4, "thick": 2.6, "two channels": 5.1, "padded": 4.3, "given start": 5.0,
     }  # fmt: skip
-
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-
-    def config(self, fixed, quick):
-        return PddConfig(**(self.quick if quick else self.settings) | {"model": self.models[fixed.channels]})
-
-    def test_empty_scans_give_a_finite_map(self):
-        with pytest.raises(UserError, match="one value everywhere"):
-            super().test_empty_scans_give_a_finite_map()
-
-    def test_two_dimensions(self):
-        pair = pair_of(shape=(96, 80, 1), seed=6)
-        with pytest.raises(UserError, match="single slice"):
-            self.run(pair.fixed, pair.moving)
 
     def test_memory_is_foreseen(self):
         method = Pdd(PddConfig(model=self.models[1]))

@@ -24,8 +24,9 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.template_model import TemplateModel
 from anamorph.optimise import keypoint_field
+from anamorph.testing.conformance import MethodConformance
+from anamorph.testing.pairs import SHAPE, apart_vox, error_mm, gentle_pair, smooth_pair
 from anamorph.transforms import Affine
-from conformance import SHAPE, MethodConformance, apart_vox, error_mm, gentle_pair, pair_of, smooth_pair
 from template_oracle import oracle_model
 from voronoi_layers import voronoi_layers
 
@@ -70,6 +71,8 @@ class FramedConformance(MethodConformance):
     """
 
     kind: ClassVar[str]
+    learned = True
+    two_dimensional = False
     settings: ClassVar[dict[str, Any]] = {"init": "affine"}
     quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
@@ -77,18 +80,9 @@ class FramedConformance(MethodConformance):
          "two channels", "padded", "given start"), 20.0,
     )  # fmt: skip
 
-    @pytest.fixture(autouse=True)
-    def _models(self, models):
-        self.models = models
-
     def config(self, fixed, quick):
         model = self.models[self.kind, fixed.channels]
         return self.method.Config(**(self.quick if quick else self.settings) | {"model": model})
-
-    def test_two_dimensions(self):
-        pair = pair_of(shape=(96, 80, 1), seed=6)
-        with pytest.raises(UserError, match="single slice"):
-            self.run(pair.fixed, pair.moving)
 
     def test_what_the_start_warns_of_is_told(self, monkeypatch):
         doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
@@ -97,11 +91,6 @@ class FramedConformance(MethodConformance):
         result = self.run(pair.fixed, pair.moving, quick=False)
         assert result.provenance["start"] == ["the first"]
         assert "two starts explain the scans equally well" in result.warnings
-
-    def test_memory_is_foreseen(self):
-        method = self.method(self.method.Config(model=self.models[self.kind, 1]))
-        small, large = (Grid((n, n, n), np.eye(4)) for n in (64, 256))
-        assert 0 < method.peak_memory_bytes(small, small) < method.peak_memory_bytes(large, large)
 
 
 class TestSlicreg(FramedConformance):

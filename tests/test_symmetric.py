@@ -13,8 +13,8 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.symmetric import Symmetric, SymmetricConfig
 from anamorph.networks.registration_model import RegistrationModel
 from anamorph.registration.run import register
+from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
-from conformance import apart_vox, gentle_pair
 from one_pass_conformance import OnePassConformance
 from tiny_models import save_tiny
 

@@ -29,11 +29,13 @@ def data(tmp_path):
 
 @pytest.fixture
 def anamorph(tmp_path, monkeypatch):
-    """The command where another package, as far as its metadata go, adds a small task by an entry point."""
+    """The command where another package, as far as its metadata go, adds a small task and its network."""
     info = tmp_path / "site" / "toy_tasks-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-tasks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[anamorph.training_tasks]\ntoy = toy_task:ToyTask\n")
+    (info / "entry_points.txt").write_text(
+        "[anamorph.training_tasks]\ntoy = toy_task:ToyTask\n[anamorph.networks]\ntoy = toy_task:ToyNetwork\n"
+    )
     monkeypatch.syspath_prepend(str(info.parent))
     monkeypatch.setenv("ANAMORPH_CACHE", str(tmp_path / "cache"))
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])
@@ -65,6 +67,7 @@ def test_the_command_trains_and_the_folder_tells_everything_to_repeat_it(tmp_pat
     card, _ = load_weights(run)
     assert (card.licence, card.attribution, card.labels) == ("CC0", "nobody", {1: "liver"})
     assert card.provenance["config"] == {"rate": 0.1, "width": 2}
+    assert "sound (toy, " in anamorph("models", "check", run).output, "its network is found by an entry point too"
     assert str(tmp_path) not in (run / "model" / "model.json").read_text(), "a model may be given away"
 
 

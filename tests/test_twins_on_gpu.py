@@ -26,9 +26,9 @@ from anamorph.networks.obelisk import Obelisk
 from anamorph.optimise import keypoint_field
 from anamorph.optimise.adam import Adam
 from anamorph.optimise.velocity import VelocitySettings, add_diffusion, data_term, diffusion_strength, optimise_velocity
+from anamorph.testing.conformance import gpu_or_skip
 from anamorph.transforms import fields
 from arrays import random_descriptor, random_weight, smooth_descriptor, smooth_vectors
-from on_gpu import gpu_or_skip
 
 pytestmark = pytest.mark.gpu
 SHAPE = (20, 17, 23)

@@ -59,7 +59,7 @@ def numbers_tables(status: CohortStatus) -> list[Table]:
         for shown in shown_columns():
             if any(shown.name in column for column in columns):
                 means = (f"{column[shown.name]['mean']:.4f}" if shown.name in column else "" for column in columns)
-                table.add_row(shown.heading, *means)
+                table.add_row(shown.name, *means)
         tables.append(table)
     return tables
 

@@ -81,22 +81,20 @@ def evaluate(
 def _print(evaluation: Evaluation) -> None:
     from anamorph.evaluation.metrics.metric import shown_columns
 
-    names = {measure.name: measure.name for measure in evaluation.measures}
+    names = [measure.name for measure in evaluation.measures]
     show(
         _table("As Learn2Reg's evaluator counts", names, evaluation.compatible_aggregates, "30"),
-        _table("Correct", {c.name: c.heading for c in shown_columns()}, evaluation.correct_aggregates, "worse 30 %"),
+        _table("Correct", [column.name for column in shown_columns()], evaluation.correct_aggregates, "worse 30 %"),
     )
     for key, reason in evaluation.errors.items():
         show(f"no result for {key}: {reason}")
 
 
-def _table(
-    title: str, headings: dict[str, str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str
-) -> Table:
+def _table(title: str, names: list[str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str) -> Table:
     table = make_table("", ">mean", ">std", f">{tail}", ">identity, mean", title=title)
     identity, found = aggregates(True), aggregates(False)
-    for name, heading in headings.items():
+    for name in names:
         if name in found:
             numbers = (*(found[name][key] for key in ("mean", "std", "30")), identity[name]["mean"])
-            table.add_row(heading, *(f"{number:.4f}" for number in numbers))
+            table.add_row(name, *(f"{number:.4f}" for number in numbers))
     return table

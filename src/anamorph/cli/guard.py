@@ -74,7 +74,8 @@ def guarded(command: Callable[..., None], *, config: bool = False) -> Callable[.
 
     @functools.wraps(command)
     def run(*args: Any, verbose: bool = False, log: Path | None = None, **kwargs: Any) -> None:
-        kwargs.pop("config", None)  # has given its values to the others
+        if config:
+            del kwargs["config"]  # has given its values to the others
         with (
             reported(),
             logging_as_asked(verbose=verbose, quiet=kwargs.get("quiet", False), file=log),

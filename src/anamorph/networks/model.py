@@ -282,9 +282,9 @@ class Model:
         Raises:
             UserError: one has not.
         """
-        expected = 1 if self.preprocessing.windows else self.architecture.get("inputs", 1)
+        expected = 1 if self.preprocessing.windows else self.architecture.get("inputs")
         for image in images:
-            if image.channels != expected:
+            if expected is not None and image.channels != expected:
                 raise UserError(
                     f"{image.name} has {image.channels} channels, and the model {self.card.name} was trained on "
                     f"{expected}; choose another model"

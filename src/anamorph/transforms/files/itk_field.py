@@ -114,7 +114,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
         with opened(path) as image:
             if len(image.shape) != 5 or image.shape[3:] != (1, 3):
                 raise no_field(image.shape)
-            field = _from_nifti(image)
+            field = _from_nifti(image, grid)
             check_rest(image)
             return field
     import SimpleITK as sitk
