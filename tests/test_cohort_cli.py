@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.batch.cluster import Machines, connected, replace_lost
-from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import Store
+from anamorph.batch.work import Batch, run_batch
 from anamorph.cli.main import app
 from anamorph.evaluation.cohort_files import read_evaluation
 from anamorph.workflows.cohort import job as pair_job

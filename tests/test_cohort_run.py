@@ -15,8 +15,8 @@ import pytest
 
 from anamorph.batch import hand_out
 from anamorph.batch.cluster import Machines, connected
-from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import ABANDONED_S, Store
+from anamorph.batch.work import Batch, run_batch
 from anamorph.data import read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.workflows.cohort.run import Listeners, run_cohort
