@@ -22,7 +22,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.methods.slicreg import PUBLISHED, PredictedLayers, SlicregConfig, keypoint_field
 from anamorph.methods.template_space import lattice
-from anamorph.supervoxels.jitter import jitter
+from anamorph.supervoxels.layers import jitter
 from anamorph.transforms import Displacement
 
 GRID = Grid((96, 80, 128), np.diag([4.0, 4, 4, 1]))

@@ -42,6 +42,11 @@ def compile_no_kernel_twice() -> None:
     Dispatcher.compile = compile_in_turn
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if os.name != "posix" and item.get_closest_marker("posix"):
+        pytest.skip("needs pipes or signals of POSIX systems")
+
+
 @pytest.fixture(autouse=True)
 def kept_locale() -> Iterator[None]:
     """ITK's DICOM writer, which some tests use, sets the locale of the process to C."""

@@ -11,8 +11,7 @@ from anamorph.image.write import write_image
 from anamorph.phantom import make_pair
 from anamorph.phantom.pair import random_affine, random_diffeomorphism
 from anamorph.supervoxels import make_layers, warp_layers
-from anamorph.supervoxels.files import save_layers
-from anamorph.supervoxels.prepared import KEY, TEMPLATE_LAYERS, layers_path, transform_path
+from anamorph.supervoxels.files import KEY, TEMPLATE_LAYERS, layers_path, save_layers, transform_path
 from anamorph.transforms import Affine, Composite, Transform
 from anamorph.transforms.files import write_transform
 

@@ -12,8 +12,7 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import METHODS
-from anamorph.registration.memory import predicted_peak_bytes
-from anamorph.registration.plan import make_plan
+from anamorph.registration.plan import make_plan, predicted_peak_bytes
 from anamorph.runtime.compilation import watch_compilation
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import coerce

@@ -212,6 +212,7 @@ def test_a_link_to_a_folder_is_replaced_with_overwrite_alone(tmp_path: Path) -> 
     assert names(tmp_path) == ["out", "scratch"]
 
 
+@pytest.mark.posix
 def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="device or a pipe"), atomic_path(tmp_path / "pipe"):
@@ -261,6 +262,7 @@ def killed_while_writing(target: Path, when: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("when", ["file", "folder"])
 def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path, when: str) -> None:
     killed_while_writing(tmp_path / "out", when)
@@ -272,6 +274,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path, when: s
     assert names(tmp_path) == ["other"]
 
 
+@pytest.mark.posix
 def test_a_result_that_was_out_of_the_way_is_put_back(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

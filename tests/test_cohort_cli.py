@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from anamorph.batch.cluster import Machines, connected, replace_lost
-from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import Store
+from anamorph.batch.work import Batch, run_batch
 from anamorph.cli.main import app
 from anamorph.evaluation.cohort_files import read_evaluation
 from anamorph.workflows.cohort import job as pair_job
@@ -182,6 +182,7 @@ def wait_for(what, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "sigkill"])
 def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import Store
+from anamorph.batch.work import Batch, run_batch
 from anamorph.methods import METHODS
 from anamorph.workflows.cohort import job as pair_job
 from anamorph.workflows.cohort.plan import read_plan

@@ -15,8 +15,8 @@ import pytest
 
 from anamorph.batch import hand_out
 from anamorph.batch.cluster import Machines, connected
-from anamorph.batch.hand_out import Batch, run_batch
 from anamorph.batch.records import ABANDONED_S, Store
+from anamorph.batch.work import Batch, run_batch
 from anamorph.data import read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.workflows.cohort.run import Listeners, run_cohort
@@ -165,6 +165,7 @@ def test_a_missing_scan_is_a_failure_of_its_pairs(begun, run):
     assert "no such file" in status_of(begun).failed()[0][1].reason
 
 
+@pytest.mark.posix
 def test_killed_workers_cost_time_only(begun, run, undisturbed):
     shutil.rmtree(begun / "records")
     killed = []
@@ -195,6 +196,7 @@ def deadly(batch: Batch):
     return run_batch(batch, "somewhere")
 
 
+@pytest.mark.posix
 def test_a_pair_that_kills_its_workers_is_found_and_given_up(begun, run, monkeypatch):
     shutil.rmtree(begun / "records")
     monkeypatch.setattr(hand_out, "_on_worker", deadly)

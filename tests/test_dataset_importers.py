@@ -17,7 +17,7 @@ from anamorph.data.create import Recipe, create_dataset
 from anamorph.data.describe import _shape
 from anamorph.data.importers import IMPORTERS, find_download
 from anamorph.data.importers.decathlon import _write_channel
-from anamorph.data.importers.orientation import FLIPS, matching_flip
+from anamorph.data.importers.pancreas_ct import FLIPS, matching_flip
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 from anamorph.geometry import Grid

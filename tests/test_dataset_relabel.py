@@ -12,9 +12,8 @@ from typer.testing import CliRunner, Result
 
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
-from anamorph.data.annotated import annotated_labels
-from anamorph.data.relabel import Target, make_relabelling
-from anamorph.data.sides import on_the_right
+from anamorph.data.labels import annotated_labels
+from anamorph.data.relabel import Target, make_relabelling, on_the_right
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image

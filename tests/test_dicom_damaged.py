@@ -194,6 +194,7 @@ def test_headers_of_many_small_pieces_are_not_parsed_for_minutes(tmp_path: Path)
         read_image(path)
 
 
+@pytest.mark.posix
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     classic_series(tmp_path / "elsewhere", ramp(3))
     values = classic_series(tmp_path / "scan", ramp(2))

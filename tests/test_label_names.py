@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anamorph.data.label_names import LabelTable, shared_numbers
+from anamorph.data.labels import LabelTable, shared_numbers
 from anamorph.errors import UserError
 
 

@@ -223,6 +223,7 @@ def test_a_network_of_another_package_is_built_and_checked_as_ours(monkeypatch, 
         Model.describe(tmp_path)
 
 
+@pytest.mark.posix
 def test_models_hold_no_links_out_and_no_pipes(model, tmp_path):
     folder, _, _ = model
     for name in ("model.json", "weights.safetensors"):

@@ -18,7 +18,7 @@ from anamorph.workflows.cohort.plan import PlannedMethod, read_plan
 from anamorph.workflows.submission.run import FieldJob as PairJob
 from anamorph.workflows.submission.run import field_jobs
 from anamorph.workflows.supervoxels.registration import registration_jobs
-from anamorph.workflows.template.jobs import FieldJob
+from anamorph.workflows.template.iteration import FieldJob
 from small_dataset import make_learn2reg, write_scan
 from tiny_models import save_tiny
 

@@ -18,7 +18,7 @@ from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms import Affine, Displacement
 from anamorph.workflows.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
 from anamorph.workflows.preprocess.record import ScanRecord, check_targets, field_of_view, moved, targets
-from anamorph.workflows.preprocess.scan import ScanJob
+from anamorph.workflows.preprocess.run import ScanJob
 from anamorph.workflows.preprocess.steps import apply_steps, intensity_steps, is_ct, resample, wanted_grid
 from cohort_runs import flip_a_byte
 from small_cohort import ORGANS_MM, SHAPE, SPACING_MM, write_cohort

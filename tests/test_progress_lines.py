@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from anamorph.cli.progress_lines import ProgressLines
+from anamorph.cli import console
+from anamorph.cli.console import ProgressLines
 
 
 class Told:
@@ -66,11 +67,10 @@ def test_work_that_tells_nothing_is_seen_to_go_on(told):
 
 
 def test_the_adapter_of_the_commands_beats_by_itself_and_stops(capsys, monkeypatch):
-    from anamorph.cli import progress_lines
     from anamorph.cli.console import progress_bar
 
-    monkeypatch.setattr(progress_lines, "BEAT_EVERY_S", 0.0)
-    monkeypatch.setattr(progress_lines, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(console, "BEAT_EVERY_S", 0.0)
+    monkeypatch.setattr(console, "LOOK_EVERY_S", 0.01)
     with progress_bar(quiet=False) as progress:
         progress("thinking", 0.25)
         import time

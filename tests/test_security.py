@@ -423,6 +423,7 @@ def test_no_form_of_a_header_leads_elsewhere(tmp_path, secret, head):
         read_image(path)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("name", ["p.nrrd", "p.mha", "p.nii", "p.nii.gz", "p.mgz", "p.tif", "p.png", "p.h5", "p.xyz"])
 def test_pipes_are_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
@@ -431,6 +432,7 @@ def test_pipes_are_not_waited_for(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.posix
 def test_pipes_beside_a_header_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "scan.raw")
     (tmp_path / "scan.mhd").write_text(

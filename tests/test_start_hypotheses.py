@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.image.padding import content_box
+from anamorph.image.background import content_box
 from anamorph.methods.start.hypotheses import CENTRES_MARGIN, GUESS_MARGIN, TURN_MARGIN, WORLD_MARGIN, Hypothesis, Rules
 from anamorph.methods.start.matching import gauss_newton
 from anamorph.methods.start.rotations import covering_rotations

@@ -18,8 +18,7 @@ from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
 from anamorph.supervoxels import Layers, warp_layers
-from anamorph.supervoxels.files import load_layers
-from anamorph.supervoxels.prepared import Prepared
+from anamorph.supervoxels.files import Prepared, load_layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
 from anamorph.workflows.preprocess import PreprocessSettings

@@ -1,76 +1,30 @@
 """anamorph: registration of 3D medical images that deform a lot.
 
 ``result = anamorph.register(fixed, moving)`` returns both directions of the transform. Every transform maps fixed
-points to moving points and pulls moving images onto the fixed grid.
+points to moving points and pulls moving images onto the fixed grid. The public names are listed in ``__init__.pyi``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import re as _re
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
 
-from anamorph.runtime.compilation import keep_kernels
+from anamorph.runtime.compilation import keep_kernels as _keep_kernels
 
 __version__ = "0.1.0"
 
-keep_kernels()
-
-if TYPE_CHECKING:
-    from anamorph.errors import AnamorphError, RegistrationFailure, UserError
-    from anamorph.geometry import Grid
-    from anamorph.image import Image, Labels, Mask, Points
-    from anamorph.image.read import read_image, read_labels, read_points
-    from anamorph.registration.result import Result
-    from anamorph.registration.run import register
-    from anamorph.transforms import Affine, Composite, Displacement, Transform
-    from anamorph.transforms.files import read_transform, write_transform
-
-_HOMES = {
-    "register": "anamorph.registration.run",
-    "AnamorphError": "anamorph.errors",
-    "RegistrationFailure": "anamorph.errors",
-    "UserError": "anamorph.errors",
-    "Grid": "anamorph.geometry",
-    "Image": "anamorph.image",
-    "Labels": "anamorph.image",
-    "Mask": "anamorph.image",
-    "Points": "anamorph.image",
-    "read_image": "anamorph.image.read",
-    "read_labels": "anamorph.image.read",
-    "read_points": "anamorph.image.read",
-    "Result": "anamorph.registration.result",
-    "Affine": "anamorph.transforms",
-    "Composite": "anamorph.transforms",
-    "Displacement": "anamorph.transforms",
-    "Transform": "anamorph.transforms",
-    "read_transform": "anamorph.transforms.files",
-    "write_transform": "anamorph.transforms.files",
-}
-
-__all__ = [
-    "Affine",
-    "AnamorphError",
-    "Composite",
-    "Displacement",
-    "Grid",
-    "Image",
-    "Labels",
-    "Mask",
-    "Points",
-    "RegistrationFailure",
-    "Result",
-    "Transform",
-    "UserError",
-    "__version__",
-    "read_image",
-    "read_labels",
-    "read_points",
-    "read_transform",
-    "register",
-    "write_transform",
-]
+_keep_kernels()
+_LISTED = _re.compile(r"^from (\S+) import (\w+) as \2$", _re.MULTILINE)
+_STUB = _Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+_HOMES = {name: home for home, name in _LISTED.findall(_STUB)}
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> object:
     # Imported on first use, so that `anamorph --help` starts at once.
     if name not in _HOMES:
         raise AttributeError(f"module 'anamorph' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(_import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

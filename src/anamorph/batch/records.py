@@ -27,8 +27,7 @@ from typing import Any
 
 from anamorph.batch.store import damage
 from anamorph.errors import UserError
-from anamorph.image.atomic import escaped, write_text
-from anamorph.image.leftovers import remove
+from anamorph.image.atomic import escaped, remove, write_text
 from anamorph.reading import read_json, read_own_record, understood
 
 MARKER, PLAN, INPUTS = "cohort.json", "plan.toml", "inputs.json"

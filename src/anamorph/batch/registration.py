@@ -15,8 +15,7 @@ from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Device, Outcome, Progress, Run
-from anamorph.registration.memory import peak_bytes_on, predicted_peak_bytes
-from anamorph.registration.plan import make_plan, run_plan
+from anamorph.registration.plan import make_plan, peak_bytes_on, predicted_peak_bytes, run_plan
 from anamorph.registration.provenance import model_hashes
 from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from anamorph.batch.cluster import Machines, connected
-from anamorph.batch.hand_out import Outcome, Task, hand_out
+from anamorph.batch.hand_out import hand_out
 from anamorph.batch.processes import Failed, fitting_workers, outcomes
 from anamorph.batch.progress import Clock
+from anamorph.batch.work import Outcome, Task
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.methods.base import Progress
 from anamorph.runtime.machine import usable_cores

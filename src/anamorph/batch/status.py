@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from anamorph.batch.hand_out import Task
 from anamorph.batch.records import Failure, Record, Store
+from anamorph.batch.work import Task
 from anamorph.methods.base import Progress
 from anamorph.runtime.machine import usable_cores
 

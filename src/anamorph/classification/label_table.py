@@ -67,8 +67,8 @@ def read_label_table(path: Path, positive: str | None = None) -> LabelTable:
     entries = list(_entries(path))
     words = sorted({entry["label"] for entry in entries})
     if len(words) != 2:
-        told = ", ".join(repr(word) for word in words[:5]) or "none"
-        raise UserError(f"{path}: a binary label has two values, but here are {len(words)} ({told}); keep two groups")
+        found = ", ".join(repr(word) for word in words[:5]) or "none"
+        raise UserError(f"{path}: a binary label has two values, but here are {len(words)} ({found}); keep two groups")
     if positive is not None and positive not in words:
         raise UserError(f"{path}: no label is '{positive}'; choose --positive '{words[0]}' or '{words[1]}'")
     wanted = positive or words[1]

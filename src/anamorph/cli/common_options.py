@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -102,3 +103,38 @@ def _numbers(option: str, text: str, kind: type[Number], count: int, what: str) 
     if len(numbers) != count:
         raise UserError(f"{option} wants {what}, not '{text}'")
     return numbers
+
+
+def _methods() -> list[str]:
+    from anamorph.methods import METHODS
+
+    return [*METHODS]
+
+
+def _presets() -> list[str]:
+    from anamorph.methods.presets import SHARED
+
+    return ["auto", "default", *SHARED]
+
+
+def _formats() -> list[str]:
+    from anamorph.transforms.files import FORMATS
+
+    return [*FORMATS]
+
+
+def _importers() -> list[str]:
+    from anamorph.data.importers import IMPORTERS
+
+    return [*IMPORTERS]
+
+
+CHOICES: dict[str, Callable[[], list[str]]] = {
+    "method": _methods,
+    "preset": _presets,
+    "transform_format": _formats,
+    "layout": _importers,
+    "device": lambda: ["auto", "cpu", "cuda"],
+    "fail_on": lambda: ["warn", "fail"],
+}
+"""By the names of the parameters of the commands."""

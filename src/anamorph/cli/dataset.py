@@ -214,8 +214,7 @@ def _make(
 ) -> None:
     from anamorph.cli import dataset_tables as tables
     from anamorph.data.create import Recipe, create_dataset, plan_dataset
-    from anamorph.data.relabel import make_relabelling
-    from anamorph.data.relabelled import relabelled
+    from anamorph.data.relabel import make_relabelling, relabelled
 
     if relabel:
         found = relabelled(found, make_relabelling(relabel, found.labels))

@@ -10,8 +10,8 @@ from anamorph.cli.console import make_table, show
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from anamorph.data.check import CaseFacts, Problem
     from anamorph.data.dataset import Dataset
-    from anamorph.data.findings import CaseFacts, Problem
 
 
 def splits_table(dataset: Dataset) -> Table:
@@ -63,7 +63,7 @@ def labels_table(dataset: Dataset, facts: Sequence[CaseFacts]) -> Table | None:
 
 def absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[str]:
     """What it means that some label maps lack a label that others hold."""
-    from anamorph.data.annotated import annotated_labels
+    from anamorph.data.labels import annotated_labels
     from anamorph.errors import UserError
 
     labelled = [one for one in facts if one.case.label is not None]

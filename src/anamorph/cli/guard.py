@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import ParameterInfo
 
-from anamorph.cli.choices import CHOICES
+from anamorph.cli.common_options import CHOICES
 from anamorph.cli.logs import NEWS, logging_as_asked
 from anamorph.errors import AnamorphError
 from anamorph.image.quiet import quiet_libraries

@@ -21,11 +21,10 @@ from anamorph.cli.demo import demo
 from anamorph.cli.evaluate import evaluate
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
-from anamorph.cli.map_back import map_back
 from anamorph.cli.methods import methods
 from anamorph.cli.models import models
 from anamorph.cli.predict import predict
-from anamorph.cli.preprocess import preprocess
+from anamorph.cli.preprocess import map_back, preprocess
 from anamorph.cli.rank import rank
 from anamorph.cli.register import register
 from anamorph.cli.slicreg import slicreg

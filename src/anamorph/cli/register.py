@@ -169,7 +169,7 @@ def run_and_show(
 
 def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
     """Print what a run would do."""
-    from anamorph.registration.memory import output_bytes
+    from anamorph.registration.plan import output_bytes
     from anamorph.runtime.memory import gigabytes
     from anamorph.settings import as_text
 

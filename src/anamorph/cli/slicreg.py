@@ -9,15 +9,57 @@ from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failur
 from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
-from anamorph.cli.slicreg_table import table
 
 if TYPE_CHECKING:
     from anamorph.workflows.supervoxels import Preparation
 
+
+def table(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="results.json of each method, or the folders with them.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Labels that get a mean of their own, such as 1,2,3,6.")
+    ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Organs that a scan lacks count 0, as in the publication, not as nothing."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="CSV", help="File to write the numbers to.")
+    ] = None,
+) -> None:
+    """Compare methods organ by organ: Dice in per cent, mean and standard deviation over the pairs.
+
+    Each RUN is what `anamorph evaluate PREDICTIONS --dataset JSON -o RUN` wrote for one method, all on the same pairs.
+    """
+    from anamorph.errors import UserError
+    from anamorph.evaluation.cohort_files import read_evaluation
+    from anamorph.evaluation.organ_table import OrganTable
+
+    try:
+        chosen = [int(part) for part in labels.split(",")] if labels else []
+    except ValueError:
+        raise UserError(f"--labels wants whole numbers such as 1,2,3,6, not '{labels}'") from None
+    evaluations = [read_evaluation(path) for path in runs]
+    found = OrganTable.of(evaluations, chosen, published)
+    printed = make_table("method", *(f">{name}" for name in found.columns), title="Dice, %: mean ± standard deviation")
+    for method, row in found.rows.items():
+        cells = (f"{100 * one.mean:.1f} ± {100 * one.std:.1f}" if one.count else "" for one in row)
+        printed.add_row(method, *cells)
+    show(printed)
+    for one in evaluations:
+        if one.errors:
+            show(f"{one.method}: no result for {len(one.errors)} of {len(one.cases)} pairs, which are left out")
+    if out is not None:
+        found.write_csv(out)
+        say(f"wrote {out}")
+
+
 SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
 
 slicreg = typer.Typer(
-    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a cohort."
+    cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a data set."
 )
 
 Count = Annotated[int, typer.Option("--layers", help="How many.", rich_help_panel=LAYERS)]
@@ -98,7 +140,7 @@ def prepare(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Preprocess a cohort, register it to a template, and give every scan the template's supervoxel layers.
+    """Preprocess a data set, register its scans to a template, and give every scan the template's supervoxel layers.
 
     After an interruption the same command goes on where it stopped. The layers and the registrations are shown in
     layers.html; `anamorph train slicreg` takes the folder.
@@ -181,7 +223,7 @@ def layers(
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs
     from anamorph.workflows.supervoxels.layers import LayerSettings
-    from anamorph.workflows.supervoxels.page import layer_facts
+    from anamorph.workflows.supervoxels.run import layer_facts
 
     if mask is not None and organs is not None:
         raise UserError("--mask and --organs both say where the scan is cut; choose one")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
 
 template = typer.Typer(
-    cls=Group, no_args_is_help=True, help="One image that stands for a cohort, and the way of every scan to it."
+    cls=Group, no_args_is_help=True, help="One image that stands for many scans, and the way of every scan to it."
 )
 
 
@@ -75,7 +75,7 @@ def build(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Build an unbiased template of a cohort: mean intensities on the mean shape, by iteration.
+    """Build an unbiased template of many scans: mean intensities on the mean shape, by iteration.
 
     Writes the template, with labels the map they vote for, the transforms of every scan in both directions, and a page
     with the template round by round.

@@ -1,4 +1,4 @@
-"""A data set from scans: numbered, split by patient, with pair lists and its manifest."""
+"""A data set made of scans: numbers, the split by patient, pairs, files in their places, the manifest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from anamorph import __version__
+from anamorph.data.copy_files import FileMode, copy_file
 from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, REMARK, Case, Dataset, Pair, Split, all_pairs
 from anamorph.data.describe import described
 from anamorph.data.manifest import read_dataset, write_dataset
-from anamorph.data.place import FileMode, place
 from anamorph.data.scans import Scan
-from anamorph.data.split import split_subjects, thin_pairs
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_directory
 
@@ -226,11 +227,11 @@ def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: 
     def put(scan: Scan, case: Case) -> str:
         remarks = []
         image = folder / case.image.relative_to(dataset.root)
-        place(scan.image, image, "image", recipe.files, image)
+        copy_file(scan.image, image, "image", recipe.files, image)
         for kind, source in scan.files.items():
             path = case.file(kind)
             assert path is not None
-            placed = place(source, folder / path.relative_to(dataset.root), kind, recipe.files, image)
+            placed = copy_file(source, folder / path.relative_to(dataset.root), kind, recipe.files, image)
             if placed.names:
                 names[kind].setdefault(placed.names, scan.name)
             remarks += [placed.remark] if placed.remark else []
@@ -246,3 +247,62 @@ def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: 
             one, other = list(found.values())[:2]
             raise UserError(f"the {kind} of {one} and {other} have different names; each scan needs the same points")
     return told
+
+
+def split_subjects(
+    subjects: Iterable[str], validation: float, test: float, *, seed: int = 0, fewest: int = 1
+) -> dict[str, Split]:
+    """Draw the split of every subject; the same subjects and seed give the same split, in whatever order they come.
+
+    Args:
+        subjects: patients, all of whose scans go to one split.
+        validation: a share below 1, or a number of subjects; 0 for none.
+        test: likewise.
+        seed: of the draw.
+        fewest: subjects that a split needs to hold a pair: 2 if the scans of a pair are of two subjects, else 1.
+
+    Raises:
+        UserError: a share is negative, or there are too few subjects.
+    """
+    names = sorted(set(subjects))
+    counts = [
+        _count(share, len(names), fewest, option) for share, option in ((validation, "validation"), (test, "test"))
+    ]
+    if sum(counts) > len(names):
+        raise UserError(
+            f"{len(names)} patients are too few for {counts[0]} in validation and {counts[1]} in test; "
+            f"pass --validation and --test, for example --validation {len(names)} --test 0"
+        )
+    shuffled = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
+    held = dict.fromkeys(shuffled[: counts[1]], "test") | dict.fromkeys(shuffled[counts[1] : sum(counts)], "validation")
+    return {name: held.get(name, "training") for name in names}  # type: ignore[misc]
+
+
+def _count(share: float, subjects: int, fewest: int, option: str) -> int:
+    if share < 0 or (share >= 1 and share != int(share)):
+        raise UserError(f"--{option} {share:g} is neither a share below 1 nor a number of patients; try --{option} 0.2")
+    if share == 0:
+        return 0
+    count = max(round(share * subjects), fewest) if share < 1 else int(share)
+    if count < fewest:
+        raise UserError(f"--{option} {count} makes no pair of two patients; choose 0, or {fewest} or more")
+    return count
+
+
+def thin_pairs(pairs: Sequence[Pair], limit: int, *, seed: int = 0) -> tuple[Pair, ...]:
+    """At most ``limit`` pairs in which every subject takes part about equally often, in their original order.
+
+    The subjects are put on a ring in random order; pairs of neighbours come first, then those two apart, and so on.
+    """
+    if len(pairs) <= limit:
+        return tuple(pairs)
+    names = sorted({case.subject for pair in pairs for case in (pair.fixed, pair.moving)})
+    place = dict(zip(names, np.random.default_rng(seed).permutation(len(names)).tolist(), strict=True))
+
+    def far(n: int) -> tuple[int, int]:
+        steps = (place[pairs[n].moving.subject] - place[pairs[n].fixed.subject]) % len(names)
+        backwards = steps > len(names) / 2
+        start = place[(pairs[n].moving if backwards else pairs[n].fixed).subject]
+        return min(steps, len(names) - steps), start
+
+    return tuple(pairs[n] for n in sorted(sorted(range(len(pairs)), key=far)[:limit]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ POINT_KINDS = ("keypoints", "landmarks")
 REMARK = "remark"
 """Key of an entry for what a person should look at."""
 FILE_KINDS = ("label", "mask", *POINT_KINDS)
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,11 @@ def all_pairs(cases: tuple[Case, ...], pairings: str, direction: tuple[str, str]
     if fixed_modality == moving_modality:
         return tuple(Pair(f, m) for f, m in combinations(fixed, 2) if f.subject != m.subject)
     return tuple(Pair(f, m) for f in fixed for m in moving if f.subject != m.subject)
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of many names."""
+    names = list(names)
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )

@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from anamorph.data.annotated import ANNOTATED
-from anamorph.data.dataset import FILE_KINDS, Case, Dataset
-from anamorph.data.findings import some
-from anamorph.data.label_names import same_name
+from anamorph.data.dataset import FILE_KINDS, Case, Dataset, some
+from anamorph.data.labels import ANNOTATED, same_name
 from anamorph.errors import UserError
 
 _WORKERS = 2

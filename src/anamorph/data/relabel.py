@@ -6,18 +6,30 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anamorph.data.findings import some
-from anamorph.data.label_names import same_name
+import numpy as np
+
+from anamorph.data.copy_files import copy_file
+from anamorph.data.dataset import some
+from anamorph.data.labels import same_name
+from anamorph.data.scans import ScanFolder, Source
 from anamorph.errors import UserError
+from anamorph.geometry import Grid
+from anamorph.image import Image, Labels
+from anamorph.image.background import looks_like_ct
 
 _MOST_BYTES = 1_000_000
 _HIGHEST = 2**31 - 1
 _FORM = "--relabel wants OLD=NEW, such as liver=1,tumour=1, 1=6:liver, 3=drop or kidney=2:left kidney/3:right kidney"
 _DROPPED = {"0", "drop", "background"}
+_TISSUE_HU = -300.0
+_SAMPLED_MM = 4.0
+_CROSSING = 0.1
+_PAIRED = 0.25
 
 
 @dataclass(frozen=True)
@@ -199,3 +211,155 @@ def _new_names(targets: Mapping[int, Target], labels: Mapping[int, str], given: 
             if number and own:
                 names.setdefault(number, own)
     return dict(sorted((names | dict(given)).items()))
+
+
+def relabelled(found: ScanFolder, relabelling: Relabelling) -> ScanFolder:
+    """The same scans, whose label maps are written with the new numbers; the manifest keeps the rules."""
+    scans = [
+        replace(scan, files={**scan.files, "label": partial(_write, scan.files["label"], relabelling)})
+        if "label" in scan.files
+        else scan
+        for scan in found.scans
+    ]
+    record = {"rules": list(relabelling.rules), "labels_before": {str(n): name for n, name in found.labels.items()}}
+    return replace(found, scans=tuple(scans), labels=relabelling.labels, extra={**found.extra, "relabelled": record})
+
+
+def relabel(labels: Labels, image: Image, relabelling: Relabelling) -> tuple[Labels, str]:
+    """A label map with the new numbers, and a remark on what a person should look at, or an empty string.
+
+    Labels with the same left and right number are split together.
+
+    Args:
+        labels: with the old numbers.
+        image: the scan, of which the middle of the body is taken where a label is split.
+        relabelling: what becomes of every label.
+
+    Raises:
+        UserError: nothing but background is left, or a label that is split is not on the grid of its scan.
+    """
+    old = labels.data[0]
+    values, places = np.unique(old, return_inverse=True)
+    targets = [relabelling.targets.get(int(value), Target(int(value))) for value in values]
+    taken = {number for target in relabelling.targets.values() for number in target.numbers if number}
+    unsaid = [int(value) for value in values if int(value) in taken and int(value) not in relabelling.targets]
+    if unsaid:
+        raise UserError(
+            f"{labels.name}: holds label {unsaid[0]}, into which --relabel would merge others without a word; add "
+            f"{unsaid[0]}={unsaid[0]} to merge them, or take another number"
+        )
+    highest = max(number for target in targets for number in target.numbers)
+    new = np.array([target.left for target in targets], np.min_scalar_type(highest))[places].reshape(old.shape)
+    remarks = []
+    for target in dict.fromkeys(target for target in targets if target.right is not None):
+        inside = np.array([one == target for one in targets])[places].reshape(old.shape)
+        right, remark = _right_of(inside, labels, image)
+        new[right] = target.right
+        remarks += [f"{_names(target, relabelling)}: {remark}"] if remark else []
+    if not new.any():
+        raise UserError(f"{labels.name}: --relabel leaves nothing but background; keep a label or leave the scan out")
+    return Labels(new, labels.grid, labels.name), "; ".join(remarks)
+
+
+def _right_of(inside: np.ndarray, labels: Labels, image: Image) -> tuple[np.ndarray, str]:
+    from anamorph.data.relabel import on_the_right
+
+    if image.grid.shape != labels.grid.shape:
+        raise UserError(f"{labels.name}: is not on the grid of its scan {image.name}, so left and right are not known")
+    return on_the_right(inside, Image(image.data, labels.grid, image.name))
+
+
+def _names(target: Target, relabelling: Relabelling) -> str:
+    return "/".join(relabelling.labels.get(number, str(number)) for number in target.numbers)
+
+
+def _write(source: Source, relabelling: Relabelling, target: Path, image: Path) -> str:
+    """Write a label map, and return the notes on it."""
+    from anamorph.image.read import read_image, read_labels
+    from anamorph.image.write import world_code, write_image
+
+    if isinstance(source, Path):
+        before = read_labels(source)
+    else:
+        copy_file(source, target, "label", "copy", image)
+        before = read_labels(target)
+    labels, remark = relabel(before, read_image(image), relabelling)
+    write_image(labels, target, world_code(image))
+    return remark
+
+
+def on_the_right(inside: np.ndarray, image: Image) -> tuple[np.ndarray, str]:
+    """Which voxels of a label are of the right one of two organs, and what a person should look at.
+
+    Each connected component goes to the side of the body's middle on which its centroid lies (RAS: x rises to the
+    right). A component of which 10 % or more lies on either side (kidneys that touch, a horseshoe kidney) is cut at the
+    middle. The middle is the median x of the body (of a CT what is above -300 HU, else what is above the mean) in the
+    slices that hold the label.
+
+    Args:
+        inside: ``(I, J, K)``, true in the label.
+        image: the scan, on the same grid.
+
+    Returns:
+        ``(I, J, K)``, true in the right part; and a remark if a component was cut, if there is nothing on one side, or
+        if two large components lie on one side; else an empty string.
+    """
+    from scipy import ndimage
+
+    if not inside.any():
+        return np.zeros(inside.shape, bool), ""
+    x_mm = _world(image.grid, 0)
+    middle_mm = _middle_mm(inside, image, x_mm)
+    x_mm = np.broadcast_to(x_mm, inside.shape)
+    components, count = ndimage.label(inside, np.ones((3, 3, 3)))
+    numbers = np.arange(1, count + 1)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    beyond = np.bincount(components[x_mm > middle_mm], minlength=count + 1)[1:] / sizes
+    is_right = ndimage.mean(x_mm, components, numbers) > middle_mm
+    crosses = (beyond >= _CROSSING) & (beyond <= 1 - _CROSSING)
+    right = np.concatenate([[False], is_right])[components]
+    cut = np.concatenate([[False], crosses])[components]
+    right = np.where(cut, x_mm > middle_mm, right)
+    return right, _remark(right, inside, sizes, is_right, crosses, middle_mm)
+
+
+def _remark(
+    right: np.ndarray,
+    inside: np.ndarray,
+    sizes: np.ndarray,
+    is_right: np.ndarray,
+    crosses: np.ndarray,
+    middle_mm: float,
+) -> str:
+    large = sizes >= _PAIRED * sizes.max()
+    if crosses[large].any():
+        return (
+            f"a part crosses the middle of the body and was cut at x = {middle_mm:.0f} mm (touching, or a horseshoe?)"
+        )
+    share = np.count_nonzero(right) / np.count_nonzero(inside)
+    side = "right" if share > 0.5 else "left"
+    if large.sum() > 1 and len({*is_right[large].tolist()}) == 1:
+        return f"{large.sum()} large parts all lie on the {side} of the body's middle at x = {middle_mm:.0f} mm"
+    return f"everything lies on the {side} (a single organ?)" if share in (0.0, 1.0) else ""
+
+
+def _middle_mm(inside: np.ndarray, image: Image, x_mm: np.ndarray) -> float:
+    """Of the body, along x, in the slices of the label."""
+    values = image.data[0]
+    z_mm = _world(image.grid, 2)
+    labelled = np.broadcast_to(z_mm, inside.shape)[inside]
+    steps = tuple(slice(None, None, max(1, int(_SAMPLED_MM // spacing))) for spacing in image.grid.spacing_mm)
+    seen, z = values[steps], np.broadcast_to(z_mm, inside.shape)[steps]
+    body = seen > (_TISSUE_HU if looks_like_ct(image) else float(seen.mean()))
+    near = (z >= labelled.min() - _SAMPLED_MM) & (z <= labelled.max() + _SAMPLED_MM)
+    found = np.broadcast_to(x_mm, inside.shape)[steps][body & near]
+    return float(np.median(found)) if found.size else float(image.grid.centre_mm[0])
+
+
+def _world(grid: Grid, axis: int) -> np.ndarray:
+    """One RAS coordinate of every voxel, mm; no array of positions is made where the grid is not oblique."""
+    i, j, k = (
+        (weight * np.arange(n)).reshape([-1 if m == a else 1 for m in range(3)]) if weight else np.zeros((1, 1, 1))
+        for a, (n, weight) in enumerate(zip(grid.shape, grid.affine[axis, :3], strict=True))
+    )
+    return np.asarray(i + j + k + grid.affine[axis, 3], np.float32)

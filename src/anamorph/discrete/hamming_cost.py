@@ -42,11 +42,11 @@ def hamming_costs(
     scale = _scale(weight if isinstance(weight, np.ndarray) else weight.cpu().numpy(), cells, cell, stride) / len(fixed)
     if not isinstance(fixed, np.ndarray):
         return _hamming_costs_torch(fixed, weight, scale, moving, cell, radius, step, stride)
-    from anamorph.discrete import _hamming_numba
+    from anamorph.discrete import _deeds_numba
 
     out = np.empty((*cells, int(np.prod([2 * r + 1 for r in radius]))), np.float32)
     given = (fixed, weight > 0, scale, moving, cell, radius, step, stride)
-    over_slabs(_hamming_numba.hamming_costs, cells[0], *given, out)
+    over_slabs(_deeds_numba.hamming_costs, cells[0], *given, out)
     return out.reshape(-1, out.shape[-1])
 
 

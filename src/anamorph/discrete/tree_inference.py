@@ -49,7 +49,7 @@ def min_convolve(costs: Array, weight: Sequence[float], offset: Array) -> Array:
     """
     if not isinstance(costs, np.ndarray):
         return min_convolve_torch(costs, weight, offset)
-    from anamorph.discrete import _tree_numba
+    from anamorph.discrete import _deeds_numba
 
     flat = np.ascontiguousarray(costs, np.float32).reshape(len(costs), -1)
     out = np.empty_like(flat)
@@ -58,7 +58,7 @@ def min_convolve(costs: Array, weight: Sequence[float], offset: Array) -> Array:
     size = (1,) * missing + costs.shape[1:]
     steps, shifts = np.pad(np.asarray(weight, np.float32), (missing, 0)), np.pad(offset, ((0, 0), (missing, 0)))
     shifts = np.ascontiguousarray(shifts, np.float32)
-    over_slabs(_tree_numba.min_convolve_all, len(flat), flat, size, steps, shifts, out)
+    over_slabs(_deeds_numba.min_convolve_all, len(flat), flat, size, steps, shifts, out)
     return out.reshape(costs.shape)
 
 
@@ -186,7 +186,7 @@ def infer_labels(costs: Array, tree: SpanningTree, size: Size, weight: Weight, s
     """
     if not isinstance(costs, np.ndarray):
         return infer_labels_torch(costs, tree, size, weight, start)
-    from anamorph.discrete import _tree_numba as kernels
+    from anamorph.discrete import _deeds_numba as kernels
 
     where, steps = np.asarray(size), np.asarray(weight, np.float32)
     start = np.ascontiguousarray(start, np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text
-from anamorph.image import itk_files, nibabel_files, pictures, segments, tiff
+from anamorph.image import itk_files, nibabel_files, pictures, segments
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
 from anamorph.image.quiet import quiet_libraries
@@ -43,8 +43,8 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     if name.endswith(nibabel_files.SUFFIXES):
         with quiet_libraries(), nibabel_files.opened(path) as image:
             return _nibabel_notes(image, path)
-    if name.endswith(tiff.SUFFIXES):
-        return tiff.tiff_notes(path)
+    if name.endswith(pictures.TIFF_SUFFIXES):
+        return pictures.tiff_notes(path)
     if name.endswith(pictures.SUFFIXES):
         return pictures.picture_notes(path)
     return [*itk_files.itk_notes(path), *segments.segment_notes(path)]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image.bounds import GZIP_SHRINKS, check_regular_file, check_values
-from anamorph.image.compressed import GZIP_MAGIC, BoundedGzip
+from anamorph.image.bounds import GZIP_MAGIC, GZIP_SHRINKS, BoundedGzip, check_regular_file, check_values
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _ZIPPED = (".nii.gz", ".mgz")

@@ -11,8 +11,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.image.image import Image, Mask
-from anamorph.image.labels import Labels
+from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.point_files import read_points
 from anamorph.image.types import ImageLike
 
@@ -162,7 +161,7 @@ def _read_path(source: str, name: str | None) -> Image:
 
 
 def _read_file(path: Path, name: str) -> Image:
-    from anamorph.image import itk_files, nibabel_files, pictures, tiff
+    from anamorph.image import itk_files, nibabel_files, pictures
     from anamorph.image.convert import from_nibabel
 
     lower = path.name.lower()
@@ -171,8 +170,8 @@ def _read_file(path: Path, name: str) -> Image:
             read = from_nibabel(image, name)
             nibabel_files.check_rest(image)
             return read
-    if lower.endswith(tiff.SUFFIXES):
-        return tiff.read_tiff(path, name)
+    if lower.endswith(pictures.TIFF_SUFFIXES):
+        return pictures.read_tiff(path, name)
     if lower.endswith(pictures.SUFFIXES):
         return pictures.read_picture(path, name)
     return itk_files.read_itk(path, name)

@@ -13,7 +13,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
-from anamorph.image.padding import content_box
+from anamorph.image.background import content_box
 from anamorph.transforms import Transform
 from anamorph.transforms.anti_aliasing import Reading
 

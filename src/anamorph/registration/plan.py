@@ -1,4 +1,4 @@
-"""What a registration will do: the method with its settings, and what is odd about the scans."""
+"""What a registration will do and take: the method with its settings, memory, and what is odd about the scans."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anamorph.errors import UserError, out_of_memory_failure
+from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image
 from anamorph.methods import DEFAULT_METHOD, find_method
@@ -155,3 +156,26 @@ def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
             f"by {start} the fields of view of {fixed.name} and {moving.name} do not overlap; "
             "let the method find the start (drop init=world or --init)"
         )
+
+
+def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
+    """Peak of the whole command: the method, or the dense fields and maps while they are measured and written."""
+    scans = fixed.data.nbytes, moving.data.nbytes
+    return peak_bytes_on(method.peak_memory_bytes(fixed.grid, moving.grid), fixed.grid, moving.grid, scans)
+
+
+def peak_bytes_on(method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
+    """The same of scans that need not be read: what the method needs, their grids, and the bytes that each takes."""
+    voxels = _voxels(fixed), _voxels(moving)
+    # Both fields, two copies of one on its way to the file, and three more maps of the fixed scan.
+    writing = 12 * sum(voxels) + 24 * max(voxels) + 16 * voxels[0] + scan_bytes[0]
+    return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, writing)
+
+
+def output_bytes(fixed: Image, moving: Image) -> int:
+    """Upper bound of what a run writes: float32 fields hardly shrink when they are compressed."""
+    return 12 * (_voxels(fixed.grid) + _voxels(moving.grid)) + (10 + moving.data.itemsize) * _voxels(fixed.grid)
+
+
+def _voxels(grid: Grid) -> int:
+    return grid.shape[0] * grid.shape[1] * grid.shape[2]

@@ -16,8 +16,7 @@ from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.methods.base import Device, Progress, Run
 from anamorph.registration.folder import RESULT, Extras, Saved, check_space, write_failure
-from anamorph.registration.memory import output_bytes, predicted_peak_bytes
-from anamorph.registration.plan import RegistrationPlan, make_plan, run_plan
+from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes, predicted_peak_bytes, run_plan
 from anamorph.registration.request import Inputs, MethodLike, Request
 from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of

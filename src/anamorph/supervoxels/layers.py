@@ -30,11 +30,9 @@ from anamorph.geometry.averaging import pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import looks_like_ct
-from anamorph.supervoxels.jitter import jitter
 from anamorph.supervoxels.mask import body
-from anamorph.supervoxels.merge import merge_smallest, split_pieces
-from anamorph.supervoxels.slic import check_library, slic_segments
-from anamorph.transforms import Affine
+from anamorph.supervoxels.segments import check_library, merge_smallest, slic_segments, split_pieces
+from anamorph.transforms import Affine, Transform
 
 HU_UNIT = 500.0
 """CT is measured in this many HU, other scans in the range between their 1st and 99th percentile."""
@@ -197,3 +195,43 @@ def _fitted(segments: np.ndarray, inside: np.ndarray) -> np.ndarray:
         nearest = distance_transform_edt(segments == 0, return_distances=False, return_indices=True)
         segments = np.where(inside, segments[tuple(nearest)], 0)
     return segments
+
+
+def jitter(grid: Grid, sigma: float, rng: np.random.Generator) -> Affine:
+    """A random affine map near the identity: every entry of its 3x4 matrix is off by ``N(0, sigma^2)``.
+
+    The matrix acts on coordinates in which the field of view is the cube from -1 to 1, as in SLIC-Reg (Heinrich and
+    Hansen 2021, published code).
+
+    Args:
+        grid: whose field of view that is.
+        sigma: 0.05 in the published layers.
+        rng: of the noise.
+
+    Raises:
+        UserError: the map is singular, which takes a sigma far too large.
+    """
+    half = np.array(grid.shape) / 2
+    cube_to_voxel = np.eye(4)
+    cube_to_voxel[:3, :3] = np.diag(half)
+    cube_to_voxel[:3, 3] = half - 0.5
+    cube_to_world = grid.affine @ cube_to_voxel
+    matrix = np.eye(4)
+    matrix[:3] += rng.normal(0, sigma, (3, 4))
+    return Affine(cube_to_world @ matrix @ np.linalg.inv(cube_to_world))
+
+
+def warp_layers(layers: Layers, scan_to_template: Transform, grid: Grid) -> Layers:
+    """Bring the layers of a template to a scan: each voxel has the labels of the nearest voxel of the template.
+
+    Args:
+        layers: of the template.
+        scan_to_template: maps points of the scan to points of the template, as a registration with the scan fixed and
+            the template moving gives it.
+        grid: of the result, in the scan.
+
+    Returns:
+        Layers on ``grid``; background where the template has no voxel.
+    """
+    positions = scan_to_template.moving_positions(grid, layers.grid)
+    return Layers(sample(layers.labels, positions, "nearest", 0), grid, layers.provenance)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anamorph.data import Case, Dataset, Pair
-from anamorph.data.annotated import annotated_labels
-from anamorph.data.dataset import Split, all_pairs
-from anamorph.data.findings import some
+from anamorph.data.dataset import Split, all_pairs, some
+from anamorph.data.labels import annotated_labels
 from anamorph.errors import UserError
 from anamorph.geometry import SAME_GRID_MM, Grid
 from anamorph.image.atomic import atomic_directory, write_text

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
-from anamorph.data.annotated import ANNOTATED, annotated_labels
-from anamorph.data.label_names import LabelTable, shared_numbers
+from anamorph.data.labels import ANNOTATED, LabelTable, annotated_labels, shared_numbers
 from anamorph.errors import UserError
 from anamorph.image import Labels
 from anamorph.image.atomic import atomic_directory

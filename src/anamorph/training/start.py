@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anamorph.data import read_dataset
-from anamorph.data.label_names import LabelTable, shared_numbers
+from anamorph.data.labels import LabelTable, shared_numbers
 from anamorph.errors import UserError
 from anamorph.methods.base import Progress
 from anamorph.networks.model import ModelCard, load_weights

@@ -57,7 +57,7 @@ class Task(ABC):
             UserError: a label map is missing, nothing is held for validation, or the cohorts differ in their number of
                 channels or in what a label is called.
         """
-        from anamorph.data.label_names import LabelTable, shared_numbers
+        from anamorph.data.labels import LabelTable, shared_numbers
         from anamorph.errors import UserError
 
         names = ", ".join(cohort.dataset.path.name for cohort in self.cohorts)

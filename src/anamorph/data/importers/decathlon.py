@@ -6,7 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from anamorph.data.importers.inside import inside
+from anamorph.data.importers import inside
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 from anamorph.reading import read_json, understood

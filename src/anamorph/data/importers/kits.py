@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anamorph.data.importers.inside import inside, refuse_channel
+from anamorph.data.importers import inside, refuse_channel
 from anamorph.data.scans import Scan, ScanFolder
 from anamorph.errors import UserError
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.image.convert import GREY_REMEDY
-from anamorph.image.dicom.headers import Header, reason
-from anamorph.image.dicom.objects import COLOUR
+from anamorph.image.dicom.headers import COLOUR, Header, reason
 
 # Keys of the selector in order of preference, the elements that give their value (the first present counts), the unit.
 TRAITS: dict[str, tuple[tuple[str, ...], str]] = {

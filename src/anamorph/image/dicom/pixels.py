@@ -13,8 +13,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.image.bounds import check_values
 from anamorph.image.dicom.frames import Frame, Storage
-from anamorph.image.dicom.headers import contents, reason
-from anamorph.image.dicom.objects import WITHOUT_PIXELS
+from anamorph.image.dicom.headers import WITHOUT_PIXELS, contents, reason
 
 _EXACT_IN_FLOAT32 = 24  # bits
 _COPIES = 4  # of a compressed frame, while it is unpacked

@@ -24,7 +24,7 @@ from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
 from anamorph.networks.template_model import Centre, output_grid
 from anamorph.supervoxels import Layers
-from anamorph.supervoxels.prepared import Prepared
+from anamorph.supervoxels.files import Prepared
 from anamorph.training.task import Batch, Task
 from anamorph.training.tasks.scans import ReadingTraining
 from anamorph.transforms import Affine, Displacement

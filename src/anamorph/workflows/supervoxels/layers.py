@@ -15,10 +15,9 @@ from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.methods.base import Progress
 from anamorph.registration.request import mask_on
 from anamorph.supervoxels import Layers, layer_grid, make_layers, warp_layers
-from anamorph.supervoxels.files import load_layers, save_layers
+from anamorph.supervoxels.files import TEMPLATE_LAYERS, layers_path, load_layers, save_layers, transform_path
 from anamorph.supervoxels.layers import COMPACTNESS
 from anamorph.supervoxels.mask import near_organs
-from anamorph.supervoxels.prepared import TEMPLATE_LAYERS, layers_path, transform_path
 from anamorph.transforms.files import read_transform
 
 MASKS = ("body", "organs", "given")

@@ -26,7 +26,7 @@ from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.supervoxels import layer_grid
-from anamorph.supervoxels.prepared import transform_path
+from anamorph.supervoxels.files import transform_path
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import read_transform, write_transform, written_files
 from anamorph.workflows.preprocess.record import RECORDS, field_of_view, read_record

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,20 +20,27 @@ from anamorph.batch.registration import RegistrationSettings
 from anamorph.batch.run import run_jobs
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
+from anamorph.image.read import read_image
 from anamorph.methods.base import Progress
 from anamorph.networks.model import find_model
+from anamorph.report.layers_page import LayersReport, ScanRow, write_layers_page
 from anamorph.report.page import drawn
-from anamorph.supervoxels.prepared import KEY, Prepared
+from anamorph.supervoxels import Layers
+from anamorph.supervoxels.files import KEY, Prepared
 from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
 from anamorph.workflows.supervoxels.layers import LayerSettings, cut_template, warp_to_scans
-from anamorph.workflows.supervoxels.page import write_page
-from anamorph.workflows.supervoxels.registration import existing_transform, registration_jobs
+from anamorph.workflows.supervoxels.registration import RegistrationJob, existing_transform, registration_jobs
 
 SPLITS = ("training", "validation")
 """Of the scans that get layers: what a network learns from, and what shows how well it does."""
 PAGE = "layers.html"
 STAGES = (0.0, 0.1, 0.85, 0.9, 0.97, 1.0)
 """Where in the progress each begins: scans, registrations, the layers of the template, those of the scans, the page."""
+COLUMNS = ("split", "transform", "seconds", "folding, %", "Dice before", "Dice after")
+NOTES = (
+    "Dice: mean over the labels that a scan and the template have in common, centres aligned and after the "
+    "registration. Nothing is learnt from labels.",
+)
 
 
 @dataclass(frozen=True)
@@ -209,3 +216,49 @@ def _write(dataset: Dataset, path: Path) -> Dataset:
     extra = {name: value for name, value in dataset.extra.items() if name != KEY}
     write_dataset(replace(dataset, extra=extra), path)
     return read_dataset(path)
+
+
+def layer_facts(layers: Layers) -> list[tuple[str, str]]:
+    """How layers were made, in words."""
+    told = layers.provenance
+    return [
+        ("layers", str(layers.count)),
+        ("supervoxels of each", str(layers.supervoxels)),
+        ("voxels", " x ".join(map(str, layers.grid.shape))),
+        ("spacing", " x ".join(f"{s:.3g}" for s in layers.grid.spacing_mm) + " mm"),
+        ("mask", str(told.get("mask", ""))),
+        ("seed", str(told.get("seed", ""))),
+        ("compactness", str(told.get("compactness", ""))),
+    ]
+
+
+def write_page(
+    path: Path,
+    template: Case,
+    layers: Layers,
+    jobs: Mapping[str, RegistrationJob],
+    scans: Mapping[str, dict[str, Any]],
+) -> None:
+    """Write the page of the template's layers and of the scans that were registered to it."""
+    rows = [ScanRow(key, _cells(jobs[key].case, told), _picture(jobs[key])) for key, told in scans.items()]
+    labelled = any(told["dice"] for told in scans.values())
+    report = LayersReport(
+        f"Supervoxel layers of the template {template.key}",
+        read_image(template.image),
+        layers,
+        layer_facts(layers),
+        COLUMNS,
+        rows,
+        NOTES if labelled else (),
+    )
+    write_layers_page(path, report)
+
+
+def _picture(job: RegistrationJob) -> Path | None:
+    """The picture of a scan, if it could be drawn."""
+    return job.picture if job.picture.is_file() else None
+
+
+def _cells(case: Case, told: Mapping[str, Any]) -> tuple[str, ...]:
+    overlap = [f"{told['dice'][when]:.3f}" if told["dice"] else "" for when in ("before", "after")]
+    return case.split, told["how"], f"{told['seconds']:.1f}", f"{told['folding_percent']:.3g}", *overlap

@@ -35,12 +35,19 @@ from anamorph.methods.base import Progress
 from anamorph.reading import read_own_record
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
+from anamorph.report.template_page import (
+    ScanLine,
+    Stage,
+    TemplateReport,
+    write_template_page,
+)
 from anamorph.transforms import Composite
 from anamorph.transforms.files import read_transform
 from anamorph.workflows.template.iteration import (
     NAME,
     SUPPORT,
     Iteration,
+    ResultJob,
     field_on,
     iterate,
     run_scans,
@@ -48,9 +55,7 @@ from anamorph.workflows.template.iteration import (
     start_template,
     weight_of,
 )
-from anamorph.workflows.template.jobs import ResultJob
 from anamorph.workflows.template.mean import MajorityVote, mean_shape
-from anamorph.workflows.template.page import write_page
 from anamorph.workflows.template.scans import TemplateSettings, check_cases, find_start
 
 LABELS, AGREEMENT, RECORD, SCANS, ROUNDS = (
@@ -271,3 +276,38 @@ def pairwise_dice(cases: Sequence[Case], scans: Path) -> dict[tuple[str, str], f
         warped = Composite.of(there[fixed], back[moving]).warp_labels(labels[moving], labels[fixed].grid)
         found[fixed, moving] = float(np.mean([*dice(labels[fixed], warped).values()]))
     return found
+
+
+def write_page(template: Template) -> None:
+    """Write the page: the template round by round, convergence, and a line for each scan."""
+    stages = [
+        Stage(
+            "start" if told.number == 0 else f"iteration {told.number}",
+            read_image(told.template),
+            told.mean_field_rms_mm,
+            told.spread_mm,
+            told.change,
+        )
+        for told in template.iterations
+    ]
+    lines = [
+        ScanLine(
+            key,
+            told["status"] or "",
+            told["dice"],
+            told["seconds"],
+            ("scans", key, REPORT),
+            told.get("headline") or "",
+        )
+        for key, told in template.scans.items()
+    ]
+    report = TemplateReport(
+        f"Template of {len(lines)} scans",
+        stages,
+        template.tolerance_mm,
+        template.converged,
+        template.residual_rms_mm,
+        lines,
+        template.failed,
+    )
+    write_template_page(template.page, report)

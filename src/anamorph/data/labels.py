@@ -1,15 +1,46 @@
-"""Labels of several data sets by their names: one number for each name, or a reason why there is none."""
+"""Labels of data sets: which of them a scan shows completely, and one number for each name of several data sets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from anamorph.data.dataset import Case, Dataset, some
 from anamorph.errors import UserError
 
+ANNOTATED = "annotated_labels"
+"""The key of a manifest, and of the entry of a scan."""
 _NO_NAME = re.compile(r"(?:label|class|structure|region|roi)?[\s_-]*\d*", re.IGNORECASE)
 _MOST_SHOWN = 3
+
+
+def annotated_labels(dataset: Dataset, case: Case | None = None) -> tuple[int, ...]:
+    """The labels that a data set, or one of its scans, shows completely.
+
+    ``annotated_labels`` of the entry of the scan goes before that of the manifest, and this before all that the
+    manifest names.
+
+    Raises:
+        UserError: what is written there is no list of labels that the manifest names.
+    """
+    name = dataset.path.name
+    if case is not None and case.extra.get(ANNOTATED) is not None:
+        return _listed(case.extra, dataset.labels, f"{name}: {ANNOTATED} of {case.key}")
+    if dataset.extra.get(ANNOTATED) is not None:
+        return _listed(dataset.extra, dataset.labels, f"{name}: {ANNOTATED}")
+    return tuple(sorted(dataset.labels))
+
+
+def _listed(content: Mapping[str, Any], labels: Mapping[int, str], where: str) -> tuple[int, ...]:
+    given = content[ANNOTATED]
+    if not isinstance(given, list) or not all(isinstance(one, int) and not isinstance(one, bool) for one in given):
+        raise UserError(f"{where} must be a list of label values such as [1, 2], not {str(given)[:80]!r}")
+    unknown = sorted(set(given) - set(labels))
+    if unknown:
+        raise UserError(f"{where} holds {some(map(str, unknown))}, which labels does not name")
+    return tuple(sorted(set(given)))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ FileMode = Literal["link", "copy", "reference"]
 
 
 @dataclass(frozen=True)
-class Placed:
+class Copied:
     """What came of placing a file.
 
     Args:
@@ -31,7 +31,7 @@ class Placed:
     remark: str = ""
 
 
-def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) -> Placed:
+def copy_file(source: Source, target: Path, kind: str, mode: FileMode, image: Path) -> Copied:
     """Put one file where the manifest names it.
 
     Gzipped NIfTI and point tables of voxel indices are linked or copied as they are; other formats are converted.
@@ -48,9 +48,9 @@ def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) 
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(source, Path):
-        return Placed(remark=source(target, image) or "")
+        return Copied(remark=source(target, image) or "")
     if not fits(source, kind):
-        return Placed(_convert(source, target, kind, image))
+        return Copied(_convert(source, target, kind, image))
     if mode == "copy":
         shutil.copy2(source, target)
     else:
@@ -60,7 +60,7 @@ def place(source: Source, target: Path, kind: str, mode: FileMode, image: Path) 
             raise UserError(
                 f"this file system takes no links ({os.strerror(error.errno or 0)}); pass --files copy"
             ) from error
-    return Placed()
+    return Copied()
 
 
 def fits(path: Path, kind: str) -> bool:
