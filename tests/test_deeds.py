@@ -12,7 +12,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import base, deeds, descriptors, refinement
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.deeds import Deeds, DeedsConfig
+from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine

@@ -9,7 +9,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.deeds import Deeds, DeedsConfig, published
+from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search, published
 from anamorph.methods.deeds.dense_search import DeedsFrame
 from anamorph.methods.deeds.levels import DeedsLevel
 from anamorph.methods.deeds.published import linear_stage
