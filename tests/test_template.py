@@ -22,7 +22,7 @@ from anamorph.registration.folder import WARPED_LABELS
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
 from anamorph.transforms.files import read_transform
-from anamorph.workflows.template import Template, TemplateSettings, build_template, jobs
+from anamorph.workflows.template import Template, TemplateSettings, build_template, iteration
 from anamorph.workflows.template.build import pairwise_dice
 from anamorph.workflows.template.mean import MajorityVote, MeanImage, mean_shape, pose_of, template_grid
 from anamorph.workflows.template.scans import cases_of, check_cases, find_start
@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
     whole = outputs(built[0].template.folder)
     out = tmp_path / "out"
     arguments = {"settings": TemplateSettings("ball5", 2), "registration": FAST}
-    real, calls = jobs.register_scans, []
+    real, calls = iteration.register_scans, []
 
     def dies_at(call: int):
         def run(*args, **kwargs):
@@ -160,7 +160,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
 
         return run
 
-    monkeypatch.setattr(jobs, "register_scans", dies_at(3))
+    monkeypatch.setattr(iteration, "register_scans", dies_at(3))
     with pytest.raises(Stopped):
         build_template(balls, out, **arguments)
     kept = sorted((out / "iterations" / "01" / "fields").glob("*.h5"))
@@ -171,7 +171,7 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
     with pytest.raises(UserError, match="--resume"):
         build_template(balls, out, **arguments)
     calls.clear()
-    monkeypatch.setattr(jobs, "register_scans", dies_at(0))
+    monkeypatch.setattr(iteration, "register_scans", dies_at(0))
     build_template(balls, out, **arguments, resume=True)
     assert len(calls) == 2 + 3  # the damaged field and the missing one, then the second round
     assert outputs(out) == whole
@@ -187,10 +187,10 @@ def test_a_run_that_was_stopped_and_damaged_ends_as_an_undisturbed_one(built, ba
 
 def test_other_settings_or_scans_make_earlier_results_stale(balls, tmp_path, monkeypatch):
     done = []
-    monkeypatch.setattr(jobs, "run_to_folder", lambda *args, **kwargs: None)
-    real = jobs.register_scans
+    monkeypatch.setattr(iteration, "run_to_folder", lambda *args, **kwargs: None)
+    real = iteration.register_scans
     monkeypatch.setattr(
-        jobs,
+        iteration,
         "register_scans",
         lambda *args, **kwargs: done.append(1) or real(*args, **kwargs),
     )
@@ -215,7 +215,7 @@ def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_pat
     calls = {"register_scans": 0, "run_to_folder": 0}  # of the rounds, of the delivery
 
     def counted(name):
-        real = getattr(jobs, name)
+        real = getattr(iteration, name)
 
         def run(*args, **kwargs):
             calls[name] += 1
@@ -224,7 +224,7 @@ def test_another_label_map_repeats_the_delivery_of_its_scan_alone(balls, tmp_pat
         return run
 
     for name in calls:
-        monkeypatch.setattr(jobs, name, counted(name))
+        monkeypatch.setattr(iteration, name, counted(name))
     arguments = {"settings": TemplateSettings("ball7", 1), "registration": FAST, "resume": True}
     build_template(balls, tmp_path / "out", **arguments)
     assert calls == {"register_scans": 3, "run_to_folder": 3}

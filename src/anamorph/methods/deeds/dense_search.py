@@ -31,7 +31,7 @@ class DeedsFrame:
     ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
     which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
     p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
-    ``start(p) + u`` of it.
+    ``start(p) + u`` of that scan.
     """
 
     fixed: Side
@@ -98,7 +98,7 @@ class _Direction:
         side: the scan that is divided into cells.
         other: channels of the other scan before anything is known.
         warp: gives the channels of the other scan under a field on a control grid.
-        run: where to compute, and where times add up.
+        run: the device, and what collects the times.
     """
 
     def __init__(
