@@ -31,7 +31,7 @@ LINEAR = "linear"
 
 
 def find_method(method: str | type[Method] | Method) -> type[Method]:
-    """The class of a method, by its name, the class itself or an instance of it.
+    """The class of a method, by its name, the class itself or an instance.
 
     Raises:
         UserError: there is no such method, or what is given or was found in another package is none.

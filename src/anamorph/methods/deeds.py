@@ -98,7 +98,7 @@ class _Direction:
         side: the scan that is divided into cells.
         other: channels of the other scan before anything is known.
         warp: gives the channels of the other scan under a field on a control grid.
-        run: where to compute, and where times add up.
+        run: the device, and what collects the times.
     """
 
     def __init__(

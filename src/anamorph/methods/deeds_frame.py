@@ -19,7 +19,7 @@ class DeedsFrame:
     ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
     which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
     p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
-    ``start(p) + u`` of it.
+    ``start(p) + u`` of that scan.
     """
 
     fixed: Side

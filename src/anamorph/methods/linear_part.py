@@ -28,7 +28,7 @@ def split_linear(
         backward: the other direction.
         fixed: whose body the forward map is fitted to, by least squares.
         moving: likewise, of the backward map.
-        is_ct: whether air can be told from the body.
+        is_ct: whether air differs from the body.
         reach_mm: a linear part that moves no corner of the grid farther is left in the field: the descriptors of a scan
             that lies nearly right are as good, and it is not interpolated.
 

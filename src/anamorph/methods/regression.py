@@ -3,7 +3,7 @@
 1. A network tells where in a template each voxel of a scan belongs.
 2. A random walk on a graph of some of these voxels smooths the displacements, a thin-plate spline carries them on.
 3. A scan is registered to another by way of the template, both directions, made inverse to each other.
-4. On wish the field is refined on this pair, as that of ``convex`` is.
+4. Optionally the field is refined on this pair, as that of ``convex`` is.
 
 The publication (Heinrich and Hansen, MIDL 2021) describes the baseline in a sentence; the numbers here are our own.
 """

@@ -3,7 +3,7 @@
 1. A network names, for every voxel and for each of several layers, the supervoxel of a template it belongs to.
 2. Adam moves points of one scan to where the other has the same supervoxels, neighbours alike.
 3. A thin-plate spline carries their displacements to all other places; both directions, made inverse to each other.
-4. On wish the field is refined on this pair, as that of ``convex`` is.
+4. Optionally the field is refined on this pair, as that of ``convex`` is.
 """
 
 from __future__ import annotations

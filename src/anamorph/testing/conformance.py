@@ -1,4 +1,4 @@
-"""What every registration method must do, whatever it is made of: a class of tests to inherit."""
+"""What every registration method must do, however it is built: a class of tests to inherit."""
 
 from __future__ import annotations
 
