@@ -12,15 +12,16 @@ from anamorph.image import Image
 from anamorph.methods import recipe
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
-from anamorph.methods.recipe import (
+from anamorph.methods.working_frame import Scan
+from anamorph.methods.worth import (
     LEAST_EXPLAINED,
     NOT_DEFORMED,
     ONLY_NOISE,
     WEAK_LEFT,
     mismatch_left,
     noise_followed,
+    unexplained,
 )
-from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Displacement
 from arrays import smooth_descriptor
@@ -119,3 +120,26 @@ def test_the_mismatch_left_is_that_of_the_descriptors():
     shifted = np.concatenate([moving[1:], moving[-1:]])
     expected = ((shifted - fixed) ** 2).sum() / ((moving - fixed) ** 2).sum()
     assert mismatch_left(pair, field) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["convex", "deeds"])
+def test_nothing_is_deformed_where_the_start_says_all(method):
+    pair = make_pair((40, 36, 38), seed=3, deformation_mm=0.0)
+    noise = np.random.default_rng(0).normal(0, 15, (2, *pair.fixed.grid.shape)).astype(np.float32)
+    scans = (
+        image.with_data(image.data[0] + more) for image, more in zip((pair.fixed, pair.moving), noise, strict=True)
+    )
+    result = anamorph.register(*scans, method=method)
+    assert isinstance(result.fixed_to_moving, Affine)
+    assert "would explain nothing" in result.provenance["start"][-1]
+
+
+def test_what_a_curve_explains_is_not_left_open():
+    rng = np.random.default_rng(0)
+    known, other = rng.random(20_000), rng.random(20_000)
+    assert unexplained(known, np.cos(3 * known)) < 2e-3
+    assert unexplained(known, other) == pytest.approx(1, abs=5e-3)
+    assert unexplained(known, np.sin(6 * known) + np.sqrt(0.5) * (other - 0.5) * np.sqrt(12)) == pytest.approx(
+        0.5, abs=0.03
+    )
+    assert unexplained(known, np.zeros_like(known)) == 0
