@@ -15,7 +15,7 @@ METHODS = Registry(
     "method",
     {
         "convex": "anamorph.methods.convex:Convex",
-        "linear": "anamorph.methods.linear:Linear",
+        "linear": "anamorph.methods.affine:Linear",
         "affine": "anamorph.methods.affine:Affine",
         "deeds": "anamorph.methods.deeds:Deeds",
         "symmetric": "anamorph.methods.symmetric:Symmetric",
