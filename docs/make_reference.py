@@ -136,8 +136,8 @@ def settings_page() -> str:
 
 
 def metrics_page() -> str:
-    """Every metric of this package in the order of reports."""
-    columns = [column for name in METRICS.own for column in columns_of(load(name))]
+    """Every metric in the order of reports."""
+    columns = [column for name in METRICS for column in columns_of(load(name))]
     rows = (
         (
             f"`{column.name}`",

@@ -11,8 +11,7 @@ from anamorph.discrete.tree_inference import SpanningTree, infer_labels, spannin
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import pool_volume
-from anamorph.methods.deeds_config import DeedsConfig
-from anamorph.methods.deeds_levels import DeedsLevel
+from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.phantom import make_pair
 from anamorph.transforms import Transform

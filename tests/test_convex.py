@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.methods import base, described_pair, refinement
+from anamorph.methods import base, descriptors, refinement
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.convex import Convex
-from anamorph.methods.search import SearchConfig
+from anamorph.methods.convex import Convex, SearchConfig
 from anamorph.runtime.device import resolve_device
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair, pair_of
@@ -37,7 +36,7 @@ class TestConvex(MethodConformance):
         pair = pair_of(shape=(32, 28, 30), seed=3, translation_mm=6.0, rotation_deg=2.0, scale=0.03)
         arrays = self.run(pair.fixed, pair.moving)
         monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
-        for module in (described_pair, refinement):
+        for module in (descriptors, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
         tensors = self.run(pair.fixed, pair.moving)
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05

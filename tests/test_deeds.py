@@ -10,9 +10,9 @@ from scipy.ndimage import map_coordinates
 
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import base, deeds, described_pair, refinement
+from anamorph.methods import base, deeds, descriptors, refinement
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.deeds import Deeds, DeedsConfig
+from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine
@@ -45,7 +45,7 @@ class TestDeeds(MethodConformance):
         method = Deeds(DeedsConfig(**self.quick, compatible=compatible))
         arrays = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
-        for module in (deeds, described_pair, refinement):
+        for module in (deeds, dense_search, descriptors, refinement):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
         tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
@@ -69,11 +69,11 @@ class TestDeeds(MethodConformance):
             shape=(48, 40, 22), spacing_mm=(8, 8, 14), seed=3, translation_mm=6, rotation_deg=2, scale=0.03
         )  # fmt: skip
         config = DeedsConfig(**self.quick, compatible=compatible, refine_iterations=(0, 0))
-        searches, infer = [], deeds.infer_labels
+        searches, infer = [], dense_search.infer_labels
         monkeypatch.setattr(
-            deeds, "infer_labels", lambda *args: searches.append((args[3], args[4].copy())) or infer(*args)
+            dense_search, "infer_labels", lambda *args: searches.append((args[3], args[4].copy())) or infer(*args)
         )
-        fields = recorded(monkeypatch, deeds, "inverse_consistent")
+        fields = recorded(monkeypatch, dense_search, "inverse_consistent")
         Deeds(config)(Pair(pair.fixed, pair.moving), Run("cpu"))
         levels = config.levels(pair.fixed.grid)
         if not compatible:

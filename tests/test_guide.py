@@ -12,7 +12,7 @@ from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.methods import METHODS
-from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing

@@ -8,8 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from anamorph.geometry import Grid
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.learned import Found, NetworkConfig, Seen
-from anamorph.methods.linear_part import split_linear
+from anamorph.methods.learned import Found, NetworkConfig, Seen, split_linear
 from anamorph.methods.recipe import prepared
 from anamorph.methods.symmetric import Symmetric
 from anamorph.methods.working_frame import Scan

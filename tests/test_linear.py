@@ -16,9 +16,9 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.image.write import write_image
 from anamorph.methods import METHODS
+from anamorph.methods.affine import Linear
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.linear import Linear
-from anamorph.methods.start_config import StartConfig
+from anamorph.methods.linear_start import StartConfig
 from anamorph.settings import make_config
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_it_comes_after_those_of_this_package_with_its_gate():
 
 
 @pytest.mark.usefixtures("installed")
+def test_the_command_line_and_the_reference_list_it():
+    assert "toy_shift_mm" in run("metrics")
+    pages = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_reference.py"))["pages"]()
+    assert "| `toy_shift_mm` | Toy shift | mm | lower |" in pages["metrics.md"]
+
+
+@pytest.mark.usefixtures("installed")
 def test_register_measures_and_shows_it(data):
     images = data / "raw" / "imagesTr"
     told = run(
@@ -131,8 +139,13 @@ def test_one_that_fails_or_is_none_costs_the_others_nothing(installed, monkeypat
     def fails(pair: RegisteredPair) -> float:
         raise RuntimeError("no scanner\nfound")
 
-    broken = Metric("toy_shift_mm", "Toy shift", "lower", fails)
-    for thing, reason in ((broken, "RuntimeError: no scanner found"), ("text", "is str, not a Metric")):
+    things = {
+        "RuntimeError: no scanner found": Metric("toy_shift_mm", "Toy shift", "lower", fails),
+        "gives dict, so set per='label'": Metric("toy_shift_mm", "Toy shift", "lower", lambda pair: {1: 2.0}),
+        "calls itself 'other'": Metric("other", "Toy shift", "lower", lambda pair: 2.0),
+        "is str, not a Metric": "text",
+    }
+    for reason, thing in things.items():
         monkeypatch.setattr(toy_package.shift, "SHIFT", thing)
         measured = measure(pair)
         assert measured.after.mean("folding_percent") == 0
@@ -150,3 +163,9 @@ def test_every_metric_of_this_package_is_complete():
         assert (metric.unit == "mm") == ("_mm" in name)
         assert (metric.unit == "%") == name.endswith("_percent")
         assert metric.meaning, name
+
+
+def test_a_record_with_a_word_that_nothing_reads_is_refused():
+    for wrong in ({"better": "smaller"}, {"needs": ("label",)}, {"per": "voxel"}, {"prominence": "large"}):
+        with pytest.raises(ValueError, match="metric m: "):
+            Metric(**{"name": "m", "title": "M", "better": "lower", "measure": lambda pair: 1.0} | wrong)

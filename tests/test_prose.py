@@ -47,6 +47,16 @@ def test_pages_read_well(page: Path):
     assert not found, f"{found}; write instead: {PHRASES}"
 
 
+def test_docstrings_and_messages_read_well():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {phrase}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for line, text in texts_of(path)
+        for phrase in forbidden(text)
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_what_is_forbidden_is_found_across_lines_and_not_within_words():
     found = forbidden("the size of\n    it, and what was Told")
     assert len(found) == 2

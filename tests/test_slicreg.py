@@ -15,9 +15,8 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import recipe, slicreg
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.predicted_layers import PredictedLayers, _full_labels
 from anamorph.methods.regression import Regression, RegressionConfig
-from anamorph.methods.slicreg import Slicreg, SlicregConfig
+from anamorph.methods.slicreg import PredictedLayers, Slicreg, SlicregConfig, _full_labels
 from anamorph.methods.start.search import Start
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing

@@ -10,10 +10,9 @@ import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import recipe
-from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
-from anamorph.methods.working_frame import Scan
-from anamorph.methods.worth import (
+from anamorph.methods.recipe import (
     LEAST_EXPLAINED,
     NOT_DEFORMED,
     ONLY_NOISE,
@@ -21,6 +20,7 @@ from anamorph.methods.worth import (
     mismatch_left,
     noise_followed,
 )
+from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Displacement
 from arrays import smooth_descriptor

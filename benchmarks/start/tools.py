@@ -15,7 +15,7 @@ from anamorph.methods.working_frame import Scan
 from anamorph.phantom.pair import make_pair
 from anamorph.registration.plan import make_plan
 from anamorph.registration.run import register
-from anamorph.transforms import Transform
+from anamorph.transforms import Affine, Transform
 
 OWN = "anamorph"
 START = "anamorph-start"

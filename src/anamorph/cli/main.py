@@ -22,6 +22,7 @@ from anamorph.cli.evaluate import evaluate
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
 from anamorph.cli.methods import methods
+from anamorph.cli.metrics import metrics
 from anamorph.cli.models import models
 from anamorph.cli.predict import predict
 from anamorph.cli.preprocess import map_back, preprocess
@@ -45,6 +46,7 @@ for command in (
     inspect,
     demo,
     methods,
+    metrics,
     evaluate,
     rank,
     classify,

@@ -12,7 +12,7 @@ from anamorph.cli.logs import say
 if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome
 
-START, RUN = "Where to start", "Run"
+START, RUN = "Start", "Run"
 INTERRUPTED = 130
 
 

@@ -59,12 +59,12 @@ class RegisteredPair:
     from_files: bool = False
 
     def __post_init__(self) -> None:
-        if self.fixed_labels is not None and self.fixed_labels.grid.shape != self.fixed_grid.shape:
-            raise ValueError(f"fixed labels of {self.fixed_labels.grid!r} are not on the grid of the fixed scan")
         for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
             given: Labels | None = getattr(self, name)
             if given is not None and given.grid != grid and given.grid.matches(grid, SAME_GRID_MM):
                 object.__setattr__(self, name, Labels(given.data, grid, given.name))
+        if self.fixed_labels is not None and self.fixed_labels.grid != self.fixed_grid:
+            raise ValueError(f"the fixed labels on {self.fixed_labels.grid!r} are not on the grid of the fixed scan")
 
     @property
     def fixed_grid(self) -> Grid:
@@ -231,4 +231,4 @@ def _value(pair: RegisteredPair, column: Column, at_rest: bool) -> Value:
     metric = column.metric
     if at_rest and metric.at_rest is not None:
         return metric.at_rest
-    return metric.measure(pair.with_points(column.points) if column.points else pair)
+    return metric.value(pair.with_points(column.points) if column.points else pair)

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from anamorph.evaluation.gates import SEVERITY, Check, Gate, Question, Status, gates_of
 from anamorph.evaluation.measured import Measured
-from anamorph.evaluation.metrics import METRICS
-from anamorph.evaluation.metrics.metric import all_metrics, load
+from anamorph.evaluation.metrics.metric import all_metrics
 from anamorph.evaluation.numbers import plain
 
 Signs = Literal["none", "some", "clear"]
@@ -140,7 +139,7 @@ def failed(message: str) -> Verdict:
 def gates_markdown() -> str:
     """The table of gates as it stands in the documentation."""
     rows = ["| gate | answers | measures | WARN | FAIL |", "|---|---|---|---|---|"]
-    for gate in gates_of(load(name) for name in METRICS.own):
+    for gate in all_gates():
         unit = "voxels" if gate.per_voxel else gate.unit
         side = "below" if gate.low_is_bad else "above"
         warn, fail = (

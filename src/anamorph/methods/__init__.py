@@ -15,7 +15,7 @@ METHODS = Registry(
     "method",
     {
         "convex": "anamorph.methods.convex:Convex",
-        "linear": "anamorph.methods.linear:Linear",
+        "linear": "anamorph.methods.affine:Linear",
         "affine": "anamorph.methods.affine:Affine",
         "deeds": "anamorph.methods.deeds:Deeds",
         "symmetric": "anamorph.methods.symmetric:Symmetric",
@@ -31,7 +31,7 @@ LINEAR = "linear"
 
 
 def find_method(method: str | type[Method] | Method) -> type[Method]:
-    """The class of a method, by its name, the class itself or an instance of it.
+    """The class of a method, by its name, the class itself or an instance.
 
     Raises:
         UserError: there is no such method, or what is given or was found in another package is none.

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from anamorph.geometry import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
-from anamorph.methods.start_config import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine as AffineMap
 from anamorph.transforms import Composite, Transform
@@ -46,3 +46,11 @@ def _seen(moving: Scan, init: Transform | None, fixed: Grid) -> Scan:
         matrix = init.inverse().matrix @ moving.grid.affine
         return dataclasses.replace(moving, grid=Grid(moving.grid.shape, matrix))
     return moving.onto(fixed, init)
+
+
+class Linear(Affine):
+    """The linear map that every other method starts from."""
+
+    name = "linear"
+    summary = "the linear start alone: a shift, a rigid or an affine map; deforms nothing"
+    presets: ClassVar[dict[str, dict[str, Any]]] = STARTS

@@ -41,7 +41,7 @@ class Guide:
             name: of the model, ``none``, or ``auto`` for the one that came with a registration network, if one did.
             fixed: the fixed scan.
             moving: the moving scan.
-            device: where to compute.
+            device: ``auto``, ``cpu`` or ``cuda``.
             beside: the registration network.
 
         Raises:

@@ -2,7 +2,7 @@
 
 1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
 2. A pass of the network for each direction: one encoder, a matrix, gradients that are integrated, both combined.
-3. On wish the field is refined on this pair, as that of ``convex`` is.
+3. Optionally the field is refined on this pair, as that of ``convex`` is.
 """
 
 from __future__ import annotations

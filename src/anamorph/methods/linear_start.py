@@ -1,7 +1,8 @@
-"""The linear start that every method asks for, by the name of its hypotheses."""
+"""The linear start that every method asks for, by the name of its hypotheses, and its settings."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry import Grid
+from anamorph.methods.base import Config, setting
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
 from anamorph.methods.start.translations import translation_grids
@@ -30,6 +32,32 @@ LEAST_CORRELATION = 0.3
 WELL_EXPLAINED = 0.4
 UNSURE_CORRELATION = 0.5
 """The same after a start that explains less: a search finds places where intensities correlate by chance."""
+
+
+@dataclass(frozen=True)
+class StartConfig(Config):
+    """Where a registration starts from, and how scans are compared there."""
+
+    init: Init = setting(
+        "auto",
+        "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
+        renamed={"none": "world", "centre": "centres"},
+    )
+    intensity_weight: float = setting(
+        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
+    )
+
+    def __post_init__(self) -> None:
+        if self.intensity_weight < 0:
+            raise ValueError("intensity_weight must not be negative")
+
+    @property
+    def trusts_headers(self) -> bool:
+        return self.init == "world"
+
+    def start_bytes(self, fixed: Grid, moving: Grid) -> int:
+        """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""
+        return linear_start_bytes(fixed, moving, self.init)
 
 
 def linear_start(

@@ -4,7 +4,7 @@ Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
 
 1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
 2. Features, costs of all displacements at the control points, mean-field smoothing, probabilities; in both directions.
-3. On wish a smooth field is fitted to the probabilities (the instance optimisation of the paper).
+3. Optionally a smooth field is fitted to the probabilities (the instance optimisation of the paper).
 4. With more than one warp, 2 and 3 again between each scan and the other one as warped so far.
 5. The field is refined on this pair, as that of ``convex`` is, unless that is not wanted.
 """

@@ -3,7 +3,7 @@
 1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
 2. One pass of the network: a pyramid of features, and at each resolution a warp, a small cost volume and a correction,
    in both directions.
-3. On wish the field is refined on this pair, as that of ``convex`` is.
+3. Optionally the field is refined on this pair, as that of ``convex`` is.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import numpy as np
 from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.methods.base import setting
-from anamorph.methods.described_pair import DescribedPair
+from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
+from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.start_config import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms import Composite, Displacement, Transform, invert

@@ -1,4 +1,4 @@
-"""A trained network that tells of every voxel of a scan where in the template it belongs."""
+"""A trained network that finds the place in the template of every voxel of a scan."""
 
 from __future__ import annotations
 

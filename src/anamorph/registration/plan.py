@@ -165,10 +165,10 @@ def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
 
 
 def peak_bytes_on(method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
-    """The same of scans that need not be read: what the method needs, their grids, and the bytes that each takes."""
+    """Peak memory of a pair that need not be read, from what the method needs, two grids and the bytes of each scan."""
     voxels = _voxels(fixed), _voxels(moving)
-    # Both fields, two copies of one on its way to the file, and three more maps of the fixed scan.
-    writing = 12 * sum(voxels) + 24 * max(voxels) + 16 * voxels[0] + scan_bytes[0]
+    # Both fields as found and as stored, two copies of one on its way to the file, three more maps of the fixed scan.
+    writing = 24 * sum(voxels) + 24 * max(voxels) + 16 * voxels[0] + scan_bytes[0]
     return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, writing)
 
 

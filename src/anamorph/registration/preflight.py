@@ -114,7 +114,7 @@ def inspect_image(image: Image, path: str | os.PathLike[str] | None = None) -> I
 
 
 def told_of_headers(sources: Mapping[str, Any]) -> list[Finding]:
-    """What is odd about the headers of the files of a run; what several files share is told once, with all their names.
+    """What is odd about the headers of the files of a run; what several files share is said once, with all their names.
 
     Args:
         sources: files by what they are ("fixed", "moving labels"); what is not a path has no header to look at.

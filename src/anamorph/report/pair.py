@@ -1,4 +1,4 @@
-"""The report of a registered pair: what it shows, and the writing of it."""
+"""The report of a registered pair: its content, and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to compute, and moving arrays there and back."""
+"""The device that computes, and arrays moved there and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anamorph.errors import UserError
 
 
 def resolve_device(device: str) -> Literal["cpu", "cuda"]:
-    """Where to compute: ``auto`` is a GPU if there is one that PyTorch can use.
+    """The device of a name: ``auto`` is a GPU if there is one that PyTorch can use.
 
     Raises:
         UserError: ``"cuda"`` without such a GPU, or an unknown device.

@@ -1,4 +1,4 @@
-"""What every registration method must do, whatever it is made of: a class of tests to inherit."""
+"""What every registration method must do, however it is built: a class of tests to inherit."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class MethodConformance:
         result = self.run(pair.fixed, moving, start=given)
         back = Affine(np.linalg.inv(far))
         left = error_mm(back @ result.fixed_to_moving, pair)
-        assert left < self.limits_mm.get("given start", error_mm(Affine.identity(), pair)), "not used"
+        assert left < self.limits_mm.get("given start", 1.01 * error_mm(Affine.identity(), pair)), "not used"
         there_and_back = inverse_consistency_mm(
             result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, moving.grid
         )

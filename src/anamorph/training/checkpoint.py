@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; it may hold tensors and plain values only, so no code of it is run.
+    """Read a checkpoint onto the CPU; it may hold tensors and plain values only, so no code is run.
 
     Raises:
         UserError: no such file, damaged, or of another version.

@@ -1,4 +1,4 @@
-"""The folder of a training: what was run, what came of it, the curves, and everything to repeat it."""
+"""The folder of a training: what was run, its results, the curves, and everything to repeat it."""
 
 from __future__ import annotations
 

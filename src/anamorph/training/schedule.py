@@ -70,7 +70,7 @@ class BestScore:
     def add(self, epoch: int, metrics: dict[str, float]) -> bool:
         """Take up a validation; whether it is the best. One whose score is not a number never is.
 
-        The first counts whatever it is, so that there is always a best one.
+        The first always counts, so that there is always a best one.
         """
         new = self.sign * metrics[self.name]
         old = -math.inf if self.metrics is None else self.sign * self.metrics[self.name]

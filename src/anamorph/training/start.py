@@ -231,5 +231,5 @@ def label_notes(cohorts: Sequence[Cohort]) -> Iterator[str]:
         for label, count in cohort.taken_for_background().items():
             yield (
                 f"{name}: {cohort.names[label]} ({label}) counts as background in {count} training scans that show "
-                "none of it; where nobody looked for it, make the data set with `--unknown-if-absent`"
+                "nothing; where nobody looked for it, make the data set with `--unknown-if-absent`"
             )

@@ -149,7 +149,7 @@ class Pace:
 
 
 class Projection:
-    """How long something will take as a whole, from the shares of it that are done.
+    """How long something will take as a whole, from the shares that are done.
 
     The first share tells only when to begin counting: kernels are compiled and files opened within it.
     """

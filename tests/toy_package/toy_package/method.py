@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from anamorph.methods.base import Config, Method, setting
+from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
-from anamorph.methods.start_config import StartConfig
 from anamorph.transforms import Affine, Composite
 
 

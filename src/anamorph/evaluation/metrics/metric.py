@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics import METRICS
@@ -68,6 +68,28 @@ class Metric:
     phrase: Callable[[Numbers], str] | None = None
     over_cohort: Callable[[Sequence[float], Direction], dict[str, float]] = aggregate
 
+    def __post_init__(self) -> None:
+        for what, given, kind in (
+            ("better", (self.better,), Direction),
+            ("per", (self.per,), Per),
+            ("prominence", (self.prominence,), Prominence),
+            ("needs", self.needs, Need),
+        ):
+            if unknown := set(given) - set(get_args(kind)):
+                raise ValueError(f"metric {self.name}: {what} is {unknown.pop()!r}, not {' or '.join(get_args(kind))}")
+
+    def value(self, pair: RegisteredPair) -> Value:
+        """Measure a pair.
+
+        Raises:
+            TypeError: the value is not given for what ``per`` says.
+        """
+        value = self.measure(pair)
+        found = "label" if isinstance(value, Mapping) else "point" if hasattr(value, "__len__") else "pair"
+        if value is not None and found != ("point" if self.per == "axis" else self.per):
+            raise TypeError(f"gives {type(value).__name__}, so set per={found!r}")
+        return value
+
     @property
     def compares(self) -> bool:
         """Whether labels or landmarks of both scans are compared, so that the number speaks of accuracy."""
@@ -121,6 +143,8 @@ def load(name: str) -> Metric:
     metric = METRICS.find(name)
     if not isinstance(metric, Metric):
         raise UserError(f"metric '{name}' is {type(metric).__name__}, not a Metric; mend the package that adds it")
+    if metric.name != name:
+        raise UserError(f"metric '{name}' calls itself '{metric.name}'; give its entry point the same name")
     return metric
 
 

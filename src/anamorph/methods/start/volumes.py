@@ -94,8 +94,8 @@ class ScanPair:
 def weights(scan: Scan, kind: IntensityKind, is_masked: bool) -> tuple[np.ndarray, np.ndarray]:
     """How much each voxel counts in a comparison, and in the overlap that a place must have.
 
-    The air of a CT counts little in both, as does what somebody set to one value around a brain. Other air is not told
-    from tissue for certain, but two scans that share nothing else do not overlap.
+    The air of a CT counts little in both, as does what somebody set to one value around a brain. Other air is
+    not known for certain, but two scans that share nothing else do not overlap.
     """
     if kind == "ct":
         near = body_weight(scan, True, BODY_REACH_MM, AIR_WEIGHT)

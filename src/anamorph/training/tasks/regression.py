@@ -9,8 +9,7 @@ import torch
 
 from anamorph.geometry.sampling import sample_torch
 from anamorph.methods.base import setting
-from anamorph.methods.predicted_places import PredictedPlaces
-from anamorph.methods.regression import RegressionConfig
+from anamorph.methods.regression import PredictedPlaces, RegressionConfig
 from anamorph.networks.supervoxel_network import CoordinateNetwork
 from anamorph.training.task import Batch
 from anamorph.training.tasks.template_task import PRESETS, TemplateTask, TemplateTraining, at_outputs, read_nearest

@@ -11,8 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anamorph.features.layer_codes import draw_codes, label_centres
-from anamorph.methods.predicted_layers import PredictedLayers, keypoint_field
-from anamorph.methods.slicreg import SlicregConfig
+from anamorph.methods.slicreg import PredictedLayers, SlicregConfig, keypoint_field
 from anamorph.methods.template_space import lattice
 from anamorph.networks.supervoxel_network import SupervoxelNetwork
 from anamorph.training.task import Batch

@@ -1,17 +1,9 @@
-"""``deeds``: dense displacement sampling, made smooth by exact inference on a minimum spanning tree.
-
-Heinrich et al., TMI 2013 (tree) and MICCAI 2013 (descriptor); the published program deedsBCV. Per level:
-
-1. Every cell of the fixed image is compared with the moving image, warped by what is known so far, at every
-   displacement of a window, by the bits in which quantised descriptors differ.
-2. Belief propagation on the minimum spanning tree of the cells finds the displacements of least cost and roughness.
-3. The same in the other direction, and both fields are made inverse to each other.
-"""
+"""The search of deeds: two scans on one grid, read anew at every level, and the field between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,59 +12,67 @@ from anamorph.discrete.tree_inference import infer_labels, spanning_tree
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
 from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
-from anamorph.methods.base import Outcome, Pair, Run
-from anamorph.methods.deeds_config import DeedsConfig
-from anamorph.methods.deeds_frame import DeedsFrame
-from anamorph.methods.deeds_levels import DeedsLevel
-from anamorph.methods.deeds_published import published_frame
-from anamorph.methods.guide import guide_bytes
-from anamorph.methods.presets import SHARED
-from anamorph.methods.recipe import Array, Recipe, Started
-from anamorph.methods.working_frame import Side
+from anamorph.methods.base import Run
+from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
+from anamorph.methods.recipe import Array
+from anamorph.methods.working_frame import Scan, Side
 from anamorph.runtime.device import to_device, to_numpy
-from anamorph.transforms import Composite, Transform
+from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.fields import inverse_consistent
 
 SEARCHED = 0.75
 """Share of a run that is done after the search."""
 
 
-class Deeds(Recipe):
-    """Quantised MIND-SSC, dense displacement search and a tree-structured random field; needs no training."""
+@dataclass(frozen=True)
+class DeedsFrame:
+    """Both scans and the start.
 
-    name = "deeds"
-    summary = "dense displacement search on a minimum spanning tree, coarse to fine; no training"
-    Config = DeedsConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = SHARED
-    config: DeedsConfig
-    refined_from = SEARCHED
+    ``fixed`` and ``moving`` (under the linear start) are on the working grid. Warping always begins with ``original``,
+    which ``start`` maps to; ``placed`` leads on from there to the user's moving scan. A displacement u of a fixed voxel
+    p leads to ``start(p + turn u)``: ``turn`` is the identity, or the inverse of the start's linear part, which makes
+    ``start(p) + u`` of that scan.
+    """
 
-    def __call__(self, pair: Pair, run: Run) -> Outcome:
-        if not self.config.compatible:
-            return super().__call__(pair, run)
-        with run.stage("initialise", 0.0):
-            frame = published_frame(self.config, pair, run)
-        return run.outcome(*_as_found(frame, *_search(self.config, frame, run)))
+    fixed: Side
+    moving: Side
+    original: Scan
+    start: Transform
+    levels: tuple[DeedsLevel, ...]
+    placed: Transform = field(default_factory=Affine.identity)
+    turn: np.ndarray = field(default_factory=lambda: np.eye(3))
 
-    def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
-        levels = self.config.levels(started.pyramid.working)
-        frame = DeedsFrame(*started.sides, started.moving, started.start, levels)
-        forward, _, control = _search(self.config, frame, run)
-        return to_device(frame.displacement(forward, control).disp_vox, run.device), control
+    @property
+    def grid(self) -> Grid:
+        """The working grid."""
+        return self.fixed.scan.grid
 
-    def led_bytes(self, fixed: Grid, moving: Grid) -> int:
-        pyramid = self.config.pyramid(fixed)
-        voxels, described = int(np.prod(pyramid.working.shape)), int(np.prod(pyramid.base.shape))
-        levels = self.config.levels(pyramid.working)
-        costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
-        # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
-        # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
-        search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
-        guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        return guide + max(search, self.config.start_bytes(fixed, moving))
+    def displacement(self, disp_vox: np.ndarray, control: Grid) -> Displacement:
+        """A field ``(3, *cells)`` in working voxels as a displacement in the fixed frame."""
+        scale = (control.spacing_mm / self.grid.spacing_mm).astype(np.float32)
+        return Displacement(disp_vox / scale[:, None, None, None], control)
+
+    def forward(self, disp_vox: np.ndarray, control: Grid) -> Transform:
+        """Fixed points to moving points."""
+        turned = (self.turn.astype(np.float32) @ disp_vox.reshape(3, -1)).reshape(disp_vox.shape)
+        return Composite.of(self.displacement(turned, control), self.start)
+
+    def warped_moving(self, disp_vox: np.ndarray, control: Grid) -> np.ndarray:
+        """The channels of the moving scan, read once from the original, under a field of the fixed frame."""
+        return self.original.channels_on(self.grid, self.forward(disp_vox, control))
+
+    def warped_fixed(self, disp_vox: np.ndarray, control: Grid) -> np.ndarray:
+        """The channels of the fixed scan under a field of the other direction."""
+        return self.fixed.scan.channels_on(self.grid, self.displacement(disp_vox, control))
+
+    def on_level(self, disp_vox: np.ndarray, control: Grid, level: DeedsLevel) -> np.ndarray:
+        """A field in working voxels brought to the control grid of another level."""
+        field_there = self.displacement(disp_vox, control).displacement_on(level.control).disp_vox
+        scale = (level.control.spacing_mm / self.grid.spacing_mm).astype(np.float32)
+        return field_there * scale[:, None, None, None]
 
 
-def _search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarray, np.ndarray, Grid]:
+def search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarray, np.ndarray, Grid]:
     """Both fields ``(3, *cells)`` in working voxels, and their control grid; notes the share of differing bits."""
     onward = _Direction(config, frame.fixed, frame.moving.scan.channels, frame.warped_moving, run)
     back = _Direction(config, frame.moving, frame.fixed.scan.channels, frame.warped_fixed, run)
@@ -98,7 +98,7 @@ class _Direction:
         side: the scan that is divided into cells.
         other: channels of the other scan before anything is known.
         warp: gives the channels of the other scan under a field on a control grid.
-        run: where to compute, and where times add up.
+        run: the device, and what collects the times.
     """
 
     def __init__(
@@ -149,12 +149,3 @@ class _Direction:
         import torch
 
         return torch.stack(codes)
-
-
-def _as_found(
-    frame: DeedsFrame, forward: np.ndarray, backward: np.ndarray, control: Grid
-) -> tuple[Transform, Transform]:
-    """Both fields of the search, as the published program writes them."""
-    onward = Composite.of(frame.forward(forward, control), frame.placed)
-    back = Composite.of(frame.placed.inverse(), frame.start.inverse(), frame.displacement(backward, control))
-    return onward, back

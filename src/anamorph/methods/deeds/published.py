@@ -11,9 +11,8 @@ from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import CT_AIR_HU
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.deeds_config import DeedsConfig
-from anamorph.methods.deeds_frame import DeedsFrame
-from anamorph.methods.deeds_levels import DeedsLevel
+from anamorph.methods.deeds.dense_search import DeedsFrame
+from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms import Affine
