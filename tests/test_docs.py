@@ -17,7 +17,17 @@ PAGES = {
     for path in sorted((ROOT / "README.md", *DOCS.rglob("*.md")))
     if any(block.language in ("python", "bash") for block in blocks_of(path))
 }
-SLOW = set()
+SLOW = {
+    "docs/how-to/build-a-template.md",
+    "docs/how-to/classify.md",
+    "docs/how-to/cohorts.md",
+    "docs/how-to/lindef.md",
+    "docs/how-to/pdd.md",
+    "docs/how-to/preprocess.md",
+    "docs/how-to/register-a-pair.md",
+    "docs/how-to/slicreg.md",
+    "docs/how-to/symmetric.md",
+}
 """Pages that take more than 20 s on one core."""
 
 # Blocks that these tests cannot run; the page says so above each of them, with the reason.

@@ -182,7 +182,7 @@ def existing_transform(folder: Path, case: Case) -> Path:
 
 def _transform_hashes(path: Path, contents: Contents) -> list[str]:
     """Of a transform, and for deeds of the matrix beside it."""
-    files = written_files(path, "deeds" if path.suffix == ".dat" else "")
+    files = written_files(path, "deeds") if path.suffix == ".dat" else (path,)
     return [contents[file] for file in files if file.is_file()]
 
 
