@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from anamorph.methods.base import Progress
+from anamorph.types import Progress
 
 
 class Clock:

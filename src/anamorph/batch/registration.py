@@ -14,13 +14,14 @@ from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image import Image, Mask
 from anamorph.methods import DEFAULT_METHOD, base, find_method
-from anamorph.methods.base import Device, Outcome, Progress, Run
+from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, predicted_peak_bytes, run_plan
 from anamorph.registration.provenance import model_hashes
 from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
+from anamorph.types import Device, Progress
 
 BYTES_PER_VOXEL = 4
 """Of a scan in memory; most take half as much."""

@@ -13,9 +13,9 @@ from anamorph.batch.processes import Failed, fitting_workers, outcomes
 from anamorph.batch.progress import Clock
 from anamorph.batch.work import Outcome, Task
 from anamorph.errors import AnamorphError, RegistrationFailure
-from anamorph.methods.base import Progress
 from anamorph.runtime.machine import usable_cores
 from anamorph.runtime.memory import INTERPRETER_BYTES
+from anamorph.types import Progress
 
 ATTEMPTS = 2
 """At a job on a cluster, the second on another worker."""

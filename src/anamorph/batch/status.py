@@ -12,8 +12,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from anamorph.batch.records import Failure, Record, Store
 from anamorph.batch.work import Task
-from anamorph.methods.base import Progress
 from anamorph.runtime.machine import usable_cores
+from anamorph.types import Progress
 
 JobT = TypeVar("JobT", bound=Task)
 State = Literal["complete", "failed", "damaged", "stale", "waiting"]

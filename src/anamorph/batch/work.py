@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import anamorph
 from anamorph.batch.records import Failure, Record, Store
 from anamorph.errors import UserError, failure_line
-from anamorph.methods.base import Progress
+from anamorph.types import Progress
 
 MOST_LOG_LINES = 40
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -21,9 +21,8 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Labels
 from anamorph.transforms import Affine
+from anamorph.types import Progress
 
-Progress = Callable[[str, float], None]
-"""Called with the stage and the share that is done."""
 FEWEST_CELLS = 17  # so that the four halvings of the network leave more than one
 
 

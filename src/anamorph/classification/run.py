@@ -13,13 +13,14 @@ import numpy as np
 
 import anamorph
 from anamorph.classification.baseline import LogisticBaseline
-from anamorph.classification.features import Cohort, Progress
+from anamorph.classification.features import Cohort
 from anamorph.classification.registrations import Registration
 from anamorph.classification.scores import Scores, score
 from anamorph.classification.validation import Classifier, Permutation, cross_validate, patient_folds, permutation_test
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_text, write_text
 from anamorph.runtime.device import resolve_device
+from anamorph.types import Progress
 
 MODELS = ("summaries", "field", "cnn")
 FEW_PATIENTS = 20

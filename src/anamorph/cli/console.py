@@ -15,7 +15,7 @@ from anamorph.cli.logs import plain, say
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from anamorph.methods.base import Progress
+    from anamorph.types import Progress
 
 
 def warn_of_page(reason: str | None) -> None:

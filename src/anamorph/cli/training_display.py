@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.methods.base import Progress
     from anamorph.training.outcome import Status
+    from anamorph.types import Progress
 
 
 def training_display(progress: Progress, quiet: bool) -> Callable[[Status], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -20,11 +20,11 @@ from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.data.scans import Scan
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_directory
+from anamorph.types import Progress
 
 _FOLDERS = {"image": "images", "label": "labels", "mask": "masks", "keypoints": "keypoints", "landmarks": "landmarks"}
 _WORKERS = 4
 PairingChoice = Literal["auto", "paired", "unpaired"]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

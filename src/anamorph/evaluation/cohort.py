@@ -29,7 +29,7 @@ from anamorph.evaluation.verdict import verdict
 from anamorph.transforms import Transform
 
 if TYPE_CHECKING:
-    from anamorph.methods.base import Progress
+    from anamorph.types import Progress
 
 OnField = Callable[[Pair, Transform, PairTruth], None]
 REPORT = "report.html"

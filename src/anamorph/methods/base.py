@@ -14,10 +14,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Mask, Points
 from anamorph.runtime.device import resolve_device
 from anamorph.transforms import Transform
-
-Device = Literal["auto", "cpu", "cuda"]
-Progress = Callable[[str, float], None]
-"""Called as ``progress(stage, fraction)`` with the fraction of the whole run that is done."""
+from anamorph.types import Device, Progress
 
 
 def setting(default: Any, meaning: str, unit: str = "", renamed: Mapping[str, str] | None = None) -> Any:

@@ -22,7 +22,6 @@ from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image import Image
 from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.image.write import SCANNER, write_image
-from anamorph.methods.base import Progress
 from anamorph.registration.plan import RegistrationPlan, describe_plan
 from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
@@ -30,6 +29,7 @@ from anamorph.report.page import drawn
 from anamorph.runtime.machine import peak_memory_mb
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import write_transform
+from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from anamorph.registration.result import Result

@@ -21,12 +21,13 @@ from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
-from anamorph.methods.base import Config, Device, Method, Pair
+from anamorph.methods.base import Config, Method, Pair
 from anamorph.methods.linear_start import Init
 from anamorph.registration.provenance import models_of
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms import Affine, Transform
+from anamorph.types import Device
 
 MethodLike: TypeAlias = str | type[Method] | Method
 """The name of a method, its class, or a method with its settings."""

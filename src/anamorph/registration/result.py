@@ -13,7 +13,7 @@ import numpy as np
 from anamorph.evaluation import Measured, RegisteredPair, Verdict, measure, verdict
 from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.types import ImageLike, MeshLike
-from anamorph.methods.base import Outcome, Progress
+from anamorph.methods.base import Outcome
 from anamorph.registration.folder import Extras, Saved, save_result
 from anamorph.registration.plan import RegistrationPlan
 from anamorph.registration.request import Inputs
@@ -22,6 +22,7 @@ from anamorph.registration.warp import Carrier, Direction, Kind, MeshT
 from anamorph.runtime.threads import limited_threads
 from anamorph.transforms import Transform
 from anamorph.transforms.maps import PointFrame
+from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from anamorph.errors import AnamorphError, UserError, out_of_memory_failure
 from anamorph.image.atomic import check_writable_folder
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.methods import DEFAULT_METHOD
-from anamorph.methods.base import Device, Progress, Run
+from anamorph.methods.base import Run
 from anamorph.registration.folder import RESULT, Extras, Saved, check_space, write_failure
 from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes, predicted_peak_bytes, run_plan
 from anamorph.registration.request import Inputs, MethodLike, Request
@@ -26,6 +26,7 @@ from anamorph.runtime.memory import check_memory, gigabytes
 from anamorph.runtime.threads import limited_threads
 from anamorph.settings import GivenSettings
 from anamorph.transforms import Transform
+from anamorph.types import Device, Progress
 
 log = logging.getLogger(__name__)
 READ, REGISTERED = 0.05, 0.75

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from anamorph.methods.base import Progress
+from anamorph.types import Progress
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ from anamorph.errors import UserError
 from anamorph.evaluation import inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.methods.base import Config, Device, Method, Outcome, Pair, Progress, Run
+from anamorph.methods.base import Config, Method, Outcome, Pair, Run
 from anamorph.phantom.pair import PhantomPair
 from anamorph.testing.pairs import GRID_PAIRS, SHAPE, apart_vox, error_mm, gentle_pair, pair_of, smooth_pair
 from anamorph.transforms import Affine, Displacement, Transform
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.types import Device, Progress
 
 DEVICE = "ANAMORPH_GPU_TESTS"
 """Names another device to try the tests themselves where there is no GPU: ``ANAMORPH_GPU_TESTS=cpu pytest -m gpu``."""

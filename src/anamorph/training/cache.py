@@ -19,11 +19,11 @@ from anamorph.errors import UserError
 from anamorph.geometry import SAME_GRID_MM, Grid
 from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.methods.base import Progress
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.reading import read_own_record
 from anamorph.runtime.machine import file_hash
 from anamorph.training.time_budget import TimeIsUp
+from anamorph.types import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from anamorph.data import read_dataset
 from anamorph.data.labels import LabelTable, shared_numbers
 from anamorph.errors import UserError
-from anamorph.methods.base import Progress
 from anamorph.networks.model import ModelCard, load_weights
 from anamorph.runtime.device import resolve_device
 from anamorph.training import TASKS
@@ -20,6 +19,7 @@ from anamorph.training.fabric import choose_precision, make_fabric
 from anamorph.training.run_folder import RunFolder, describe_training
 from anamorph.training.settings import LoopSettings, make_settings
 from anamorph.training.time_budget import TimeBudget
+from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from anamorph.training.cache import Cohort

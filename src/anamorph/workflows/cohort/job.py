@@ -25,12 +25,12 @@ from anamorph.evaluation.verdict import verdict
 from anamorph.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
-from anamorph.methods.base import Progress
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.runtime.machine import file_hash
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import as_stored
+from anamorph.types import Progress
 from anamorph.workflows.cohort.plan import CohortPlan, PlannedMethod
 
 KEPT_BYTES = 200_000_000

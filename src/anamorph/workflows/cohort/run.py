@@ -17,9 +17,9 @@ from anamorph.batch.status import find_status as status_of_jobs
 from anamorph.errors import AnamorphError, UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
-from anamorph.methods.base import Progress
 from anamorph.runtime.machine import usable_cores
 from anamorph.runtime.memory import available_bytes
+from anamorph.types import Progress
 from anamorph.workflows.cohort.job import KEPT_BYTES, PairJob, jobs_of
 from anamorph.workflows.cohort.plan import CohortPlan, read_plan
 

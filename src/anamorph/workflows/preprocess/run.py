@@ -26,13 +26,13 @@ from anamorph.image import Image, Labels, Mask, Points
 from anamorph.image.atomic import atomic_directory, atomic_path, check_replaceable
 from anamorph.image.read import read_grid, read_image, read_labels, read_points
 from anamorph.image.write import write_image
-from anamorph.methods.base import Progress
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.registration.request import check_grid, mask_on
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
+from anamorph.types import Progress
 from anamorph.workflows.preprocess.record import (
     ScanRecord,
     Target,

@@ -16,10 +16,10 @@ from anamorph.errors import RegistrationFailure
 from anamorph.geometry import Grid
 from anamorph.image.nibabel_files import opened
 from anamorph.image.read import read_grid
-from anamorph.methods.base import Progress
 from anamorph.transforms import Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
+from anamorph.types import Progress
 from anamorph.workflows.submission.formats import ArchiveFormat
 
 Grids = Mapping[Path, Grid]

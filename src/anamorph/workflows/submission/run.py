@@ -23,11 +23,11 @@ from anamorph.evaluation.cohort_files import RESULTS
 from anamorph.geometry import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
-from anamorph.methods.base import Progress
 from anamorph.registration.folder import check_space
 from anamorph.report.cohort.evaluated import write_evaluation
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
+from anamorph.types import Progress
 from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
 from anamorph.workflows.submission.formats import ArchiveFormat, check_members
 

@@ -20,7 +20,6 @@ from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_grid, read_image, read_labels
-from anamorph.methods.base import Progress
 from anamorph.registration.request import mask_on
 from anamorph.report.cohort import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
@@ -29,6 +28,7 @@ from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.files import transform_path
 from anamorph.transforms import Affine, Transform
 from anamorph.transforms.files import read_transform, write_transform, written_files
+from anamorph.types import Progress
 from anamorph.workflows.preprocess.record import RECORDS, field_of_view, read_record
 
 BYTES_PER_VOXEL = 40

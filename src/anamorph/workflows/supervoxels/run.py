@@ -21,12 +21,12 @@ from anamorph.batch.run import run_jobs
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
-from anamorph.methods.base import Progress
 from anamorph.networks.model import find_model
 from anamorph.report.layers_page import LayersReport, ScanRow, write_layers_page
 from anamorph.report.page import drawn
 from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import KEY, Prepared
+from anamorph.types import Progress
 from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
 from anamorph.workflows.supervoxels.layers import LayerSettings, cut_template, warp_to_scans
 from anamorph.workflows.supervoxels.registration import RegistrationJob, existing_transform, registration_jobs

@@ -31,7 +31,6 @@ from anamorph.evaluation.metrics.dice import dice
 from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
-from anamorph.methods.base import Progress
 from anamorph.reading import read_own_record
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
 from anamorph.report.page import drawn
@@ -43,6 +42,7 @@ from anamorph.report.template_page import (
 )
 from anamorph.transforms import Composite
 from anamorph.transforms.files import read_transform
+from anamorph.types import Progress
 from anamorph.workflows.template.iteration import (
     NAME,
     SUPPORT,

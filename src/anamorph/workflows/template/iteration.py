@@ -24,13 +24,13 @@ from anamorph.image.atomic import remove
 from anamorph.image.background import looks_like_ct
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
-from anamorph.methods.base import Progress
 from anamorph.registration.folder import RESULT
 from anamorph.registration.request import Request, mask_on
 from anamorph.registration.result import Result
 from anamorph.registration.run import run_to_folder
 from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.types import Progress
 from anamorph.workflows.template.mean import MeanImage, mean_shape, template_grid
 from anamorph.workflows.template.scans import FEWEST, TemplateSettings
 
