@@ -327,7 +327,7 @@ def test_frames_are_checked_like_slices(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="several slices at one position"):
         read_image(tmp_path / "twice.dcm")
     enhanced_file(tmp_path / "fewer.dcm", NumberOfFrames=3)
-    with pytest.raises(UserError, match=r"tells of 3 frames .* and describes 4"):
+    with pytest.raises(UserError, match=r"announces 3 frames .* and describes 4"):
         read_image(tmp_path / "fewer.dcm")
 
 

@@ -190,7 +190,7 @@ def test_headers_of_many_small_pieces_are_not_parsed_for_minutes(tmp_path: Path)
         read_image(path)
     path.write_bytes(content)
     overwritten(path, {"NumberOfFrames": 2_000_000})
-    with pytest.raises(UserError, match=r"tells of 2000000 frames \(0028,0008\) in"):
+    with pytest.raises(UserError, match=r"announces 2000000 frames \(0028,0008\) in"):
         read_image(path)
 
 

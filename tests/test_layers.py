@@ -74,4 +74,5 @@ def test_the_public_names_are_found_where_they_live():
 
 def test_a_classification_needs_no_method_and_no_network_of_a_registration():
     known = set.union(*(imported_layers(path) for path in (ROOT / "classification").glob("*.py")))
-    assert known <= {"classification", "errors", "types", "runtime", "geometry", "image", "transforms", "data", "evaluation"}
+    below = {"errors", "types", "runtime", "geometry", "image", "transforms", "data", "evaluation"}
+    assert known <= below | {"classification"}
