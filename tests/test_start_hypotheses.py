@@ -178,6 +178,13 @@ def test_padding_is_recognised_and_an_outline_is_kept():
     padded = np.full(grid.shape, -1000.0, np.float32)
     padded[8:33, 3:30, :15] = rng.normal(50, 20, (25, 27, 15))
     assert content_box(Image(padded, grid)) == (slice(8, 33), slice(3, 30), slice(0, 15))
+    # Water between air and bone is padding too where it fills a plane, and a value like any other where it does not.
+    padded[padded == -1000] = 0
+    padded[20, 15, 7], padded[21, 15, 7] = -1000, 1000
+    assert content_box(Image(padded, grid)) == (slice(8, 33), slice(3, 30), slice(0, 15))
+    scattered = np.rint(rng.normal(0, 3, grid.shape)).astype(np.float32)
+    scattered[0, 0, 0] = scattered[-1, -1, -1] = 0
+    assert content_box(Image(scattered, grid)) is None
     # A ball in air: the first planes hold little, so that 20 mm of air stay around it.
     centre = np.linalg.norm(np.indices(grid.shape).T - (20, 15, 10), axis=-1).T
     ball = np.where(centre < 4, rng.normal(50, 5, grid.shape), 0.0).astype(np.float32)

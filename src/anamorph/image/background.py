@@ -52,9 +52,9 @@ FEWEST = 3
 def content_box(image: Image) -> Box | None:
     """The part of a scan inside its margins of one constant value; None where there are none to speak of.
 
-    A margin is a stack of whole planes at an end of an axis in which every voxel has one value, the lowest or the
-    highest of the scan. Where a body ends before the margin begins, as in scans without a skull or with air set to one
-    value, a part stays. Lengths are those of a patient, and in proportion for a scan of another size.
+    A margin is a stack of whole planes at an end of an axis in which every voxel has one value. Where a body ends
+    before the margin begins, as in scans without a skull or with air set to one value, a part stays. Lengths are those
+    of a patient, and in proportion for a scan of another size.
     """
     reach_vox = np.ceil(OUTLINE_MM * patient_mm(image.grid) / image.grid.spacing_mm).astype(int)
     inside = np.zeros(image.grid.shape, bool)
@@ -82,7 +82,16 @@ def content_box(image: Image) -> Box | None:
 
 
 def _margin_value(channel: np.ndarray) -> np.generic | None:
-    """The value of a margin, which reaches the first or the last voxel of a scan; None if there can be none."""
+    """The value of a margin, which reaches the first or the last voxel of a scan; None if there can be none.
+
+    A value between the others, as water is between air and bone, counts only where it fills a plane at an end: no
+    tissue does.
+    """
     low, high = channel.min(), channel.max()
-    corners = channel[0, 0, 0], channel[-1, -1, -1]
-    return next((value for value in corners if low < high and value in (low, high)), None)
+    if low == high:
+        return None
+    ends = [channel.take(end, axis) for axis in range(3) for end in (0, -1) if channel.shape[axis] > 1]
+    for value in (channel[0, 0, 0], channel[-1, -1, -1]):
+        if value in (low, high) or any((plane == value).all() for plane in ends):
+            return value
+    return None

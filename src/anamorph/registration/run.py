@@ -160,13 +160,13 @@ def run(
     with limited_threads(request.threads), watch_compilation(on_compilation) as compiled:
         with watch.stage("reading", 0.0):
             prepared = prepare(request)
-        if on_prepared is not None:
-            on_prepared(prepared)
         _log(prepared)
         check_memory(prepared.needed_bytes, request.most_bytes)
+        if on_prepared is not None:
+            on_prepared(prepared)
         with watch.stage("registration", READ):
-            device_and_seed = Run(request.device, request.seed, part_of(progress, READ, 1.0))
-            outcome = run_plan(prepared.plan, prepared.inputs.pair, device_and_seed)
+            this_run = Run(request.device, request.seed, part_of(progress, READ, 1.0))
+            outcome = run_plan(prepared.plan, prepared.inputs.pair, this_run)
     return Result(
         prepared.inputs,
         prepared.plan,
@@ -212,7 +212,6 @@ def run_to_folder(
         nonlocal at_risk
         pair = prepared.inputs.pair
         check_space(out, output_bytes(pair.fixed, pair.moving))
-        check_memory(prepared.needed_bytes, request.most_bytes)
         at_risk = prepared
 
     try:
