@@ -77,7 +77,7 @@ def test_world_coordinates_and_middles_are_taken_as_they_are():
     np.testing.assert_allclose(middles.matrix, far, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS])
 def test_old_names_of_the_start_are_told(method: str):
     middles = make_config(METHODS.find(method), "default").init
     for old, new in (("none", "world"), ("centre", "frame" if middles == "frame" else "centres")):

@@ -257,7 +257,7 @@ def split_subjects(
     Args:
         subjects: patients, all of whose scans go to one split.
         validation: a share below 1, or a number of subjects; 0 for none.
-        test: likewise.
+        test: a share below 1, or a number of subjects; 0 for none.
         seed: of the draw.
         fewest: subjects that a split needs to hold a pair: 2 if the scans of a pair are of two subjects, else 1.
 

@@ -76,7 +76,7 @@ def make_plan(
         if preset not in ("auto", "default") or settings:
             raise UserError("this method has its settings already; give them to its config, or name the method")
     elif preset != "auto":
-        make_config(method_class, preset, settings)  # a typing mistake is told before the scans are looked at
+        make_config(method_class, preset, settings)  # a typing mistake is an error before the scans are looked at
     if fixed.channels != moving.channels:
         raise UserError(
             f"{fixed.name} has {fixed.channels} channels but {moving.name} has {moving.channels}; "

@@ -105,7 +105,7 @@ class Request:
         """Files and folders that are read, models included; of objects that were read before, none."""
         given = (*self.scans().values(), self.fixed_points, self.moving_points, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
-        with suppress(UserError):  # settings that are wrong are told when the pair is planned
+        with suppress(UserError):  # wrong settings are refused when the pair is planned
             files += models_of(self._config_by_default()).values()
         return files
 
