@@ -220,9 +220,9 @@ class MethodConformance:
         try:
             result = self.run(flat, flat, quick=False)
         except UserError as error:
-            assert self.learned, "only a network may find nothing to go by in these scans"
-            assert "nothing to compare" in str(error)
-            return
+            if self.learned and "nothing to compare" in str(error):  # only a network may find nothing to go by
+                return
+            raise
         assert apart_vox(result.fixed_to_moving, Affine.identity(), grid) < 1e-3
 
     def test_results_survive_files(self, tmp_path: Path) -> None:
