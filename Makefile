@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint coverage docs package hooks lock changes clean
+.PHONY: help demo test lint kernels coverage docs package hooks lock changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
 	@echo "make test      formatting, types and all tests"
@@ -30,6 +30,13 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+# Builds the compiled kernels into the source tree, for a checkout that is used from where it lies (PYTHONPATH=src).
+PYTHON ?= $(BIN)/python
+kernels:
+	cmake -S . -B build/kernels -DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') \
+	  -DANAMORPH_FOLDER=$(CURDIR)/src/anamorph
+	cmake --build build/kernels --target install --parallel
 
 # Kernels run compiled, where no line is counted: they are left out, and their tests are those against their twins.
 coverage: $(VENV)/.installed-dev
