@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 def _installed() -> dict[str, str]:
     """Looking them up takes 10 ms, longer than the registration of a small pair."""
     found = {}
-    for package in ("numpy", "numba", "scipy", "nibabel", "SimpleITK"):
+    for package in ("numpy", "scipy", "nibabel", "SimpleITK"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
