@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anamorph
+from anamorph.runtime.compiled import variant
 
 
 def file_hash(path: Path) -> str:
@@ -56,8 +57,13 @@ def _installed() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, processor family and number of cores this process may use."""
-    return {"platform": platform.platform(), "processor": platform.machine(), "cpu_count": usable_cores()}
+    """Operating system, processor family, variant of the kernels, and number of cores this process may use."""
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "kernels": variant(),
+        "cpu_count": usable_cores(),
+    }
 
 
 def usable_cores() -> int:
