@@ -1,4 +1,4 @@
-"""Gzip streams by ISA-L, three to six times as fast as zlib and as small; by zlib where there is no wheel of it."""
+"""Gzip streams by ISA-L, three to six times as fast as zlib and as small; by zlib where ISA-L is not installed."""
 
 from __future__ import annotations
 
