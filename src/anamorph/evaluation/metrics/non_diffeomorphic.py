@@ -28,12 +28,17 @@ def non_diffeomorphic_volume_percent(disp_vox: np.ndarray) -> float:
     Returns:
         Per cent of the volume between the voxel centres; 0 for an image of a single slice, which has none.
     """
+    cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
+    return 0.0 if cells == 0 else 100 * folded_cells(disp_vox) / float(cells)
+
+
+def folded_cells(disp_vox: np.ndarray) -> float:
+    """The volume that is turned inside out, in cells between eight voxels; arguments as above."""
     from anamorph.evaluation.metrics import _tetrahedra_numba
 
-    cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
-    if cells == 0 or not disp_vox.any():
+    if min(disp_vox.shape[1:]) < 2 or not disp_vox.any():
         return 0.0
-    return float(100 * _tetrahedra_numba.folded_volume(disp_vox, TETRAHEDRA) / (12 * cells))
+    return float(_tetrahedra_numba.folded_volume(np.ascontiguousarray(disp_vox), TETRAHEDRA) / 12)
 
 
 NON_DIFFEOMORPHIC_VOLUME = Metric(
@@ -41,7 +46,7 @@ NON_DIFFEOMORPHIC_VOLUME = Metric(
     title="Non-diffeomorphic volume",
     unit="%",
     better="lower",
-    measure=lambda pair: non_diffeomorphic_volume_percent(pair.forward.disp_vox),
+    measure=lambda pair: pair.deformation.non_diffeomorphic_percent,
     meaning="volume turned inside out by finite differences, per cent",
     at_rest=0.0,
     group="",

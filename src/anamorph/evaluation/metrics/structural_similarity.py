@@ -79,7 +79,8 @@ def _describe(scan: Scan) -> np.ndarray:
 def _measure(pair: RegisteredPair) -> float | None:
     assert isinstance(pair.fixed, Image)
     assert isinstance(pair.moving, Image)
-    (found,) = structural_similarity(pair.fixed, pair.moving, (pair.forward,), pair.fixed_mask, pair.moving_mask)
+    masks = pair.fixed_mask, pair.moving_mask
+    (found,) = structural_similarity(pair.fixed, pair.moving, (pair.fixed_to_moving,), *masks)
     return found
 
 
