@@ -149,6 +149,6 @@ def test_a_delivered_field_is_what_a_reader_finds(tmp_path):
     ):
         field = on_own_grid(transform, grid)
         write_transform(field, tmp_path / "field.nii.gz", "itk", field.grid)
-        found, wanted = read_transform(tmp_path / "field.nii.gz", grid=field.grid), delivered(transform, grid)
+        found, wanted = read_transform(tmp_path / "field.nii.gz", grid=grid), delivered(transform, grid)
         assert (found.grid, found.scan_grid) == (wanted.grid, wanted.scan_grid)
         np.testing.assert_array_equal(found.disp_vox, wanted.disp_vox)

@@ -190,7 +190,7 @@ def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(prepared.needed_bytes)} at the peak")
-    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving))}")
+    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, plan.method.fields_at_voxels))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
         for line in lines:
             table.add_row(kind, line)

@@ -21,6 +21,7 @@ from anamorph.evaluation.metrics.outside import outside_percent
 from anamorph.evaluation.numbers import Numbers, score
 from anamorph.geometry import SAME_GRID_MM, Grid
 from anamorph.image import Image, Labels, Mask, Points
+from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Displacement, Transform
 
 MAP_POINTS = 64
@@ -171,6 +172,13 @@ class RegisteredPair:
         assert self.fixed_labels is not None
         return surface_distances_mm(self.fixed_labels, self.warped_labels, self.shared_labels)
 
+    @cached_property
+    def prepared(self) -> tuple[Scan, Scan]:
+        """Both scans as methods compare them, without padding and with masks as weights."""
+        assert isinstance(self.fixed, Image)
+        assert isinstance(self.moving, Image)
+        return Scan.prepare(self.fixed, self.fixed_mask), Scan.prepare(self.moving, self.moving_mask)
+
     def has(self, need: Need) -> bool:
         """Whether the pair has what a metric may need."""
         if need == "labels":
@@ -189,7 +197,10 @@ class RegisteredPair:
 
     def unregistered(self) -> RegisteredPair:
         """The same scans with the identity of the world: what the headers of the two files say."""
-        return replace(self, fixed_to_moving=Affine.identity(), moving_to_fixed=Affine.identity())
+        same = replace(self, fixed_to_moving=Affine.identity(), moving_to_fixed=Affine.identity())
+        shared = ("prepared", "labels_in_each")
+        vars(same).update({name: vars(self)[name] for name in shared if name in vars(self)})
+        return same
 
 
 def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, before: Numbers | None = None) -> Measured:
@@ -215,8 +226,10 @@ def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, befor
             "labels_only_moving": tuple(sorted(in_moving - in_fixed)),
             "labels_lost": tuple(label for label in pair.shared_labels if label not in kept),
         }
+    before = measure_unregistered(pair, metrics=names) if before is None else before
+    vars(pair).pop("prepared", None)  # nothing else asks for it, and it is large
     return Measured(
-        before=measure_unregistered(pair, metrics=names) if before is None else before,
+        before=before,
         after=after,
         voxel_mm=max(pair.fixed_grid.voxel_mm, pair.moving_grid.voxel_mm),
         notes=tuple(notes),

@@ -59,7 +59,7 @@ DESCRIPTIONS = {
         for suffix in LINEAR_FILES
     },
     JACOBIAN: "local change of volume at every so many-th voxel of the fixed scan; <= 0 is folded",
-    INVERSE_CONSISTENCY: "at the same voxels, mm after going to the moving scan and back; NaN outside of it",
+    INVERSE_CONSISTENCY: "at the same voxels, mm after going to the moving scan and back; NaN outside it",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }

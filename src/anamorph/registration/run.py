@@ -207,7 +207,8 @@ def run_to_folder(
     def begin(prepared: Prepared) -> None:
         nonlocal at_risk
         pair = prepared.inputs.pair
-        check_space(out, output_bytes(pair.fixed, pair.moving))
+        at_voxels = dense_fields or prepared.plan.method.fields_at_voxels
+        check_space(out, output_bytes(pair.fixed, pair.moving, at_voxels))
         at_risk = prepared
 
     try:

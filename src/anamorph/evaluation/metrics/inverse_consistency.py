@@ -31,7 +31,8 @@ def inverse_consistency_mm(
         moving_to_fixed.advance(flat, moving_grid)
         advance_affine(flat, moving_grid.voxel_to_voxel(slab))
         flat -= identity_positions(slab.shape).reshape(3, -1)
-        distance = np.linalg.norm(slab.affine[:3, :3].astype(np.float32) @ flat, axis=0).reshape(slab.shape)
+        apart_mm = slab.affine[:3, :3].astype(np.float32) @ flat
+        distance = np.sqrt(np.einsum("ap,ap->p", apart_mm, apart_mm)).reshape(slab.shape)
         distance[lost] = np.nan
         error[planes] = distance
 

@@ -62,7 +62,7 @@ def orthogonal_cover(grid: Grid) -> Grid:
 
 NIFTI = (".nii.gz", ".nii")
 INTENT_DISPVECT, INTENT_VECTOR = 1006, 1007
-SCAN_GRID = "anamorph: grid of the scan whose points are mapped"
+SCAN_GRID, FIELD_GRID = "anamorph: grid of the scan whose points are mapped", "grid of the field"
 
 
 def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
@@ -77,24 +77,26 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     nifti.header["descrip"] = direction_text(transform).encode()
     place(nifti, field.grid)
     if field.scan_grid is not None:
-        nifti.header.extensions.append(_scan_grid_note(field.scan_grid))
+        nifti.header.extensions.append(_note(field, field.scan_grid))
     save_nifti(nifti, path)
 
 
-def _scan_grid_note(grid: Grid) -> Any:
+def _note(field: Displacement, scan: Grid) -> Any:
+    """A note of the grid of the scan, and of the field's own, which the header itself rounds to float32."""
     import nibabel
 
-    text = json.dumps({SCAN_GRID: {"shape": grid.shape, "affine_ras_mm": grid.affine.tolist()}})
-    return nibabel.nifti1.Nifti1Extension("comment", text.encode())
+    grids = {SCAN_GRID: scan, FIELD_GRID: field.grid}
+    told = {key: {"shape": grid.shape, "affine_ras_mm": grid.affine.tolist()} for key, grid in grids.items()}
+    return nibabel.nifti1.Nifti1Extension("comment", json.dumps(told).encode())
 
 
-def _noted_scan_grid(header: Any) -> Grid | None:
-    """The grid that such a note speaks of; None if there is none, or one that no scan has."""
+def _noted(header: Any) -> tuple[Grid, Grid] | None:
+    """The grids of a scan and a field that such a note speaks of; None if there is none, or one that no scan has."""
     for extension in header.extensions:
         with suppress(ValueError, KeyError, TypeError, UserError):
-            told = json.loads(extension.get_content())[SCAN_GRID]
-            grid = Grid(tuple(told["shape"]), told["affine_ras_mm"])
-            return grid if math.prod(grid.shape) <= HARMLESS_VALUES else None
+            told = json.loads(extension.get_content())
+            scan, own = (Grid(tuple(told[key]["shape"]), told[key]["affine_ras_mm"]) for key in (SCAN_GRID, FIELD_GRID))
+            return (scan, own) if math.prod(scan.shape) <= HARMLESS_VALUES else None
     return None
 
 
@@ -163,10 +165,12 @@ def _from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
         vectors = flip_ras_lps(vectors)
     i, j, k, _ = vectors.shape
     own = Grid((i, j, k), nibabel_grid(image, "field").affine)
+    noted = _noted(image.header)
+    known = [exact for exact in (grid, *([] if noted is None else noted[1:])) if exact is not None]
     field = Displacement.from_world(
-        np.moveaxis(vectors, -1, 0), grid if grid is not None and grid.matches(own) else own
+        np.moveaxis(vectors, -1, 0), next((exact for exact in known if exact.matches(own)), own)
     )
-    field.scan_grid = _noted_scan_grid(image.header)
+    field.scan_grid = None if noted is None else noted[0]
     field.maps = direction_in(bytes(image.header["descrip"]).rstrip(b"\0").decode("utf-8", "replace"))
     return field
 

@@ -28,6 +28,7 @@ from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.runtime.machine import file_hash
 from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
+from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import delivered, on_own_grid
 from anamorph.types import Progress
