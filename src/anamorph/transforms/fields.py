@@ -19,6 +19,7 @@ import numpy as np
 
 from anamorph.geometry.averaging import NEIGHBOURS, Radius, box_smooth
 from anamorph.geometry.sampling import identity_positions_torch, sample_torch
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -65,6 +66,30 @@ def warp_descriptor(descriptor: Array, disp_vox: Array) -> Array:
         return out
     positions = identity_positions_torch(disp_vox) + disp_vox
     return sample_torch(descriptor.permute(3, 0, 1, 2), positions).permute(1, 2, 3, 0)
+
+
+def jacobian_determinant(disp_vox: Array) -> Array:
+    """``(I, J, K)``: det(I + du/dx) by central differences, one-sided at the border.
+
+    An axis of one voxel counts as unchanged.
+    """
+    if not isinstance(disp_vox, np.ndarray):
+        return jacobian_determinant_torch(disp_vox)
+    if kernels is None:
+        return by_twin(jacobian_determinant_torch, disp_vox)
+    out = np.empty(disp_vox.shape[1:], np.float32)
+    over_slabs(kernels.jacobian_determinant, len(out), np.ascontiguousarray(disp_vox), out)
+    return out
+
+
+def jacobian_determinant_torch(disp_vox: torch.Tensor) -> torch.Tensor:
+    """The twin of :func:`jacobian_determinant` for torch tensors."""
+    import torch
+
+    still = torch.zeros_like(disp_vox)
+    slopes = [torch.gradient(disp_vox, dim=n)[0] if disp_vox.shape[n] > 1 else still for n in (1, 2, 3)]
+    matrices = torch.stack(slopes, dim=-1).permute(1, 2, 3, 0, 4)
+    return torch.linalg.det(matrices + torch.eye(3, dtype=disp_vox.dtype, device=disp_vox.device))
 
 
 def exponential(velocity: Array, step_vox: float = 0.4) -> Array:
