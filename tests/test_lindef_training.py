@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 from anamorph.training.fabric import bfloat16_instructions
 from anamorph.training.settings import make_settings
 from anamorph.training.tasks.lindef import LindefTask, LindefTraining
-from anamorph.training.tasks.pairs import draw_combinations
+from anamorph.training.tasks.pair_task import draw_combinations
 from blobs import blob_cohort
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from anamorph.methods.symmetric import Symmetric
 from anamorph.training.augmentation import augmented_batch, draw_crop
 from anamorph.training.losses import field_of_view
 from anamorph.training.settings import make_settings
-from anamorph.training.tasks.pairs import draw_pairs, validation_pairs
+from anamorph.training.tasks.pair_task import draw_pairs, validation_pairs
 from anamorph.training.tasks.symmetric import SymmetricTask, SymmetricTraining
 from blobs import SHAPE, blob_cohort
 from learning import CPU, check_learned_by_heart, generators, trained
