@@ -9,6 +9,7 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
@@ -43,10 +44,8 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     """
     tolerance_mm = TOLERANCE_MM * patient_mm(grid) if tolerance_mm is None else tolerance_mm
     split = _around_one_field(transform)
-    if split is None:
+    if split is None or kernels is None:
         return invert_by_fixed_point(transform, grid, tolerance_mm=tolerance_mm)
-    from anamorph.transforms import _inversion_numba
-
     before, field, after = split
     from_field = field.grid.affine
     to_target = np.linalg.inv(after @ from_field) @ grid.affine
@@ -56,14 +55,10 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     positions = np.empty((3, *grid.shape), np.float32)
     residual_mm = np.empty(grid.shape, np.float32)
     over_slabs(
-        _inversion_numba.invert_displacement,
+        kernels.invert_displacement,
         grid.shape[0] * grid.shape[1],
-        field.disp_vox,
-        to_target.astype(np.float32),
-        start.astype(np.float32),
-        from_solution.astype(np.float32),
-        to_mm.astype(np.float32),
-        np.float32(tolerance_mm),
+        *(np.ascontiguousarray(a, np.float32) for a in (field.disp_vox, to_target, start, from_solution, to_mm)),
+        float(tolerance_mm),
         positions,
         residual_mm,
     )
