@@ -10,12 +10,16 @@ void compose(Index begin, Index end, Array<const float, 4> first, Array<const fl
              Array<float, 4> out) {
     const Index nj = first.shape[2], nk = first.shape[3];
     const Index mi = second.shape[1], mj = second.shape[2], mk = second.shape[3];
+    const float *from[3] = {second.at(0), second.at(1), second.at(2)};
     for (Index i = begin; i < end; ++i)
         for (Index j = 0; j < nj; ++j) {
-            const float *u[3] = {first.at(0, i, j), first.at(1, i, j), first.at(2, i, j)};
+            const float *u0 = first.at(0, i, j), *u1 = first.at(1, i, j), *u2 = first.at(2, i, j);
+            float *__restrict out0 = out.at(0, i, j), *__restrict out1 = out.at(1, i, j), *__restrict out2 = out.at(2, i, j);
             for (Index k = 0; k < nk; ++k) {
-                const Cell cell(float(i) + u[0][k], float(j) + u[1][k], float(k) + u[2][k], mi, mj, mk);
-                for (int c = 0; c < 3; ++c) out(c, i, j, k) = u[c][k] + sign * cell.read(second.at(c), mj, mk);
+                const Cell cell(float(i) + u0[k], float(j) + u1[k], float(k) + u2[k], mi, mj, mk);
+                out0[k] = u0[k] + sign * cell.read(from[0], mj, mk);
+                out1[k] = u1[k] + sign * cell.read(from[1], mj, mk);
+                out2[k] = u2[k] + sign * cell.read(from[2], mj, mk);
             }
         }
 }

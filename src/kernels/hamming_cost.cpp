@@ -24,6 +24,16 @@ inline Word count_in_bytes(Word x) {
     return (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
 }
 
+// The same for words of ones, twos and fours.
+inline Word count_in_bytes(Word ones, Word twos, Word fours) {
+    const auto in_fours = [](Word x) {
+        x -= (x >> 1) & 0x5555555555555555u;
+        return (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    };
+    const Word low = in_fours(ones) + 2 * in_fours(twos), high = in_fours(fours);
+    return (low & 0x0f0f0f0f0f0f0f0fu) + ((low >> 4) & 0x0f0f0f0f0f0f0f0fu) + 4 * ((high + (high >> 4)) & 0x0f0f0f0f0f0f0f0fu);
+}
+
 // The sum of three bits at every place of three words: a word of ones and a word of twos.
 struct Sum {
     Word ones, twos;
@@ -60,7 +70,7 @@ void add_differing_of_seven(const Word *__restrict here, const Word *__restrict 
         const Sum a(differing(t0, 0), differing(t1, 1), differing(t2, 2));
         const Sum b(differing(t3, 3), differing(t4, 4), differing(t5, 5));
         const Sum ones(a.ones, b.ones, differing(t6, 6)), twos(a.twos, b.twos, ones.twos);
-        sums[q] += count_in_bytes(ones.ones) + 2 * count_in_bytes(twos.ones) + 4 * count_in_bytes(twos.twos);
+        sums[q] += count_in_bytes(ones.ones, twos.ones, twos.twos);
     }
 }
 

@@ -47,8 +47,8 @@ def hamming_costs(
     if kernels is None:
         return by_twin(_hamming_costs_torch, fixed.view(np.int64), weight, scale, moving.view(np.int64), *window)
     out = np.empty((*cells, int(np.prod([2 * r + 1 for r in radius]))), np.float32)
-    given = (*map(np.ascontiguousarray, (fixed, weight > 0, scale, moving)), *window)
-    over_slabs(kernels.hamming_costs, cells[0], *given, out)
+    arrays = [np.ascontiguousarray(array) for array in (fixed, weight > 0, scale, moving)]
+    over_slabs(kernels.hamming_costs, cells[0], *arrays, *window, out)
     return out.reshape(-1, out.shape[-1])
 
 
