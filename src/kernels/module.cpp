@@ -4,6 +4,7 @@
 
 void define_averaging(nb::module_ &);
 void define_sampling(nb::module_ &);
+void define_search(nb::module_ &);
 
 namespace {
 
@@ -26,4 +27,5 @@ NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
     define_sampling(module);
+    define_search(module);
 }
