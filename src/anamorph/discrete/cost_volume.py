@@ -124,7 +124,7 @@ class CostVolume(Generic[Array]):
 
 
 def _rows_of_vectors(*shape: int) -> np.ndarray:
-    """A float32 array whose kernel may read a whole vector from any number on; rows may be a little longer than asked."""
+    """A float32 array of which a whole vector may be read from any number on; its rows may be longer than asked."""
     # At distances of a power of two, all rows would crowd into one part of the cache.
     shape = (*shape[:-1], shape[-1] + (16 if shape[-1] % 64 == 0 else 0))
     size = math.prod(shape)
