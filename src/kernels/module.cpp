@@ -3,6 +3,7 @@
 #include "array.h"
 
 void define_averaging(nb::module_ &);
+void define_optimise(nb::module_ &);
 void define_sampling(nb::module_ &);
 void define_search(nb::module_ &);
 
@@ -26,6 +27,7 @@ const char *instruction_set() {
 NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
+    define_optimise(module);
     define_sampling(module);
     define_search(module);
 }
