@@ -98,7 +98,6 @@ void hamming_costs(Index begin, Index end, Array<const Word, 4> fixed, Array<con
         }
     Words here(nb * samples * padded), counted(here.size()), regrouped(gk * padded);
     Words there(channels * fi * nj * gk * length), sums(padded), total(width * padded);
-    std::vector<const Word *> others(samples);
     for (Index a = begin; a < end; ++a) {
         for (Index b = 0; b < nb; ++b)
             for (Index c = 0; c < channels; ++c)
@@ -130,21 +129,23 @@ void hamming_costs(Index begin, Index end, Array<const Word, 4> fixed, Array<con
                         rows[n] = (n / (fk * fj) * nj + j) * gk * length;
                     }
                     std::fill(total.begin(), total.end(), 0);
-                    for (Index dk = 0; dk < width; ++dk) {
-                        for (Index n = 0; n < samples; ++n) others[n] = &there[rows[n] + places[dk * samples + n]];
-                        for (Index n = 0; n < samples;) {
+                    // A few samples at all labels, then the next ones: what they read stays close to the processor.
+                    for (Index begun = 0; begun < samples; begun += AtOnce)
+                        for (Index dk = 0; dk < width; ++dk) {
+                            const Index last = std::min(begun + AtOnce, samples);
+                            const Word *others[AtOnce];
+                            for (Index n = begun; n < last; ++n)
+                                others[n - begun] = &there[rows[n] + places[dk * samples + n]];
                             std::fill(sums.begin(), sums.end(), 0);
-                            const Index last = std::min(n + AtOnce, samples);
-                            while (n < last) {
+                            for (Index n = begun; n < last;) {
                                 const Index at = (b * samples + n) * padded;
                                 const bool seven = n + Seven <= last;
-                                (seven ? add_differing_of_seven : add_differing)(&here[at], &counted[at], &others[n], padded,
-                                                                                 sums.data());
+                                (seven ? add_differing_of_seven : add_differing)(&here[at], &counted[at], &others[n - begun],
+                                                                                 padded, sums.data());
                                 n += seven ? Seven : 1;
                             }
                             for (Index q = 0; q < padded; ++q) total[dk * padded + q] += sum_of_bytes(sums[q]);
                         }
-                    }
                     for (Index q = 0; q < nc; ++q) {
                         float *cost = out.at(a, b, q) + first;
                         for (Index dk = 0; dk < width; ++dk) cost[dk] = scale(a, b, q) * float(total[dk * padded + q]);
