@@ -73,8 +73,8 @@ class FramedConformance(KeptStarts, MethodConformance):
     kind: ClassVar[str]
     learned = True
     two_dimensional = False
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "world"}
+    settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
+    quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
         ("affine", "smooth", "flipped and finer", "permuted and oblique", "both sheared", "odd", "thick", "2D",
          "two channels", "padded", "given start"), 20.0,
