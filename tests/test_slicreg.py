@@ -21,7 +21,7 @@ from anamorph.methods.start.search import Start
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
-from anamorph.networks.template_model import TemplateModel
+from anamorph.networks.trained import TemplateModel
 from anamorph.optimise import keypoint_field
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import SHAPE, apart_vox, error_mm, gentle_pair, smooth_pair

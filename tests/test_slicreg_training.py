@@ -13,7 +13,7 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import Slicreg, SlicregConfig
 from anamorph.networks.model import load_weights
-from anamorph.networks.template_model import TemplateModel
+from anamorph.networks.trained import TemplateModel
 from anamorph.training.cache import Cohort
 from anamorph.training.settings import make_settings
 from anamorph.training.start import start_training
