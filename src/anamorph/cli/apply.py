@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from anamorph.cli.console import CompilationNews
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ def apply(
     """
     from anamorph.cli.transform_grid import read_with_grid, refuse_existing
     from anamorph.image.read import read_image
-    from anamorph.runtime.compilation import watch_compilation
     from anamorph.transforms.files.deeds import is_deeds
 
     sources = [*to, *(more or [])]
@@ -59,12 +57,11 @@ def apply(
     if moving is None and is_deeds(transform):
         moving = next((source for source, what in zip(sources, kinds, strict=True) if what != "points"), None)
     field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid)
-    with watch_compilation(CompilationNews()):
-        for source, what, target in zip(sources, kinds, targets, strict=True):
-            if what == "points":
-                _map_points(field, source, target, grid)
-            else:
-                _warp(field, source, what, target, grid)
+    for source, what, target in zip(sources, kinds, targets, strict=True):
+        if what == "points":
+            _map_points(field, source, target, grid)
+        else:
+            _warp(field, source, what, target, grid)
 
 
 def _kind_of(source: str, asked: str) -> Kind:

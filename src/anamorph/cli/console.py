@@ -24,17 +24,6 @@ def warn_of_page(reason: str | None) -> None:
         say(f"warning: the page could not be drawn ({reason}); everything else is complete")
 
 
-class CompilationNews:
-    """Tells once that kernels are being compiled, whoever notices first."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    def __call__(self) -> None:
-        say("compiling kernels for this machine, once (up to half a minute)", self.quiet)
-        self.quiet = True
-
-
 def show(*things: Any) -> None:
     """Results on stdout."""
     from rich.console import Console

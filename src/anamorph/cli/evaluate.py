@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def evaluate(
     from anamorph.evaluation.cohort_files import RESULTS
     from anamorph.image.atomic import atomic_directory
     from anamorph.report.cohort.evaluated import Thumbnails, write_evaluation
-    from anamorph.runtime.compilation import watch_compilation
 
     with ExitStack() as stack:
         folder = pictures = None
@@ -59,7 +58,6 @@ def evaluate(
             folder = stack.enter_context(atomic_directory(out, overwrite, marker=RESULTS, inputs=inputs))
             if thumbnails:
                 pictures = Thumbnails(Path(stack.enter_context(TemporaryDirectory())))
-        stack.enter_context(watch_compilation(CompilationNews(quiet)))
         progress = stack.enter_context(progress_bar(quiet))
         evaluation = evaluate_dataset(
             read_dataset(dataset),

@@ -17,15 +17,22 @@ def _load() -> Any:
         basic = import_module("anamorph._kernels")
     except ImportError:
         return None
-    variant = os.environ.get("ANAMORPH_KERNELS", basic.instruction_set())
+    wanted = os.environ.get("ANAMORPH_KERNELS", basic.instruction_set())
     try:
-        return import_module(f"anamorph._kernels_{variant}") if variant else basic
+        return import_module(f"anamorph._kernels_{wanted}") if wanted not in ("", "plain") else basic
     except ImportError:  # built for one instruction set alone
         return basic
 
 
 kernels: Any = _load()
 """The functions of ``src/kernels``; ``None`` where the package was built without a compiler."""
+
+MISSING = "the compiled kernels are missing, so all takes many times as long; install a C++ compiler and anamorph again"
+
+
+def variant() -> str:
+    """The instruction set of the kernels in use: ``plain``, ``avx2`` or ``avx512``; ``twins`` where there are none."""
+    return "twins" if kernels is None else kernels.__name__.removeprefix("anamorph._kernels").strip("_") or "plain"
 
 
 def by_twin(twin: Callable[..., Any], *arguments: Any) -> Any:
