@@ -45,3 +45,31 @@ struct Cell {
         return (a * (1 - j.weight) + b * j.weight) * (1 - i.weight) + (d * (1 - j.weight) + e * j.weight) * i.weight;
     }
 };
+
+// The same eight voxels in a volume (I, J, K, C), whose channels lie side by side.
+struct ChannelsLastCell {
+    Index voxel[8];
+    float weight[8];
+
+    ChannelsLastCell(const Cell &at, Index nj, Index nk, Index channels) {
+        for (int n = 0; n < 8; ++n) {
+            const Index i = n & 4 ? at.i.high : at.i.low, j = n & 2 ? at.j.high : at.j.low, k = n & 1 ? at.k.high : at.k.low;
+            voxel[n] = ((i * nj + j) * nk + k) * channels;
+            weight[n] = (n & 4 ? at.i.weight : 1 - at.i.weight) * (n & 2 ? at.j.weight : 1 - at.j.weight) *
+                        (n & 1 ? at.k.weight : 1 - at.k.weight);
+        }
+    }
+
+    // Trilinear interpolation in one channel.
+    float read(const float *__restrict volume, Index channel) const {
+        float total = 0;
+        for (int n = 0; n < 8; ++n) total += weight[n] * volume[voxel[n] + channel];
+        return total;
+    }
+
+    // The adjoint of `read` for the values of all channels.
+    void add(float *__restrict volume, const float *__restrict values, Index channels) const {
+        for (int n = 0; n < 8; ++n)
+            for (Index c = 0; c < channels; ++c) volume[voxel[n] + c] += weight[n] * values[c];
+    }
+};

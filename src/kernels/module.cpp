@@ -3,6 +3,8 @@
 #include "array.h"
 
 void define_averaging(nb::module_ &);
+void define_correlation(nb::module_ &);
+void define_folding(nb::module_ &);
 void define_sampling(nb::module_ &);
 
 namespace {
@@ -25,5 +27,7 @@ const char *instruction_set() {
 NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
+    define_correlation(module);
+    define_folding(module);
     define_sampling(module);
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import reduce
 
 import numpy as np
@@ -151,12 +151,13 @@ def _ellipsoid(rows: np.ndarray, points: np.ndarray, exponent: int) -> np.ndarra
     return _superellipsoid(along, rows[12:15], exponent)
 
 
-def _superellipsoid(offsets: list[np.ndarray], radii: Sequence[Number], exponent: float) -> np.ndarray:
+def _superellipsoid(offsets: Iterable[np.ndarray], radii: Iterable[Number], exponent: float) -> np.ndarray:
     """First-order signed distance (f - 1) / |grad f| from where f = (sum |offset / radius|^n)^(1/n) is 1.
 
     Near the middle, where f has no slope, it is minus the least radius.
     """
-    power, slope = 0, 0
+    power: Number = 0.0
+    slope: Number = 0.0
     for offset, radius in zip(offsets, radii, strict=True):
         share = abs(offset) / radius
         steep = share * np.sqrt(share) if exponent == 2.5 else share ** (exponent - 1)
