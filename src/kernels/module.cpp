@@ -4,8 +4,15 @@
 
 void define_averaging(nb::module_ &);
 void define_correlation(nb::module_ &);
+void define_fields(nb::module_ &);
 void define_folding(nb::module_ &);
+void define_hamming_cost(nb::module_ &);
+void define_inversion(nb::module_ &);
+void define_optimise(nb::module_ &);
 void define_sampling(nb::module_ &);
+void define_search(nb::module_ &);
+void define_thin_plate(nb::module_ &);
+void define_tree_inference(nb::module_ &);
 
 namespace {
 
@@ -28,6 +35,13 @@ NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
     define_correlation(module);
+    define_fields(module);
     define_folding(module);
+    define_hamming_cost(module);
+    define_inversion(module);
+    define_optimise(module);
     define_sampling(module);
+    define_search(module);
+    define_thin_plate(module);
+    define_tree_inference(module);
 }
