@@ -3,6 +3,8 @@
 #include "array.h"
 
 void define_averaging(nb::module_ &);
+void define_layer_codes(nb::module_ &);
+void define_mind_ssc(nb::module_ &);
 void define_optimise(nb::module_ &);
 void define_sampling(nb::module_ &);
 void define_search(nb::module_ &);
@@ -27,6 +29,8 @@ const char *instruction_set() {
 NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
+    define_layer_codes(module);
+    define_mind_ssc(module);
     define_optimise(module);
     define_sampling(module);
     define_search(module);
