@@ -40,7 +40,7 @@ def demo(
         _write_dataset(dataset, out, patients, seed, overwrite, threads, quiet)
         return
     _refuse(context, "without --dataset", ("patients",))
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.runtime.threads import limit_threads
 
     shape = _shape(size)
