@@ -6,11 +6,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint coverage docs package hooks lock changes clean
+.PHONY: help demo test lint kernels coverage docs package hooks lock changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
 	@echo "make test      formatting, types and all tests"
 	@echo "make lint      formatting and types only"
+	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/test_grid.py: some tests)"
 	@echo "make docs      build the documentation site into site/"
 	@echo "make package   build wheel and sdist into dist/, install each in a fresh environment and try it"
@@ -31,7 +32,13 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-# Kernels run compiled, where no line is counted: they are left out, and their tests are those against their twins.
+# Builds the compiled kernels into the source tree, for a checkout that is used from where it lies (PYTHONPATH=src).
+PYTHON ?= $(BIN)/python
+kernels:
+	cmake -S . -B build/kernels -DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') \
+	  -DANAMORPH_FOLDER=$(CURDIR)/src/anamorph
+	cmake --build build/kernels --target install --parallel
+
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) --cov --cov-report= $(TESTS)
 	$(BIN)/python -m coverage html --quiet
@@ -64,6 +71,7 @@ changes: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) site demo-out build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f src/anamorph/_kernels*
 
 # requirements.lock is the one list of versions. Its hashes are checked on request: pip then wants one for everything, and the small
 # build of PyTorch for processors alone is another file than the one that the lock file names.
@@ -73,7 +81,7 @@ $(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps 
 endef
 
 # A name on the PATH may be too old, or a wrapper that does not run: each candidate is tried.
-$(VENV)/.installed: pyproject.toml requirements.lock
+$(VENV)/.installed: pyproject.toml requirements.lock CMakeLists.txt $(wildcard src/kernels/*)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  for python in $(PYTHONS); do \
 	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \

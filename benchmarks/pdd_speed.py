@@ -3,7 +3,7 @@
     python -m benchmarks.pdd_speed [--device cuda] [--search-only]
 
 Scans of 240 x 168 x 288 voxels of noise, 32 x 32 x 32 control points, 15 x 15 x 15 displacements, 16 features: what
-is in the scans has no part in the time. Threads are those of OMP_NUM_THREADS and NUMBA_NUM_THREADS. The first round,
+is in the scans has no part in the time. Threads are those of OMP_NUM_THREADS. The first round,
 which compiles, is not counted. The features take more memory than the search; with --search-only they are noise, so
 that the peak is that of the correlation, the mean field and the field.
 """

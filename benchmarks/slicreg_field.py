@@ -3,7 +3,7 @@
     python benchmarks/slicreg_field.py [--device cuda]
 
 Layers of random cells (16 of 127, 96 x 80 x 128 voxels of 4 mm) and the same under a known affine map: no scan is
-needed, and the truth is known. Threads are those of OMP_NUM_THREADS and NUMBA_NUM_THREADS. The first round, which
+needed, and the truth is known. Threads are those of OMP_NUM_THREADS. The first round, which
 compiles, is not counted.
 """
 

@@ -2,44 +2,21 @@ from __future__ import annotations
 
 import locale
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from anamorph.runtime.threads import limit_threads
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-    limit_threads(max((os.cpu_count() or 1) // workers, 1))  # before numba and PyTorch are imported
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
-        compile_no_kernel_twice()
+    limit_threads(max((os.cpu_count() or 1) // workers, 1))  # before PyTorch is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name.startswith("test_a_gpu_"):
             item.add_marker("gpu")
-
-
-def compile_no_kernel_twice() -> None:
-    """Let a process that needs a kernel which another one is compiling wait, and take it from the cache."""
-    from numba.core.dispatcher import Dispatcher
-
-    compile_at_once = Dispatcher.compile
-    folder = Path(tempfile.gettempdir()) / f"anamorph-tests-{os.getuid() if hasattr(os, 'getuid') else 'kernels'}"
-    folder.mkdir(exist_ok=True)
-
-    def compile_in_turn(self: Any, signature: Any) -> Any:
-        with FileLock(folder / f"{self.py_func.__module__}.{self.py_func.__qualname__}.lock"):
-            return compile_at_once(self, signature)
-
-    Dispatcher.compile = compile_in_turn
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

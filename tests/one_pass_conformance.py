@@ -14,9 +14,10 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.testing.conformance import MethodConformance
+from kept_starts import KeptStarts
 
 
-class OnePassConformance(MethodConformance):
+class OnePassConformance(KeptStarts, MethodConformance):
     """What the start, the frames and the refinement do around a network that is the identity."""
 
     learned = True

@@ -13,7 +13,6 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import METHODS
 from anamorph.registration.plan import make_plan, predicted_peak_bytes
-from anamorph.runtime.compilation import watch_compilation
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import coerce
 
@@ -176,24 +175,3 @@ def test_predicted_memory_follows_the_size(pair):
 def test_sizes():
     assert parse_size("1500M") == 1_500_000_000
     assert parse_size("2.5 GB") == 2_500_000_000
-
-
-def test_compilation_is_noticed_once_and_only_when_it_happens():
-    from numba import njit
-
-    calls: list[str] = []
-
-    @njit
-    def square(x):
-        return x * x
-
-    with watch_compilation(lambda: calls.append("compiling")) as compilation:
-        square(2)
-        square(2.0)
-    assert calls == ["compiling"]
-    spent = compilation.seconds
-    assert spent > 0
-    with watch_compilation(lambda: calls.append("again")) as compilation:
-        square(3)
-    assert calls == ["compiling"]
-    assert compilation.seconds == 0

@@ -299,7 +299,7 @@ def test_disk_that_fills_while_writing(refused, fixed, moving, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
+    monkeypatch.setattr(nibabel.Nifti1Header, "write_to", full)
     line = refused(fixed, moving, code=1)
     assert line.startswith("error: the disk is full: cannot write")
     assert ".tmp-" not in line

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.classification.baseline import LogisticBaseline
 from anamorph.classification.features import Features, Rows
-from anamorph.classification.network import FieldClassifier
+from anamorph.classification.models import FieldClassifier, LogisticBaseline
 from anamorph.classification.scores import Share, auc, auc_interval, score
 from anamorph.classification.validation import cross_validate, patient_folds, permutation_test
 from anamorph.errors import UserError

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.transforms import Displacement
+from anamorph.transforms.fields import jacobian_determinant
 from geometries import GRIDS, SHEARED, other_grid, smooth_field, textured_image
 
 
@@ -141,3 +143,10 @@ def test_fields_that_do_not_fit_are_refused() -> None:
     bad[0, 1, 1, 1] = np.nan
     with pytest.raises(UserError, match="not finite"):
         Displacement(bad, grid)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7), (5, 2, 1)])
+def test_the_change_of_volume_is_the_one_of_the_readable_twin(shape: tuple[int, int, int]) -> None:
+    disp_vox = np.random.default_rng(0).normal(scale=0.3, size=(3, *shape)).astype(np.float32)
+    twin = jacobian_determinant(torch.from_numpy(disp_vox))
+    np.testing.assert_allclose(jacobian_determinant(disp_vox), twin, atol=1e-5)

@@ -20,6 +20,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair
 from anamorph.transforms import Affine
+from kept_starts import KeptStarts
 
 NETWORK: dict[str, Any] = {
     "channels": 8, "control": [10, 8, 9], "width": 7, "reach": 0.3, "mean_field": True, "feature_spacing": 2,
@@ -47,7 +48,7 @@ def models(tmp_path_factory):
     return {inputs: save_untrained(folder / f"pdd-{inputs}", inputs) for inputs in (1, 2)}
 
 
-class TestPdd(MethodConformance):
+class TestPdd(KeptStarts, MethodConformance):
     """With an untrained network: what the start, the frames and the refinement do around it."""
 
     method = Pdd

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -81,7 +80,7 @@ CASES = [
 @pytest.mark.parametrize(("shape", "step"), CASES)
 def test_every_bit_is_the_published_one(shape, step, threads, monkeypatch):
     image = integers(shape)
-    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    monkeypatch.setattr("anamorph.features.quantised_mind_ssc.thread_count", lambda: threads)
     code = quantised_mind_ssc(image.astype(np.float32), step)
     levels = published_levels(image, step)
     assert code.dtype == np.uint64

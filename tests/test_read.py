@@ -321,3 +321,16 @@ def test_oblique_grids_agree_with_simpleitk(tmp_path: Path) -> None:
         world = itk.TransformIndexToPhysicalPoint(index)
         ours = read_image(path).grid.voxel_to_world(index)
         np.testing.assert_allclose(ours, np.multiply(world, (-1, -1, 1)), atol=1e-4)
+
+
+def test_a_large_stream_with_bytes_behind_it_is_read_to_its_check_sum(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 999, (40, 41, 42)).astype(np.int16)
+    path = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), path)
+    whole = path.read_bytes()
+    assert len(whole) > 1 << 16
+    path.write_bytes(whole + b"bytes after it")
+    np.testing.assert_array_equal(read_image(path).data[0], noise)
+    path.write_bytes(whole[:-8] + bytes(4) + whole[-4:])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_image(path)

@@ -17,7 +17,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.image.write import write_image, write_points
 from anamorph.methods import METHODS
-from anamorph.runtime.threads import limited_threads
+from anamorph.runtime.threads import limited_threads, thread_count
 from stub_method import Stub, StubConfig
 
 SHIFT = np.array([4.0, -6.0, 9.0])
@@ -215,13 +215,12 @@ def test_memory_is_bounded_by_bytes_or_a_size(given):
 
 
 def test_threads_are_limited_for_the_call_and_given_back():
-    import numba
     import torch
 
-    before = numba.get_num_threads(), torch.get_num_threads()
+    before = thread_count(), torch.get_num_threads()
     with limited_threads(1):
-        assert (numba.get_num_threads(), torch.get_num_threads()) == (1, 1)
-    assert (numba.get_num_threads(), torch.get_num_threads()) == before
+        assert (thread_count(), torch.get_num_threads()) == (1, 1)
+    assert (thread_count(), torch.get_num_threads()) == before
     with pytest.raises(UserError, match="at least 1"), limited_threads(0):
         pass
 

@@ -45,7 +45,7 @@ def model(task, tmp_path_factory):
     torch.manual_seed(0)
     network = task.network()
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(90):
+    for step in range(60):
         items = task.training_items(step, torch.Generator().manual_seed(step))[:4]
         loss = task.loss(network, task.batch(items, CPU, generators(len(items))))["loss"]
         optimiser.zero_grad()

@@ -26,6 +26,7 @@ from anamorph.optimise import keypoint_field
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import SHAPE, apart_vox, error_mm, gentle_pair, smooth_pair
 from anamorph.transforms import Affine
+from kept_starts import KeptStarts
 from template_oracle import oracle_model
 from voronoi_layers import voronoi_layers
 
@@ -63,7 +64,7 @@ def models(tmp_path_factory):
     }
 
 
-class FramedConformance(MethodConformance):
+class FramedConformance(KeptStarts, MethodConformance):
     """With an untrained network: what the start, the frames and the refinement do around it.
 
     A network of random weights finds nothing, so errors are those of the linear start and the refinement.

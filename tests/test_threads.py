@@ -10,7 +10,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import pytest
 
 from anamorph.runtime import threads
@@ -64,7 +63,7 @@ def test_as_many_threads_work_as_are_allowed(four_threads):
 
 
 def test_one_thread_needs_no_pool(monkeypatch):
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(threads, "thread_count", lambda: 1)
     monkeypatch.setattr(threads, "_pool", None)
     assert set(over_slabs(lambda begin, end: threading.get_ident(), 100)) == {threading.get_ident()}
 
@@ -119,7 +118,6 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
     one, two = _on_two_threads(
         """
         import hashlib
-        import numba
         import numpy as np
         from anamorph.discrete.cost_volume import CostVolume
         from anamorph.geometry.sampling import sample
@@ -129,8 +127,7 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
         shape = (19, 19, 17)
         fixed, moving = (rng.random((*shape, 16), np.float32) for _ in range(2))
         weight, disp = rng.random(shape, np.float32), rng.random((3, *shape), np.float32)
-        def results(threads):
-            numba.set_num_threads(threads)
+        def results():
             loss, gradient = data_term(fixed, weight, moving, disp)
             read = sample(disp, 20 * disp)
             costs = CostVolume(fixed, weight, moving, (2, 2, 2), (1, 1, 1), (1, 1, 1), 2**30)
@@ -138,7 +135,9 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
             adam.step(gradient, 0.1)
             arrays = (gradient, read, next(costs.chunks())[1], adam.parameters)
             return [loss.hex(), *(hashlib.sha256(a.tobytes()).hexdigest() for a in arrays)]
-        print(json.dumps([results(1), results(2)]))
+        with limited_kernels(1):
+            alone = results()
+        print(json.dumps([alone, results()]))
         """
     )
     assert one == two
@@ -146,8 +145,12 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
 
 def _on_two_threads(code: str) -> list:
     """What a new process that may use two threads prints."""
-    lines = ["import json", "from anamorph.runtime.threads import over_slabs", *(line[8:] for line in code.split("\n"))]
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    lines = [
+        "import json",
+        "from anamorph.runtime.threads import limited_kernels, over_slabs",
+        *(line[8:] for line in code.split("\n")),
+    ]
+    environment = {**os.environ, "ANAMORPH_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -128,8 +128,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nibabel.Nifti1Image, "to_filename", full)
-    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
+    monkeypatch.setattr(nibabel.Nifti1Header, "write_to", full)
     for name in ("scan.nii.gz", "scan.nii"):
         with pytest.raises(RegistrationFailure, match="disk is full"):
             write_image(image, tmp_path / name)

@@ -133,13 +133,10 @@ def _measure(job: Job) -> dict[str, Any]:
 
 
 def _registered(job: Job) -> dict[str, Any]:
-    import numba
     import torch
 
     import anamorph
 
-    numba.set_num_threads(min(job.threads, numba.config.NUMBA_NUM_THREADS))
-    torch.set_num_threads(job.threads)
     if on_gpu := job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     fixed, moving = (_scan(file) for file in job.files)
@@ -155,6 +152,7 @@ def _registered(job: Job) -> dict[str, Any]:
             preset=preset,
             settings=settings,
             device=job.device,  # type: ignore[arg-type]
+            threads=job.threads,
         )
         return begun, time.time(), result.timings
 

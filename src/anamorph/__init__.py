@@ -8,11 +8,8 @@ import re as _re
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
 
-from anamorph.runtime.compilation import keep_kernels as _keep_kernels
-
 __version__ = "0.1.0"
 
-_keep_kernels()
 _LISTED = _re.compile(r"^from (\S+) import (\w+) as \2$", _re.MULTILINE)
 _STUB = _Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
 _HOMES = {name: home for home, name in _LISTED.findall(_STUB)}

@@ -129,7 +129,7 @@ def _local_cluster(machines: Machines) -> Any:
     security = _temporary_security() if machines.tls else None
     same: dict[str, Any] = {"host": machines.host, "protocol": "tls://" if machines.tls else "tcp://"}
     same |= {"security": security, "dashboard_address": f"{machines.host}:0"}
-    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    names = ("ANAMORPH_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {name: str(machines.threads) for name in names} | {"OMP_WAIT_POLICY": "passive"}
     worker = same | {"nthreads": 1, "memory_limit": machines.memory_bytes or 0, "silence_logs": logging.CRITICAL}
     specs: dict[Any, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def classify(
     from anamorph.image.atomic import atomic_directory
     from anamorph.report.classification import write_classification_page
     from anamorph.report.page import drawn
-    from anamorph.runtime.compilation import watch_compilation
 
     table = read_label_table(labels, positive)
     inputs = [path for path in (registrations, labels, dataset) if path is not None]
@@ -95,7 +94,6 @@ def classify(
     settings = FeatureSettings(affine, cells, box)  # type: ignore[arg-type]
     with (
         atomic_directory(out, overwrite, marker=RESULTS, inputs=inputs) as folder,
-        watch_compilation(CompilationNews(quiet)),
         opened(registrations) as place,
         progress_bar(quiet) as progress,
     ):

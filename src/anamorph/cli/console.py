@@ -24,17 +24,6 @@ def warn_of_page(reason: str | None) -> None:
         say(f"warning: the page could not be drawn ({reason}); everything else is complete")
 
 
-class CompilationNews:
-    """Tells once that kernels are being compiled, whoever notices first."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    def __call__(self) -> None:
-        say("compiling kernels for this machine, once (up to half a minute)", self.quiet)
-        self.quiet = True
-
-
 def show(*things: Any) -> None:
     """Results on stdout."""
     from rich.console import Console
@@ -153,3 +142,11 @@ class ProgressLines(AbstractContextManager["ProgressLines"]):
     def _beats(self) -> None:
         while not self._done.wait(LOOK_EVERY_S):
             self.beat()
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people read it: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, show
+from anamorph.cli.console import make_table, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def demo(
         _write_dataset(dataset, out, patients, seed, overwrite, threads, quiet)
         return
     _refuse(context, "without --dataset", ("patients",))
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.runtime.threads import limit_threads
 
     shape = _shape(size)
@@ -49,12 +49,9 @@ def demo(
     from anamorph.cli.register import run_and_show
     from anamorph.phantom import make_pair
     from anamorph.registration.request import Request
-    from anamorph.runtime.compilation import watch_compilation
 
     say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
-    news = CompilationNews(quiet)
-    with watch_compilation(news):
-        pair = make_pair(shape=shape, seed=seed)
+    pair = make_pair(shape=shape, seed=seed)
     request = Request(
         fixed=pair.fixed,
         moving=pair.moving,
@@ -69,7 +66,7 @@ def demo(
         _write_inputs(folder / INPUT_FOLDER, pair)
         return {"true_error_mm": true_error_mm(pair, result)}
 
-    _, saved = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, news=news, extras=extras)
+    _, saved = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, extras=extras)
     if not quiet:
         _show_truth(saved.record["true_error_mm"])
 
@@ -95,13 +92,11 @@ def _write_dataset(
     from anamorph.phantom.patients import KINDS
     from anamorph.phantom.study_files import write_study
     from anamorph.registry import closest
-    from anamorph.runtime.compilation import watch_compilation
 
     if name not in KINDS:
         raise UserError(f"there is no data set '{name}'{closest(name, KINDS)}; choose one of: {', '.join(KINDS)}")
     kind = KINDS[name]
-    with watch_compilation(CompilationNews(quiet)):
-        dataset = write_study(kind, out, patients or kind.patients, seed, overwrite)
+    dataset = write_study(kind, out, patients or kind.patients, seed, overwrite)
     if quiet:
         return
     table = make_table("in the folder", "content", title=f"{out}: {kind.summary}; synthetic")

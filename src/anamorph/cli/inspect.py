@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anamorph.cli.console import CompilationNews, make_table, show
+from anamorph.cli.console import make_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +35,9 @@ def inspect(
         _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
     ]
     if not no_start:
-        news = CompilationNews()
         for image, relation in zip(images[1:], relations, strict=True):
             if "preset" in relation:  # two scans
-                relation["start"] = _start(images[0], image, news)
+                relation["start"] = _start(images[0], image)
     if json_output:
         import json
 
@@ -71,13 +70,13 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
     return relation | inspect_pair(first, other, first_facts, other_facts).as_dict()
 
 
-def _start(fixed: Image, moving: Image, news: CompilationNews) -> dict[str, Any]:
+def _start(fixed: Image, moving: Image) -> dict[str, Any]:
     """The start of a pair, or why there is none."""
     from anamorph.errors import AnamorphError
     from anamorph.registration.start_facts import inspect_start
 
     try:
-        found = inspect_start(fixed, moving, news)
+        found = inspect_start(fixed, moving)
     except AnamorphError as error:
         return {"refused": str(error)}
     return found.as_dict() | dict(zip(("shift", "turn", "scale"), found.map.in_words(), strict=True))

@@ -15,7 +15,7 @@ from anamorph.cli.common_options import (
     two_numbers,
     workers_of,
 )
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show
+from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def preprocess(
     the original scans. After an interruption the same command goes on where it stopped.
     """
     from anamorph.data import read_dataset
-    from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
 
     at_once = workers_of(workers)
@@ -89,7 +88,7 @@ def preprocess(
     )
     source = read_dataset(dataset)
     try:
-        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+        with progress_bar(quiet) as progress:
             result = preprocess_dataset(
                 source,
                 settings,
@@ -145,7 +144,8 @@ def map_back(
 
     Images and labels of a preprocessed scan go back by `anamorph apply records/SCAN.tfm --to FILE --like ORIGINAL`.
     """
-    from anamorph.cli.transform_grid import chosen_kind, refuse_existing
+    from anamorph.cli.apply import chosen_kind
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.transforms.files import read_transform, write_transform
     from anamorph.workflows.preprocess import map_back as mapped_back
     from anamorph.workflows.preprocess import read_record

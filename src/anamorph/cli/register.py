@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
 
@@ -145,7 +145,6 @@ def run_and_show(
     overwrite: bool,
     composite: bool,
     quiet: bool,
-    news: CompilationNews | None = None,
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
     """Run a request with a progress bar and print what came out."""
@@ -158,7 +157,6 @@ def run_and_show(
             overwrite=overwrite,
             composite=composite,
             progress=progress,
-            on_compilation=news or CompilationNews(quiet),
             extras=extras,
         )
     warn_of_page(saved.report_failure)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failure, three_whole_numbers, workers_of
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -148,7 +148,6 @@ def prepare(
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.preprocess import PreprocessSettings
     from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
     from anamorph.workflows.supervoxels.run import SPLITS
@@ -166,7 +165,7 @@ def prepare(
         preprocessing = PreprocessSettings(spacing_mm=spacing, shape=size, crop=crop)  # type: ignore[arg-type]
     source = read_dataset(dataset)
     try:
-        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+        with progress_bar(quiet) as progress:
             result = prepare_dataset(
                 source,
                 template,
@@ -213,7 +212,7 @@ def layers(
     quiet: Quiet = False,
 ) -> None:
     """Cut a scan into layers of supervoxels, with a page that shows them."""
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.errors import UserError
     from anamorph.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -68,14 +68,13 @@ def submit(
     Finished pairs are kept: after an interruption, and for the format of another year, the same command goes on from
     them. The archive is read back and evaluated before the command ends.
     """
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.submission import archive_format, make_submission
 
     if split not in ("val", "test"):
@@ -90,7 +89,7 @@ def submit(
     say(f"Learn2Reg {year}: {layout.describe()}", quiet)
 
     try:
-        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+        with progress_bar(quiet) as progress:
             submission = make_submission(
                 source, split, wanted, layout, out, kept,  # type: ignore[arg-type]
                 workers=workers_of(workers), zero_failed=zero_failed, progress=progress, on_failure=say_failure,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import CompilationNews, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -81,13 +81,12 @@ def build(
     with the template round by round.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.runtime.compilation import watch_compilation
     from anamorph.workflows.template import TemplateSettings, build_template
 
     at_once = workers_of(workers)
     cases = _cases(scans or [], dataset, split or [])
     try:
-        with progress_bar(quiet) as progress, watch_compilation(CompilationNews(quiet)):
+        with progress_bar(quiet) as progress:
             result = build_template(
                 cases,
                 out,

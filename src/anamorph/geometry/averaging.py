@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def pool_volume(volume: Array, cell: Cell) -> Array:
         return pool_volume_torch(volume, cell)
     if max(cell) == 1:
         return volume.astype(np.float32, copy=False)
-    from anamorph.geometry import _averaging_numba
-
+    if kernels is None:
+        return by_twin(pool_volume_torch, volume, cell)
     out = np.empty((volume.shape[0], *_cells(volume.shape[1:], cell)), np.float32)
-    over_slabs(_averaging_numba.pool_channels_first, out.shape[0] * out.shape[1], volume, np.asarray(cell), out)
+    over_slabs(kernels.pool_channels_first, out.shape[0] * out.shape[1], np.ascontiguousarray(volume), cell, out)
     return out
 
 
@@ -51,10 +52,10 @@ def pool_descriptor(descriptor: Array, cell: Cell) -> Array:
         return descriptor
     if not isinstance(descriptor, np.ndarray):
         return pool_volume_torch(descriptor.permute(3, 0, 1, 2), cell).permute(1, 2, 3, 0)
-    from anamorph.geometry import _averaging_numba
-
+    if kernels is None:
+        return by_twin(pool_descriptor, descriptor, cell)
     out = np.empty((*_cells(descriptor.shape[:3], cell), descriptor.shape[3]), np.float32)
-    over_slabs(_averaging_numba.pool_channels_last, out.shape[0] * out.shape[1], descriptor, np.asarray(cell), out)
+    over_slabs(kernels.pool_channels_last, out.shape[0] * out.shape[1], np.ascontiguousarray(descriptor), cell, out)
     return out
 
 
@@ -80,14 +81,14 @@ def box_smooth(field: Array, radius: Radius = NEIGHBOURS, passes: int = 1) -> Ar
         return field
     if not isinstance(field, np.ndarray):
         return box_smooth_torch(field, radius, passes)
-    from anamorph.geometry import _averaging_numba
-
-    source, spare = field.copy(), np.empty(field.shape, np.float32)
+    if kernels is None:
+        return by_twin(box_smooth_torch, field, radius, passes)
+    source, spare = np.array(field, np.float32, order="C"), np.empty(field.shape, np.float32)
     for _ in range(passes):
         for axis in range(3):
             if radius[axis] > 0 and field.shape[1 + axis] > 1:
                 planes = field.shape[0] * field.shape[1]
-                over_slabs(_averaging_numba.box_axis, planes, source, axis, radius[axis], spare)
+                over_slabs(kernels.box_axis, planes, source, axis, radius[axis], spare)
                 source, spare = spare, source
     return source
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 from anamorph.errors import UserError
+from anamorph.image.gzip_stream import CHUNK, GzipReader, deflate
 
 MOST_MEMBERS = 200_000
 HARMLESS_BYTES = 1 << 30
@@ -144,55 +142,38 @@ def check_arrays(path: Path, most_bytes: int) -> None:
         raise UserError(f"unpacks to {unpacked / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB it can hold")
 
 
-GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 20
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_GZIP_OR_ZLIB = deflate.MAX_WBITS | 32
 
 
-class BoundedGzip(gzip.GzipFile):
+class BoundedGzip(GzipReader):
     """A gzip file to read, which gives no more bytes than its size, or ``longest_header`` while it is set, allows."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "rb")
-        self.packed = path.stat().st_size
-        self.longest_header: int | None = None
+    longest_header: int | None = None
 
     def read(self, size: int | None = -1) -> bytes:
         """Read in pieces, so that a header which asks for too much is found out early."""
-        left = most_values(self.packed) + _CHUNK if size is None or size < 0 else size
+        left = most_values(self.packed) + CHUNK if size is None or size < 0 else size
         parts = []
-        while left > 0 and (part := super().read(min(left, _CHUNK))):
-            self._check()
+        while left > 0 and (part := self.unpack(min(left, CHUNK))):
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer without the copy that the base class makes."""
-        with memoryview(buffer) as view, view.cast("B") as target:
-            count = 0
-            while count < len(target) and (got := self._buffer.readinto(target[count : count + _CHUNK])):  # type: ignore[attr-defined]
-                self._check()
-                count += got
-            return count
+    def unpack(self, most: int) -> bytes:
+        part = super().unpack(most)
+        if self.longest_header is not None and self.tell() > self.longest_header:
+            raise UserError(f"{self.name}: cannot be read as an image (its header has no end); export it again")
+        check_values(self.name, self.tell(), self.packed)
+        return part
 
     def check_rest(self) -> None:
         """Read to the end, where the check sum is.
 
         Raises:
-            OSError, EOFError: the content does not fit its check sum, or the file ends before it.
+            OSError, EOFError, deflate.error: the content does not fit its check sum, or the file ends before it.
         """
-        try:
-            while self.read(_CHUNK):
-                pass
-        except gzip.BadGzipFile as error:
-            if "Not a gzipped file" not in str(error):  # bytes after a sound stream do no harm
-                raise
-
-    def _check(self) -> None:
-        if self.longest_header is not None and self.tell() > self.longest_header:
-            raise UserError(f"{self.name}: cannot be read as an image (its header has no end); export it again")
-        check_values(self.name, self.tell(), self.packed)
+        while self.unpack(CHUNK):
+            pass
 
 
 def check_gzip(path: Path) -> None:
@@ -200,7 +181,7 @@ def check_gzip(path: Path) -> None:
 
     Raises:
         UserError: it swells as only a trap does.
-        OSError, EOFError, zlib.error: it is damaged or cut off.
+        OSError, EOFError, deflate.error: it is damaged or cut off.
     """
     with BoundedGzip(path) as stream:
         stream.check_rest()
@@ -220,19 +201,19 @@ def check_deflated(path: Path, start: int, size: int | None = None) -> int:
     Raises:
         UserError: it swells as only a trap does, is cut off, or does not fit its check sum.
     """
-    stream, unpacked = zlib.decompressobj(_GZIP_OR_ZLIB), 0
+    stream, unpacked = deflate.decompressobj(_GZIP_OR_ZLIB), 0
     left = path.stat().st_size - start if size is None else size
     packed = left
     with path.open("rb") as file:
         file.seek(start)
         try:
-            while not stream.eof and (part := file.read(min(_CHUNK, left))):
+            while not stream.eof and (part := file.read(min(CHUNK, left))):
                 left -= len(part)
                 while part and not stream.eof:
-                    unpacked += len(stream.decompress(part, _CHUNK))
+                    unpacked += len(stream.decompress(part, CHUNK))
                     check_values(path, unpacked, packed)
                     part = stream.unconsumed_tail
-        except zlib.error as error:
+        except deflate.error as error:
             raise UserError(f"{path}: its compressed voxels are damaged ({error}); copy or export it again") from error
     if not stream.eof:
         raise UserError(f"{path}: its compressed voxels end early; copy or export it again")

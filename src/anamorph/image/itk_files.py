@@ -11,8 +11,9 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
-from anamorph.image.bounds import GZIP_MAGIC, check_deflated, check_gzip, check_hdf5, check_regular_file, check_values
+from anamorph.image.bounds import check_deflated, check_gzip, check_hdf5, check_regular_file, check_values
 from anamorph.image.convert import GREY_REMEDY, MM_PER_UNIT, from_simpleitk, itk_path
+from anamorph.image.gzip_stream import GZIP_MAGIC
 from anamorph.image.image import Image
 from anamorph.image.quiet import quiet_itk
 from anamorph.image.text_header import NRRD_SUFFIXES, TextHeader, read_text_header

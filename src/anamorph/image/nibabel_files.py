@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image.bounds import GZIP_MAGIC, GZIP_SHRINKS, BoundedGzip, check_regular_file, check_values
+from anamorph.image.bounds import GZIP_SHRINKS, BoundedGzip, check_regular_file, check_values
+from anamorph.image.gzip_stream import GZIP_MAGIC
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _ZIPPED = (".nii.gz", ".mgz")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anamorph.errors import RegistrationFailure, UserError
+from anamorph.geometry.sampling import copy_planes
 from anamorph.image.atomic import atomic_path
+from anamorph.image.gzip_stream import gzip_writer
 from anamorph.image.image import Image
 from anamorph.image.point_files import write_points
 
@@ -19,6 +20,7 @@ __all__ = ["save_nifti", "world_code", "write_image", "write_points"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
+PLANES = 32
 SCANNER = 1
 """NIfTI's code of coordinates of the scanner."""
 
@@ -58,23 +60,27 @@ def write_image(image: Image, path: str | os.PathLike[str], world: int = SCANNER
 
 def save_nifti(nifti: Any, path: str | os.PathLike[str]) -> None:
     """Write a nibabel image so that the file appears only when it is complete."""
-    with atomic_path(path) as temporary:
-        if nifti.get_data_dtype().kind == "f" and Path(path).name.lower().endswith(".gz"):
-            with _gzip_for_floats(temporary) as stream:
-                nifti.to_stream(stream)
-        else:
-            nifti.to_filename(temporary)
+    zipped = Path(path).name.lower().endswith(".gz")
+    with atomic_path(path) as temporary, gzip_writer(temporary) if zipped else temporary.open("wb") as stream:
+        nifti.update_header()
+        nifti.header.set_slope_inter(1, 0)
+        nifti.header.write_to(stream)
+        for planes in _in_file_order(np.asanyarray(nifti.dataobj), nifti.get_data_dtype()):
+            stream.write(planes)
 
 
-@contextmanager
-def _gzip_for_floats(path: Path) -> Iterator[gzip.GzipFile]:
-    """A gzip file without the search for repeated strings: mantissas hold none, so 4 times faster, as small.
+def _in_file_order(values: np.ndarray, dtype: np.dtype) -> Iterator[memoryview]:
+    """The bytes of an array, the first index fastest, some planes of the third axis at a time.
 
-    It holds neither a time nor its (temporary) name, so equal images make equal files.
+    One plane at a time would fetch every cache line of a volume as often as it holds voxels.
     """
-    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
-        stream.compress = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-        yield stream
+    volumes = values.reshape(*values.shape[:3], -1)
+    for volume in np.moveaxis(volumes, 3, 0):
+        for first in range(0, volume.shape[2], PLANES):
+            planes = volume[:, :, first : first + PLANES].T
+            ordered = np.empty(planes.shape, dtype)
+            copy_planes(planes, ordered)
+            yield ordered.data.cast("B")
 
 
 def world_code(source: Any) -> int:

@@ -131,7 +131,7 @@ def write_failure(
         "verdict": judged.to_dict(),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
-        "timings_s": _rounded(seconds, {}, 0.0),
+        "timings_s": _rounded(seconds, {}),
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": describe_plan(plan, inputs.pair, seed=seed, device=device),
     }
@@ -160,15 +160,14 @@ def describe_success(result: Result) -> dict[str, Any]:
 
 
 def stage_timings(result: Result) -> dict[str, Any]:
-    """Seconds of the stages, of the method's own inside ``registration``, and of compilation inside both."""
-    return _rounded(result.seconds, result.timings, result.compiling_s)
+    """Seconds of the stages, and of the method's own inside ``registration``."""
+    return _rounded(result.seconds, result.timings)
 
 
-def _rounded(seconds: dict[str, float], method: dict[str, float], compiling: float) -> dict[str, Any]:
+def _rounded(seconds: dict[str, float], method: dict[str, float]) -> dict[str, Any]:
     rounded = {stage: round(value, 3) for stage, value in seconds.items()}
     return rounded | {
         "total": round(sum(seconds.values()), 3),
-        "of_which_compiling_kernels": round(compiling, 3),
         "registration_stages": {stage: round(value, 3) for stage, value in method.items()},
     }
 

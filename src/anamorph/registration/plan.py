@@ -23,6 +23,7 @@ from anamorph.registration.preflight import (
 )
 from anamorph.registration.provenance import describe_input
 from anamorph.registration.request import MethodLike
+from anamorph.runtime.compiled import MISSING, kernels
 from anamorph.runtime.machine import machine, versions
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.settings import GivenSettings, make_config
@@ -103,6 +104,8 @@ def make_plan(
     told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
     told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
     told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
+    if kernels is None:
+        told.append(("note", MISSING))
     warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
     return RegistrationPlan(method_class(config), preset, reason, warnings, notes)
 

@@ -41,7 +41,6 @@ class Result:
         plan: method and settings, and what is odd about the scans.
         outcome: what the method gave.
         seconds: of the stages so far.
-        compiling_s: seconds of them in which kernels were compiled.
         threads: CPU threads for what is computed later.
     """
 
@@ -52,12 +51,11 @@ class Result:
         outcome: Outcome,
         *,
         seconds: Mapping[str, float] | None = None,
-        compiling_s: float = 0.0,
         threads: int | None = None,
     ) -> None:
         self.inputs, self.plan, self.outcome = inputs, plan, outcome
         self.seconds = dict(seconds or {})
-        self.compiling_s, self.threads = compiling_s, threads
+        self.threads = threads
 
     def __repr__(self) -> str:
         seconds = sum(self.timings.values())

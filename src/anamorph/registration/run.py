@@ -20,7 +20,6 @@ from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes
 from anamorph.registration.request import Inputs, MethodLike, Request
 from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of
-from anamorph.runtime.compilation import watch_compilation
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory, gigabytes
 from anamorph.runtime.threads import limited_threads
@@ -141,7 +140,6 @@ def run(
     request: Request,
     *,
     progress: Progress | None = None,
-    on_compilation: Callable[[], None] | None = None,
     on_prepared: Callable[[Prepared], None] | None = None,
 ) -> Result:
     """Read, plan and run a request.
@@ -149,7 +147,6 @@ def run(
     Args:
         request: scans and settings.
         progress: called with the stage and the fraction that is done.
-        on_compilation: called when the first kernel has to be compiled.
         on_prepared: called before the registration starts.
 
     Raises:
@@ -157,7 +154,7 @@ def run(
         RegistrationFailure: the run failed, or memory does not suffice.
     """
     watch = Stopwatch(progress)
-    with limited_threads(request.threads), watch_compilation(on_compilation) as compiled:
+    with limited_threads(request.threads):
         with watch.stage("reading", 0.0):
             prepared = prepare(request)
         _log(prepared)
@@ -172,7 +169,6 @@ def run(
         prepared.plan,
         outcome,
         seconds=watch.seconds,
-        compiling_s=compiled.seconds,
         threads=request.threads,
     )
 
@@ -184,7 +180,6 @@ def run_to_folder(
     overwrite: bool = False,
     composite: bool = False,
     progress: Progress | None = None,
-    on_compilation: Callable[[], None] | None = None,
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
     """Run a request and write everything into a new folder.
@@ -195,7 +190,6 @@ def run_to_folder(
         overwrite: replace an earlier result there once the new one is complete.
         composite: write ITK ``.h5`` composites too.
         progress: called with the stage and the fraction of the whole command that is done.
-        on_compilation: called when the first kernel has to be compiled.
         extras: writes more files into the folder, and returns more for ``result.json``.
 
     Raises:
@@ -216,7 +210,7 @@ def run_to_folder(
 
     try:
         done = part_of(progress, 0.0, REGISTERED)
-        result = run(request, progress=done, on_compilation=on_compilation, on_prepared=begin)
+        result = run(request, progress=done, on_prepared=begin)
         result.measure(part_of(progress, REGISTERED, 1.0))
         at_risk = None
         after = part_of(progress, REGISTERED, 1.0)

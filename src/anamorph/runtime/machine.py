@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anamorph
+from anamorph.runtime.compiled import variant
 
 
 def file_hash(path: Path) -> str:
@@ -49,15 +50,20 @@ def versions() -> dict[str, str]:
 def _installed() -> dict[str, str]:
     """Looking them up takes 10 ms, longer than the registration of a small pair."""
     found = {}
-    for package in ("numpy", "numba", "scipy", "nibabel", "SimpleITK"):
+    for package in ("numpy", "scipy", "nibabel", "SimpleITK"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, processor family and number of cores this process may use."""
-    return {"platform": platform.platform(), "processor": platform.machine(), "cpu_count": usable_cores()}
+    """Operating system, processor family, variant of the kernels, and number of cores this process may use."""
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "kernels": variant(),
+        "cpu_count": usable_cores(),
+    }
 
 
 def usable_cores() -> int:

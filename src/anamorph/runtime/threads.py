@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TypeVar
 
 from anamorph.errors import UserError
+from anamorph.runtime.machine import usable_cores
 
 T = TypeVar("T")
 
@@ -22,13 +24,13 @@ POINTS = 1024
 
 
 def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int = 1) -> list[T]:
-    """Call ``kernel(begin, end, *args)`` on slabs that make up ``range(count)``, on as many threads as numba may use.
+    """Call ``kernel(begin, end, *args)`` on slabs that make up ``range(count)``, on as many threads as kernels may use.
 
     The slabs depend on ``count`` and ``least`` alone, so what kernels round or sum up is the same on any number of
     threads. To run side by side a kernel must release the interpreter's lock.
 
     Args:
-        kernel: compiled with ``nogil``.
+        kernel: of :mod:`anamorph.runtime.compiled`, which release the lock.
         count: of what the kernel works on.
         args: the kernel's other arguments.
         least: how much is worth a slab.
@@ -64,30 +66,36 @@ def slabs_of(count: int, least: int = 1) -> list[tuple[int, int]]:
 
 
 def thread_count() -> int:
-    """How many threads kernels may use: numba's setting, of ``NUMBA_NUM_THREADS`` or ``numba.set_num_threads``."""
-    import numba
+    """How many threads kernels may use here."""
+    limit = _limit.get()
+    return most_threads() if limit is None else min(limit, most_threads())
 
-    return int(numba.get_num_threads())
+
+def most_threads() -> int:
+    """How many threads kernels may use at all: ``ANAMORPH_NUM_THREADS``, ``OMP_NUM_THREADS``, or one per core."""
+    for variable in ("ANAMORPH_NUM_THREADS", "OMP_NUM_THREADS"):
+        given = os.environ.get(variable, "")
+        if given.isdecimal() and int(given) > 0:
+            return int(given)
+    return usable_cores()
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
     """The threads beside those that call; made when first needed, and started one by one."""
-    import numba
-
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # is read from the environment
-    return ThreadPoolExecutor(max(most - 1, 1), thread_name_prefix="anamorph-kernel")
+    return ThreadPoolExecutor(max(most_threads() - 1, 1), thread_name_prefix="anamorph-kernel")
 
 
 if hasattr(os, "register_at_fork"):  # a forked process does not inherit threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_VARIABLES = ("ANAMORPH_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_limit: ContextVar[int | None] = ContextVar("threads of kernels", default=None)
 
 
 def limit_threads(count: int | None) -> None:
-    """Let this process use so many threads; call it before numba and PyTorch are imported.
+    """Let this process use so many threads; call it before the first kernel and before PyTorch is imported.
 
     Raises:
         UserError: fewer than one.
@@ -98,10 +106,24 @@ def limit_threads(count: int | None) -> None:
 
 
 @contextmanager
+def limited_kernels(count: int | None) -> Iterator[None]:
+    """Use at most so many threads in the kernels that are called inside the block.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if count is not None:
+        _check(count)
+    before = _limit.set(_limit.get() if count is None else count)
+    try:
+        yield
+    finally:
+        _limit.reset(before)
+
+
+@contextmanager
 def limited_threads(count: int | None) -> Iterator[None]:
     """Use so many threads inside the block, in kernels, linear algebra and PyTorch, and as many as before after it.
-
-    Kernels cannot use more threads than numba was started with.
 
     Raises:
         UserError: fewer than one.
@@ -109,13 +131,10 @@ def limited_threads(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    _check(count)
-    import numba
     from threadpoolctl import threadpool_limits
 
     with ExitStack() as undo:
-        undo.callback(numba.set_num_threads, numba.get_num_threads())
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]  # an environment variable
+        undo.enter_context(limited_kernels(count))
         undo.enter_context(threadpool_limits(count))
         if "torch" in sys.modules:
             torch = sys.modules["torch"]

@@ -11,10 +11,17 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.geometry.sampling import Interpolation, advance_affine, identity_positions, sample, sample_labels
+from anamorph.geometry.sampling import (
+    Interpolation,
+    advance_affine,
+    advance_displacement,
+    identity_positions,
+    sample,
+    sample_labels,
+)
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like
-from anamorph.runtime.threads import POINTS, over_slabs
+from anamorph.transforms.fields import jacobian_determinant
 
 PointFrame = Literal["ras", "lps"]
 Role = Literal["fixed", "moving"]
@@ -260,13 +267,8 @@ class Displacement(Transform):
         return (linear @ self.disp_vox.reshape(3, -1)).reshape(self.disp_vox.shape)
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
-        from anamorph.geometry import _sampling_numba
-
         to_field = grid.voxel_to_voxel(self.grid)
-        back = np.linalg.inv(to_field[:3, :3])
-        matrices = to_field.astype(np.float32), back.astype(np.float32)
-        kernel = _sampling_numba.advance_displacement
-        over_slabs(kernel, positions_vox.shape[1], positions_vox, self.disp_vox, *matrices, least=POINTS)
+        advance_displacement(positions_vox, self.disp_vox, to_field, np.linalg.inv(to_field[:3, :3]))
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         points_mm = np.asarray(points_mm, np.float64)
@@ -278,12 +280,8 @@ class Displacement(Transform):
 
     def jacobian_determinant(self, grid: Grid | None = None) -> np.ndarray:
         """``(I, J, K)`` float32 local change of volume on a grid, its own by default."""
-        from anamorph.geometry import _sampling_numba
-
         field = self if grid is None else self.displacement_on(grid)
-        out = np.empty(field.grid.shape, np.float32)
-        over_slabs(_sampling_numba.jacobian_determinant, len(out), field.disp_vox, out)
-        return out
+        return jacobian_determinant(field.disp_vox)
 
     def inverse(self) -> Transform:
         from anamorph.transforms.inversion import invert

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.key import MISSING, Contents, key_of, origin_of
 from anamorph.batch.records import Store
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
-from anamorph.batch.store import check_sums
+from anamorph.batch.store import MISSING, Contents, check_sums, key_of, origin_of
 from anamorph.data import Pair
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
@@ -27,6 +26,7 @@ from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.runtime.machine import file_hash
+from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
 from anamorph.transforms import Displacement
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import as_stored
@@ -96,9 +96,14 @@ class PairJob:
         truth = (
             None if self.evaluation is None else PairTruth.read(self.pair, self.evaluation, kept.label_maps, kept.image)
         )
-        threads = _use_threads(self.threads)
+        if self.threads is not None and self.threads > most_threads():
+            raise UserError(
+                f"the plan wants {self.threads} threads, the worker has {most_threads()}; set ANAMORPH_NUM_THREADS"
+            )
         begin = time.perf_counter()
-        result = register_pair_of(self.pair, self.settings, fixed, moving)
+        with limited_kernels(self.threads):
+            threads = thread_count()
+            result = register_pair_of(self.pair, self.settings, fixed, moving)
         registration_seconds = time.perf_counter() - begin
         forward = result.fixed_to_moving.displacement_on(fixed.grid)
         backward = result.moving_to_fixed.displacement_on(moving.grid)
@@ -174,18 +179,6 @@ def _lean(pair: Pair) -> Pair:
 def _kept_inputs() -> KeptInputs:
     """One for every process."""
     return KeptInputs()
-
-
-def _use_threads(wanted: int | None) -> int:
-    """Let the kernels use so many threads; how many they use."""
-    import numba
-
-    if wanted is not None:
-        try:
-            numba.set_num_threads(wanted)
-        except ValueError as error:
-            raise UserError(f"the plan wants {wanted} threads, the worker has fewer; set NUMBA_NUM_THREADS") from error
-    return numba.get_num_threads()
 
 
 def _write(

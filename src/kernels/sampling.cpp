@@ -1,0 +1,164 @@
+// Reading volumes between their voxels, and moving positions; the readable twins are in anamorph/geometry/sampling.py.
+//
+// Positions are (3, N) float32 voxel coordinates. `clamp` repeats the border; otherwise a position more than half a voxel
+// outside takes the fill value.
+#include "interpolation.h"
+
+namespace {
+
+using Affine = Array<const float, 2>;
+
+template <typename T>
+void sample_linear(Index begin, Index end, Array<const T, 4> volume, Array<const float, 2> positions, bool clamp,
+                   float fill, Array<float, 2> out) {
+    const Index channels = volume.shape[0], ni = volume.shape[1], nj = volume.shape[2], nk = volume.shape[3];
+    for (Index p = begin; p < end; ++p) {
+        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
+        if (!clamp && is_outside(x, y, z, ni, nj, nk)) {
+            for (Index c = 0; c < channels; ++c) out(c, p) = fill;
+            continue;
+        }
+        const Cell cell(x, y, z, ni, nj, nk);
+        for (Index c = 0; c < channels; ++c) out(c, p) = cell.read(volume.at(c), nj, nk);
+    }
+}
+
+template <typename T>
+void sample_nearest(Index begin, Index end, Array<const T, 4> volume, Array<const float, 2> positions, bool clamp,
+                    T fill, Array<T, 2> out) {
+    const Index channels = volume.shape[0], ni = volume.shape[1], nj = volume.shape[2], nk = volume.shape[3];
+    const auto nearest = [](float x, Index n) {
+        // Not a number ends at 0, as in Corner.
+        return x > 0.f ? Index(std::floor(std::min(x, float(n - 1)) + 0.5f)) : Index(0);
+    };
+    for (Index p = begin; p < end; ++p) {
+        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
+        const bool outside = !clamp && is_outside(x, y, z, ni, nj, nk);
+        for (Index c = 0; c < channels; ++c)
+            out(c, p) = outside ? fill : volume(c, nearest(x, ni), nearest(y, nj), nearest(z, nk));
+    }
+}
+
+// The label with the largest sum of trilinear weights: linear interpolation of one-hot maps without making them.
+template <typename T>
+void sample_labels(Index begin, Index end, Array<const T, 3> labels, Array<const float, 2> positions, T fill,
+                   Array<T, 1> out) {
+    const Index ni = labels.shape[0], nj = labels.shape[1], nk = labels.shape[2];
+    for (Index p = begin; p < end; ++p) {
+        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
+        if (is_outside(x, y, z, ni, nj, nk)) {
+            out(p) = fill;
+            continue;
+        }
+        const Cell at(x, y, z, ni, nj, nk);
+        T around[8];
+        bool one = true;
+        for (int n = 0; n < 8; ++n) {
+            around[n] = labels(n & 4 ? at.i.high : at.i.low, n & 2 ? at.j.high : at.j.low, n & 1 ? at.k.high : at.k.low);
+            one = one && around[n] == around[0];
+        }
+        if (one) {
+            out(p) = around[0];
+            continue;
+        }
+        T names[8];
+        float weights[8];
+        int found = 0;
+        for (int n = 0; n < 8; ++n) {
+            const float w = (n & 4 ? at.i.weight : 1 - at.i.weight) * (n & 2 ? at.j.weight : 1 - at.j.weight) *
+                            (n & 1 ? at.k.weight : 1 - at.k.weight);
+            int slot = 0;
+            while (slot < found && names[slot] != around[n]) ++slot;
+            if (slot == found) {
+                names[found] = around[n];
+                weights[found++] = 0;
+            }
+            weights[slot] += w;
+        }
+        int best = 0;
+        for (int slot = 1; slot < found; ++slot)
+            if (weights[slot] > weights[best] || (weights[slot] == weights[best] && names[slot] < names[best])) best = slot;
+        out(p) = names[best];
+    }
+}
+
+// One row of a matrix (3 or 4, 4) applied to a point.
+float apply(const Affine &matrix, int row, float x, float y, float z) {
+    const float *m = matrix.at(row);
+    return m[0] * x + m[1] * y + m[2] * z + m[3];
+}
+
+void advance_affine(Index begin, Index end, Array<float, 2> positions, Affine matrix) {
+    for (Index p = begin; p < end; ++p) {
+        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
+        for (int a = 0; a < 3; ++a) positions(a, p) = apply(matrix, a, x, y, z);
+    }
+}
+
+// p <- p + L u(T p), u read trilinearly with its border repeated; L turns field voxels into position voxels.
+void advance_displacement(Index begin, Index end, Array<float, 2> positions, Array<const float, 4> disp_vox,
+                          Affine to_field, Affine linear) {
+    const Index ni = disp_vox.shape[1], nj = disp_vox.shape[2], nk = disp_vox.shape[3];
+    for (Index p = begin; p < end; ++p) {
+        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
+        const Cell cell(apply(to_field, 0, x, y, z), apply(to_field, 1, x, y, z), apply(to_field, 2, x, y, z), ni, nj, nk);
+        float u[3];
+        for (int c = 0; c < 3; ++c) u[c] = cell.read(disp_vox.at(c), nj, nk);
+        for (int a = 0; a < 3; ++a)
+            positions(a, p) += linear(a, 0) * u[0] + linear(a, 1) * u[1] + linear(a, 2) * u[2];
+    }
+}
+
+void identity_positions(Index begin, Index end, Triple shape, Array<float, 2> out) {
+    Index p = begin * shape[1] * shape[2];
+    for (Index i = begin; i < end; ++i)
+        for (Index j = 0; j < shape[1]; ++j)
+            for (Index k = 0; k < shape[2]; ++k, ++p) {
+                out(0, p) = float(i);
+                out(1, p) = float(j);
+                out(2, p) = float(k);
+            }
+}
+
+// det(I + du/dx) by central differences, one-sided at the border; an axis of one voxel counts as unchanged.
+void jacobian_determinant(Index begin, Index end, Array<const float, 4> u, Array<float, 3> out) {
+    const Index ni = u.shape[1], nj = u.shape[2], nk = u.shape[3];
+    for (Index i = begin; i < end; ++i) {
+        const Index a0 = std::max<Index>(i - 1, 0), a1 = std::min(i + 1, ni - 1);
+        const float da = 1.f / float(std::max<Index>(a1 - a0, 1));
+        for (Index j = 0; j < nj; ++j) {
+            const Index b0 = std::max<Index>(j - 1, 0), b1 = std::min(j + 1, nj - 1);
+            const float db = 1.f / float(std::max<Index>(b1 - b0, 1));
+            for (Index k = 0; k < nk; ++k) {
+                const Index c0 = std::max<Index>(k - 1, 0), c1 = std::min(k + 1, nk - 1);
+                const float dc = 1.f / float(std::max<Index>(c1 - c0, 1));
+                float m[3][3];
+                for (int c = 0; c < 3; ++c) {
+                    m[c][0] = (u(c, a1, j, k) - u(c, a0, j, k)) * da;
+                    m[c][1] = (u(c, i, b1, k) - u(c, i, b0, k)) * db;
+                    m[c][2] = (u(c, i, j, c1) - u(c, i, j, c0)) * dc;
+                    m[c][c] += 1.f;
+                }
+                out(i, j, k) = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
+                               m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
+                               m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void define_sampling(nb::module_ &module) {
+    for_each_scalar([&](auto scalar) { define(module, "sample_linear", sample_linear<decltype(scalar)>); });
+    for_each_label([&](auto label) { define(module, "sample_labels", sample_labels<decltype(label)>); });
+    // Nearest voxels are copied whatever they hold: one kernel per size.
+    define(module, "sample_nearest", sample_nearest<std::uint8_t>);
+    define(module, "sample_nearest", sample_nearest<std::uint16_t>);
+    define(module, "sample_nearest", sample_nearest<std::uint32_t>);
+    define(module, "sample_nearest", sample_nearest<std::uint64_t>);
+    define(module, "advance_affine", advance_affine);
+    define(module, "advance_displacement", advance_displacement);
+    define(module, "identity_positions", identity_positions);
+    define(module, "jacobian_determinant", jacobian_determinant);
+}
