@@ -62,3 +62,34 @@ struct Cell {
                          ((d0[c] * vk + d1[c] * wk) * vj + (e0[c] * vk + e1[c] * wk) * wj) * wi;
     }
 };
+
+// The same eight voxels in a volume (I, J, K, C), whose channels lie side by side.
+struct ChannelsLastCell {
+    Index first, next_i, next_j, next_k;
+    float weight[8];
+
+    ChannelsLastCell(const Cell &at, Index nj, Index nk, Index channels)
+        : first(((at.i.low * nj + at.j.low) * nk + at.k.low) * channels),
+          next_i((at.i.high - at.i.low) * nj * nk * channels),
+          next_j((at.j.high - at.j.low) * nk * channels),
+          next_k((at.k.high - at.k.low) * channels) {
+        const float a = at.i.weight, b = at.j.weight, c = at.k.weight;
+        const float plane[4] = {(1 - b) * (1 - c), (1 - b) * c, b * (1 - c), b * c};
+        for (int n = 0; n < 4; ++n) weight[n] = (1 - a) * plane[n], weight[4 + n] = a * plane[n];
+    }
+
+    // Trilinear interpolation in one channel.
+    float read(const float *volume, Index channel) const {
+        const float *low = volume + first + channel, *high = low + next_i;
+        return (weight[0] * low[0] + weight[1] * low[next_k] + weight[2] * low[next_j] + weight[3] * low[next_j + next_k]) +
+               (weight[4] * high[0] + weight[5] * high[next_k] + weight[6] * high[next_j] + weight[7] * high[next_j + next_k]);
+    }
+
+    // The adjoint of `read` for the values of all channels.
+    void add(float *__restrict volume, const float *__restrict values, Index channels) const {
+        for (int n = 0; n < 8; ++n) {
+            float *__restrict voxel = volume + first + (n & 4 ? next_i : 0) + (n & 2 ? next_j : 0) + (n & 1 ? next_k : 0);
+            for (Index c = 0; c < channels; ++c) voxel[c] += weight[n] * values[c];
+        }
+    }
+};

@@ -14,8 +14,9 @@ constexpr int LANES = 4;
 #if defined(__GNUC__)
 using Lanes [[gnu::vector_size(LANES * sizeof(float))]] = float;
 
-// What is not a number is never the lesser one, if it comes first.
+// What is not a number is never the lesser or greater one, if it comes first.
 inline Lanes lesser(const Lanes &a, const Lanes &b) { return a < b ? a : b; }
+inline Lanes greater(const Lanes &a, const Lanes &b) { return a > b ? a : b; }
 #else
 // The same for compilers without such a type, as far as the kernels need it.
 struct Lanes {
@@ -34,6 +35,11 @@ struct Lanes {
     friend Lanes operator-(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] - b[n]; }); }
     friend Lanes operator*(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] * b[n]; }); }
     friend Lanes operator*(float a, const Lanes &b) { return each([&](int n) { return a * b[n]; }); }
+    friend Lanes operator+(float a, const Lanes &b) { return each([&](int n) { return a + b[n]; }); }
+    friend Lanes operator+(const Lanes &a, float b) { return b + a; }
+    friend Lanes operator*(const Lanes &a, float b) { return b * a; }
+    friend Lanes operator/(float a, const Lanes &b) { return each([&](int n) { return a / b[n]; }); }
+    friend Lanes greater(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] > b[n] ? a[n] : b[n]; }); }
     friend Lanes lesser(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] < b[n] ? a[n] : b[n]; }); }
     Lanes &operator+=(const Lanes &other) { return *this = *this + other; }
 };
