@@ -31,12 +31,12 @@ def blob_scan(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarra
 
 
 def make_blobs(folder: Path, training: int = 2, validation: int = 2, name: str = "Blobs", **changes: Any) -> Path:
-    """A data set on disk; the manifest may be changed. ``first_seed`` draws other patients."""
-    first = changes.pop("first_seed", 0)
+    """A data set on disk; the manifest may be changed. ``first_seed`` draws other patients, in a ``shape``."""
+    first, shape = changes.pop("first_seed", 0), changes.pop("shape", SHAPE)
     lists: dict[str, list] = {"training": [], "validation": []}
     for n in range(training + validation):
         image, label = (folder / kind / f"{name}_{n + 1:04}_0000.nii.gz" for kind in ("imagesTr", "labelsTr"))
-        for path, data in zip((image, label), blob_scan(first + n), strict=True):
+        for path, data in zip((image, label), blob_scan(first + n, shape), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.Nifti1Image(data, np.diag([2.0, 2, 2, 1])).to_filename(path)
         entry = {"image": f"./imagesTr/{image.name}", "label": f"./labelsTr/{label.name}"}

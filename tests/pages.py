@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -19,6 +21,7 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=inde
 TITLE = re.compile(r'title="([^"]+)"')
 NOT_RUN = re.compile(r"\*Not run in the tests: [^*]+\*$")
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+LOOP = re.compile(r"^for (?P<name>\w+) in (?P<values>[\w ]+); do\n(?P<body>.*?)^done$\n?", re.MULTILINE | re.DOTALL)
 FOR_THE_SHELL = re.compile(r"[|&;<>$*?`{}]")
 
 
@@ -57,7 +60,7 @@ def blocks_of(page: Path) -> list[Block]:
 def follow(page: Path) -> None:
     """Do what a page says, in the working folder: write its files, run its Python and its commands, in their order.
 
-    Commands of anamorph run in this process, for speed; whatever needs a shell (loops, pipes, patterns) gets one.
+    Commands of anamorph run in this process, for speed; whatever needs a shell (pipes, patterns) gets one.
     """
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks_of(page):
@@ -71,7 +74,8 @@ def follow(page: Path) -> None:
 
 def run_shell(code: str) -> None:
     """Run a block of commands, the first that fails ends it; ``cd`` holds for the blocks that follow."""
-    lines = [line for line in code.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
+    plain = LOOP.sub(unrolled, code.replace("\\\n", " "))
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith("#")]
     if all(re.match(r"anamorph |cd ", line) and not FOR_THE_SHELL.search(QUOTED.sub("", line)) for line in lines):
         for line in lines:
             command = shlex.split(line, comments=True)
@@ -88,7 +92,30 @@ def run_shell(code: str) -> None:
         os.chdir(ended_in.read().strip())
 
 
+def unrolled(loop: re.Match[str]) -> str:
+    """The commands of a loop over words, for each of them."""
+    variable = re.compile(rf"\$(?:{loop['name']}\b|{{{loop['name']}}})")
+    return "".join(variable.sub(value, loop["body"]) for value in loop["values"].split())
+
+
 def run_command(arguments: list[str]) -> None:
-    """Run one command of anamorph."""
+    """Run one command of anamorph; the same made data set is made once for all pages, and copied."""
+    match arguments:
+        case ["demo", "--dataset", *options, "-o", folder]:
+            shutil.copytree(Path(made_dataset(*options).name, "made"), folder)
+        case _:
+            invoke(arguments)
+
+
+@cache
+def made_dataset(*options: str) -> tempfile.TemporaryDirectory[str]:
+    """The data set of some options, in the folder ``made`` of the one that is returned."""
+    folder = tempfile.TemporaryDirectory()
+    invoke(["demo", "--dataset", *options, "-o", str(Path(folder.name, "made"))])
+    return folder
+
+
+def invoke(arguments: list[str]) -> None:
+    """Call the command line in this process."""
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, f"anamorph {shlex.join(arguments)}\n{result.output}\n{result.stderr}"

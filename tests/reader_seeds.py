@@ -384,7 +384,7 @@ def read_preprocess_record(path: Path) -> Any:
 
 
 def read_label_table(path: Path) -> Any:
-    from anamorph.classification.label_table import read_label_table
+    from anamorph.classification.registrations import read_label_table
 
     return read_label_table(path)
 

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from anamorph.batch import progress as progress_module
-from anamorph.batch.key import MISSING, Contents, key_of, origin_of
-from anamorph.batch.progress import part
-from anamorph.batch.run import run_jobs
-from anamorph.batch.store import Kept, check_sums, damage
+from anamorph.batch import run as run_module
+from anamorph.batch.run import part, run_jobs
+from anamorph.batch.store import MISSING, Contents, Kept, check_sums, damage, key_of, origin_of
 from anamorph.cli.common_options import workers_of
 from anamorph.errors import RegistrationFailure, UserError
 from cohort_runs import flip_a_byte
@@ -91,7 +89,7 @@ def test_failures_are_told_at_once_and_stop_no_other(jobs, workers):
 
 def test_one_at_a_time_the_name_and_the_remaining_time_are_told(jobs, monkeypatch):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(run_module.time, "perf_counter", lambda: next(clock))
     told = []
     run_jobs(jobs[:1])
     run_jobs(jobs, noun="file", progress=lambda stage, fraction: told.append((stage, fraction)))

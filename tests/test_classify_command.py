@@ -21,8 +21,7 @@ from anamorph.classification import (
     read_cohort,
     read_label_table,
 )
-from anamorph.classification.features import common_grid
-from anamorph.classification.residual import Residual, affine_apart, affine_fitted
+from anamorph.classification.features import Residual, affine_apart, affine_fitted, common_grid
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.errors import UserError

@@ -32,6 +32,13 @@ def call(*arguments: object):
 
 
 @pytest.fixture(scope="module")
+def warm():
+    """The options for a worker that has imported and read before, where it does not matter who does the work."""
+    with connected(Machines(workers=1, tls=False)) as client:
+        yield "--scheduler", client.scheduler.address
+
+
+@pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """A run of a data set whose makers mean harm; one scan is no scan."""
     folder = tmp_path_factory.mktemp("hostile")
@@ -104,7 +111,7 @@ def test_the_report_has_tables_and_what_rank_takes(hostile):
     assert len(evaluation.errors) == 2
 
 
-def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
+def test_retry_does_what_failed_and_was_mended(hostile, warm, tmp_path):
     folder = shutil.copytree(hostile[0].parent, tmp_path / "copy")
     run = folder / "run"
     scans = folder / "raw" / "imagesTr"
@@ -112,10 +119,10 @@ def test_retry_does_what_failed_and_was_mended(hostile, tmp_path):
     refused = call("retry", run, "--pair", "nobody")
     assert refused.exit_code == 2
     assert "no pair 'nobody' failed" in refused.stderr
-    in_vain = call("retry", run, "--workers", 1, "-q")
+    in_vain = call("retry", run, *warm, "-q")
     assert (in_vain.exit_code, in_vain.stderr.count("2 pairs failed")) == (1, 1)
     assert [len(attempts) for attempts in status_of(run).failures.values()] == [1, 1]
-    result = call("run", folder / "plan.toml", "-o", run, "--workers", 1, "-q")
+    result = call("run", folder / "plan.toml", "-o", run, *warm, "-q")
     assert result.exit_code == 0, result.stderr
     assert status_of(run).counts() == {"complete": 3}
 
@@ -185,10 +192,10 @@ def wait_for(what, seconds: float = 60.0) -> None:
 @pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm", "sigkill"])
-def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
+def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, warm, how):
     write_cohort(tmp_path / "raw", count=7, shift_mm=2.0)
     write_plan(tmp_path)
-    process = start(tmp_path, "--workers", "2")
+    process = start(tmp_path, "--workers", "1")
     wait_for(lambda: process.poll() is not None or list((tmp_path / "run" / "records").glob("*/*.jsonl")))
     family = psutil.Process(process.pid).children(recursive=True)
     if how == "ctrl-c":
@@ -202,7 +209,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(tmp_path, how):
     wait_for(lambda: not psutil.wait_procs(family, timeout=0)[1])
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "records").glob("*/*.jsonl")}
     assert 0 < status_of(tmp_path / "run").counts()["complete"] < 21
-    assert call("run", tmp_path / "plan.toml", "-o", tmp_path / "run", "--workers", 2, "-q").exit_code == 0
+    assert call("run", tmp_path / "plan.toml", "-o", tmp_path / "run", *warm, "-q").exit_code == 0
     assert status_of(tmp_path / "run").counts() == {"complete": 21}
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(results_of(tmp_path / "run")) == 3 * 21

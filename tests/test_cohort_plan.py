@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from anamorph.batch.key import Contents
 from anamorph.batch.records import Store
+from anamorph.batch.store import Contents
 from anamorph.errors import UserError
 from anamorph.workflows.cohort.job import jobs_of
 from anamorph.workflows.cohort.plan import read_plan

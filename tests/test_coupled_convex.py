@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete import _search_numba
 from anamorph.discrete.cost_volume import CostVolume
-from anamorph.discrete.coupled_convex import coupled_argmin_torch, coupled_convex
+from anamorph.discrete.coupled_convex import coupled_argmin, coupled_argmin_torch, coupled_convex
 from arrays import inner, random_descriptor, random_weight, smooth_descriptor
 
 CELL = (2, 2, 2)
@@ -29,7 +28,7 @@ def test_the_argmin_is_the_best_label(coupling):
     distance = ((labels[:, None, None, None] - guess[:, 2:4, ..., None]) ** 2).sum(axis=0)
     expected = labels[:, (chunk + coupling * distance).argmin(axis=-1)]
     out = np.full(guess.shape, 9, np.float32)
-    _search_numba.coupled_argmin(0, 6, chunk, RADIUS, guess, np.float32(coupling), 2, out)
+    coupled_argmin(chunk, RADIUS, guess, coupling, 2, out)
     np.testing.assert_array_equal(out[:, 2:4], expected)
     assert (out[:, [0, 1, 4]] == 9).all()
     twin = torch.full(guess.shape, 9.0)

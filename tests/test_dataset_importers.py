@@ -13,8 +13,7 @@ from anamorph import registry
 from anamorph.cli.main import app
 from anamorph.data import Case, read_dataset
 from anamorph.data.check import check_dataset
-from anamorph.data.create import Recipe, create_dataset
-from anamorph.data.describe import _shape
+from anamorph.data.create import Recipe, _shape, create_dataset
 from anamorph.data.importers import IMPORTERS, find_download
 from anamorph.data.importers.decathlon import _write_channel
 from anamorph.data.importers.pancreas_ct import FLIPS, matching_flip

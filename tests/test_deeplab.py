@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.networks.deeplab import DeepLab
-from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork, UNetSlic, load_published
+from anamorph.networks.supervoxel_network import CoordinateNetwork, DeepLab, SupervoxelNetwork, UNetSlic, load_published
 
 
 def parameters(module: torch.nn.Module) -> int:

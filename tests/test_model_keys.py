@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings
+from anamorph.batch.store import Contents
 from anamorph.data import Case, read_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_grid

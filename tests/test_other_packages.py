@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
@@ -77,9 +75,8 @@ def test_python_and_the_command_line_find_the_method(scans, tmp_path):
 def test_workers_of_a_cohort_find_the_method(scans, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text('[[dataset]]\nmanifest = "raw"\n[[method]]\nlabel = "toy"\nname = "toy"\n[run]\nthreads = 1\n')
-    command = ["-m", "anamorph", "cohort", "run", str(plan), "-o", str(tmp_path / "run"), "--workers", "1"]
-    told = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
+    told = CliRunner().invoke(app, ["cohort", "run", str(plan), "-o", str(tmp_path / "run"), "--workers", "1"])
+    assert told.exit_code == 0, told.output
     status = status_of(tmp_path / "run")
     assert status.counts() == {"complete": 1}
     scores = status.records[status.jobs[0].key].result["metrics"]["scores"]["correct"]

@@ -20,6 +20,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, error_mm, gentle_pair
 from anamorph.transforms import Affine
+from kept_starts import KeptStarts
 
 NETWORK: dict[str, Any] = {
     "channels": 8, "control": [10, 8, 9], "width": 7, "reach": 0.3, "mean_field": True, "feature_spacing": 2,
@@ -47,14 +48,14 @@ def models(tmp_path_factory):
     return {inputs: save_untrained(folder / f"pdd-{inputs}", inputs) for inputs in (1, 2)}
 
 
-class TestPdd(MethodConformance):
+class TestPdd(KeptStarts, MethodConformance):
     """With an untrained network: what the start, the frames and the refinement do around it."""
 
     method = Pdd
     learned = True
     two_dimensional = False
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "world"}
+    settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
+    quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 3.0, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.2, "both sheared": 3.7,
         "odd": 3.4, "thick": 2.6, "two channels": 5.1, "padded": 4.3, "given start": 5.0,

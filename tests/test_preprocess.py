@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.batch import processes
+from anamorph.batch import run as batch_run
 from anamorph.batch.run import workers_for
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
@@ -298,7 +298,7 @@ def test_short_memory_means_fewer_workers(cohort, tmp_path, monkeypatch):
     voxels = 24 * 20 * 16
     assert peak == INTERPRETER_BYTES + 24 * voxels + 40 * (24 * 30 * 32)
     for free, workers in ((None, 3), (100 * peak, 3), (3 * peak, 2), (peak, 1)):
-        monkeypatch.setattr(processes, "available_bytes", lambda free=free: free)
+        monkeypatch.setattr(batch_run, "available_bytes", lambda free=free: free)
         assert workers_for(jobs, 3) == workers
 
 

@@ -19,8 +19,8 @@ from anamorph.image import Image, Labels
 from anamorph.image.read import read_labels
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_model import SegmentationModel
 from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.trained import SegmentationModel
 from anamorph.training.pseudo_labels import predict_dataset
 from anamorph.training.tasks.segment import SegmentTask, SegmentTraining
 from blobs import blob_cohort, blob_scan, make_blobs
@@ -45,7 +45,7 @@ def model(task, tmp_path_factory):
     torch.manual_seed(0)
     network = task.network()
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(90):
+    for step in range(60):
         items = task.training_items(step, torch.Generator().manual_seed(step))[:4]
         loss = task.loss(network, task.batch(items, CPU, generators(len(items))))["loss"]
         optimiser.zero_grad()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.batch.progress import remaining_time
+from anamorph.batch.run import remaining_time
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.errors import UserError

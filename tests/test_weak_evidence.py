@@ -9,19 +9,11 @@ from scipy.ndimage import gaussian_filter
 import anamorph
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import recipe
+from anamorph.methods import recipe, worth
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan
-from anamorph.methods.worth import (
-    LEAST_EXPLAINED,
-    NOT_DEFORMED,
-    ONLY_NOISE,
-    WEAK_LEFT,
-    mismatch_left,
-    noise_followed,
-    unexplained,
-)
+from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, ONLY_NOISE, WEAK_LEFT, mismatch_left, noise_followed
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Displacement
 from arrays import smooth_descriptor
@@ -134,12 +126,40 @@ def test_nothing_is_deformed_where_the_start_says_all(method):
     assert "would explain nothing" in result.provenance["start"][-1]
 
 
-def test_what_a_curve_explains_is_not_left_open():
-    rng = np.random.default_rng(0)
-    known, other = rng.random(20_000), rng.random(20_000)
-    assert unexplained(known, np.cos(3 * known)) < 2e-3
-    assert unexplained(known, other) == pytest.approx(1, abs=5e-3)
-    assert unexplained(known, np.sin(6 * known) + np.sqrt(0.5) * (other - 0.5) * np.sqrt(12)) == pytest.approx(
-        0.5, abs=0.03
-    )
-    assert unexplained(known, np.zeros_like(known)) == 0
+def textured(shape, spacing_mm):
+    """Structures of single voxels."""
+    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    return Scan.prepare(Image(values, Grid(shape, np.diag([*spacing_mm, 1.0]))), None)
+
+
+@pytest.mark.parametrize(("right", "left"), [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("shape", "most"), [((60, 27, 31), 1e9), ((60, 27, 31), 25_000), ((30, 90, 91), 60_000), ((180, 150, 1), 1e9)]
+)
+def test_what_a_deformation_leaves_is_seen_in_single_voxels(shape, most, right, left, monkeypatch):
+    monkeypatch.setattr(worth, "MOST_VOXELS", most)
+    fixed = textured(shape, (2.0, 3.0, 4.0))
+    grid = fixed.grid
+    moving = Scan(1 - np.roll(fixed.channels, 1, axis=1) ** 2, fixed.weight, grid)
+    field = np.zeros((3, *shape), np.float32)
+    field[0] = right
+    told = worth.nothing_left(fixed, moving, Affine.identity(), Displacement(field, grid), grid)
+    if left == 0:
+        assert told is None
+    else:
+        said = float(told.split("(")[1].split()[0])
+        assert said == pytest.approx(left, abs=0.02)
+
+
+def test_few_blocks_say_nothing():
+    fixed = textured((24, 25, 26), (1.0, 1.0, 1.0))
+    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    assert worth.FEWEST_BLOCKS > (24 // 3) * (25 // 3) * (26 // 3)
+    assert worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None
+
+
+def test_what_is_left_open_is_the_rest_of_a_squared_correlation():
+    one, other = np.random.default_rng(0).random((2, 50, 27))
+    left = worth.left_open(one, other)
+    np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one, other, strict=True)])
+    np.testing.assert_allclose(worth.left_open(one, 5 - 3 * one), 0, atol=1e-12)

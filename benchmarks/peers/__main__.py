@@ -21,6 +21,7 @@ from .geometry import Geometry
 from .pairs import Pair, prepared, read_pairs
 from .process import ToolFailure, run_tool
 from .summary import METRICS, TITLES, read_rows, tables
+from .turns import take_turns
 
 COLUMNS = ("dataset", "pair_id", "tool", *METRICS, "dice_by_label", "threads", "error")
 
@@ -85,7 +86,12 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, nargs="?", help="pair list; leave it out to only print --summary")
     parser.add_argument("--data", type=Path, help="folder that the paths of the pair list are relative to")
     parser.add_argument("--tools", default="identity", help=f"comma-separated, of {','.join(TITLES)}")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="result CSV, appended to")
+    parser.add_argument("-o", "--output", type=Path, help="result CSV, appended to")
+    parser.add_argument(
+        "--turns", type=int, help="seconds alone: run the tools in turn so often, and print ratios to the first"
+    )
+    parser.add_argument("--first", type=int, help="with --turns: so many pairs of the list")
+    parser.add_argument("--peer-python", help="with --turns: interpreter of the environment of the other tools")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads each tool may use")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a tool is stopped")
     parser.add_argument("--retry-failed", action="store_true", help="measure pairs again whose row is a failure")
@@ -94,10 +100,17 @@ def main() -> None:
     tools = arguments.tools.split(",")
     if unknown := set(tools) - TITLES.keys():
         parser.error(f"unknown tools: {', '.join(sorted(unknown))}; choose from {', '.join(TITLES)}")
+    if (arguments.output is None) == (arguments.turns is None):
+        parser.error("give -o, or --turns")
     if arguments.pairs:
         if arguments.data is None:
             parser.error("a pair list needs --data")
         pairs = read_pairs(arguments.pairs, arguments.data.resolve())
+        if arguments.turns is not None:
+            others = {t: arguments.peer_python for t in tools if arguments.peer_python and not t.startswith("anamorph")}
+            few = pairs[: arguments.first]
+            print(take_turns(few, tools, arguments.turns, arguments.threads, arguments.timeout, others))
+            return
         if arguments.retry_failed and arguments.output.exists():
             forget_failures(arguments.output, tools)
         run(pairs, tools, arguments.output, arguments.threads, arguments.timeout)

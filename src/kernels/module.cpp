@@ -3,7 +3,18 @@
 #include "array.h"
 
 void define_averaging(nb::module_ &);
+void define_correlation(nb::module_ &);
+void define_fields(nb::module_ &);
+void define_folding(nb::module_ &);
+void define_hamming_cost(nb::module_ &);
+void define_inversion(nb::module_ &);
+void define_layer_codes(nb::module_ &);
+void define_mind_ssc(nb::module_ &);
+void define_optimise(nb::module_ &);
 void define_sampling(nb::module_ &);
+void define_search(nb::module_ &);
+void define_thin_plate(nb::module_ &);
+void define_tree_inference(nb::module_ &);
 
 namespace {
 
@@ -25,5 +36,16 @@ const char *instruction_set() {
 NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
+    define_correlation(module);
+    define_fields(module);
+    define_folding(module);
+    define_hamming_cost(module);
+    define_inversion(module);
+    define_layer_codes(module);
+    define_mind_ssc(module);
+    define_optimise(module);
     define_sampling(module);
+    define_search(module);
+    define_thin_plate(module);
+    define_tree_inference(module);
 }

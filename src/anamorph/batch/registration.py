@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.key import origin_of
+from anamorph.batch.store import origin_of
 from anamorph.data import Pair
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm

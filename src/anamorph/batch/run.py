@@ -1,24 +1,30 @@
-"""A list of jobs from where it stopped: what is finished is used again, what fails stops no other."""
+"""A list of jobs from where it stopped, as many at a time as cores and memory allow; what fails stops no other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from anamorph.batch.cluster import Machines, connected
 from anamorph.batch.hand_out import hand_out
-from anamorph.batch.processes import Failed, fitting_workers, outcomes
-from anamorph.batch.progress import Clock
 from anamorph.batch.work import Outcome, Task
-from anamorph.errors import AnamorphError, RegistrationFailure
+from anamorph.errors import AnamorphError, RegistrationFailure, failure_line
 from anamorph.runtime.machine import usable_cores
-from anamorph.runtime.memory import INTERPRETER_BYTES
+from anamorph.runtime.memory import INTERPRETER_BYTES, available_bytes
+from anamorph.runtime.threads import limit_threads
 from anamorph.types import Progress
 
 ATTEMPTS = 2
 """At a job on a cluster, the second on another worker."""
+MEMORY_SHARE = 0.7
+"""Of the free memory that all jobs at work may take."""
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class Job(Protocol):
@@ -169,3 +175,123 @@ def _on_cluster(jobs: Sequence[Job], address: str, take: Callable[[Job, dict[str
 
     with connected(Machines(scheduler=address)) as client:
         hand_out([_Task(job) for job in jobs], None, client, ATTEMPTS, on_end=end)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What became of a job that failed: the reason, in one line."""
+
+    reason: str
+
+
+def fitting_workers(asked: int, jobs: int, peak_bytes: int) -> int:
+    """As many workers as asked for, as there are jobs, and as the memory holds if each takes ``peak_bytes``."""
+    free = available_bytes()
+    fitting = asked if free is None else int(MEMORY_SHARE * free // max(peak_bytes, 1))
+    return max(min(asked, jobs, fitting), 1)
+
+
+def outcomes(work: Callable[[Item], Made], jobs: Sequence[Item], workers: int) -> Iterator[tuple[Item, Made | Failed]]:
+    """Each job with the result of ``work``, or with why there is none, as they are finished.
+
+    Args:
+        work: a function that a new process can import.
+        jobs: what it is given, which can be pickled.
+        workers: processes; with 1 everything happens in this one. They share the cores.
+
+    Raises:
+        RegistrationFailure: a worker was stopped from outside.
+    """
+    if workers == 1:
+        for job in jobs:
+            yield job, _attempt(work, job)
+        return
+    threads = max(usable_cores() // workers, 1)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker, (threads,))
+    try:
+        futures: dict[Future[Made | Failed], Item] = {pool.submit(_attempt, work, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenExecutor as error:
+        raise RegistrationFailure(
+            "a worker was stopped from outside, likely because memory ran out; pass --workers 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; workers finish the job they are at
+    limit_threads(threads)
+
+
+def _attempt(work: Callable[[Item], Made], job: Item) -> Made | Failed:
+    try:
+        return work(job)
+    except Exception as error:  # whatever a scan holds, the others go on
+        return Failed(failure_line(error))
+
+
+class Clock:
+    """Tells how far a list of jobs is, and from the jobs that were done how long the others will take.
+
+    Args:
+        noun: what one job is about, such as ``scan``.
+        total: number of jobs.
+        done: jobs that an earlier run finished.
+        progress: informed of every job.
+    """
+
+    def __init__(self, noun: str, total: int, done: int, progress: Progress | None) -> None:
+        self.noun, self.total, self.done, self.progress = noun, total, done, progress
+        self._begun, self._before, self._stage = time.perf_counter(), done, ""
+        self._tell(f"{noun} {done} of {total} done", 0.0)
+
+    def begin(self, name: str) -> None:
+        """A job begins while no other is at work."""
+        self._stage = f"{self.noun} {self.done + 1} of {self.total}, {name}{self._remaining()}"
+        self._tell(self._stage, 0.0)
+
+    def within(self, stage: str, fraction: float) -> None:
+        """The job that began last is so far."""
+        self._tell(self._stage, fraction)
+
+    def end(self, alone: bool) -> None:
+        """A job ended; ``alone`` says that the next one is announced when it begins."""
+        self.done += 1
+        if not alone or self.done == self.total:
+            self._tell(f"{self.noun} {self.done} of {self.total} done{self._remaining()}", 0.0)
+
+    def _remaining(self) -> str:
+        new = self.done - self._before
+        if new == 0 or self.done == self.total:
+            return ""
+        return f", about {remaining_time((time.perf_counter() - self._begun) / new * (self.total - self.done))} left"
+
+    def _tell(self, stage: str, fraction: float) -> None:
+        if self.progress is not None:
+            self.progress(stage, (self.done + fraction) / max(self.total, 1))
+
+
+def part(progress: Progress | None, first: float, last: float, name: str = "") -> Progress:
+    """Progress of a part, reported as progress of the whole.
+
+    Args:
+        progress: of the whole.
+        first: fraction of the whole at which the part begins.
+        last: fraction at which it ends.
+        name: put before each message.
+    """
+
+    def tell(text: str, fraction: float) -> None:
+        if progress is not None:
+            progress(f"{name}, {text}" if name else text, first + (last - first) * fraction)
+
+    return tell
+
+
+def remaining_time(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 
 import anamorph
-from anamorph.classification.baseline import LogisticBaseline
 from anamorph.classification.features import Cohort
+from anamorph.classification.models import LogisticBaseline
 from anamorph.classification.registrations import Registration
-from anamorph.classification.scores import Scores, score
-from anamorph.classification.validation import Classifier, Permutation, cross_validate, patient_folds, permutation_test
+from anamorph.classification.validation import (
+    Classifier,
+    Permutation,
+    Scores,
+    cross_validate,
+    patient_folds,
+    permutation_test,
+    score,
+)
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_text, write_text
 from anamorph.runtime.device import resolve_device
@@ -87,7 +94,7 @@ class Plan:
 
     def _classifier(self, name: str) -> Classifier:
         if name == "cnn":
-            from anamorph.classification.network import FieldClassifier
+            from anamorph.classification.models import FieldClassifier
 
             return FieldClassifier(epochs=self.epochs, device=resolve_device(self.device))
         return LogisticBaseline("summaries" if name == "summaries" else "field")

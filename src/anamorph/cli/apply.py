@@ -1,3 +1,5 @@
+"""Transforms at work: ``anamorph apply`` and ``anamorph convert``."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from anamorph.cli.common_options import refuse_existing
 from anamorph.cli.logs import say
+from anamorph.errors import UserError
 
 if TYPE_CHECKING:
     from anamorph.geometry import Grid
@@ -45,7 +49,6 @@ def apply(
     Points of the moving scan, and images of the fixed one, go through the transform of the other direction
     (moving_to_fixed.nii.gz).
     """
-    from anamorph.cli.transform_grid import read_with_grid, refuse_existing
     from anamorph.image.read import read_image
     from anamorph.transforms.files.deeds import is_deeds
 
@@ -65,8 +68,6 @@ def apply(
 
 
 def _kind_of(source: str, asked: str) -> Kind:
-    from anamorph.errors import UserError
-
     if asked in ("image", "labels", "points"):
         return asked  # type: ignore[return-value]
     if asked != "auto":
@@ -86,8 +87,6 @@ def _kind_of(source: str, asked: str) -> Kind:
 
 def _targets(sources: list[str], kinds: list[Kind], out: Path) -> list[Path]:
     """One file per input: OUT itself, or files in the folder OUT named after their inputs."""
-    from anamorph.errors import UserError
-
     file_like = out.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha", *POINT_SUFFIXES)) and not out.is_dir()
     if len(sources) == 1 and file_like:
         return [out]
@@ -109,7 +108,6 @@ def _name(source: str, kind: Kind) -> str:
 
 
 def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | None) -> None:
-    from anamorph.errors import UserError
     from anamorph.image.read import read_image, read_labels
     from anamorph.image.write import write_image
 
@@ -142,3 +140,85 @@ def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) 
     else:
         what = f"{len(points)} {field.maps[0]} points mapped to the {field.maps[1]} scan"
     say(f"{target}: {what}; the first: RAS ({before}) -> RAS ({after}) mm")
+
+
+def convert(
+    transform: Annotated[
+        Path, typer.Argument(metavar="T", help="A transform that maps fixed points to moving points.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    transform_format: Annotated[
+        str | None, typer.Option("--to", help="Format of the tool; by the suffix of OUT otherwise.")
+    ] = None,
+    fixed: Annotated[
+        str | None, typer.Option("--fixed", "--like", help="The fixed scan: its grid, where T does not hold one.")
+    ] = None,
+    moving: Annotated[
+        str | None, typer.Option(help="The moving scan, for deeds and Learn2Reg files on two grids.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a transform in the format of another tool."""
+    import numpy as np
+
+    from anamorph.geometry import Grid
+    from anamorph.image.read import read_image
+    from anamorph.transforms.files import FORMATS, write_transform, written_files
+
+    kind = chosen_kind(out, transform_format)
+    for file in written_files(out, kind):
+        refuse_existing(file, overwrite, (transform, fixed, moving))
+    moving_grid = None if moving is None else read_image(moving).grid
+    field, grid = read_with_grid(transform, fixed, moving_grid)
+    if grid is None and FORMATS.find(kind).dense:
+        raise UserError(f"{transform.name} has no grid of its own; name the fixed scan with --fixed")
+    grid = grid or Grid((1, 1, 1), np.eye(4))  # affines are written as such
+    write_transform(field, out, kind, grid, moving_grid)
+    say(f"{out}: {kind}, {FORMATS.find(kind).summary}")
+
+
+def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None) -> tuple[Transform, Grid | None]:
+    """Read a transform and the fixed grid: that of ``like`` if given, else what the field says of itself, else None.
+
+    A field says on which grid its scan lies, or else lies on it. The fields inside a composite lie on grids of their
+    own making, often coarse ones.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    from anamorph.image.read import read_image
+    from anamorph.transforms import Displacement
+    from anamorph.transforms.files import read_transform
+
+    grid = None if like is None else read_image(like).grid
+    transform = read_transform(path, grid=grid, moving_grid=moving_grid)
+    _tell_assumptions(path, moving_grid)
+    if grid is None and isinstance(transform, Displacement):
+        grid = transform.scan_grid or transform.grid
+    return transform, grid
+
+
+def _tell_assumptions(path: Path, moving_grid: Grid | None) -> None:
+    """Files of deeds do not say which scans and which matrix belong to them."""
+    from anamorph.transforms.files.deeds import FIELD_SUFFIX, is_deeds, matrix_path
+
+    if not is_deeds(path):
+        return
+    if path.name.lower().endswith(FIELD_SUFFIX) and not matrix_path(path).is_file():
+        say(f"{path.name}: no {matrix_path(path).name} beside it, so taken to have no linear part")
+    if moving_grid is None:
+        say(f"{path.name}: the moving scan is taken to have the grid of the fixed one; name it with --moving if not")
+
+
+def chosen_kind(out: Path, asked: str | None) -> str:
+    """The format asked for, else the first one that the suffix of the output may be.
+
+    Raises:
+        UserError: neither says one.
+    """
+    from anamorph.transforms.files import FORMATS
+
+    kind = asked or next((kind for kind in FORMATS if out.name.lower().endswith(FORMATS.find(kind).suffixes)), None)
+    if kind is None:
+        raise UserError(f"{out.name} does not say a format; choose one with --to: {', '.join(FORMATS)}")
+    return kind

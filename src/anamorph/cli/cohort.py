@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, check_fail_on
-from anamorph.cli.console import progress_bar, show, warn_of_page
+from anamorph.cli.console import duration, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -129,7 +129,7 @@ def status(
 ) -> None:
     """Say what of a run is done, from what is on disk."""
     from anamorph.batch.records import Store
-    from anamorph.cli.cohort_tables import failures_table, states_table
+    from anamorph.cli.cohort_display import failures_table, states_table
     from anamorph.workflows.cohort.run import find_status
 
     store = Store(run)
@@ -167,7 +167,7 @@ def report(
     folder = out or run / REPORT_FOLDER
     warn_of_page(write_report(folder, status))
     if not quiet:
-        from anamorph.cli.cohort_tables import numbers_tables, states_table
+        from anamorph.cli.cohort_display import numbers_tables, states_table
 
         show(states_table(status), *numbers_tables(status))
         say(f"wrote {folder}")
@@ -234,8 +234,6 @@ def _judge(folder: Path, fail_on: str) -> None:
 
 
 def _finish(folder: Path, news: News, quiet: bool) -> None:
-    from anamorph.cli.training_display import duration
-
     if news.total:
         say(f"{news.complete} pairs in {duration(news.seconds)}, {news.per_second:.3g} per second", quiet)
     else:
@@ -251,7 +249,7 @@ def _watch(store: object) -> None:
     from rich.live import Live
 
     from anamorph.batch.records import Store
-    from anamorph.cli.cohort_tables import states_table
+    from anamorph.cli.cohort_display import states_table
     from anamorph.workflows.cohort.run import find_status
 
     assert isinstance(store, Store)

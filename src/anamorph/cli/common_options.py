@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+
+from anamorph.errors import UserError
 
 RUN = "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
@@ -40,7 +42,6 @@ def workers_of(workers: str | None) -> int | str:
     Raises:
         UserError: it is neither.
     """
-    from anamorph.errors import UserError
     from anamorph.runtime.machine import usable_cores
 
     if workers is None:
@@ -64,8 +65,6 @@ def check_fail_on(fail_on: str | None) -> None:
     Raises:
         UserError: it does not.
     """
-    from anamorph.errors import UserError
-
     if fail_on not in (None, *TRIPS):
         raise UserError(f"--fail-on takes warn or fail, not '{fail_on}'")
 
@@ -94,8 +93,6 @@ def two_numbers(option: str, text: str) -> tuple[float, float]:
 
 
 def _numbers(option: str, text: str, kind: type[Number], count: int, what: str) -> list[Number]:
-    from anamorph.errors import UserError
-
     try:
         numbers = [kind(part) for part in text.replace("x", ",").split(",")]
     except ValueError:
@@ -138,3 +135,15 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
     "fail_on": lambda: ["warn", "fail"],
 }
 """By the names of the parameters of the commands."""
+
+
+def refuse_existing(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Do not overwrite a file that nobody gave up.
+
+    Raises:
+        UserError: it exists and ``overwrite`` is off, or it is one of the ``inputs``.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} already exists; choose another name or pass --overwrite to replace it")
+    if path.exists() and any(given is not None and Path(given).exists() and path.samefile(given) for given in inputs):
+        raise UserError(f"{path} is read and not replaced; choose another name")

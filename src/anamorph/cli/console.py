@@ -142,3 +142,11 @@ class ProgressLines(AbstractContextManager["ProgressLines"]):
     def _beats(self) -> None:
         while not self._done.wait(LOOK_EVERY_S):
             self.beat()
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people read it: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

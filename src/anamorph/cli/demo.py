@@ -40,7 +40,7 @@ def demo(
         _write_dataset(dataset, out, patients, seed, overwrite, threads, quiet)
         return
     _refuse(context, "without --dataset", ("patients",))
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.runtime.threads import limit_threads
 
     shape = _shape(size)
@@ -89,8 +89,7 @@ def _write_dataset(
 
     limit_threads(threads)
     from anamorph.errors import UserError
-    from anamorph.phantom.patients import KINDS
-    from anamorph.phantom.study_files import write_study
+    from anamorph.phantom.patients import KINDS, write_study
     from anamorph.registry import closest
 
     if name not in KINDS:

@@ -1,4 +1,4 @@
-"""What all commands share: the options of their log, the names that they offer, and every way in which they can end."""
+"""What all commands share: the options of their log and of a config file, names to choose from, every way to end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import copy
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -103,8 +104,6 @@ def _config_of(parameters: list[inspect.Parameter]) -> Any:
     """The type of ``--config``: the values of the file stand for the options that the command line does not give."""
 
     def take(context: typer.Context, path: Path | None) -> None:
-        from anamorph.cli.config import read_config
-
         if path is not None:
             with reported():
                 context.default_map = read_config(path, parameters)
@@ -164,3 +163,67 @@ def _stop(line: str, exit_code: int, error: Exception | None = None) -> None:
     for text in (" ".join(line.splitlines()), *getattr(error, "__notes__", ())):
         NEWS.error("%s", text)
     raise typer.Exit(exit_code)
+
+
+FILES = (
+    *("fixed", "moving", "out", "fixed-labels", "moving-labels", "fixed-points", "moving-points"),
+    *("fixed-mask", "moving-mask", "init", "log"),
+)
+"""Options that name files, which a config file names from its own folder."""
+
+
+def read_config(path: Path, parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
+    """The values of a config file by the names of a command's parameters.
+
+    Args:
+        path: a TOML file whose keys are the options of the command and its arguments, such as ``fixed`` and
+            ``max-memory``. The table ``[set]`` holds settings of the method.
+        parameters: of the command.
+
+    Raises:
+        UserError: the file cannot be read, a key is no option, or a value has another type.
+    """
+    from anamorph.toml_table import read_toml
+
+    table = read_toml(path, "config")
+    values: dict[str, Any] = {}
+    for parameter in parameters:
+        key, kind = _key(parameter), _kind(parameter)
+        if table.holds_table(key):
+            settings = table.table(key)
+            values[parameter.name] = [f"{name}={_text(settings.take(name, object))}" for name in settings.left]
+            continue
+        underscored = key.replace("-", "_")
+        value = table.take(underscored if table.has(underscored) and not table.has(key) else key, kind, None)
+        if value is not None:
+            values[parameter.name] = _placed(key, value, path.parent) if key in FILES else value
+    table.done()
+    return values
+
+
+def _key(parameter: inspect.Parameter) -> str:
+    """The name of an option without its dashes, or of an argument."""
+    for note in get_args(parameter.annotation)[1:]:
+        # In an annotation typer keeps the first spelling as the default.
+        for spelling in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())):
+            if isinstance(spelling, str) and spelling.startswith("--"):
+                return str(spelling.removeprefix("--"))
+    return parameter.name.replace("_", "-")
+
+
+def _kind(parameter: inspect.Parameter) -> type:
+    """What a TOML file gives for an option."""
+    kind = get_args(parameter.annotation)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    kind = get_origin(kind) or kind
+    return kind if kind in (bool, int, float, list) else str
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _placed(key: str, value: str, folder: Path) -> str:
+    """A path from the folder of the config file; the name of a start such as ``world`` is no path."""
+    return value if key == "init" and not (folder / value).exists() else str(folder / value)

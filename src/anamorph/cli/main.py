@@ -12,21 +12,17 @@ from typing import Annotated
 import typer
 
 import anamorph
-from anamorph.cli.apply import apply
+from anamorph.cli.apply import apply, convert
 from anamorph.cli.classify import classify
 from anamorph.cli.cohort import cohort
-from anamorph.cli.convert import convert
 from anamorph.cli.dataset import dataset
 from anamorph.cli.demo import demo
-from anamorph.cli.evaluate import evaluate
+from anamorph.cli.evaluate import evaluate, rank
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
-from anamorph.cli.methods import methods
-from anamorph.cli.metrics import metrics
-from anamorph.cli.models import models
-from anamorph.cli.predict import predict
+from anamorph.cli.methods import methods, metrics
+from anamorph.cli.models import models, predict
 from anamorph.cli.preprocess import map_back, preprocess
-from anamorph.cli.rank import rank
 from anamorph.cli.register import register
 from anamorph.cli.slicreg import slicreg
 from anamorph.cli.submit import submit

@@ -1,3 +1,5 @@
+"""Lists of what there is: ``anamorph methods`` and ``anamorph metrics``."""
+
 from __future__ import annotations
 
 from typing import Annotated
@@ -59,4 +61,21 @@ def _show_one(name: str) -> None:
     )
     for preset, values in presets.items():
         table.add_row(preset, ", ".join(f"{key}={as_text(value)}" for key, value in values.items()) or "nothing")
+    show(table)
+
+
+def metrics() -> None:
+    """List what is measured of a registered pair: name, unit, better end, and what the pair must have for it."""
+    from anamorph.errors import UserError
+    from anamorph.evaluation.metrics import METRICS
+    from anamorph.evaluation.metrics.metric import load
+
+    table = make_table("metric", "title", "unit", "better", "needs", "meaning")
+    for name in METRICS:
+        try:
+            metric = load(name)
+        except UserError as error:  # of another package: the rest of the list is of use all the same
+            table.add_row(name, str(error), "", "", "", "")
+        else:
+            table.add_row(name, metric.title, metric.unit, metric.better, ", ".join(metric.needs), metric.meaning)
     show(table)

@@ -1,4 +1,4 @@
-"""The commands of ``anamorph models``."""
+"""What there is of trained networks, and their use on whole data sets: ``anamorph models`` and ``anamorph predict``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, show
+from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.guard import Group, add_command
+from anamorph.cli.logs import say
 
 models = typer.Typer(cls=Group, no_args_is_help=True, help="List, describe and check models.")
 Model = Annotated[str, typer.Argument(help="A name of `anamorph models list`, a model folder, or a run folder.")]
@@ -57,7 +58,7 @@ def check_model(model: Model) -> None:
     from typing import get_args
 
     from anamorph.networks.model import Model, find_model, read_card
-    from anamorph.networks.template_model import Kind, TemplateModel
+    from anamorph.networks.trained import Kind, TemplateModel
 
     folder = find_model(model)
     one = TemplateModel if read_card(folder).kind in get_args(Kind) else Model
@@ -68,3 +69,58 @@ def check_model(model: Model) -> None:
 add_command(models, list_models, "list")
 add_command(models, show_model, "show")
 add_command(models, check_model, "check")
+
+
+predict = typer.Typer(cls=Group, no_args_is_help=True, help="Use a trained network on whole data sets.")
+
+
+@predict.callback()
+def root() -> None:
+    """Use a trained network on whole data sets."""
+
+
+def segment(
+    dataset: Annotated[
+        list[Path],
+        typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
+    ],
+    model: Annotated[str, typer.Option(help="Of `anamorph train segment`: a run, a model folder, or a name.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder with a new data set per cohort, by its name.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier label maps.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Give every scan a complete label map: known labels where there are, predicted ones elsewhere.
+
+    A label that a scan annotates (annotated_labels of its entry or of the manifest, else all) is taken from its own map
+    and never predicted. Labels go by their names and get the numbers of the model. The new manifests name the original
+    scans.
+    """
+    from anamorph.data import read_dataset
+    from anamorph.errors import UserError
+    from anamorph.networks.trained import SEGMENT, SegmentationModel
+    from anamorph.runtime.device import resolve_device
+    from anamorph.training.pseudo_labels import predict_dataset
+
+    cohorts = [read_dataset(one) for one in dataset]
+    names = [one.name for one in cohorts]
+    if len(set(names)) < len(names):
+        raise UserError(f"two data sets have the same name ({', '.join(names)}); rename one in its manifest")
+    loaded = SegmentationModel.load(model, SEGMENT, resolve_device(device))
+    table = make_table("cohort", ">scans", "known", "predicted")
+    for cohort in cohorts:
+        with progress_bar(quiet) as progress:
+            made = predict_dataset(loaded, cohort, out / cohort.name, overwrite=overwrite, progress=progress)
+        known = made.extra["pseudo_labels"]["known"]
+        predicted = [label for label in loaded.labels if label not in known]
+        table.add_row(str(made.path), str(len(made.cases)), _list(known), _list(predicted))
+    say("predicted labels are noisy: train on them first, then on labels that people made", quiet)
+    if not quiet:
+        show(table)
+
+
+def _list(labels: list[int]) -> str:
+    return ", ".join(map(str, labels)) or "none"
+
+
+add_command(predict, segment, "segment")

@@ -144,7 +144,8 @@ def map_back(
 
     Images and labels of a preprocessed scan go back by `anamorph apply records/SCAN.tfm --to FILE --like ORIGINAL`.
     """
-    from anamorph.cli.transform_grid import chosen_kind, refuse_existing
+    from anamorph.cli.apply import chosen_kind
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.transforms.files import read_transform, write_transform
     from anamorph.workflows.preprocess import map_back as mapped_back
     from anamorph.workflows.preprocess import read_record

@@ -212,7 +212,7 @@ def layers(
     quiet: Quiet = False,
 ) -> None:
     """Cut a scan into layers of supervoxels, with a page that shows them."""
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.errors import UserError
     from anamorph.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask

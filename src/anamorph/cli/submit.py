@@ -68,7 +68,7 @@ def submit(
     Finished pairs are kept: after an interruption, and for the format of another year, the same command goes on from
     them. The archive is read back and evaluated before the command ends.
     """
-    from anamorph.cli.transform_grid import refuse_existing
+    from anamorph.cli.common_options import refuse_existing
     from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)

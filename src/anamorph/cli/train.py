@@ -1,16 +1,20 @@
+"""``anamorph train``, and what a running training shows: how far it is, and a line per validation."""
+
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.console import make_table, progress_bar, show
+from anamorph.cli.console import duration, make_table, progress_bar, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.training.outcome import Outcome
+    from anamorph.training.outcome import Outcome, Status
+    from anamorph.types import Progress
 
 START, RUN = "Start", "Run"
 INTERRUPTED = 130
@@ -78,7 +82,6 @@ def train(
     from anamorph.runtime.threads import limit_threads
 
     limit_threads(threads)
-    from anamorph.cli.training_display import training_display
     from anamorph.errors import UserError
     from anamorph.training.time_budget import parse_duration
 
@@ -156,3 +159,33 @@ def _list_settings(name: str) -> None:
     for preset, values in task.presets.items():
         table.add_row(preset, ", ".join(f"{key}={as_text(value)}" for key, value in values.items()) or "nothing")
     show(table)
+
+
+def training_display(progress: Progress, quiet: bool) -> Callable[[Status], None]:
+    """What is to be called after every step; ``progress`` is that of the command."""
+
+    def tell(status: Status) -> None:
+        if status.metrics:
+            say(_validation(status), quiet)
+        else:
+            done = (status.epoch - 1) * status.batches + status.batch
+            progress(_in_words(status), done / (status.epochs * status.batches))
+
+    return tell
+
+
+def _in_words(status: Status) -> str:
+    left = "" if status.remaining_s is None else f", {duration(status.remaining_s)} left"
+    if status.stage == "validating":
+        before = "before training" if status.step == 0 else f"after epoch {status.epoch}"
+        return f"validating {before}, {100 * status.validated:.0f} %{left}"
+    place = f"epoch {status.epoch} of {status.epochs}, step {status.batch} of {status.batches}"
+    return f"{place}, loss {status.loss:.3g}{left}"
+
+
+def _validation(status: Status) -> str:
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in status.metrics.items())
+    if status.step == 0:
+        return f"before training  {numbers}"
+    left = "" if status.remaining_s is None else f"  ({duration(status.remaining_s)} left)"
+    return f"epoch {status.epoch}/{status.epochs}  training loss {status.loss:.4g}  {numbers}{left}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -54,19 +56,18 @@ class CostVolume(Generic[Array]):
         row_bytes = self.cells[1] * self.cells[2] * self.labels * 4
         self.rows_per_chunk = int(max(1, min(self.cells[0], self.max_bytes // row_bytes - 2)))
         self._whole: Array | None = None
-        if isinstance(self.fixed, np.ndarray):
-            from anamorph.discrete import _search_numba
-
+        if isinstance(self.fixed, np.ndarray) and kernels is not None:
             # Channels beyond the last used one would be compared for nothing.
-            used = max((c + 1 for c in range(self.fixed.shape[3]) if self.fixed[..., c].any()), default=1)
-            used = -(-used // 4) * 4
-            border = self.step[2] * self.radius[2]
+            all_channels = self.fixed.shape[3]
+            used = next((c + 1 for c in reversed(range(all_channels)) if self.fixed[..., c].any()), 1)
             ni, nj, nk, _ = self.fixed.shape
-            self._fixed = np.empty((used, ni, nj, nk), np.float32)
-            self._moving = np.empty((used, ni, nj, nk + 2 * border), np.float32)
-            self._weight = np.ascontiguousarray(self.weight, np.float32)
-            over_slabs(_search_numba.planar, ni * nj, self.fixed, used, 0, self._fixed)
-            over_slabs(_search_numba.planar, ni * nj, self.moving, used, border, self._moving)
+            border = self.step[2] * self.radius[2]
+            self._fixed = _rows_of_vectors(ni, nj, used, nk)
+            self._moving = _rows_of_vectors(ni, nj, used, nk + 2 * border)
+            self._weight = _rows_of_vectors(ni, nj, nk)
+            self._weight[..., :nk] = self.weight
+            over_slabs(kernels.rows_of_channels, ni * nj, np.ascontiguousarray(self.fixed), 0, self._fixed)
+            over_slabs(kernels.rows_of_channels, ni * nj, np.ascontiguousarray(self.moving), border, self._moving)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Pairs of a first row and the ``(rows, cells, cells, labels)`` costs from there on."""
@@ -81,37 +82,50 @@ class CostVolume(Generic[Array]):
     def _rows(self, first: int, last: int) -> Array:
         # One more row to each side, for the averages over neighbouring cells.
         low, high = max(first - 1, 0), min(last + 1, self.cells[0])
-        compute = self._rows_numpy if isinstance(self.fixed, np.ndarray) else self._rows_torch
-        costs = compute(low, high)
+        if not isinstance(self.fixed, np.ndarray):
+            costs = self._rows_torch(self.fixed, self.weight, self.moving, low, high)
+        elif kernels is None:
+            costs = by_twin(self._rows_torch, self.fixed, self.weight, self.moving, low, high)
+        else:
+            costs = self._rows_numpy(low, high)
         return costs[first - low : costs.shape[0] - (high - last)]
 
     def _rows_numpy(self, low: int, high: int) -> np.ndarray:
-        from anamorph.discrete import _search_numba
-
         costs = np.empty((high - low, *self.cells[1:], self.labels), np.float32)
-        given = (self._fixed, self._weight, self._moving, self.cell, self.step, self.radius, low)
-        over_slabs(_search_numba.cost_volume, costs.shape[0] * costs.shape[1], *given, costs)
+        voxels = self.fixed.shape[2]
+        given = (self._fixed, self._weight, self._moving, self.cell, self.step, self.radius, voxels, low)
+        over_slabs(kernels.cost_volume, costs.shape[0] * costs.shape[1], *given, costs)
         for axis in range(3):
             if self.cells[axis] > 1 and self.neighbours[axis]:
                 lines = costs[..., 0].size // costs.shape[axis]
-                over_slabs(_search_numba.smooth_cells, lines, costs, axis)
+                over_slabs(kernels.smooth_cells, lines, costs, axis)
         return costs
 
-    def _rows_torch(self, low: int, high: int) -> torch.Tensor:
+    def _rows_torch(
+        self, fixed: torch.Tensor, weight: torch.Tensor, moving: torch.Tensor, low: int, high: int
+    ) -> torch.Tensor:
         """The readable twin: one shifted difference, one average over cells and one over their neighbours per label."""
         import torch
         from torch.nn.functional import avg_pool3d, pad
 
-        i0, i1 = low * self.cell[0], min(high * self.cell[0], self.fixed.shape[0])
-        axes = [torch.arange(n, device=self.fixed.device) for n in self.fixed.shape[:3]]
+        i0, i1 = low * self.cell[0], min(high * self.cell[0], fixed.shape[0])
+        axes = [torch.arange(n, device=fixed.device) for n in fixed.shape[:3]]
         border = [n for n in reversed(self.neighbours) for _ in range(2)]
         window = [2 * n + 1 for n in self.neighbours]
         costs = []
         for label in np.ndindex(*(2 * r + 1 for r in self.radius)):
             shift = [(d - r) * s for d, r, s in zip(label, self.radius, self.step, strict=True)]
             i, j, k = ((a + s).clamp(0, len(a) - 1) for a, s in zip(axes, shift, strict=True))
-            difference = self.fixed[i0:i1] - self.moving[i[i0:i1]][:, j][:, :, k]
-            squared = (difference**2).sum(dim=-1) * self.weight[i0:i1]
+            difference = fixed[i0:i1] - moving[i[i0:i1]][:, j][:, :, k]
+            squared = (difference**2).sum(dim=-1) * weight[i0:i1]
             cells = avg_pool3d(squared[None, None], self.cell, ceil_mode=True, count_include_pad=False)
             costs.append(avg_pool3d(pad(cells, border, mode="replicate"), window, stride=1)[0, 0])
         return torch.stack(costs, dim=-1)
+
+
+def _rows_of_vectors(*shape: int) -> np.ndarray:
+    """A float32 array of which a whole vector may be read from any number on; its rows may be longer than asked."""
+    # At distances of a power of two, all rows would crowd into one part of the cache.
+    shape = (*shape[:-1], shape[-1] + (16 if shape[-1] % 64 == 0 else 0))
+    size = math.prod(shape)
+    return np.zeros(size + 16, np.float32)[:size].reshape(shape)

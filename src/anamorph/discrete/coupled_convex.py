@@ -8,6 +8,7 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.geometry.averaging import box_smooth, pool_volume
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -47,19 +48,22 @@ def coupled_convex(costs: CostVolume[Array], smoothing: int = 1, couplings: tupl
     for coupling in (TIE_BREAK, *couplings):
         labels = field * 0
         for first, chunk in costs.chunks():
-            _argmin(chunk, costs.radius, field, coupling, first, labels)
+            coupled_argmin(chunk, costs.radius, field, coupling, first, labels)
         field = box_smooth(labels, costs.neighbours, smoothing)
     return field * step
 
 
-def _argmin(chunk: Array, radius: tuple[int, int, int], guess: Array, coupling: float, first: int, out: Array) -> None:
-    if isinstance(chunk, np.ndarray):
-        from anamorph.discrete import _search_numba
-
-        rows = chunk.shape[0] * chunk.shape[1]
-        over_slabs(_search_numba.coupled_argmin, rows, chunk, radius, guess, np.float32(coupling), first, out)
-    else:
+def coupled_argmin(
+    chunk: Array, radius: tuple[int, int, int], guess: Array, coupling: float, first: int, out: Array
+) -> None:
+    """Write into `out`, from row `first` on, the labels of least ``cost + coupling * ||label - guess||^2``."""
+    if not isinstance(chunk, np.ndarray):
         coupled_argmin_torch(chunk, radius, guess, coupling, first, out)
+    elif kernels is None:
+        by_twin(coupled_argmin_torch, chunk, radius, guess, coupling, first, out)
+    else:
+        rows = chunk.shape[0] * chunk.shape[1]
+        over_slabs(kernels.coupled_argmin, rows, chunk, radius, guess, coupling, first, out)
 
 
 def coupled_argmin_torch(

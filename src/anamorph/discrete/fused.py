@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from anamorph.discrete import _correlation_numba
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
 PARTS = 4
@@ -17,9 +17,10 @@ PARTS = 4
 
 
 def suits(*tensors: Tensor, constant: tuple[Tensor, ...]) -> bool:
-    """Whether a kernel can do it: float32 in main memory, and no gradient wanted of what is ``constant``."""
+    """Whether a kernel can do it: built, float32 in main memory, and no gradient wanted of what is ``constant``."""
     moves = torch.is_grad_enabled() and any(t.requires_grad for t in constant)
-    return not moves and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*tensors, *constant))
+    plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*tensors, *constant))
+    return kernels is not None and plain and not moves
 
 
 def squared_differences(here: Tensor, moving: Tensor, centres: Tensor, displacements: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ class _SquaredDifferences(torch.autograd.Function):
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         costs = torch.empty(len(tensors[2]), len(tensors[3]))
-        over_slabs(_correlation_numba.squared_differences, len(costs), *arrays(*tensors, costs))
+        over_slabs(kernels.squared_differences, len(costs), *arrays(*tensors, costs))
         return costs
 
     @staticmethod
@@ -62,7 +63,7 @@ class _SquaredDifferences(torch.autograd.Function):
         here, moving = ctx.saved_tensors[:2]
         d_here, d_moving = torch.zeros(here.shape), torch.zeros(PARTS, *moving.shape)
         given = arrays(*ctx.saved_tensors, gradients, d_here, d_moving)
-        over_slabs(_correlation_numba.squared_difference_gradients, PARTS, *given)
+        over_slabs(kernels.squared_difference_gradients, PARTS, *given)
         return d_here, d_moving.sum(dim=0), None, None
 
 
@@ -72,7 +73,7 @@ class _ExpectedValues(torch.autograd.Function):
         volume, _, points, labels = tensors
         ctx.save_for_backward(volume, points, labels)
         mean = torch.empty(len(points), volume.shape[3])
-        over_slabs(_correlation_numba.expected, len(points), *arrays(*tensors, mean))
+        over_slabs(kernels.expected_values, len(points), *arrays(*tensors, mean))
         return mean
 
     @staticmethod
@@ -81,5 +82,5 @@ class _ExpectedValues(torch.autograd.Function):
         volume, points, labels = ctx.saved_tensors
         d_probabilities = torch.empty(len(points), len(labels))
         given = arrays(volume, gradients, points, labels, d_probabilities)
-        over_slabs(_correlation_numba.probability_gradients, len(points), *given)
+        over_slabs(kernels.probability_gradients, len(points), *given)
         return None, d_probabilities, None, None

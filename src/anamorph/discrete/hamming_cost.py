@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.averaging import Cell
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -40,13 +41,14 @@ def hamming_costs(
         ``(number of cells, labels)`` float32.
     """
     scale = _scale(weight if isinstance(weight, np.ndarray) else weight.cpu().numpy(), cells, cell, stride) / len(fixed)
+    window = (cell, radius, step, stride)
     if not isinstance(fixed, np.ndarray):
-        return _hamming_costs_torch(fixed, weight, scale, moving, cell, radius, step, stride)
-    from anamorph.discrete import _deeds_numba
-
+        return _hamming_costs_torch(fixed, weight, scale, moving, *window)
+    if kernels is None:
+        return by_twin(_hamming_costs_torch, fixed.view(np.int64), weight, scale, moving.view(np.int64), *window)
     out = np.empty((*cells, int(np.prod([2 * r + 1 for r in radius]))), np.float32)
-    given = (fixed, weight > 0, scale, moving, cell, radius, step, stride)
-    over_slabs(_deeds_numba.hamming_costs, cells[0], *given, out)
+    arrays = [np.ascontiguousarray(array) for array in (fixed, weight > 0, scale, moving)]
+    over_slabs(kernels.hamming_costs, cells[0], *arrays, *window, out)
     return out.reshape(-1, out.shape[-1])
 
 
@@ -92,7 +94,7 @@ def _hamming_costs_torch(
         shift = [(d - r) * s for d, r, s in zip(label, radius, step, strict=True)]
         differing = popcount_torch(here ^ at(moving, shift)) * counted
         costs.append(differing.sum(dim=0).reshape(groups).sum(dim=(1, 3, 5)).flatten())
-    return torch.stack(costs, dim=-1) * torch.from_numpy(scale).to(fixed.device).reshape(-1, 1)
+    return torch.stack(costs, dim=-1) * torch.as_tensor(scale).to(fixed.device).reshape(-1, 1)
 
 
 def popcount_torch(codes: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.averaging import Cell, pool_volume
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -49,16 +50,16 @@ def min_convolve(costs: Array, weight: Sequence[float], offset: Array) -> Array:
     """
     if not isinstance(costs, np.ndarray):
         return min_convolve_torch(costs, weight, offset)
-    from anamorph.discrete import _deeds_numba
-
+    if kernels is None:
+        return by_twin(min_convolve_torch, costs, weight, offset)
     flat = np.ascontiguousarray(costs, np.float32).reshape(len(costs), -1)
     out = np.empty_like(flat)
     # A window of two axes is one plane of a window of three.
     missing = 3 - len(weight)
     size = (1,) * missing + costs.shape[1:]
-    steps, shifts = np.pad(np.asarray(weight, np.float32), (missing, 0)), np.pad(offset, ((0, 0), (missing, 0)))
-    shifts = np.ascontiguousarray(shifts, np.float32)
-    over_slabs(_deeds_numba.min_convolve_all, len(flat), flat, size, steps, shifts, out)
+    steps = (0.0,) * missing + tuple(map(float, weight))
+    shifts = np.ascontiguousarray(np.pad(offset, ((0, 0), (missing, 0))), np.float32)
+    over_slabs(kernels.min_convolve, len(flat), flat, size, steps, shifts, out)
     return out.reshape(costs.shape)
 
 
@@ -186,19 +187,19 @@ def infer_labels(costs: Array, tree: SpanningTree, size: Size, weight: Weight, s
     """
     if not isinstance(costs, np.ndarray):
         return infer_labels_torch(costs, tree, size, weight, start)
-    from anamorph.discrete import _deeds_numba as kernels
-
-    where, steps = np.asarray(size), np.asarray(weight, np.float32)
+    if kernels is None:
+        return by_twin(lambda costs, start: infer_labels_torch(costs, tree, size, weight, start), costs, start)
+    window = (size, tuple(map(float, weight)))
     start = np.ascontiguousarray(start, np.float32)
     depths = [(int(a), int(b) - int(a)) for a, b in pairwise(tree.depths)]
     children = (tree.cells, tree.first_child, tree.similarity)
     for place, count in reversed(depths[:-1]):
-        over_slabs(kernels.collect, count, place, costs, *children, where, steps, start)
+        over_slabs(kernels.collect, count, place, costs, *children, *window, start)
     out = np.empty((3, len(costs)), np.float32)
     root = tree.cells[0]
     out[:, root] = _root_label(costs[root], size)
     for place, count in depths[1:]:
-        over_slabs(kernels.distribute, count, place, costs, tree.cells, tree.parents, where, steps, start, out)
+        over_slabs(kernels.distribute, count, place, costs, tree.cells, tree.parents, *window, start, out)
     return out
 
 

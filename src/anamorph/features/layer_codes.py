@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anamorph.geometry import Grid
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def code_labels(labels: Tensor, grid: Grid, codes: np.ndarray) -> CodedLayers:
     affine = grid.affine.copy()
     affine[:3, :3] *= step
     i, j, k = (-(-n // s) for n, s in zip(labels.shape[1:], step, strict=True))
-    share = _shares if labels.device.type == "cpu" else shares_torch
-    return CodedLayers(_blurred(share(labels, codes)), Grid((i, j, k), affine))
+    return CodedLayers(_blurred(_shares(labels, codes)), Grid((i, j, k), affine))
 
 
 def code_scores(scores: Iterable[Tensor], grid: Grid, codes: np.ndarray) -> CodedLayers:
@@ -84,15 +84,20 @@ def code_scores(scores: Iterable[Tensor], grid: Grid, codes: np.ndarray) -> Code
     return CodedLayers(_blurred(torch.cat(parts).permute(1, 2, 3, 0).contiguous()), grid)
 
 
-def _shares(labels: Tensor, codes: np.ndarray) -> Tensor:
-    import torch
+def _needs_twin(tensor: Tensor) -> bool:
+    return kernels is None or tensor.device.type != "cpu"
 
-    from anamorph.features import _layer_codes_numba
+
+def _shares(labels: Tensor, codes: np.ndarray) -> Tensor:
+    if _needs_twin(labels):
+        return shares_torch(labels, codes)
+    import torch
 
     count = int(codes.max()) + 1
     i, j, k = (-(-n // 2) for n in labels.shape[1:])
     out = np.zeros((i, j, k, len(labels) * count), np.float32)
-    over_slabs(_layer_codes_numba.count_codes, i, labels.contiguous().numpy(), codes, count, out)
+    table = np.ascontiguousarray(codes, np.int64)
+    over_slabs(kernels.count_codes, i, labels.contiguous().numpy(), table, count, out)
     return torch.from_numpy(out)
 
 
@@ -110,20 +115,18 @@ def shares_torch(labels: Tensor, codes: np.ndarray) -> Tensor:
 
 def _blurred(volume: Tensor) -> Tensor:
     """Averages over ``BLUR^3`` voxels of ``(I, J, K, C)``, axis by axis; the border averages what there is."""
-    return blurred_torch(volume) if volume.device.type != "cpu" else _blurred_on_cpu(volume)
+    return blurred_torch(volume) if _needs_twin(volume) else _blurred_on_cpu(volume)
 
 
 def _blurred_on_cpu(volume: Tensor) -> Tensor:
     import torch
-
-    from anamorph.features import _layer_codes_numba
 
     values = volume.numpy()
     shape = values.shape
     for axis in range(3):
         lines = values.reshape(int(np.prod(shape[:axis])), shape[axis], -1)
         out = np.empty_like(lines)
-        over_slabs(_layer_codes_numba.average_lines, len(lines), lines, BLUR // 2, out)
+        over_slabs(kernels.average_lines, len(lines), lines, BLUR // 2, out)
         values = out.reshape(shape)
     return torch.from_numpy(values)
 

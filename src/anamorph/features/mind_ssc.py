@@ -15,7 +15,8 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.geometry.averaging import pool_volume, pool_volume_torch
-from anamorph.runtime.threads import over_slabs
+from anamorph.runtime.compiled import by_twin, kernels
+from anamorph.runtime.threads import over_slabs, thread_count
 
 if TYPE_CHECKING:
     import torch
@@ -70,23 +71,23 @@ def mind_ssc(
     Returns:
         ``(ceil(I / p), ceil(J / p), ceil(K / p), 16)`` float32 in [0, 1]; channels 12 to 15 are zero.
     """
-    from anamorph.features import _mind_ssc_numba
-
     image = np.ascontiguousarray(image, np.float32)
+    if kernels is None:
+        return np.ascontiguousarray(by_twin(mind_ssc_torch, image, radius, dilation, pool))
     steps = np.asarray(dilation)
     shifts, entry_shift, entry_offset = _difference_table()
     cells = tuple(-(-n // p) for n, p in zip(image.shape, pool, strict=True))
-    variance = np.zeros(image.shape[0] + 1)
-    slab = max(pool[0], 8 // pool[0] * pool[0])
-    slabs = -(-image.shape[0] // slab)
-    arguments = (slab, image, shifts * steps, np.asarray(radius), entry_shift, entry_offset * steps, np.asarray(pool))
-    one, nothing = np.float32(1), np.zeros((0, 0, 0, LANES), np.float32)
-    over_slabs(_mind_ssc_numba.mind_ssc, slabs, *arguments, one, one, nothing, variance)
+    variance = np.zeros(image.shape[0])
+    tables = (shifts * steps, radius, entry_shift, entry_offset * steps, pool)
+    # Each slab computes some planes of its neighbours again: no more of them than threads.
+    least = -(-cells[0] // thread_count())
+    nothing = np.zeros((0, 0, 0, LANES), np.float32)
+    over_slabs(kernels.mind_ssc, cells[0], image, *tables, 1.0, 1.0, nothing, variance, least=least)
     rows = image.shape[0] * -(-image.shape[1] // 4) * image.shape[2]
-    typical = max(variance.sum() / rows, 1e-12)
+    typical = max(float(variance.sum()) / rows, 1e-12)
     out = np.zeros((*cells, LANES), np.float32)
-    floor, ceiling = (np.float32(bound * typical) for bound in VARIANCE_BOUNDS)
-    over_slabs(_mind_ssc_numba.mind_ssc, slabs, *arguments, floor, ceiling, out, variance)
+    floor, ceiling = (bound * typical for bound in VARIANCE_BOUNDS)
+    over_slabs(kernels.mind_ssc, cells[0], image, *tables, floor, ceiling, out, variance, least=least)
     return out
 
 

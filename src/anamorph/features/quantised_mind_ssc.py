@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.geometry.averaging import Cell
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs, thread_count
 
 if TYPE_CHECKING:
@@ -49,16 +50,15 @@ def quantised_mind_ssc(image: Array, step: Cell) -> Array:
     """
     if not isinstance(image, np.ndarray):
         return quantised_mind_ssc_torch(image, step)
-    from anamorph.features import _mind_ssc_numba
-
     image = np.ascontiguousarray(image, np.float32)
+    if kernels is None:
+        return by_twin(quantised_mind_ssc_torch, image, step).astype(np.uint64)
     steps = np.asarray(step)
     out = np.empty(image.shape, np.uint64)
-    # Each stretch computes some planes of its neighbours again: no more of them than threads.
-    stretches = thread_count()
+    # Each slab computes some planes of its neighbours again: no more of them than threads.
+    least = -(-len(image) // thread_count())
     tables = (_SHIFTS * steps, _ENTRY_SHIFT, _ENTRY_OFFSET * steps, _THRESHOLDS)
-    kernel = _mind_ssc_numba.quantised_mind_ssc
-    over_slabs(kernel, stretches, image, steps, *tables, stretches, out)
+    over_slabs(kernels.quantised_mind_ssc, len(image), image, step, *tables, out, least=least)
     return out
 
 

@@ -82,9 +82,9 @@ class Started:
         """A line for a deformation that follows noise alone, None for one that is worth having."""
         if self.explained is None:
             return None
-        base = self.pyramid.base
-        noise = noise_followed(self.described, base, deformation, self.explained, self.kind)
-        return noise or nothing_left(self.fixed, self.moving, self.start, deformation, base)
+        pyramid = self.pyramid
+        noise = noise_followed(self.described, pyramid.base, deformation, self.explained, self.kind)
+        return noise or nothing_left(self.fixed, self.moving, self.start, deformation, pyramid.working)
 
 
 class Recipe(Method):

@@ -14,6 +14,7 @@ from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.sampling import sample
 from anamorph.image import Image, Mask
 from anamorph.image.background import content_box
+from anamorph.image.oblique_padding import shown_part
 from anamorph.transforms import Transform
 from anamorph.transforms.anti_aliasing import Reading
 
@@ -44,6 +45,9 @@ class Scan:
         box = content_box(image)
         if box is not None:
             image, mask = image.cropped(box), None if mask is None else mask.cropped(box)
+        shown = shown_part(image)
+        if shown is not None:
+            mask = Mask(shown[None] * (np.float32(1) if mask is None else mask.data), image.grid)
         channels = prepared_channels(within(image, mask))
         if mask is None:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid, is_placed)

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool3d, grid_sample, pad
 from anamorph.discrete import fused
 from anamorph.discrete.labels import grid_points, label_window
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
-from anamorph.networks import _obelisk_numba
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Obelisk(nn.Module):
         here, there = (self._indices(self._moves(offsets, shape), first, shape) - middle for offsets in self.offsets)
         out = first.new_empty(len(first), first.shape[1], len(here), len(centres))
         for volume, one in zip(volumes, out, strict=True):
-            over_slabs(_obelisk_numba.differences, len(here), *fused.arrays(volume, centres, here, there, one))
+            over_slabs(kernels.far_differences, len(here), *fused.arrays(volume, centres, here, there, one))
         return out
 
     def _moves(self, offsets: Tensor, shape: torch.Size) -> Tensor:

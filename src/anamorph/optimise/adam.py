@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import POINTS, over_slabs
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ class Adam(Generic[Array]):
     def step(self, gradient: Array, rate: float) -> None:
         """Move the parameters against the gradient; no entry moves by much more than ``rate``."""
         self._step += 1
-        if isinstance(self.parameters, np.ndarray):
-            from anamorph.optimise import _kernels_numba
-
-            arrays = (self.parameters, np.ascontiguousarray(gradient), self._first, self._second)
-            parameters, slope, first, second = (a.reshape(-1) for a in arrays)
-            given = (parameters, slope, first, second, self._step, np.float32(rate))
-            over_slabs(_kernels_numba.adam_step, parameters.size, *given, least=POINTS)
+        if isinstance(gradient, np.ndarray):
+            gradient = np.ascontiguousarray(gradient)
+        state = (self.parameters, gradient, self._first, self._second)
+        if not isinstance(self.parameters, np.ndarray):
+            adam_step_torch(*state, self._step, rate)
+        elif kernels is None:
+            by_twin(adam_step_torch, *state, self._step, rate)
         else:
-            adam_step_torch(self.parameters, gradient, self._first, self._second, self._step, rate)
+            flat = [array.reshape(-1) for array in state]
+            over_slabs(kernels.adam_step, self.parameters.size, *flat, self._step, rate, least=POINTS)
 
 
 def adam_step_torch(

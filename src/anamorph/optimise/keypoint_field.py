@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anamorph.optimise.adam import Adam
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
@@ -118,15 +119,13 @@ def data_term(wanted: Tensor, volume: Tensor, positions: Tensor) -> tuple[float,
         volume: ``(I, J, K, C)`` float32.
         positions: ``(N, 3)`` float32 voxels.
     """
-    if volume.device.type != "cpu":
+    if volume.device.type != "cpu" or kernels is None:
         return data_term_torch(wanted, volume, positions)
     import torch
 
-    from anamorph.optimise import _kernels_numba
-
     losses, gradient = np.empty(len(positions), np.float32), np.empty((len(positions), 3), np.float32)
     here, there, places = (tensor.contiguous().numpy() for tensor in (wanted, volume, positions))
-    over_slabs(_kernels_numba.point_data_term, len(places), here, there, places, losses, gradient)
+    over_slabs(kernels.point_data_term, len(places), here, there, places, losses, gradient)
     return float(losses.sum(dtype=np.float64)) / wanted.numel(), torch.from_numpy(gradient) / wanted.numel()
 
 

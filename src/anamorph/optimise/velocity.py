@@ -16,6 +16,7 @@ import numpy as np
 
 from anamorph.geometry.averaging import Radius, box_smooth, pool_volume
 from anamorph.optimise.adam import Adam
+from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.fields import exponential, upsample
 
@@ -41,12 +42,14 @@ def data_term(fixed: Array, weight: Array, moving: Array, disp_vox: Array) -> tu
     """
     if not isinstance(fixed, np.ndarray):
         return data_term_torch(fixed, weight, moving, disp_vox)
-    from anamorph.optimise import _kernels_numba
+    arrays = [np.ascontiguousarray(array, np.float32) for array in (fixed, weight, moving, disp_vox)]
+    if kernels is None:
+        import torch
 
+        loss, slope = data_term_torch(*map(torch.from_numpy, arrays))
+        return loss, slope.numpy()
     gradient = np.empty(disp_vox.shape, np.float32)
-    fixed, moving = np.ascontiguousarray(fixed), np.ascontiguousarray(moving)
-    sums = over_slabs(_kernels_numba.data_term, len(fixed), fixed, weight, moving, disp_vox, gradient)
-    return sum(sums), gradient
+    return sum(over_slabs(kernels.data_term, len(fixed), *arrays, gradient)), gradient
 
 
 def data_term_torch(
@@ -86,9 +89,9 @@ def add_diffusion(field: Array, strength: np.ndarray, gradient: Array) -> float:
     """
     if not isinstance(field, np.ndarray):
         return add_diffusion_torch(field, strength, gradient)
-    from anamorph.optimise import _kernels_numba
-
-    return sum(over_slabs(_kernels_numba.add_diffusion, field.shape[1], field, strength, gradient))
+    if kernels is None:
+        return float(by_twin(add_diffusion_torch, field, strength, gradient))
+    return sum(over_slabs(kernels.add_diffusion, field.shape[1], np.ascontiguousarray(field), strength, gradient))
 
 
 def add_diffusion_torch(field: torch.Tensor, strength: np.ndarray, gradient: torch.Tensor) -> float:

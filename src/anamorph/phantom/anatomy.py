@@ -105,10 +105,6 @@ class Torso(NamedTuple):
     dome_right: tuple[float, float, float, float, float, float]  # centre, then radii
     dome_left: tuple[float, float, float, float, float, float]
 
-    def rows(self) -> np.ndarray:
-        """``(5, 6)`` float32 for the renderer: one row per part, filled up with zeros."""
-        return np.array([[*part, *[0.0] * (6 - len(part))] for part in self], np.float32)
-
 
 def random_torso(rng: np.random.Generator) -> Torso:
     """A torso of ordinary build."""

@@ -12,6 +12,7 @@ from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.image import Image, Labels, Points
 from anamorph.phantom.anatomy import Anatomy, random_abdomen
+from anamorph.phantom.render import AT_ONCE, render
 from anamorph.phantom.shapes import Scene, build_scene, rotation
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms import Affine, Composite, Displacement, Transform
@@ -136,14 +137,13 @@ def render_scan(
     name: str,
 ) -> tuple[Image, Labels]:
     """A CT of the anatomy as it lies where the transform sends the voxels of the grid, and its labels."""
-    from anamorph.phantom._render_numba import render
-
     positions = identity_positions(grid.shape) if transform is None else transform.positions_on(grid)
     hu = np.empty(int(np.prod(grid.shape)), np.float32)
     labels = np.empty(hu.shape, np.uint8)
-    width = np.float32(_voxel_mm(grid))
+    width = _voxel_mm(grid)
     matrix = grid.affine[:3].astype(np.float32)
-    over_slabs(render, len(hu), positions.reshape(3, -1), matrix, anatomy.torso.rows(), scene, width, hu, labels)
+    given = positions.reshape(3, -1), matrix, anatomy.torso, scene, width
+    over_slabs(render, len(hu), *given, hu, labels, least=AT_ONCE)
     hu += np.float32(noise_hu) * rng.standard_normal(hu.shape, np.float32)
     values = np.clip(np.rint(hu, out=hu), LOWEST_HU, HIGHEST_HU).astype(np.int16)
     return Image(values.reshape(grid.shape), grid, name), Labels(labels.reshape(grid.shape), grid, f"{name} labels")

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 KEEP_LABEL = -1  # an organ inside another one, such as a vessel in the liver
-COLUMNS = 16  # of the packed table of solids
+TUBE = 0  # where ellipsoids have their exponent
+NUMBERS = 15  # that describe a solid
 
 Point = tuple[float, float, float]
 
@@ -25,12 +26,14 @@ class Ellipsoid:
     turn_deg: Point = (0.0, 0.0, 0.0)
     exponent: int = 2
 
-    kind = 0
+    @property
+    def kind(self) -> int:
+        """The exponent, as solids of one exponent are drawn together."""
+        return self.exponent
 
     def row(self) -> np.ndarray:
-        """``(16,)``: centre, rotation from the world to the axes, radii, exponent."""
-        to_axes = rotation(self.turn_deg).T
-        return np.concatenate([self.centre, to_axes.ravel(), self.radii, [self.exponent]])
+        """``(15,)``: centre, rotation from the world to the axes, radii."""
+        return np.concatenate([self.centre, rotation(self.turn_deg).T.ravel(), self.radii])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner of a box around the solid."""
@@ -47,11 +50,11 @@ class Tube:
     start_radius: float
     end_radius: float
 
-    kind = 1
+    kind = TUBE
 
     def row(self) -> np.ndarray:
-        """``(16,)``: start, end, radii, unused zeros."""
-        return np.concatenate([self.start, self.end, [self.start_radius, self.end_radius], np.zeros(COLUMNS - 8)])
+        """``(15,)``: start, end, radii, unused zeros."""
+        return np.concatenate([self.start, self.end, [self.start_radius, self.end_radius], np.zeros(NUMBERS - 8)])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner of a box around the solid."""
@@ -121,29 +124,24 @@ def smooth_path(knots: list[Point], pieces: int = 4) -> np.ndarray:
 
 
 CELL_MM = 12.0
-LOW_MM = np.array([-210.0, -150.0, -320.0])
-HIGH_MM = -LOW_MM
-REGIONS = {"body": 0, "abdomen": 1, "thorax": 2, "wall": 3}
+LOW_MM = np.array([-210.0, -150.0, -320.0], np.float32)
+CELLS = (35, 25, 54)  # up to -LOW_MM
+BUMP_MM, TEXTURE_MM = 7.0, 3.5
 
 
 class Scene(NamedTuple):
-    """Tables the kernels read: one row per solid, one per organ, one list of solids per cell of space."""
+    """What the renderer reads: organs, a table of their solids, and one list of solids per cell of space."""
 
-    solids: np.ndarray
+    organs: list[Organ]
+    organ_blend_mm: np.ndarray
+    solids: np.ndarray  # (15, N)
     solid_kind: np.ndarray
     solid_organ: np.ndarray
-    tissue: np.ndarray  # shell, core, shell mm, gas level, blend, roughness, texture
-    organ_label: np.ndarray
-    organ_region: np.ndarray
     cell_start: np.ndarray
     cell_count: np.ndarray
     cell_solids: np.ndarray
-    cell_origin: np.ndarray
-    cell_mm: np.float32
     bumps: np.ndarray
-    bump_mm: np.float32
     texture: np.ndarray
-    texture_mm: np.float32
 
 
 def build_scene(organs: list[Organ], rng: np.random.Generator, voxel_mm: float) -> Scene:
@@ -158,59 +156,47 @@ def build_scene(organs: list[Organ], rng: np.random.Generator, voxel_mm: float) 
     margins = np.array([2 + voxel_mm + 4 * organ.rough_mm + organ.blend_mm for organ in organs])
     start, count, members = _index([solid for _, solid in owners], np.array([margins[n] for n, _ in owners]))
     return Scene(
-        solids=np.array([solid.row() for _, solid in owners], np.float32),
-        solid_kind=np.array([solid.kind for _, solid in owners], np.int32),
-        solid_organ=np.array([n for n, _ in owners], np.int32),
-        tissue=np.array([_tissue(organ) for organ in organs], np.float32),
-        organ_label=np.array([organ.label for organ in organs], np.int32),
-        organ_region=np.array([REGIONS[organ.region] for organ in organs], np.int32),
+        organs=organs,
+        organ_blend_mm=np.array([organ.blend_mm for organ in organs], np.float32),
+        solids=np.array([solid.row() for _, solid in owners], np.float32).T.copy(),
+        solid_kind=np.array([solid.kind for _, solid in owners], np.int8),
+        solid_organ=np.array([n for n, _ in owners], np.int16),
         cell_start=start,
         cell_count=count,
         cell_solids=members,
-        cell_origin=LOW_MM.astype(np.float32),
-        cell_mm=np.float32(CELL_MM),
         bumps=_periodic_noise(rng, 3.0),
-        bump_mm=np.float32(7.0),
         texture=_periodic_noise(rng, 1.6),
-        texture_mm=np.float32(3.5),
     )
 
 
-def _tissue(organ: Organ) -> list[float]:
-    core = organ.hu if organ.core_hu is None else organ.core_hu
-    return [
-        organ.hu,
-        core,
-        organ.shell_mm,
-        organ.gas_above_mm,
-        organ.blend_mm,
-        organ.rough_mm,
-        organ.texture_hu,
-    ]
+def cell_of(points: np.ndarray) -> np.ndarray:
+    """Along each axis, the cell of points ``(..., 3)``; outside all of them, the nearest."""
+    return np.clip(np.floor((points - LOW_MM) / CELL_MM), 0, np.array(CELLS) - 1).astype(int)
 
 
 def _index(solids: list[Solid], margins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every cell: where its list starts, how long it is, and all lists in one array."""
-    shape = tuple(int(n) for n in np.ceil((HIGH_MM - LOW_MM) / CELL_MM))
     cells, members = [], []
     for n, solid in enumerate(solids):
         low, high = solid.bounds()
-        first = np.clip(np.floor((low - margins[n] - LOW_MM) / CELL_MM), 0, np.array(shape) - 1).astype(int)
-        last = np.clip(np.floor((high + margins[n] - LOW_MM) / CELL_MM), 0, np.array(shape) - 1).astype(int)
+        first, last = cell_of(low - margins[n]), cell_of(high + margins[n])
         box = np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(first, last, strict=True)), indexing="ij")
-        touched = np.ravel_multi_index(box, shape).ravel()
+        touched = np.ravel_multi_index(box, CELLS).ravel()
         cells.append(touched)
-        members.append(np.full(len(touched), n, np.int32))
+        members.append(np.full(len(touched), n))
     cell = np.concatenate(cells)
     order = np.argsort(cell, kind="stable")  # keeps the order of painting within a cell
-    count = np.bincount(cell, minlength=int(np.prod(shape)))
+    count = np.bincount(cell, minlength=int(np.prod(CELLS)))
     start = np.cumsum(count) - count
-    return start.reshape(shape), count.reshape(shape), np.concatenate(members)[order]
+    return start, count, np.concatenate(members)[order]
 
 
 def _periodic_noise(rng: np.random.Generator, sigma: float, side: int = 64) -> np.ndarray:
-    """A cube of smooth noise that repeats, of unit standard deviation and at most 2.5 in size."""
+    """A cube of smooth noise that repeats, of unit standard deviation and at most 2.5 in size.
+
+    Its last planes are the first ones again.
+    """
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.standard_normal((side,) * 3, np.float32), sigma, mode="wrap")
-    return np.clip(noise / noise.std(), -2.5, 2.5)
+    return np.pad(np.clip(noise / noise.std(), -2.5, 2.5), (0, 1), mode="wrap")

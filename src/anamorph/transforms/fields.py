@@ -32,40 +32,45 @@ else:
 
 def compose(first: Array, second: Array, sign: float = 1.0) -> Array:
     """The field of "first, then second": ``first + sign * second(x + first)``."""
-    if isinstance(first, np.ndarray):
-        from anamorph.transforms import _fields_numba
-
-        out = np.empty_like(first)
-        over_slabs(_fields_numba.compose, first.shape[1], first, second, np.float32(sign), out)
-        return out
-    return first + sign * sample_torch(second, identity_positions_torch(first) + first)
+    if not isinstance(first, np.ndarray):
+        return first + sign * sample_torch(second, identity_positions_torch(first) + first)
+    if kernels is None:
+        return by_twin(compose, first, second, sign)
+    out = np.empty(first.shape, np.float32)
+    over_slabs(kernels.compose, first.shape[1], _single(first), _single(second), sign, out)
+    return out
 
 
 def upsample(field: Array, cell: tuple[int, int, int], shape: tuple[int, int, int]) -> Array:
     """A field on cells brought to the voxels of the cells, trilinear between cell centres, in fine voxels."""
     if max(cell) == 1:
         return field
-    if isinstance(field, np.ndarray):
-        from anamorph.transforms import _fields_numba
-
-        out = np.empty((3, *shape), np.float32)
-        over_slabs(_fields_numba.upsample, shape[0], field, np.asarray(cell), out)
-        return out
-    size = field.new_tensor(cell).reshape(3, 1, 1, 1)
-    positions = (identity_positions_torch(field.new_empty(shape)) + 0.5) / size - 0.5
-    return sample_torch(field, positions) * size
+    if not isinstance(field, np.ndarray):
+        size = field.new_tensor(cell).reshape(3, 1, 1, 1)
+        positions = (identity_positions_torch(field.new_empty(shape)) + 0.5) / size - 0.5
+        return sample_torch(field, positions) * size
+    if kernels is None:
+        return by_twin(upsample, field, cell, shape)
+    out = np.empty((3, *shape), np.float32)
+    over_slabs(kernels.upsample, shape[0], _single(field), cell, out)
+    return out
 
 
 def warp_descriptor(descriptor: Array, disp_vox: Array) -> Array:
     """A channels-last descriptor ``(I, J, K, C)``, C a multiple of 16, pulled through a field."""
-    if isinstance(descriptor, np.ndarray):
-        from anamorph.transforms import _fields_numba
+    if not isinstance(descriptor, np.ndarray):
+        positions = identity_positions_torch(disp_vox) + disp_vox
+        return sample_torch(descriptor.permute(3, 0, 1, 2), positions).permute(1, 2, 3, 0)
+    if kernels is None:
+        return by_twin(warp_descriptor, descriptor, disp_vox)
+    out = np.empty(descriptor.shape, np.float32)
+    over_slabs(kernels.warp_descriptor, len(descriptor), _single(descriptor), _single(disp_vox), out)
+    return out
 
-        out = np.empty_like(descriptor)
-        over_slabs(_fields_numba.warp_descriptor, len(descriptor), descriptor, disp_vox, out)
-        return out
-    positions = identity_positions_torch(disp_vox) + disp_vox
-    return sample_torch(descriptor.permute(3, 0, 1, 2), positions).permute(1, 2, 3, 0)
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """The array as the kernels take it: C-contiguous float32."""
+    return np.ascontiguousarray(array, np.float32)
 
 
 def jacobian_determinant(disp_vox: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
@@ -43,10 +44,8 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     """
     tolerance_mm = TOLERANCE_MM * patient_mm(grid) if tolerance_mm is None else tolerance_mm
     split = _around_one_field(transform)
-    if split is None:
+    if split is None or kernels is None:
         return invert_by_fixed_point(transform, grid, tolerance_mm=tolerance_mm)
-    from anamorph.transforms import _inversion_numba
-
     before, field, after = split
     from_field = field.grid.affine
     to_target = np.linalg.inv(after @ from_field) @ grid.affine
@@ -56,14 +55,10 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     positions = np.empty((3, *grid.shape), np.float32)
     residual_mm = np.empty(grid.shape, np.float32)
     over_slabs(
-        _inversion_numba.invert_displacement,
+        kernels.invert_displacement,
         grid.shape[0] * grid.shape[1],
-        field.disp_vox,
-        to_target.astype(np.float32),
-        start.astype(np.float32),
-        from_solution.astype(np.float32),
-        to_mm.astype(np.float32),
-        np.float32(tolerance_mm),
+        *(np.ascontiguousarray(a, np.float32) for a in (field.disp_vox, to_target, start, from_solution, to_mm)),
+        float(tolerance_mm),
         positions,
         residual_mm,
     )
@@ -71,13 +66,15 @@ def invert(transform: Transform, grid: Grid, tolerance_mm: float | None = None) 
     return Inversion(Displacement(positions, grid), residual_mm)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what wanders off is left behind
 def invert_by_fixed_point(
     transform: Transform, grid: Grid, iterations: int = 50, tolerance_mm: float | None = None
 ) -> Inversion:
     """Invert any transform on a grid; the readable twin of the Newton kernel behind :func:`invert`.
 
     ``phi(x) = y`` is solved by ``x <- A^-1 (y - r(x))`` with ``phi = A + r`` and A the least-squares affine part, so
-    that large rotations or scalings do not spoil the contraction (Chen et al. 2008 iterate with A = 1).
+    that large rotations or scalings do not spoil the contraction (Chen et al. 2008 iterate with A = 1). Where this
+    wanders off, it begins again at the nearest point found, and steps that lead farther from y are halved again.
 
     Args:
         transform: the map to invert.
@@ -92,17 +89,25 @@ def invert_by_fixed_point(
     advance_affine(guess, backward)
     to_mm = grid.affine[:3, :3].astype(np.float32)
     step_linear = backward[:3, :3].astype(np.float32)
+    best, lowest = guess, np.full(guess.shape[1], np.inf, np.float32)
     for iteration in range(iterations + 1):
         mapped = guess.copy()
         transform.advance(mapped, grid)
         mismatch = target - mapped
         residual = np.sqrt(((to_mm @ mismatch) ** 2).sum(axis=0))
-        if iteration == iterations or np.quantile(residual, 0.999) <= tolerance_mm:
+        better = residual < lowest
+        best, lowest = np.where(better, guess, best), np.where(better, residual, lowest)
+        if np.quantile(residual, 0.999) <= tolerance_mm:
             break
         # x + A^-1 (y - phi(x)) is the same step as A^-1 (y - r(x)); halved late to settle where phi hardly inverts.
-        guess += (step_linear @ mismatch) * np.float32(1.0 if iteration < iterations // 2 else 0.5)
-    guess -= target
-    return Inversion(Displacement(guess.reshape(3, *grid.shape), grid), residual.reshape(grid.shape))
+        onward = guess + (step_linear @ mismatch) * np.float32(1.0 if iteration < iterations // 2 else 0.5)
+        if iteration < iterations // 2:
+            guess = onward
+        elif iteration == iterations // 2:
+            guess = best
+        else:
+            guess = np.where(residual <= lowest, onward, (best + guess) / 2)
+    return Inversion(Displacement((best - target).reshape(3, *grid.shape), grid), lowest.reshape(grid.shape))
 
 
 def affine_part(transform: Transform, grid: Grid) -> np.ndarray:

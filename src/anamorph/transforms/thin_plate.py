@@ -8,12 +8,15 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Transform
 
 Kernel = Literal["r", "r2logr"]
 LATTICE = 48
 """The inverse is found on a lattice of so many points along the longest side."""
+AT_ONCE = 2**22
+"""Distances that the readable twin holds at a time."""
 
 
 class ThinPlate(Transform):
@@ -53,7 +56,7 @@ class ThinPlate(Transform):
         self.kernel, self.smoothing = kernel, smoothing
         self.metric = np.eye(3) * (2 / np.ptp(points, axis=0).max()) if metric is None else np.asarray(metric, float)
         self._centre_mm = points.mean(axis=0)
-        self._sites = (points - self._centre_mm) @ self.metric.T
+        self._sites = np.ascontiguousarray((points - self._centre_mm) @ self.metric.T)
         self._affine, self._weights = self._solve()
 
     def __repr__(self) -> str:
@@ -64,13 +67,13 @@ class ThinPlate(Transform):
         positions_vox[:] = moved.T
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
-        from anamorph.transforms import _fields_numba
-
         points_mm = np.asarray(points_mm, np.float64)
         at = (points_mm - self._centre_mm) @ self.metric.T
+        if kernels is None:
+            return points_mm + _evaluate(at, self._sites, self._weights, self._affine, self.kernel)
         moves = np.empty((len(at), 3))
         given = (np.ascontiguousarray(at), self._sites, self._weights, self._affine, self.kernel == "r")
-        over_slabs(_fields_numba.evaluate, len(at), *given, moves)
+        over_slabs(kernels.evaluate_spline, len(at), *given, moves)
         return points_mm + moves
 
     def inverse(self) -> Transform:
@@ -96,11 +99,12 @@ class ThinPlate(Transform):
         """The affine part ``(4, 3)`` and the weights ``(N, 3)``."""
         from scipy.linalg import LinAlgError, solve
 
-        from anamorph.transforms import _fields_numba
-
         count = len(self._sites)
         system = np.zeros((count + 4, count + 4))
-        over_slabs(_fields_numba.kernel_matrix, count, self._sites, self.kernel == "r", system)
+        if kernels is None:
+            system[:count, :count] = _radial(self._sites, self._sites, self.kernel)
+        else:
+            over_slabs(kernels.spline_matrix, count, self._sites, self.kernel == "r", system)
         system[np.arange(count), np.arange(count)] += self.smoothing
         system[:count, count] = system[count, :count] = 1
         system[:count, count + 1 :] = self._sites
@@ -113,3 +117,19 @@ class ThinPlate(Transform):
                 "the points of a thin-plate spline do not span space, or coincide; spread them or smooth"
             ) from None
         return solution[count:].copy(), solution[:count].copy()
+
+
+def _evaluate(
+    positions: np.ndarray, sites: np.ndarray, weights: np.ndarray, affine: np.ndarray, kernel: Kernel
+) -> np.ndarray:
+    """The readable twin of the compiled sum: ``affine^T [1, x_p] + sum_n w_n U(|x_p - x_n|)``."""
+    parts = np.array_split(positions, len(positions) * len(sites) // AT_ONCE + 1)
+    sums = np.concatenate([_radial(part, sites, kernel) @ weights for part in parts])
+    return affine[0] + positions @ affine[1:] + sums
+
+
+def _radial(positions: np.ndarray, sites: np.ndarray, kernel: Kernel) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+
+    r = cdist(positions, sites)
+    return -r if kernel == "r" else r**2 * np.log(r + 1e-6)

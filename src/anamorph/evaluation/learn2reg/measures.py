@@ -9,7 +9,6 @@ import numpy as np
 
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.learn2reg.surface import SurfaceElements
-from anamorph.geometry.sampling import native
 
 
 def dice(fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, labels: Iterable[int]) -> list[float]:
@@ -158,11 +157,17 @@ def warp_labels(moving: np.ndarray, disp_vox: np.ndarray) -> np.ndarray:
     Returns:
         ``(I, J, K)`` of the same type.
     """
-    from anamorph.evaluation.learn2reg import _labels_numba
-
-    moving = native(moving)
-    out = np.empty(disp_vox.shape[1:], moving.dtype)
-    _labels_numba.warp_nearest(moving, disp_vox, out)
+    out = np.zeros(disp_vox.shape[1:], moving.dtype)
+    j, k = np.ogrid[tuple(map(slice, out.shape[1:]))]
+    flat = moving.ravel()
+    for i, plane in enumerate(out):  # plane by plane, as double precision takes room
+        places = [index + disp.astype(np.float64) for index, disp in zip((i, j, k), disp_vox[:, i], strict=True)]
+        inside, voxel = np.ones(plane.shape, bool), np.zeros(plane.shape, np.intp)
+        for place, size in zip(places, moving.shape, strict=True):
+            inside &= (place >= 0) & (place <= size - 1)
+            with np.errstate(invalid="ignore"):  # what is not a number is nowhere inside
+                voxel = voxel * size + (place + 0.5).astype(np.intp)
+        plane[inside] = flat[voxel[inside]]
     return out
 
 

@@ -33,18 +33,23 @@ class SurfaceElements:
 
 
 def surface_elements(labels: np.ndarray) -> dict[int, SurfaceElements]:
-    """The surface of every label of an ``(I, J, K)`` map, without background (0), in two passes over the map."""
-    from anamorph.evaluation.learn2reg import _labels_numba as kernels
-
+    """The surface of every label of an ``(I, J, K)`` map, without background (0)."""
     padded = np.pad(labels, 1)
-    count = kernels.count_surface_elements(padded)
-    names, codes = np.empty(count, labels.dtype), np.empty(count, np.uint8)
-    cells = np.empty((count, 3), np.int32)
-    kernels.list_surface_elements(padded, names, cells, codes)
+    corners = [padded[tuple(slice(a, n - 1 + a) for a, n in zip(c, padded.shape, strict=True))] for c in CORNERS]
+    mixed = np.zeros(corners[0].shape, bool)
+    for corner in corners[1:]:
+        mixed |= corner != corners[0]
+    cells, around = np.argwhere(mixed).astype(np.int32), np.stack([corner[mixed] for corner in corners])
+    found = []
+    for n, label in enumerate(around):
+        codes = np.packbits(around == label, axis=0)[0]  # corner n is bit 7 - n
+        (at,) = np.nonzero((label != 0) & (codes >> (8 - n) == 0))  # no earlier corner has the same label
+        found.append((label[at], cells[at], codes[at]))
+    names, cells, codes = (np.concatenate(part) for part in zip(*found, strict=True))
     order = np.argsort(names, kind="stable")
     names, cells, areas = names[order], cells[order], areas_by_code()[codes[order]]
     present, starts = np.unique(names, return_index=True)
-    ends = np.append(starts, count)[1:]
+    ends = np.append(starts, len(names))[1:]
     return {
         int(name): SurfaceElements(cells[start:end], areas[start:end])
         for name, start, end in zip(present, starts, ends, strict=True)

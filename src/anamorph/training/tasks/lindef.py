@@ -9,8 +9,7 @@ from anamorph.methods.base import setting
 from anamorph.networks.lindef_network import LindefFlow, Order, Pooling
 from anamorph.training.losses import summed_l1
 from anamorph.training.task import Batch
-from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
-from anamorph.training.tasks.pairs import Pair, draw_combinations, shuffled
+from anamorph.training.tasks.pair_task import Pair, WarpedPairTask, WarpedPairTraining, draw_combinations, shuffled
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.key import MISSING, Contents, key_of, origin_of
 from anamorph.batch.records import Store
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
-from anamorph.batch.store import check_sums
+from anamorph.batch.store import MISSING, Contents, check_sums, key_of, origin_of
 from anamorph.data import Pair
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores

@@ -9,11 +9,11 @@ from typing import Any
 
 from anamorph.batch.cluster import Machines, connected
 from anamorph.batch.hand_out import News, hand_out
-from anamorph.batch.key import Contents
-from anamorph.batch.processes import MEMORY_SHARE, fitting_workers
 from anamorph.batch.records import INPUTS, Store
+from anamorph.batch.run import MEMORY_SHARE, fitting_workers
 from anamorph.batch.status import Status
 from anamorph.batch.status import find_status as status_of_jobs
+from anamorph.batch.store import Contents
 from anamorph.errors import AnamorphError, UserError
 from anamorph.geometry import Grid
 from anamorph.image.read import read_grid

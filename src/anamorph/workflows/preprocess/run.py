@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.batch.key import Contents, origin_of
 from anamorph.batch.run import run_jobs
-from anamorph.batch.store import Kept
+from anamorph.batch.store import Contents, Kept, origin_of
 from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.geometry import Grid

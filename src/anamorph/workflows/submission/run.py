@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.key import Contents
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
-from anamorph.batch.store import Kept
+from anamorph.batch.store import Contents, Kept
 from anamorph.data import Dataset, Pair
 from anamorph.data.dataset import PairSplit
 from anamorph.errors import AnamorphError, UserError
@@ -28,8 +27,15 @@ from anamorph.report.cohort.evaluated import write_evaluation
 from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.types import Progress
-from anamorph.workflows.submission.archive import StorageError, field_path, read_back, write_archive, zero_field
-from anamorph.workflows.submission.formats import ArchiveFormat, check_members
+from anamorph.workflows.submission.formats import (
+    ArchiveFormat,
+    StorageError,
+    check_members,
+    field_path,
+    read_back,
+    write_archive,
+    zero_field,
+)
 
 RECORD = "submission.json"
 EVALUATION = "evaluation"

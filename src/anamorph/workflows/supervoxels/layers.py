@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anamorph.batch.key import Contents, origin_of
+from anamorph.batch.store import Contents, origin_of
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.image import Image, Mask

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.batch.key import Contents, origin_of
 from anamorph.batch.registration import RegistrationSettings, register_scans
-from anamorph.batch.store import Kept
+from anamorph.batch.store import Contents, Kept, origin_of
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice

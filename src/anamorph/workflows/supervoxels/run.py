@@ -15,9 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.progress import part
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.batch.run import run_jobs
+from anamorph.batch.run import part, run_jobs
 from anamorph.data import Case, Dataset, read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image

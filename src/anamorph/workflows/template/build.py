@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.batch.key import Contents
-from anamorph.batch.progress import part
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.batch.store import check_sums
+from anamorph.batch.run import part
+from anamorph.batch.store import Contents, check_sums
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice

@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from anamorph.batch.key import Contents, origin_of
 from anamorph.batch.registration import RegistrationSettings, register_scans
 from anamorph.batch.run import Ran, run_jobs
-from anamorph.batch.store import Kept
+from anamorph.batch.store import Contents, Kept, origin_of
 from anamorph.data import Case
 from anamorph.errors import UserError
 from anamorph.features.body import body_centre_mm, body_share

@@ -1,0 +1,66 @@
+// A few floats side by side, as many as one instruction works on: for loops that compilers do not turn into vectors by themselves.
+#pragma once
+
+#include <cstring>
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+#if defined(__GNUC__)
+using Lanes [[gnu::vector_size(LANES * sizeof(float))]] = float;
+
+// What is not a number is never the lesser or greater one, if it comes first.
+inline Lanes lesser(const Lanes &a, const Lanes &b) { return a < b ? a : b; }
+inline Lanes greater(const Lanes &a, const Lanes &b) { return a > b ? a : b; }
+#else
+// The same for compilers without such a type, as far as the kernels need it.
+struct Lanes {
+    float lane[LANES];
+
+    float &operator[](int n) { return lane[n]; }
+    float operator[](int n) const { return lane[n]; }
+
+    template <typename Operation>
+    static Lanes each(Operation operation) {
+        Lanes out;
+        for (int n = 0; n < LANES; ++n) out[n] = operation(n);
+        return out;
+    }
+    friend Lanes operator+(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] + b[n]; }); }
+    friend Lanes operator-(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] - b[n]; }); }
+    friend Lanes operator*(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] * b[n]; }); }
+    friend Lanes operator*(float a, const Lanes &b) { return each([&](int n) { return a * b[n]; }); }
+    friend Lanes operator+(float a, const Lanes &b) { return each([&](int n) { return a + b[n]; }); }
+    friend Lanes operator+(const Lanes &a, float b) { return b + a; }
+    friend Lanes operator*(const Lanes &a, float b) { return b * a; }
+    friend Lanes operator/(float a, const Lanes &b) { return each([&](int n) { return a / b[n]; }); }
+    friend Lanes greater(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] > b[n] ? a[n] : b[n]; }); }
+    friend Lanes lesser(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] < b[n] ? a[n] : b[n]; }); }
+    Lanes &operator+=(const Lanes &other) { return *this = *this + other; }
+};
+#endif
+
+inline Lanes load(const float *from) {
+    Lanes out;
+    std::memcpy(&out, from, sizeof out);
+    return out;
+}
+
+inline void store(float *to, const Lanes &values) { std::memcpy(to, &values, sizeof values); }
+
+inline void prefetch([[maybe_unused]] const float *at) {
+#if defined(__GNUC__)
+    __builtin_prefetch(at);
+#endif
+}
+
+inline float sum(const Lanes &values) {
+    float total = 0;
+    for (int n = 0; n < LANES; ++n) total += values[n];
+    return total;
+}
