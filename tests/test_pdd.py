@@ -54,8 +54,8 @@ class TestPdd(KeptStarts, MethodConformance):
     method = Pdd
     learned = True
     two_dimensional = False
-    settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
-    quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
+    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
+    quick: ClassVar[dict[str, Any]] = {"init": "world"}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 3.0, "smooth": 4.0, "flipped and finer": 4.1, "permuted and oblique": 4.2, "both sheared": 3.7,
         "odd": 3.4, "thick": 2.6, "two channels": 5.1, "padded": 4.3, "given start": 5.0,
