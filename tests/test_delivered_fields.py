@@ -49,7 +49,7 @@ def test_simpleitk_maps_points_by_the_delivered_fields_as_we_do(tmp_path: Path) 
     there, back = both_directions(wavy(CONTROL), START, FIXED.pooled((2, 2, 1)), MOVING)
     for name, transform, grid in (("there", there, FIXED), ("back", back, MOVING), ("linear", START, FIXED)):
         field = delivered(transform, grid)
-        assert np.prod(field.grid.shape) < np.prod(grid.shape)
+        assert field.grid.shape != grid.shape
         path = tmp_path / f"{name}.nii.gz"
         write_transform(field, path, "itk", field.grid)
         assert farthest_mm(path, transform, points_in(grid)) < 1e-3
@@ -73,7 +73,7 @@ def test_both_directions_undo_each_other() -> None:
     far = both_directions(smooth, START, FIXED.pooled((2, 2, 1)), large)[1]
     assert isinstance(far, Composite)
     assert isinstance(far.parts[0], Displacement)
-    assert np.prod(far.parts[0].grid.shape) < 40**3
+    assert far.parts[0].grid.longest_mm < 0.6 * large.longest_mm
     apart = np.linalg.norm(far.map_world(there.map_world(points)) - points, axis=1)
     assert np.median(apart) < 0.05
 

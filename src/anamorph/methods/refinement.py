@@ -15,7 +15,7 @@ from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
 from anamorph.methods.linear_start import StartConfig
-from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms import Affine, Composite, Displacement, Transform, invert
@@ -125,6 +125,10 @@ def refine(
     return Displacement(to_numpy(exponential(velocity)), current), trace
 
 
+INVERSE_POINTS = 1 << 17
+"""So many points of an inverse cost nothing to speak of, and close points invert more exactly."""
+
+
 def both_directions(
     deformation: Displacement, start: Transform, base: Grid, other: Grid
 ) -> tuple[Transform, Transform]:
@@ -148,8 +152,9 @@ def both_directions(
 
 
 def _inverse_grid(base: Grid, start: Affine, other: Grid) -> Grid:
-    """Points as close as those of ``base`` over the part of the other scan that the leading scan shows."""
-    closeness_mm = base.finest_mm * abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
+    """Points as close as those of ``base``, or closer if few, over what the leading scan shows of the other."""
+    few = max(float(np.prod(base.shape) / INVERSE_POINTS) ** (1 / 3), 0.5)
+    closeness_mm = min(few, 1.0) * base.finest_mm * abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
     reached_vox = other.world_to_voxel(start.map_world(base.corners_mm()))
     margin = 2 * closeness_mm / other.spacing_mm
     low = np.floor(np.maximum(reached_vox.min(axis=0) - margin, 0)).astype(int)
@@ -157,7 +162,8 @@ def _inverse_grid(base: Grid, start: Affine, other: Grid) -> Grid:
     if (low < high).all():
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         other = other.cropped((i, j, k))
-    return other.resampled(np.maximum(other.spacing_mm, closeness_mm))
+    thick = other.spacing_mm > THICK * closeness_mm  # as thick as the leading scan's are described
+    return other.resampled(np.where(thick, other.spacing_mm, closeness_mm))
 
 
 def _tell(progress: Callable[[float], None], before: float, share: float, fraction: float) -> None:

@@ -62,6 +62,8 @@ def orthogonal_cover(grid: Grid) -> Grid:
 
 NIFTI = (".nii.gz", ".nii")
 INTENT_DISPVECT, INTENT_VECTOR = 1006, 1007
+MOST_POINTS, FEW_POINTS = 4, 1 << 18
+"""Per voxel of a scan, and in any case: the own grid of a field that has more is no gain."""
 SCAN_GRID, FIELD_GRID = "anamorph: grid of the scan whose points are mapped", "grid of the field"
 
 
@@ -136,7 +138,7 @@ def _own_grid(transform: Transform, scan: Grid) -> Grid | None:
     if not isinstance(first, Displacement) or first.grid.is_sheared or first.grid == scan:
         return None
     own = first.grid.extended(scan.corners_mm(), reach_vox=0)
-    return own if math.prod(own.shape) < math.prod(scan.shape) else None
+    return own if math.prod(own.shape) < max(MOST_POINTS * math.prod(scan.shape), FEW_POINTS) else None
 
 
 def _corners(grid: Grid) -> Grid:
