@@ -37,7 +37,7 @@ PYTHON ?= $(BIN)/python
 kernels:
 	cmake -S . -B build/kernels -DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') \
 	  -DANAMORPH_FOLDER=$(CURDIR)/src/anamorph
-	cmake --build build/kernels --target install --parallel
+	cmake --build build/kernels --target install --parallel $$($(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 
 coverage: $(VENV)/.installed-dev
 	$(PYTEST) --cov --cov-report= $(TESTS)

@@ -21,8 +21,8 @@ class OnePassConformance(KeptStarts, MethodConformance):
     """What the start, the frames and the refinement do around a network that is the identity."""
 
     learned = True
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "world"}
+    settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
+    quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
     limits_mm: ClassVar[dict[str, float]] = {
         "affine": 2.6,
         "smooth": 4.0,

@@ -10,7 +10,7 @@ import torch
 from anamorph.geometry import Grid
 from anamorph.networks.model import ModelCard
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.template_model import TemplateModel, output_grid
+from anamorph.networks.trained import TemplateModel, output_grid
 from anamorph.phantom.pair import PhantomPair
 from anamorph.supervoxels import Layers, warp_layers
 from voronoi_layers import voronoi_layers

@@ -7,8 +7,15 @@ import pytest
 
 from anamorph.classification.features import Features, Rows
 from anamorph.classification.models import FieldClassifier, LogisticBaseline
-from anamorph.classification.scores import Share, auc, auc_interval, score
-from anamorph.classification.validation import cross_validate, patient_folds, permutation_test
+from anamorph.classification.validation import (
+    Share,
+    auc,
+    auc_interval,
+    cross_validate,
+    patient_folds,
+    permutation_test,
+    score,
+)
 from anamorph.errors import UserError
 from planted_cohort import planted_fields, rows_of
 

@@ -13,10 +13,9 @@ import pytest
 from PIL import Image as Picture
 
 from anamorph.report.cohort import CohortReport, CohortRow, write_cohort_report
-from anamorph.report.cohort.chart import axis_for, box, charts
 from anamorph.report.cohort.model import Metric, digits_for, metrics_of, worst_first
+from anamorph.report.cohort.page import axis_for, box, charts, render
 from anamorph.report.cohort.tables import href, label_bars, label_scale, summaries
-from anamorph.report.cohort.write import render
 from cohorts import DIRECTIONS, large_report, make_report, make_row
 from html_page import Page
 from processor_time import processor_seconds

@@ -16,7 +16,7 @@ from anamorph.methods.pwc import Pwc, PwcConfig
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
-from anamorph.networks.registration_model import RegistrationModel
+from anamorph.networks.trained import RegistrationModel
 from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine
 from one_pass_conformance import OnePassConformance

@@ -39,7 +39,7 @@ from anamorph.image import Image, Labels, bounds
 from anamorph.image.read import read_grid, read_image, read_labels, read_mask
 from anamorph.report import PairReport
 from anamorph.report.cohort import CohortReport, CohortRow
-from anamorph.report.cohort.write import render as cohort_page
+from anamorph.report.cohort.page import render as cohort_page
 from anamorph.report.layers_page import LayersReport, ScanRow
 from anamorph.report.layers_page import render as layers_page
 from anamorph.report.pair import render as pair_page

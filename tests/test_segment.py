@@ -19,8 +19,8 @@ from anamorph.image import Image, Labels
 from anamorph.image.read import read_labels
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_model import SegmentationModel
-from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.symmetric_network import SegmentationNetwork
+from anamorph.networks.trained import SegmentationModel
 from anamorph.training.pseudo_labels import predict_dataset
 from anamorph.training.tasks.segment import SegmentTask, SegmentTraining
 from blobs import blob_cohort, blob_scan, make_blobs

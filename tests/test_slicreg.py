@@ -21,7 +21,7 @@ from anamorph.methods.start.search import Start
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
-from anamorph.networks.template_model import TemplateModel
+from anamorph.networks.trained import TemplateModel
 from anamorph.optimise import keypoint_field
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import SHAPE, apart_vox, error_mm, gentle_pair, smooth_pair
@@ -73,8 +73,8 @@ class FramedConformance(KeptStarts, MethodConformance):
     kind: ClassVar[str]
     learned = True
     two_dimensional = False
-    settings: ClassVar[dict[str, Any]] = {"init": "affine"}
-    quick: ClassVar[dict[str, Any]] = {"init": "world"}
+    settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
+    quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
     limits_mm: ClassVar[dict[str, float]] = dict.fromkeys(
         ("affine", "smooth", "flipped and finer", "permuted and oblique", "both sheared", "odd", "thick", "2D",
          "two channels", "padded", "given start"), 20.0,

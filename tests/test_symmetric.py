@@ -11,7 +11,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.symmetric import Symmetric, SymmetricConfig
-from anamorph.networks.registration_model import RegistrationModel
+from anamorph.networks.trained import RegistrationModel
 from anamorph.registration.run import register
 from anamorph.testing.pairs import apart_vox, gentle_pair
 from anamorph.transforms import Affine

@@ -11,7 +11,7 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.registration_model import RegistrationModel
+from anamorph.networks.trained import RegistrationModel
 from anamorph.training.cache import Cohort
 from anamorph.transforms import Affine
 from small_dataset import image_of, name_of, write_labels, write_scan

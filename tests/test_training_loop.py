@@ -14,9 +14,8 @@ import torch
 
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.networks.model import load_weights
-from anamorph.training.checkpoint import load_checkpoint
 from anamorph.training.loop import train
-from anamorph.training.run_folder import RunFolder
+from anamorph.training.run_folder import RunFolder, load_checkpoint
 from anamorph.training.settings import LoopSettings
 from anamorph.training.time_budget import TimeBudget, TimeIsUp
 from toy_task import ToyConfig, ToyTask, begin, make_cohort, needs_fabric, one_process

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.training.checkpoint import (
+from anamorph.training.memory_plan import kept_bytes
+from anamorph.training.run_folder import (
+    Logs,
     WeightAverage,
     load_checkpoint,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
-from anamorph.training.memory_plan import kept_bytes
-from anamorph.training.run_folder import Logs
 from anamorph.training.settings import BestScore, LoopSettings, Schedule, make_settings
 from anamorph.training.time_budget import Pace, StopRequest, TimeBudget, parse_duration
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import small_dataset
-from anamorph.training.checkpoint import load_checkpoint
-from anamorph.training.run_folder import RunFolder
+from anamorph.training.run_folder import RunFolder, load_checkpoint
 from anamorph.training.start import start_training
 from toy_task import ToyTask, needs_fabric
 

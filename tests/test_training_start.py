@@ -13,7 +13,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.networks.model import load_weights
 from anamorph.training import TASKS
-from anamorph.training.checkpoint import load_checkpoint
+from anamorph.training.run_folder import load_checkpoint
 from anamorph.training.start import start_training
 from blobs import make_blobs
 from small_dataset import image_of, name_of

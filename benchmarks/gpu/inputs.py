@@ -20,7 +20,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.pwc_network import PwcNetwork
 from anamorph.networks.supervoxel_network import CoordinateNetwork, SupervoxelNetwork
 from anamorph.networks.symmetric_network import SymmetricNetwork
-from anamorph.networks.template_model import Kind
+from anamorph.networks.trained import Kind
 from anamorph.phantom import make_pair
 from benchmarks.gpu.session import Session
 from benchmarks.speed import SIZES

@@ -10,8 +10,10 @@ the workers of cohorts:
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -61,7 +63,13 @@ class Registry:
             raise UserError(f"{self.noun} '{name}' of the package {package} cannot be loaded: {reason}") from error
 
     def _others(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        return _entry_points(self.group, tuple(sys.path))
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Looked for once for a search path: that takes as long as measuring a small pair."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def closest(word: str, words: Iterable[str]) -> str:

@@ -15,8 +15,15 @@ import anamorph
 from anamorph.classification.features import Cohort
 from anamorph.classification.models import LogisticBaseline
 from anamorph.classification.registrations import Registration
-from anamorph.classification.scores import Scores, score
-from anamorph.classification.validation import Classifier, Permutation, cross_validate, patient_folds, permutation_test
+from anamorph.classification.validation import (
+    Classifier,
+    Permutation,
+    Scores,
+    cross_validate,
+    patient_folds,
+    permutation_test,
+    score,
+)
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_text, write_text
 from anamorph.runtime.device import resolve_device

@@ -89,8 +89,7 @@ def _write_dataset(
 
     limit_threads(threads)
     from anamorph.errors import UserError
-    from anamorph.phantom.patients import KINDS
-    from anamorph.phantom.study_files import write_study
+    from anamorph.phantom.patients import KINDS, write_study
     from anamorph.registry import closest
 
     if name not in KINDS:

@@ -58,7 +58,7 @@ def check_model(model: Model) -> None:
     from typing import get_args
 
     from anamorph.networks.model import Model, find_model, read_card
-    from anamorph.networks.template_model import Kind, TemplateModel
+    from anamorph.networks.trained import Kind, TemplateModel
 
     folder = find_model(model)
     one = TemplateModel if read_card(folder).kind in get_args(Kind) else Model
@@ -98,7 +98,7 @@ def segment(
     """
     from anamorph.data import read_dataset
     from anamorph.errors import UserError
-    from anamorph.networks.segmentation_model import KIND, SegmentationModel
+    from anamorph.networks.trained import SEGMENT, SegmentationModel
     from anamorph.runtime.device import resolve_device
     from anamorph.training.pseudo_labels import predict_dataset
 
@@ -106,7 +106,7 @@ def segment(
     names = [one.name for one in cohorts]
     if len(set(names)) < len(names):
         raise UserError(f"two data sets have the same name ({', '.join(names)}); rename one in its manifest")
-    loaded = SegmentationModel.load(model, KIND, resolve_device(device))
+    loaded = SegmentationModel.load(model, SEGMENT, resolve_device(device))
     table = make_table("cohort", ">scans", "known", "predicted")
     for cohort in cohorts:
         with progress_bar(quiet) as progress:

@@ -62,8 +62,7 @@ def code_labels(labels: Tensor, grid: Grid, codes: np.ndarray) -> CodedLayers:
     affine = grid.affine.copy()
     affine[:3, :3] *= step
     i, j, k = (-(-n // s) for n, s in zip(labels.shape[1:], step, strict=True))
-    share = shares_torch if _needs_twin(labels) else _shares
-    return CodedLayers(_blurred(share(labels, codes)), Grid((i, j, k), affine))
+    return CodedLayers(_blurred(_shares(labels, codes)), Grid((i, j, k), affine))
 
 
 def code_scores(scores: Iterable[Tensor], grid: Grid, codes: np.ndarray) -> CodedLayers:
@@ -90,6 +89,8 @@ def _needs_twin(tensor: Tensor) -> bool:
 
 
 def _shares(labels: Tensor, codes: np.ndarray) -> Tensor:
+    if _needs_twin(labels):
+        return shares_torch(labels, codes)
     import torch
 
     count = int(codes.max()) + 1

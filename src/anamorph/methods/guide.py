@@ -50,9 +50,9 @@ class Guide:
         found = guide_model(name, beside)
         if found is None:
             return None
-        from anamorph.networks.segmentation_model import KIND, SegmentationModel
+        from anamorph.networks.trained import SEGMENT, SegmentationModel
 
-        model = SegmentationModel.load(found, KIND, device)
+        model = SegmentationModel.load(found, SEGMENT, device)
         if not model.labels:
             raise UserError(f"{found} knows no labels; train one with `anamorph train segment`")
         here, there = (
@@ -91,9 +91,9 @@ def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: s
     found = guide_model(name, beside)
     if found is None:
         return 0
-    from anamorph.networks.segmentation_model import KIND, SegmentationModel
+    from anamorph.networks.trained import SEGMENT, SegmentationModel
 
-    model = SegmentationModel.describe(found, KIND)
+    model = SegmentationModel.describe(found, SEGMENT)
     blocks = -(-len(model.labels) // LANES)
     # Two descriptors, one warped and two planar, as in the pyramid's own count.
     lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks

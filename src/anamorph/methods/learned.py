@@ -26,7 +26,7 @@ from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
 
 if TYPE_CHECKING:
-    from anamorph.networks.registration_model import RegistrationModel
+    from anamorph.networks.trained import RegistrationModel
 
 
 NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
@@ -196,7 +196,7 @@ class OnePass(Learned):
     """A network that sees both scans and gives both directions; its models are of the kind of the method's name."""
 
     def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
-        from anamorph.networks.registration_model import RegistrationModel
+        from anamorph.networks.trained import RegistrationModel
 
         model = RegistrationModel.load(self.config.model, self.name, device)
         model.check(pair.fixed)
@@ -215,7 +215,7 @@ class OnePass(Learned):
         return forward, backward
 
     def network_bytes(self, fixed: Grid, moving: Grid) -> int:
-        from anamorph.networks.registration_model import RegistrationModel
+        from anamorph.networks.trained import RegistrationModel
 
         model = RegistrationModel.describe(self.config.model, self.name)
         return self.pass_bytes(model, int(np.prod(model.shape_for(fixed, moving))))

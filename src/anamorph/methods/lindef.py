@@ -14,7 +14,7 @@ from anamorph.methods.learned import NetworkConfig, OnePass
 from anamorph.methods.presets import AS_TRAINED, with_own
 
 if TYPE_CHECKING:
-    from anamorph.networks.registration_model import RegistrationModel
+    from anamorph.networks.trained import RegistrationModel
 
 CHANNELS_HELD = 24
 """Volumes that a pass holds, in widths of the narrowest layer: nine features, and what the widest ones need."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anamorph.networks.pdd_network import Found, PddNetwork
-    from anamorph.networks.registration_model import RegistrationModel
+    from anamorph.networks.trained import RegistrationModel
 
 TWO_WARPS: dict[str, Any] = {
     "controls": (29, 39),

@@ -22,7 +22,7 @@ from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.slicreg import FEWEST_POINTS
 from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
-from anamorph.networks.template_model import output_grid
+from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph
 from anamorph.transforms.thin_plate import ThinPlate
 

@@ -29,7 +29,7 @@ from anamorph.methods.base import Run, setting
 from anamorph.methods.learned import NetworkConfig
 from anamorph.methods.presets import AS_TRAINED, with_own
 from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
-from anamorph.networks.template_model import output_grid
+from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
 from anamorph.transforms.thin_plate import Kernel, ThinPlate
 

@@ -15,7 +15,7 @@ from anamorph.methods.learned import NetworkConfig, OnePass
 from anamorph.methods.presets import AFTER_A_NETWORK, with_own
 
 if TYPE_CHECKING:
-    from anamorph.networks.registration_model import RegistrationModel
+    from anamorph.networks.trained import RegistrationModel
 
 CHANNELS_HELD = 16
 """Volumes at full resolution that a pass of the network holds, in widths of its first stage."""

@@ -12,7 +12,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.learned import Found, Learned, Seen
-from anamorph.networks.template_model import Kind, TemplateModel
+from anamorph.networks.trained import Kind, TemplateModel
 from anamorph.transforms import Affine
 from anamorph.transforms.fields import compose
 

@@ -1,7 +1,7 @@
 """A trained network: the folder it travels in, the card that says what it is, and loading both.
 
 The folder holds ``weights.safetensors`` and ``model.json``, the card. What one kind of networks needs besides stands in
-``registration_model``, ``template_model`` and ``segmentation_model``.
+``trained``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from anamorph.classification import Classification
 from anamorph.classification.run import ModelOutcome
-from anamorph.classification.scores import THRESHOLD, Share
+from anamorph.classification.validation import THRESHOLD, Share
 from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, save
 

@@ -5,29 +5,38 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anamorph.errors import AnamorphError
 from anamorph.image.atomic import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(template: str, **content: Any) -> str:
     """A page from a template of this package; everything that comes from outside (names, messages) is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from anamorph import __version__
 
-    environment = Environment(
+    return _templates().get_template(template).render(content, version=__version__)
+
+
+@cache
+def _templates() -> Environment:
+    """The templates of this package, each compiled once."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(content, version=__version__)
 
 
 def inline_script(name: str) -> dict[str, Any]:

@@ -13,17 +13,20 @@ import torch
 
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.networks.model import ModelCard, save_model
-from anamorph.training.checkpoint import (
+from anamorph.training.fabric import from_first, mean_over
+from anamorph.training.memory_plan import plan_training
+from anamorph.training.outcome import Ending, Outcome, Position, Status
+from anamorph.training.run_folder import (
+    TRAINING,
+    VALIDATION,
+    Logs,
+    RunFolder,
     WeightAverage,
     load_checkpoint,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
-from anamorph.training.fabric import from_first, mean_over
-from anamorph.training.memory_plan import plan_training
-from anamorph.training.outcome import Ending, Outcome, Position, Status
-from anamorph.training.run_folder import TRAINING, VALIDATION, Logs, RunFolder
 from anamorph.training.settings import BestScore, LoopSettings, Schedule
 from anamorph.training.task import Item, Task, full_batches, generator_at
 from anamorph.training.time_budget import Pace, Projection, StopRequest, TimeBudget

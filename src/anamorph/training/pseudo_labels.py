@@ -15,7 +15,7 @@ from anamorph.image import Labels
 from anamorph.image.atomic import atomic_directory
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import world_code, write_image
-from anamorph.networks.segmentation_model import SegmentationModel
+from anamorph.networks.trained import SegmentationModel
 from anamorph.types import Progress
 
 LABELS = "labels"

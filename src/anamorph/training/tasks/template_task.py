@@ -22,7 +22,7 @@ from anamorph.methods.base import setting
 from anamorph.methods.template_space import lattice
 from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
-from anamorph.networks.template_model import Centre, output_grid
+from anamorph.networks.trained import Centre, output_grid
 from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import Prepared
 from anamorph.training.task import Batch, Task
