@@ -17,7 +17,6 @@ from anamorph.report.colours import jacobian_scale, label_colour
 from anamorph.report.lines import deformed_grid, outline
 from anamorph.report.pictures import SOFT_TISSUE_HU, fuse, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
-from anamorph.transforms import Displacement
 from anamorph.transforms.files import read_transform
 
 TARGET = Path(__file__).parent / "images" / "demo.png"
@@ -38,14 +37,13 @@ def main(folder: Path) -> None:
     )
     warped_labels = read_labels(folder / "warped_labels.nii.gz")
     field = read_transform(folder / "fixed_to_moving.nii.gz")
-    assert isinstance(field, Displacement)
     view = next(one for one in orthogonal_views(fixed.grid, focus_voxel(fixed, fixed_labels)) if one.name == "coronal")
     here = to_grey(view.take_image(fixed), SOFT_TISSUE_HU)
     before, after = (
         to_grey(view.take_image(image, fill=-1024.0), SOFT_TISSUE_HU)
         for image in (moving, read_image(folder / "warped.nii.gz"))
     )
-    determinant = view.take(read_image(folder / "jacobian.nii.gz").data[0])
+    determinant = view.take(view.determinants(field))
     scale = jacobian_scale([determinant])
 
     figure, axes = plt.subplots(1, 4, figsize=(11.8, 3.2), facecolor=BACKGROUND)
@@ -56,7 +54,7 @@ def main(folder: Path) -> None:
     _show(axes[3], view, scale.paint(determinant, here), "change of volume")
     _outlines(axes[0], view, fixed_labels, moving_labels)
     _outlines(axes[1], view, fixed_labels, warped_labels)
-    _draw(axes[2], deformed_grid(field.disp_vox, view, GRID_MM), "#ffd166", 0.7)
+    _draw(axes[2], deformed_grid(view.displacement(field).disp_vox, view, GRID_MM), "#ffd166", 0.7)
     note = {"color": TEXT, "fontsize": 8.5, "va": "center", "ha": "center"}
     legend = "fixed green, moving magenta, grey where both agree; outlines: fixed solid, moving dotted"
     figure.text(0.25, 0.03, legend, **note)

@@ -202,13 +202,13 @@ def test_inverse_consistency_is_the_mismatch_of_the_two_directions():
 
 
 def test_inverse_consistency_does_not_depend_on_the_slabs(monkeypatch):
-    from anamorph.evaluation.metrics import outside
+    from anamorph.geometry import slabs
 
     field = np.random.default_rng(1).normal(0, 0.4, (3, 9, 8, 7))
     there = Displacement(field, grid((9, 8, 7)))
     arguments = there, Affine.identity(), there.grid, there.grid
     whole = inverse_consistency_mm(*arguments)
-    monkeypatch.setattr(outside, "SLAB_VOXELS", 2 * 8 * 7)
+    monkeypatch.setattr(slabs, "SLAB_VOXELS", 2 * 8 * 7)
     assert np.allclose(inverse_consistency_mm(*arguments), whole, atol=1e-5, equal_nan=True)
     inside = np.isfinite(whole)
     assert whole[inside] == pytest.approx(np.linalg.norm(there.disp_vox, axis=0)[inside], abs=1e-5)

@@ -16,7 +16,7 @@ from anamorph.geometry import Grid
 from anamorph.image.write import write_image
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
-from anamorph.transforms.files.itk_field import as_stored
+from anamorph.transforms.files.itk_field import delivered, on_own_grid
 
 
 def oblique(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], degrees: float) -> Grid:
@@ -134,18 +134,21 @@ def test_a_registration_that_moves_something_was_measured(measured_twice):
     assert told["jacobian"]["sdlogj"] > 0
 
 
-def test_a_stored_field_is_what_a_reader_finds(tmp_path):
-    from anamorph.transforms import Displacement
+def test_a_delivered_field_is_what_a_reader_finds(tmp_path):
+    from anamorph.transforms import Composite, Displacement
     from anamorph.transforms.files import read_transform, write_transform
 
     grid = GRIDS["fixed"]
-    field = Displacement(np.random.default_rng(0).normal(0, 3, (3, *grid.shape)).astype(np.float32), grid)
-    write_transform(field, tmp_path / "field.nii.gz", "itk", grid)
-    found = read_transform(tmp_path / "field.nii.gz", grid=grid)
-    assert found.grid == grid
-    np.testing.assert_array_equal(found.disp_vox, as_stored(field, grid).disp_vox)
+    noise = np.random.default_rng(0).normal(0, 3, (3, *grid.shape)).astype(np.float32)
+    coarse = grid.resampled(2.5 * grid.spacing_mm)
     shift = Affine.translation(np.array([1.0, 2.0, 3.0]))
-    write_transform(shift, tmp_path / "shift.nii.gz", "itk", grid)
-    np.testing.assert_array_equal(
-        read_transform(tmp_path / "shift.nii.gz", grid=grid).disp_vox, as_stored(shift, grid).disp_vox
-    )
+    for transform in (
+        Displacement(noise, grid),
+        shift,
+        Composite.of(Displacement(noise[:, : coarse.shape[0], : coarse.shape[1], : coarse.shape[2]], coarse), shift),
+    ):
+        field = on_own_grid(transform, grid)
+        write_transform(field, tmp_path / "field.nii.gz", "itk", field.grid)
+        found, wanted = read_transform(tmp_path / "field.nii.gz", grid=grid), delivered(transform, grid)
+        assert (found.grid, found.scan_grid) == (wanted.grid, wanted.scan_grid)
+        np.testing.assert_array_equal(found.disp_vox, wanted.disp_vox)

@@ -178,9 +178,10 @@ def convert(
 
 
 def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None) -> tuple[Transform, Grid | None]:
-    """Read a transform and the fixed grid: that of ``like`` if given, else the field's own, else None.
+    """Read a transform and the fixed grid: that of ``like`` if given, else what the field says of itself, else None.
 
-    The fields inside a composite lie on grids of their own making, often coarse ones.
+    A field says on which grid its scan lies, or else lies on it. The fields inside a composite lie on grids of their
+    own making, often coarse ones.
 
     Raises:
         UserError: a file cannot be read.
@@ -192,7 +193,9 @@ def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None
     grid = None if like is None else read_image(like).grid
     transform = read_transform(path, grid=grid, moving_grid=moving_grid)
     _tell_assumptions(path, moving_grid)
-    return transform, grid or (transform.grid if isinstance(transform, Displacement) else None)
+    if grid is None and isinstance(transform, Displacement):
+        grid = transform.scan_grid or transform.grid
+    return transform, grid
 
 
 def _tell_assumptions(path: Path, moving_grid: Grid | None) -> None:

@@ -82,6 +82,10 @@ def register(
     composite: Annotated[
         bool, typer.Option("--composite", help="Write ITK .h5 composites too.", rich_help_panel=RUN)
     ] = False,
+    dense_fields: Annotated[
+        bool,
+        typer.Option("--dense-fields", help="Fields and maps at every voxel of the scans.", rich_help_panel=RUN),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
     ] = False,
@@ -124,7 +128,10 @@ def register(
 
         show_plan(request, out, prepare(request))
         return
-    judged = run_and_show(request, out, overwrite=overwrite, composite=composite, quiet=quiet)[0].verdict
+    result, _ = run_and_show(
+        request, out, overwrite=overwrite, composite=composite, dense_fields=dense_fields, quiet=quiet
+    )
+    judged = result.verdict
     if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
@@ -144,6 +151,7 @@ def run_and_show(
     *,
     overwrite: bool,
     composite: bool,
+    dense_fields: bool = False,
     quiet: bool,
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
@@ -156,6 +164,7 @@ def run_and_show(
             out,
             overwrite=overwrite,
             composite=composite,
+            dense_fields=dense_fields,
             progress=progress,
             extras=extras,
         )
@@ -181,7 +190,7 @@ def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(prepared.needed_bytes)} at the peak")
-    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving))}")
+    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, plan.method.fields_at_voxels))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
         for line in lines:
             table.add_row(kind, line)

@@ -119,7 +119,6 @@ class PairTruth:
             fixed_mask=self.fixed_mask,
             moving_mask=self.moving_mask,
             labels=frozenset(self.labels) if self.labels else None,
-            from_files=True,
         )
 
     @cached_property

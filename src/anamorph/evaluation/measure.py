@@ -10,27 +10,29 @@ from functools import cached_property
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.evaluation.deformation import Deformation, deformation_of
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics import METRICS
 from anamorph.evaluation.metrics.hausdorff import Surfaces, surface_distances_mm
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm, summary
-from anamorph.evaluation.metrics.jacobian import jacobian_summary
 from anamorph.evaluation.metrics.metric import Column, Need, Value, columns_of, load
+from anamorph.evaluation.metrics.outside import outside_percent
 from anamorph.evaluation.numbers import Numbers, score
 from anamorph.geometry import SAME_GRID_MM, Grid
 from anamorph.image import Image, Labels, Mask, Points
+from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine, Displacement, Transform
-from anamorph.transforms.files.itk_field import as_stored
+
+MAP_POINTS = 64
+"""Maps have at least so many points along the longest side of a scan that has as many voxels."""
 
 
 @dataclass(frozen=True, eq=False)
 class RegisteredPair:
     """Two scans, both directions of a transform, what is known about the scans, and the maps that follow from it all.
 
-    Every map is computed once, when something asks for it. The transforms are taken as the files of a run hold them:
-    sampled on the grids of their scans, as float32 vectors in millimetres. So a run and an evaluation of its files get
-    the same numbers to the last digit.
+    Every map is computed once, when something asks for it, and what can be had without dense fields is.
 
     Args:
         fixed: the fixed scan, or its grid alone where nothing needs the image.
@@ -43,7 +45,6 @@ class RegisteredPair:
         fixed_mask: where the fixed scan counts.
         moving_mask: where the moving scan has data.
         labels: which labels to compare, of those that both scans have; all by default.
-        from_files: the transforms were read from files and are taken as they are.
     """
 
     fixed: Image | Grid
@@ -56,7 +57,6 @@ class RegisteredPair:
     fixed_mask: Mask | None = None
     moving_mask: Mask | None = None
     labels: frozenset[int] | None = None
-    from_files: bool = False
 
     def __post_init__(self) -> None:
         for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
@@ -88,39 +88,51 @@ class RegisteredPair:
 
     @cached_property
     def forward(self) -> Displacement:
-        """The map from fixed to moving points on the fixed grid."""
-        return self._stored(self.fixed_to_moving, self.fixed_grid)
+        """The map from fixed to moving points at every voxel of the fixed grid."""
+        return self.fixed_to_moving.displacement_on(self.fixed_grid)
 
     @cached_property
     def backward(self) -> Displacement:
-        """The map from moving to fixed points on the moving grid."""
+        """The map from moving to fixed points at every voxel of the moving grid."""
         assert self.moving_to_fixed is not None
-        return self._stored(self.moving_to_fixed, self.moving_grid)
-
-    def _stored(self, transform: Transform, grid: Grid) -> Displacement:
-        return transform.displacement_on(grid) if self.from_files else as_stored(transform, grid)
+        return self.moving_to_fixed.displacement_on(self.moving_grid)
 
     @cached_property
     def warped(self) -> Image:
         """The moving scan on the fixed grid."""
         assert isinstance(self.moving, Image)
-        return self.forward.warp_image(self.moving, self.fixed_grid)
+        return self.fixed_to_moving.warp_image(self.moving, self.fixed_grid)
 
     @cached_property
     def warped_labels(self) -> Labels:
         """The moving labels on the fixed grid."""
         assert self.moving_labels is not None
-        return self.forward.warp_labels(self.moving_labels, self.fixed_grid)
+        return self.fixed_to_moving.warp_labels(self.moving_labels, self.fixed_grid)
 
     @cached_property
     def jacobian(self) -> np.ndarray:
         """``(I, J, K)`` determinants of the map on the fixed grid."""
-        return self.forward.jacobian_determinant()
+        return self.fixed_to_moving.jacobian_determinant(self.fixed_grid)
 
     @cached_property
-    def deformation(self) -> dict[str, float]:
-        """What the determinants say: the numbers of :func:`jacobian_summary`."""
-        return jacobian_summary(self.jacobian)
+    def map_steps(self) -> tuple[int, int, int]:
+        """Every how many-th voxel of the fixed scan is worth a place in maps: about two per point of the field."""
+        field, grid = self.fixed_to_moving, self.fixed_grid
+        if not isinstance(field, Displacement) or field.grid == grid:
+            return 1, 1, 1
+        wanted_mm = min(field.grid.finest_mm / 2, grid.longest_mm / MAP_POINTS)
+        i, j, k = np.maximum(np.floor(wanted_mm / grid.spacing_mm + 1e-6), 1).astype(int)
+        return int(i), int(j), int(k)
+
+    @property
+    def map_grid(self) -> Grid:
+        """Those voxels of the fixed grid."""
+        return self.fixed_grid.thinned(self.map_steps)
+
+    @cached_property
+    def deformation(self) -> Deformation:
+        """What the map does to volumes, with the determinants on ``map_grid``."""
+        return deformation_of(self.fixed_to_moving, self.fixed_grid, self.map_steps)
 
     @cached_property
     def inconsistency(self) -> dict[str, float]:
@@ -130,7 +142,16 @@ class RegisteredPair:
     @cached_property
     def inverse_consistency_mm(self) -> np.ndarray:
         """``(I, J, K)`` distance after going to the moving scan and back; NaN outside the moving field of view."""
-        return inverse_consistency_mm(self.forward, self.backward, self.fixed_grid, self.moving_grid)
+        assert self.moving_to_fixed is not None
+        return inverse_consistency_mm(self.fixed_to_moving, self.moving_to_fixed, self.fixed_grid, self.moving_grid)
+
+    @cached_property
+    def outside_percent(self) -> float:
+        """Share of the voxels of the fixed scan that are mapped outside the moving scan, per cent."""
+        if self.moving_to_fixed is None or isinstance(self.fixed_to_moving, Affine):
+            return outside_percent(self.fixed_to_moving, self.fixed_grid, self.moving_grid)
+        lost = self.inverse_consistency_mm
+        return 100 * np.count_nonzero(np.isnan(lost)) / lost.size
 
     @cached_property
     def labels_in_each(self) -> tuple[set[int], set[int]]:
@@ -151,6 +172,13 @@ class RegisteredPair:
         assert self.fixed_labels is not None
         return surface_distances_mm(self.fixed_labels, self.warped_labels, self.shared_labels)
 
+    @cached_property
+    def prepared(self) -> tuple[Scan, Scan]:
+        """Both scans as methods compare them, without padding and with masks as weights."""
+        assert isinstance(self.fixed, Image)
+        assert isinstance(self.moving, Image)
+        return Scan.prepare(self.fixed, self.fixed_mask), Scan.prepare(self.moving, self.moving_mask)
+
     def has(self, need: Need) -> bool:
         """Whether the pair has what a metric may need."""
         if need == "labels":
@@ -169,7 +197,10 @@ class RegisteredPair:
 
     def unregistered(self) -> RegisteredPair:
         """The same scans with the identity of the world: what the headers of the two files say."""
-        return replace(self, fixed_to_moving=Affine.identity(), moving_to_fixed=Affine.identity())
+        same = replace(self, fixed_to_moving=Affine.identity(), moving_to_fixed=Affine.identity())
+        shared = ("prepared", "labels_in_each")
+        vars(same).update({name: vars(self)[name] for name in shared if name in vars(self)})
+        return same
 
 
 def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, before: Numbers | None = None) -> Measured:
@@ -195,8 +226,10 @@ def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, befor
             "labels_only_moving": tuple(sorted(in_moving - in_fixed)),
             "labels_lost": tuple(label for label in pair.shared_labels if label not in kept),
         }
+    before = measure_unregistered(pair, metrics=names) if before is None else before
+    vars(pair).pop("prepared", None)  # nothing else asks for it, and it is large
     return Measured(
-        before=measure_unregistered(pair, metrics=names) if before is None else before,
+        before=before,
         after=after,
         voxel_mm=max(pair.fixed_grid.voxel_mm, pair.moving_grid.voxel_mm),
         notes=tuple(notes),

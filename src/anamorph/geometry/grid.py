@@ -215,6 +215,30 @@ class Grid:
         affine[:3, 3] = self.voxel_to_world(np.array([part.start for part in box]))
         return Grid(tuple(part.stop - part.start for part in box), affine)
 
+    def thinned(self, steps: Sequence[int] | np.ndarray) -> Grid:
+        """The grid of every so many-th voxel along each axis, the first one included."""
+        scale = np.asarray(steps)
+        affine = self.affine.copy()
+        affine[:3, :3] = self.affine[:3, :3] * scale
+        i, j, k = -(-np.array(self.shape) // scale)
+        return Grid((int(i), int(j), int(k)), affine)
+
+    def extended(self, points_mm: np.ndarray, reach_vox: float = 0.5) -> Grid:
+        """The grid with as many voxels more on each side as it takes to hold points.
+
+        Args:
+            points_mm: ``(N, 3)`` RAS.
+            reach_vox: how far beyond the centres of the outermost voxels a point may lie.
+        """
+        points_vox = self.world_to_voxel(points_mm)
+        last = np.array(self.shape) - 1
+        before = np.ceil(np.maximum(-reach_vox - points_vox.min(axis=0) - 1e-6, 0))
+        after = np.ceil(np.maximum(points_vox.max(axis=0) - last - reach_vox - 1e-6, 0))
+        affine = self.affine.copy()
+        affine[:3, 3] = self.voxel_to_world(-before)
+        i, j, k = (np.array(self.shape) + before + after).astype(int)
+        return Grid((int(i), int(j), int(k)), affine)
+
     def resampled(self, spacing_mm: float | np.ndarray) -> Grid:
         """A grid over the same field of view and centre with (about) the given spacing; single-voxel axes stay."""
         wanted = np.broadcast_to(np.asarray(spacing_mm, np.float64), 3)

@@ -24,6 +24,7 @@ class Affine(Method):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         kind: {key: value for key, value in values.items() if key != "init"} for kind, values in STARTS.items()
     }
+    fields_at_voxels = False
     config: StartConfig
 
     def __call__(self, pair: Pair, run: Run) -> Outcome:

@@ -174,6 +174,8 @@ class Method(ABC):
     summary: ClassVar[str]
     Config: ClassVar[type[Config]] = Config
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    fields_at_voxels: ClassVar[bool] = True
+    """Whether a direction of the map may be one that files hold at every voxel alone, which takes memory."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

@@ -149,6 +149,7 @@ class Convex(Recipe):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(
         {"small-mr": {"search_scales": (2, 1), "search_cells": (2, 2), "search_radius_mm": (0.0, 0.0)}}
     )
+    fields_at_voxels = False
     config: SearchConfig
 
     def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:

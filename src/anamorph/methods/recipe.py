@@ -152,7 +152,7 @@ class Recipe(Method):
             if noise is not None:
                 run.provenance["start"].append(noise)
                 return started.start, started.start.inverse()
-            return both_directions(deformation, started.start, pyramid.base)
+            return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
 
 
 def prepared(pair: Pair) -> tuple[Scan, Scan]:

@@ -18,7 +18,7 @@ from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.pyramid import Pyramid
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
-from anamorph.transforms import Composite, Displacement, Transform, invert
+from anamorph.transforms import Affine, Composite, Displacement, Transform, invert
 from anamorph.transforms.fields import exponential, logarithm
 
 Array = Any
@@ -125,11 +125,39 @@ def refine(
     return Displacement(to_numpy(exponential(velocity)), current), trace
 
 
-def both_directions(deformation: Displacement, start: Transform, grid: Grid) -> tuple[Transform, Transform]:
-    """The whole map and its inverse: ``start`` after a deformation of the fixed frame, inverted on ``grid``."""
+def both_directions(
+    deformation: Displacement, start: Transform, base: Grid, other: Grid
+) -> tuple[Transform, Transform]:
+    """The whole map and its inverse: ``start`` after a deformation of the leading frame.
+
+    The inverse is a field of the other scan's frame, with the inverse of the start after it: so both directions are
+    trilinear on a grid at right angles, and one field of an ITK file holds each of them.
+
+    Args:
+        deformation: of the leading frame.
+        start: from the leading frame to the other.
+        base: the finest grid of the leading frame on which the scans were compared.
+        other: the grid of the other scan.
+    """
+    onward = Composite.of(deformation, start)
+    if not isinstance(start, Affine):  # a given map of another kind
+        return onward, Composite.of(start.inverse(), invert(deformation, base).transform)
     # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
-    opposite = invert(deformation, grid).transform
-    return Composite.of(deformation, start), Composite.of(start.inverse(), opposite)
+    opposite = invert(Composite.of(start.inverse(), deformation, start), _inverse_grid(base, start, other)).transform
+    return onward, Composite.of(opposite, start.inverse())
+
+
+def _inverse_grid(base: Grid, start: Affine, other: Grid) -> Grid:
+    """Points as close as those of ``base`` over the part of the other scan that the leading scan shows."""
+    closeness_mm = base.finest_mm * abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
+    reached_vox = other.world_to_voxel(start.map_world(base.corners_mm()))
+    margin = 2 * closeness_mm / other.spacing_mm
+    low = np.floor(np.maximum(reached_vox.min(axis=0) - margin, 0)).astype(int)
+    high = np.ceil(np.minimum(reached_vox.max(axis=0) + margin + 1, other.shape)).astype(int)
+    if (low < high).all():
+        i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        other = other.cropped((i, j, k))
+    return other.resampled(np.maximum(other.spacing_mm, closeness_mm))
 
 
 def _tell(progress: Callable[[float], None], before: float, share: float, fraction: float) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,9 @@ from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
 from anamorph.report.page import drawn
 from anamorph.runtime.machine import peak_memory_mb
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.files import write_transform
+from anamorph.transforms.files.itk_field import on_own_grid
 from anamorph.types import Progress
 
 if TYPE_CHECKING:
@@ -50,8 +49,8 @@ REPORT = "report.html"
 DESCRIPTIONS = {
     WARPED: "the moving scan on the fixed grid, from its original voxels",
     WARPED_LABELS: "the moving labels on the fixed grid",
-    FIXED_TO_MOVING: "ITK displacement field (LPS mm) on the fixed grid: pulls moving images, maps fixed points",
-    MOVING_TO_FIXED: "ITK displacement field (LPS mm) on the moving grid: pulls fixed images, maps moving points",
+    FIXED_TO_MOVING: "ITK displacement field (LPS mm) on its own grid: pulls moving images, maps fixed points",
+    MOVING_TO_FIXED: "ITK displacement field (LPS mm) on its own grid: pulls fixed images, maps moving points",
     FIXED_TO_MOVING_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
     MOVING_TO_FIXED_COMPOSITE: "the same as an ITK composite transform, affine and field apart",
     **{
@@ -59,8 +58,8 @@ DESCRIPTIONS = {
         for name in (FIXED_TO_MOVING, MOVING_TO_FIXED)
         for suffix in LINEAR_FILES
     },
-    JACOBIAN: "local change of volume on the fixed grid; <= 0 is folded",
-    INVERSE_CONSISTENCY: "distance in mm after going to the moving scan and back; NaN outside the moving scan",
+    JACOBIAN: "local change of volume at every so many-th voxel of the fixed scan; <= 0 is folded",
+    INVERSE_CONSISTENCY: "at the same voxels, mm after going to the moving scan and back; NaN outside it",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }
@@ -84,6 +83,7 @@ def save_result(
     out: Path,
     overwrite: bool = False,
     composite: bool = False,
+    dense_fields: bool = False,
     progress: Progress | None = None,
     extras: Extras | None = None,
 ) -> Saved:
@@ -98,7 +98,10 @@ def save_result(
         watch.stage("writing", 0.4),
         _told_of(out, folder),
     ):
-        write_maps(folder, result.pair, result.inputs.world, result.fixed_to_moving if composite else None)
+        write_scans(folder, result.pair, result.inputs.world)
+        write_maps(folder, result, dense_fields)
+        if composite:
+            write_composites(folder, result)
         write_linear(folder, result)
         more = {} if extras is None else extras(folder, result)
         record = describe_success(result) | more
@@ -200,44 +203,47 @@ def _told_if_interrupted(out: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted while the report was drawn; everything else is in {out}") from None
 
 
-def write_maps(
-    folder: Path,
-    pair: RegisteredPair,
-    world: int = SCANNER,
-    composite: Transform | None = None,
-) -> None:
-    """Write all images and fields of a run, several files at a time because zlib lets go of the interpreter.
+def write_scans(folder: Path, pair: RegisteredPair, world: int = SCANNER) -> None:
+    """Write the moving scan and its labels on the fixed grid; ``world`` is NIfTI's code of the fixed scan's world."""
+    write_image(pair.warped, folder / WARPED, world)
+    if pair.moving_labels is not None:
+        write_image(pair.warped_labels, folder / WARPED_LABELS, world)
+
+
+def write_maps(folder: Path, result: Result, dense: bool = False) -> None:
+    """Write both transforms, each as one ITK field, and the maps of their determinants and their disagreement.
 
     Args:
         folder: exists.
-        pair: what to write, its transforms as they were given.
-        world: NIfTI's code of the world of the fixed scan, which the outputs share.
-        composite: the fixed-to-moving transform in its parts, to write both directions as ITK ``.h5`` too. The other
-            direction is written dense: its field lies on the fixed side, and ITK takes it for zero outside.
+        result: what to write.
+        dense: sample all at every voxel of the scans, rather than fields on their own grids and maps in proportion.
     """
-    grid, moving_grid, back = pair.fixed_grid, pair.moving_grid, pair.moving_to_fixed
-    assert back is not None
-    jobs: list[Callable[[], None]] = [
-        lambda: write_transform(pair.fixed_to_moving, folder / FIXED_TO_MOVING, "itk", grid),
-        lambda: write_transform(back, folder / MOVING_TO_FIXED, "itk", moving_grid),
-        lambda: write_image(pair.warped, folder / WARPED, world),
-        lambda: write_image(Image(pair.jacobian, grid, "jacobian"), folder / JACOBIAN, world),
-        lambda: write_image(
-            Image(pair.inverse_consistency_mm, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world
-        ),
-    ]
-    if pair.moving_labels is not None:
-        jobs.append(lambda: write_image(pair.warped_labels, folder / WARPED_LABELS, world))
-    if composite is not None:
-        jobs += [
-            lambda: write_transform(composite, folder / FIXED_TO_MOVING_COMPOSITE, "itk-h5", grid),
-            lambda: write_transform(back, folder / MOVING_TO_FIXED_COMPOSITE, "itk-h5", moving_grid),
-        ]
-    # Sheared fields are resampled while they are written, by kernels that may not run in two threads at a time.
-    sheared = grid.is_sheared or moving_grid.is_sheared
-    with ThreadPoolExecutor(max_workers=1 if sheared else min(len(jobs), os.cpu_count() or 1)) as pool:
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
+    pair, world = result.pair, result.inputs.world
+    grid, determinants, apart = pair.map_grid, pair.deformation.determinants, pair.inverse_consistency_mm
+    if dense:
+        grid, determinants = pair.fixed_grid, pair.jacobian
+    else:
+        apart = np.ascontiguousarray(apart[tuple(slice(None, None, step) for step in pair.map_steps)])
+    for name, transform, scan in (
+        (FIXED_TO_MOVING, result.fixed_to_moving, pair.fixed_grid),
+        (MOVING_TO_FIXED, result.moving_to_fixed, pair.moving_grid),
+    ):
+        field = on_own_grid(transform, scan, dense)
+        write_transform(field, folder / name, "itk", field.grid)
+    write_image(Image(determinants, grid, "jacobian"), folder / JACOBIAN, world)
+    write_image(Image(apart, grid, "inverse consistency"), folder / INVERSE_CONSISTENCY, world)
+
+
+def write_composites(folder: Path, result: Result) -> None:
+    """Write both directions as ITK ``.h5`` too, affine and field apart."""
+    for name, transform, grid in (
+        (FIXED_TO_MOVING_COMPOSITE, result.fixed_to_moving, result.fixed.grid),
+        (MOVING_TO_FIXED_COMPOSITE, result.moving_to_fixed, result.moving.grid),
+    ):
+        # ITK takes a field to be zero outside, so one of the other scan's frame that an affine precedes is sampled.
+        parts = transform.parts if isinstance(transform, Composite) else (transform,)
+        apart = isinstance(parts[0], Displacement) or len(parts) == 1
+        write_transform(transform if apart else transform.displacement_on(grid), folder / name, "itk-h5", grid)
 
 
 def write_linear(folder: Path, result: Result) -> None:

@@ -34,9 +34,8 @@ def success(result: Result, more: Mapping[str, Any] | None = None) -> PairReport
         moving=result.moving,
         verdict=result.verdict,
         warped=pair.warped,
-        displacement=pair.forward,
-        jacobian=pair.jacobian,
-        inverse_consistency_mm=pair.inverse_consistency_mm,
+        fixed_to_moving=pair.fixed_to_moving,
+        moving_to_fixed=pair.moving_to_fixed,
         fixed_labels=inputs.fixed_labels,
         moving_labels=inputs.moving_labels,
         warped_labels=pair.warped_labels if inputs.moving_labels else None,
@@ -127,7 +126,8 @@ def _overlays(result: Result) -> tuple[list[View], dict[str, list[np.ndarray]]]:
     """The views, and both scans on each of them, before and after."""
     fixed, moving, warped = result.fixed, result.moving, result.warped
     points = result.inputs.pair.fixed_points
-    views = orthogonal_views(fixed.grid, focus_voxel(fixed, result.inputs.fixed_labels, points, result.pair.forward))
+    focus = focus_voxel(fixed, result.inputs.fixed_labels, points, result.pair.fixed_to_moving)
+    views = orthogonal_views(fixed.grid, focus)
     fill = background_value(moving)
     below = [view.take_image(fixed) for view in views]
     above = {

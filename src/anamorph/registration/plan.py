@@ -28,6 +28,9 @@ from anamorph.runtime.machine import machine, versions
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.settings import GivenSettings, make_config
 
+PREPARED = 12
+"""Bytes per voxel of a scan that is prepared for comparison: float32 values, weights, and one of them on its way."""
+
 
 @dataclass(frozen=True)
 class RegistrationPlan:
@@ -162,22 +165,36 @@ def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
 
 
 def predicted_peak_bytes(method: Method, fixed: Image, moving: Image) -> int:
-    """Peak of the whole command: the method, or the dense fields and maps while they are measured and written."""
+    """Peak of the whole command: the method, or the maps while they are measured and written."""
     scans = fixed.data.nbytes, moving.data.nbytes
-    return peak_bytes_on(method.peak_memory_bytes(fixed.grid, moving.grid), fixed.grid, moving.grid, scans)
+    needed = method.peak_memory_bytes(fixed.grid, moving.grid)
+    return peak_bytes_on(needed, fixed.grid, moving.grid, scans, method.fields_at_voxels)
 
 
-def peak_bytes_on(method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int]) -> int:
-    """Peak memory of a pair that need not be read, from what the method needs, two grids and the bytes of each scan."""
+def peak_bytes_on(
+    method_bytes: int, fixed: Grid, moving: Grid, scan_bytes: tuple[int, int], fields_at_voxels: bool = True
+) -> int:
+    """Peak memory of a pair that need not be read.
+
+    Args:
+        method_bytes: what the method needs.
+        fixed: grid.
+        moving: grid.
+        scan_bytes: of the voxels of each scan.
+        fields_at_voxels: whether fields are held at every voxel.
+    """
     voxels = _voxels(fixed), _voxels(moving)
-    # Both fields as found and as stored, two copies of one on its way to the file, three more maps of the fixed scan.
-    writing = 24 * sum(voxels) + 24 * max(voxels) + 16 * voxels[0] + scan_bytes[0]
-    return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, writing)
+    # Both scans prepared for comparison with their weights, or the disagreement of both directions with a copy of it,
+    # beside the warped scan; of fields both as found and as stored, and two copies of one on its way to the file.
+    measuring = max(PREPARED * sum(voxels), 9 * voxels[0]) + 4 * voxels[0] + scan_bytes[0]
+    fields = 24 * (sum(voxels) + max(voxels)) if fields_at_voxels else 0
+    return INTERPRETER_BYTES + sum(scan_bytes) + max(method_bytes, measuring + fields)
 
 
-def output_bytes(fixed: Image, moving: Image) -> int:
+def output_bytes(fixed: Image, moving: Image, fields_at_voxels: bool = True) -> int:
     """Upper bound of what a run writes: float32 fields hardly shrink when they are compressed."""
-    return 12 * (_voxels(fixed.grid) + _voxels(moving.grid)) + (10 + moving.data.itemsize) * _voxels(fixed.grid)
+    fields = 12 * (_voxels(fixed.grid) + _voxels(moving.grid)) if fields_at_voxels else 1 << 24
+    return fields + (10 + moving.data.itemsize) * _voxels(fixed.grid)
 
 
 def _voxels(grid: Grid) -> int:

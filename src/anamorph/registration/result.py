@@ -21,6 +21,7 @@ from anamorph.registration.stopwatch import Stopwatch
 from anamorph.registration.warp import Carrier, Direction, Kind, MeshT
 from anamorph.runtime.threads import limited_threads
 from anamorph.transforms import Transform
+from anamorph.transforms.files.itk_field import delivered
 from anamorph.transforms.maps import PointFrame
 from anamorph.types import Progress
 
@@ -104,7 +105,7 @@ class Result:
 
     @cached_property
     def pair(self) -> RegisteredPair:
-        """The scans with both transforms on their grids, and the maps that follow."""
+        """The scans with both transforms as their files hold them, and the maps that follow."""
         pair = self.inputs.pair
         points = {}
         if pair.fixed_points is not None and pair.moving_points is not None:
@@ -112,8 +113,8 @@ class Result:
         return RegisteredPair(
             pair.fixed,
             pair.moving,
-            self.fixed_to_moving.displacement_on(pair.fixed.grid),
-            self.moving_to_fixed.displacement_on(pair.moving.grid),
+            delivered(self.fixed_to_moving, pair.fixed.grid),
+            delivered(self.moving_to_fixed, pair.moving.grid),
             fixed_labels=self.inputs.fixed_labels,
             moving_labels=self.inputs.moving_labels,
             points=points,
@@ -207,6 +208,7 @@ class Result:
         *,
         overwrite: bool = False,
         composite: bool = False,
+        dense_fields: bool = False,
         progress: Progress | None = None,
         extras: Extras | None = None,
     ) -> Saved:
@@ -216,6 +218,7 @@ class Result:
             folder: appears when all but the report is complete, which is drawn last.
             overwrite: replace an earlier result there.
             composite: write ITK ``.h5`` composites too.
+            dense_fields: sample fields and maps at every voxel, rather than where they are defined.
             progress: called with the stage and the fraction of the writing that is done.
             extras: writes more files into the folder, and returns more for ``result.json``.
 
@@ -227,7 +230,7 @@ class Result:
             RegistrationFailure: the disk is full.
         """
         with limited_threads(self.threads):
-            return save_result(self, Path(folder), overwrite, composite, progress, extras)
+            return save_result(self, Path(folder), overwrite, composite, dense_fields, progress, extras)
 
     @overload
     def report(self) -> str: ...

@@ -179,6 +179,7 @@ def run_to_folder(
     *,
     overwrite: bool = False,
     composite: bool = False,
+    dense_fields: bool = False,
     progress: Progress | None = None,
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
@@ -189,6 +190,7 @@ def run_to_folder(
         out: the folder; it appears when all but the report is complete, which is drawn last.
         overwrite: replace an earlier result there once the new one is complete.
         composite: write ITK ``.h5`` composites too.
+        dense_fields: sample fields and maps at every voxel.
         progress: called with the stage and the fraction of the whole command that is done.
         extras: writes more files into the folder, and returns more for ``result.json``.
 
@@ -205,7 +207,8 @@ def run_to_folder(
     def begin(prepared: Prepared) -> None:
         nonlocal at_risk
         pair = prepared.inputs.pair
-        check_space(out, output_bytes(pair.fixed, pair.moving))
+        at_voxels = dense_fields or prepared.plan.method.fields_at_voxels
+        check_space(out, output_bytes(pair.fixed, pair.moving, at_voxels))
         at_risk = prepared
 
     try:
@@ -214,7 +217,14 @@ def run_to_folder(
         result.measure(part_of(progress, REGISTERED, 1.0))
         at_risk = None
         after = part_of(progress, REGISTERED, 1.0)
-        saved = result.save(out, overwrite=overwrite, composite=composite, progress=after, extras=extras)
+        saved = result.save(
+            out,
+            overwrite=overwrite,
+            composite=composite,
+            dense_fields=dense_fields,
+            progress=after,
+            extras=extras,
+        )
     except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:

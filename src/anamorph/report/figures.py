@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from anamorph.evaluation import inverse_consistency_mm
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.image import Image, Labels
 from anamorph.image.background import background_value, looks_like_ct
@@ -149,9 +150,11 @@ def _outlines(labels: Labels, view: View, kind: str, ranks: dict[int, int]) -> l
 def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[str, Grey]) -> list[Panel]:
     views = [view for column in arrangement for view in column]
     panels = []
-    if report.displacement is not None:
-        panels += [_grid_panel(report.displacement.disp_vox, arrangement, grey)]
-        size = {view.name: _magnitude_mm(report.displacement.disp_vox, view) for view in views}
+    there, back = report.fixed_to_moving, report.moving_to_fixed
+    if there is not None:
+        fields = {view.name: view.displacement(there).disp_vox for view in views}
+        panels += [_grid_panel(fields, arrangement, grey)]
+        size = {view.name: _magnitude_mm(fields[view.name], view) for view in views}
         panels += [
             _painted(
                 "Displacement",
@@ -163,8 +166,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
                 "mm",
             )
         ]
-    if report.jacobian is not None:
-        determinant = {view.name: view.take(report.jacobian) for view in views}
+        determinant = {view.name: view.take(view.determinants(there)) for view in views}
         panels += [
             _painted(
                 "Change of volume (det J)",
@@ -177,8 +179,9 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
                 folds=True,
             )
         ]
-    if report.inverse_consistency_mm is not None:
-        error = {view.name: view.take(report.inverse_consistency_mm) for view in views}
+    if there is not None and back is not None:
+        moving = report.moving.grid
+        error = {view.name: view.take(inverse_consistency_mm(there, back, view.slice_grid, moving)) for view in views}
         panels += [
             _painted(
                 "Inverse consistency",
@@ -193,12 +196,12 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
     return panels
 
 
-def _grid_panel(disp_vox: np.ndarray, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
-    distance_mm = line_distance_mm([view for column in arrangement for view in column], disp_vox)
+def _grid_panel(fields: dict[str, np.ndarray], arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
+    distance_mm = line_distance_mm([(view, fields[view.name]) for column in arrangement for view in column])
 
     def figure(view: View) -> Figure:
         picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))
-        return Figure(view, [picture], [Line(deformed_grid(disp_vox, view, distance_mm), "grid")])
+        return Figure(view, [picture], [Line(deformed_grid(fields[view.name], view, distance_mm), "grid")])
 
     arranged = [[figure(view) for view in column] for column in arrangement]
     caption = f"A regular grid of {distance_mm:g} mm on the moving scan, warped with it."
@@ -233,5 +236,5 @@ def report_views(report: PairReport) -> list[View]:
     """The views of a report, through the places that matter."""
     image: Image = report.fixed
     return orthogonal_views(
-        image.grid, focus_voxel(image, report.fixed_labels, report.fixed_points, report.displacement)
+        image.grid, focus_voxel(image, report.fixed_labels, report.fixed_points, report.fixed_to_moving)
     )

@@ -29,14 +29,17 @@ def contours_mm(mask: np.ndarray, view: View) -> list[np.ndarray]:
     return [(np.asarray(line) - 0.5) * (width, height) for line in lines]
 
 
-def line_distance_mm(views: list[View], disp_vox: np.ndarray) -> float:
+def line_distance_mm(views: list[tuple[View, np.ndarray]]) -> float:
     """A round distance that puts about 24 grid lines across the longest side of the views.
 
     It is larger where the field is so wild that the lines would have more than :data:`MOST_POINTS`: lines of a distance
     meet the samples as often as the positions of neighbours differ by it.
+
+    Args:
+        views: each with the ``(3, I, J, K)`` displacement in voxels on it.
     """
-    distance_mm = max(max(view.height_mm, view.width_mm) for view in views) / GRID_LINES
-    for view in views:
+    distance_mm = max(max(view.height_mm, view.width_mm) for view, _ in views) / GRID_LINES
+    for view, disp_vox in views:
         steps_mm = (
             np.abs(np.ma.diff(place, axis=axis)).sum() for place in _positions(disp_vox, view)[2] for axis in (0, 1)
         )
@@ -49,7 +52,7 @@ def deformed_grid(disp_vox: np.ndarray, view: View, distance_mm: float) -> str:
     """How a regular grid drawn on the moving scan looks once it is warped: lines of equal moving position.
 
     Args:
-        disp_vox: ``(3, I, J, K)`` fixed-to-moving displacement in voxels of the view's grid.
+        disp_vox: ``(3, I, J, K)`` fixed-to-moving displacement on the view's slice, in voxels of its grid.
         view: the slice.
         distance_mm: between the lines, on the moving scan.
     """

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from anamorph.evaluation import Measured, Verdict
 from anamorph.image import Image, Labels, Points
 from anamorph.report.page import fill, inline_script, save
-from anamorph.transforms import Displacement
+from anamorph.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,8 @@ class PairReport:
         moving: the moving scan, on its own grid.
         verdict: the label and its reasons.
         warped: the moving scan on the fixed grid; None when the run failed.
-        displacement: fixed to moving, on the fixed grid.
-        jacobian: ``(I, J, K)`` determinants on the fixed grid.
-        inverse_consistency_mm: ``(I, J, K)`` on the fixed grid, NaN outside the moving field of view.
+        fixed_to_moving: the map, of which slices are looked at.
+        moving_to_fixed: the other direction.
         fixed_labels: outlines to draw; any grid.
         moving_labels: outlines before registration, on the grid of the moving labels.
         warped_labels: outlines after registration.
@@ -49,9 +46,8 @@ class PairReport:
     moving: Image
     verdict: Verdict
     warped: Image | None = None
-    displacement: Displacement | None = None
-    jacobian: np.ndarray | None = None
-    inverse_consistency_mm: np.ndarray | None = None
+    fixed_to_moving: Transform | None = None
+    moving_to_fixed: Transform | None = None
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
     warped_labels: Labels | None = None

@@ -10,7 +10,7 @@ from anamorph.evaluation.label_regions import label_boxes
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import Interpolation, sample
 from anamorph.image import Image, Labels, Points
-from anamorph.transforms import Affine, Displacement
+from anamorph.transforms import Affine, Displacement, Transform
 
 Voxel = tuple[int, int, int]
 
@@ -21,14 +21,14 @@ def focus_voxel(
     image: Image,
     labels: Labels | None = None,
     points: Points | None = None,
-    displacement: Displacement | None = None,
+    transform: Transform | None = None,
 ) -> Voxel:
     """The voxel through which to cut an image: amid the labels, else the landmarks, else where structure moves."""
     if labels is not None and (found := _amid_labels(labels)) is not None:
         return _nearest(image.grid, labels.grid.voxel_to_world(found))
     if points is not None and len(points):
         return _nearest(image.grid, np.median(points.positions_mm, axis=0))
-    return _amid_structure(image, displacement)
+    return _amid_structure(image, transform)
 
 
 def _amid_labels(labels: Labels) -> np.ndarray | None:
@@ -44,19 +44,19 @@ def _amid_labels(labels: Labels) -> np.ndarray | None:
     return np.array([np.flatnonzero(p >= 0.98 * p.max()).mean() for p in profiles])
 
 
-def _amid_structure(image: Image, displacement: Displacement | None) -> Voxel:
+def _amid_structure(image: Image, transform: Transform | None) -> Voxel:
     """The median position of image gradient, weighted by how far the map moves it."""
     steps = [max(1, n // _COARSE) for n in image.grid.shape]
-    thin = (slice(None), *(slice(None, None, step) for step in steps))
-    values = np.nan_to_num(image.data[0][thin[1:]].astype(np.float32))
+    thin = tuple(slice(None, None, step) for step in steps)
+    values = np.nan_to_num(image.data[0][thin].astype(np.float32))
     low, high = np.percentile(values, [1, 99])
     values = np.clip(values, low, high)
     energy = np.zeros(values.shape, np.float32)
     for axis, length in enumerate(values.shape):
         if length > 1:
             energy += np.abs(np.gradient(values, axis=axis))
-    if displacement is not None and displacement.grid.shape == image.grid.shape:
-        vectors = displacement.disp_vox[thin]
+    if transform is not None:
+        vectors = transform.displacement_on(image.grid.thinned(steps)).disp_vox * np.reshape(steps, (3, 1, 1, 1))
         moved = np.linalg.norm(vectors - np.median(vectors, axis=(1, 2, 3), keepdims=True), axis=0)
         energy *= moved + max(float(moved.mean()), 1e-3)
     if not energy.any():
@@ -129,13 +129,22 @@ class View:
     @property
     def slice_grid(self) -> Grid:
         """The slice as a grid of its own, one voxel thick."""
-        start = np.zeros(3)
-        start[self.axis] = self.index
-        affine = self.grid.affine.copy()
-        affine[:3, 3] = self.grid.voxel_to_world(start)
-        shape = list(self.grid.shape)
-        shape[self.axis] = 1
-        return Grid((shape[0], shape[1], shape[2]), affine)
+        return self._planes(self.index, self.index + 1)
+
+    def _planes(self, first: int, end: int) -> Grid:
+        box = [slice(0, n) for n in self.grid.shape]
+        box[self.axis] = slice(first, end)
+        return self.grid.cropped((box[0], box[1], box[2]))
+
+    def displacement(self, transform: Transform) -> Displacement:
+        """A map on this slice alone."""
+        return transform.displacement_on(self.slice_grid)
+
+    def determinants(self, transform: Transform) -> np.ndarray:
+        """Of a map on this slice, one voxel thick, by differences between the voxels of the whole grid."""
+        first, end = max(self.index - 1, 0), min(self.index + 2, self.grid.shape[self.axis])
+        found = transform.jacobian_determinant(self._planes(first, end))
+        return np.take(found, [self.index - first], axis=self.axis)
 
     def take(self, volume: np.ndarray) -> np.ndarray:
         """``(rows, columns)`` of an ``(I, J, K)`` volume on the grid or on ``slice_grid``; a view, not a copy."""

@@ -16,9 +16,11 @@ from anamorph.geometry.sampling import (
     advance_affine,
     advance_displacement,
     identity_positions,
+    native,
     sample,
     sample_labels,
 )
+from anamorph.geometry.slabs import over_grid
 from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like
 from anamorph.transforms.fields import jacobian_determinant
@@ -124,8 +126,15 @@ class Transform(ABC):
         """
         wanted = background_value(image) if background == "auto" else float(background)
         fill = float(cast_like(np.asarray(wanted), image.data.dtype))
-        values = sample(image.data, self.moving_positions(fixed_grid, image.grid), interpolation, fill)
-        return Image(cast_like(values, image.data.dtype), fixed_grid, image.name)
+        volume = native(image.data)
+        warped = np.empty((image.channels, *fixed_grid.shape), image.data.dtype)
+
+        def pull(planes: slice, slab: Grid) -> None:
+            values = sample(volume, self.moving_positions(slab, image.grid), interpolation, fill)
+            warped[:, planes] = cast_like(values, warped.dtype)
+
+        over_grid(fixed_grid, pull)
+        return Image(warped, fixed_grid, image.name)
 
     def warp_labels(self, labels: Labels, fixed_grid: Grid, interpolation: Interpolation = "linear") -> Labels:
         """Pull a moving label map onto the fixed grid.
@@ -136,10 +145,18 @@ class Transform(ABC):
             interpolation: ``"linear"`` interpolates one-hot maps, which keeps small labels and smooth outlines;
                 ``"nearest"`` copies the nearest voxel.
         """
-        positions = self.moving_positions(fixed_grid, labels.grid)
-        if interpolation == "linear":
-            return Labels(sample_labels(labels.data[0], positions), fixed_grid, labels.name)
-        return Labels(sample(labels.data, positions, "nearest", 0), fixed_grid, labels.name)
+        volume = native(labels.data)
+        warped = np.empty(fixed_grid.shape, volume.dtype)
+
+        def pull(planes: slice, slab: Grid) -> None:
+            positions = self.moving_positions(slab, labels.grid)
+            if interpolation == "linear":
+                warped[planes] = sample_labels(volume[0], positions)
+            else:
+                warped[planes] = sample(volume, positions, "nearest", 0)[0]
+
+        over_grid(fixed_grid, pull)
+        return Labels(warped, fixed_grid, labels.name)
 
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
         """``(I, J, K)`` float32: local change of volume; 1 is unchanged, <= 0 is folded.
@@ -238,6 +255,8 @@ class Displacement(Transform):
         disp_vox: ``(3, I, J, K)`` float32, voxels of ``grid``, channel order i, j, k.
         grid: where the vectors sit.
 
+    ``scan_grid`` is the grid of the scan whose points are mapped, where that is known and the vectors sit on another.
+
     Raises:
         UserError: the shape does not fit the grid or there are values that are not finite.
     """
@@ -250,6 +269,7 @@ class Displacement(Transform):
             raise UserError("the displacement field holds values that are not finite")
         self.disp_vox = disp_vox
         self.grid = grid
+        self.scan_grid: Grid | None = None
 
     def __repr__(self) -> str:
         return f"Displacement({self.direction}, voxels of {self.grid!r})"

@@ -92,22 +92,33 @@ def sdlogj(jacobian: np.ndarray, mask: np.ndarray | None = None) -> float:
     Returns:
         NaN where no voxel counts.
     """
-    shifted = _shifted(jacobian)
-    values = shifted.ravel() if mask is None else shifted[_inner(mask) == 1]
-    return float(np.log(values).std(dtype=np.float64)) if values.size else float("nan")
+    determinants = inner(jacobian)
+    values = shifted_log(determinants.ravel() if mask is None else determinants[inner(mask) == 1])
+    return float(values.std(dtype=np.float64)) if values.size else float("nan")
+
+
+def shifted_log(determinants: np.ndarray) -> np.ndarray:
+    """``log(clip(det + 3, 1e-9, 1e9))``, of which the evaluator takes the standard deviation."""
+    return np.log(_shifted(determinants))
 
 
 def foldings_counted(jacobian: np.ndarray) -> float:
     """What the evaluator reports as ``num_foldings``: never above 0, as it counts after clipping to positive values."""
-    return float(np.count_nonzero(_shifted(jacobian) <= 0))
+    return float(np.count_nonzero(_shifted(inner(jacobian)) <= 0))
 
 
-def _shifted(jacobian: np.ndarray) -> np.ndarray:
-    return np.clip(_inner(jacobian) + np.float32(SHIFT), *LIMITS)
+def _shifted(determinants: np.ndarray) -> np.ndarray:
+    return np.clip(determinants + np.float32(SHIFT), *LIMITS)
 
 
-def _inner(volume: np.ndarray) -> np.ndarray:
-    return volume[tuple(slice(BORDER, -BORDER) if n > 2 * BORDER else slice(None) for n in volume.shape)]
+def inner(volume: np.ndarray) -> np.ndarray:
+    """An ``(I, J, K)`` volume without its border."""
+    return volume[inner_box(volume.shape)]
+
+
+def inner_box(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """What the border leaves: nothing is taken away along an axis of at most four voxels."""
+    return tuple(slice(BORDER, n - BORDER) if n > 2 * BORDER else slice(0, n) for n in shape)
 
 
 def tre_mm(

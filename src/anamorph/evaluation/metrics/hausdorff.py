@@ -11,6 +11,7 @@ from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry import Grid
 from anamorph.image import Labels
+from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:
     from anamorph.evaluation.measure import RegisteredPair
@@ -53,16 +54,21 @@ def surface_distances_mm(fixed: Labels, warped: Labels, labels: Iterable[int] | 
     if fixed.data.shape != warped.data.shape:
         raise ValueError(f"label maps of shapes {fixed.data.shape} and {warped.data.shape} are not on the same grid")
     boxes = label_boxes(fixed.data[0]), label_boxes(warped.data[0])
-    distances = {}
-    for name in sorted(boxes[0] if labels is None else labels):
-        if name in boxes[0] and name in boxes[1]:
-            distances[name] = _between(
-                *(surface_mm(m, name, box[name]) for m, box in zip((fixed, warped), boxes, strict=True))
-            )
-        elif name in boxes[0] or name in boxes[1]:
-            far = np.array([diagonal_mm(fixed.grid)])
-            distances[name] = Surfaces(far, far)
-    return distances
+    names = [name for name in sorted(boxes[0] if labels is None else labels) if name in boxes[0] or name in boxes[1]]
+
+    def distances(begin: int, end: int) -> list[Surfaces]:
+        found = []
+        for name in names[begin:end]:
+            if name in boxes[0] and name in boxes[1]:
+                both = zip((fixed, warped), boxes, strict=True)
+                found.append(_between(*(surface_mm(one, name, box[name]) for one, box in both)))
+            else:
+                far = np.array([diagonal_mm(fixed.grid)])
+                found.append(Surfaces(far, far))
+        return found
+
+    several = over_slabs(distances, len(names)) if names else []
+    return dict(zip(names, (one for found in several for one in found), strict=True))
 
 
 def diagonal_mm(grid: Grid) -> float:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from anamorph.evaluation.gates import Gate
-from anamorph.evaluation.learn2reg.measures import sdlogj as sdlogj_learn2reg
+from anamorph.evaluation.learn2reg.measures import inner, shifted_log
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Direction
 
@@ -28,23 +32,50 @@ def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> di
         a standard deviation of the log Jacobian.
         ``min``, ``max``, ``mean``: of the determinants. NaN where no voxel counts.
     """
-    learn2reg = sdlogj_learn2reg(jacobian, None if mask is None else mask > 0)
+    inside = inner(jacobian)
     if mask is not None:
-        jacobian = jacobian[mask > 0]
-    if jacobian.size == 0:
-        return dict.fromkeys(_NAMES, float("nan"))
-    unfolded = jacobian[jacobian > 0]
+        jacobian, inside = jacobian[mask > 0], inside[inner(mask) > 0]
+    return summary_of([sums_of(jacobian, inside)])
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What has to be known of the determinants of a part: smallest and largest, and sums, float64."""
+
+    smallest: float
+    largest: float
+    sums: np.ndarray
+
+
+def sums_of(determinants: np.ndarray, inside: np.ndarray) -> Sums:
+    """Of the determinants of some voxels, and of those among them that are not at the border of the scan."""
+    if determinants.size == 0:
+        return Sums(np.inf, -np.inf, np.zeros(9))
+    smallest, largest = float(determinants.min()), float(determinants.max())
+    unfolded = determinants if smallest > 0 else determinants[determinants > 0]
     extreme = np.count_nonzero(unfolded > EXTREME_VOLUME_CHANGE) + np.count_nonzero(
         unfolded < 1 / EXTREME_VOLUME_CHANGE
     )
+    sums = [determinants.size, determinants.sum(dtype=np.float64), unfolded.size, extreme]
+    for logs in (np.log(np.clip(unfolded, *LOG_DET_LIMITS)), shifted_log(inside)):
+        sums += [logs.sum(dtype=np.float64), np.square(logs, dtype=np.float64).sum()]
+    return Sums(smallest, largest, np.array([*sums, inside.size], np.float64))
+
+
+def summary_of(parts: Sequence[Sums]) -> dict[str, float]:
+    """The numbers of :func:`jacobian_summary` from those of parts."""
+    sums = np.sum([part.sums for part in parts], axis=0)
+    count, total, unfolded, extreme, logs, squares, shifted, shifted_squares, inside = sums
+    if count == 0:
+        return dict.fromkeys(_NAMES, float("nan"))
     values = (
-        100 * (1 - unfolded.size / jacobian.size),
-        100 * extreme / jacobian.size,
-        _std(np.log(np.clip(unfolded, *LOG_DET_LIMITS))),
-        learn2reg,
-        jacobian.min(),
-        jacobian.max(),
-        jacobian.mean(dtype=np.float64),
+        100 * (1 - unfolded / count),
+        100 * extreme / count,
+        _std(unfolded, logs, squares),
+        _std(inside, shifted, shifted_squares),
+        min(part.smallest for part in parts),
+        max(part.largest for part in parts),
+        total / count,
     )
     return {name: float(value) for name, value in zip(_NAMES, values, strict=True)}
 
@@ -52,8 +83,8 @@ def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> di
 _NAMES = ("folding_percent", "extreme_volume_percent", "sdlogj", "sdlogj_learn2reg", "min", "max", "mean")
 
 
-def _std(values: np.ndarray) -> float:
-    return float(values.std(dtype=np.float64)) if values.size else float("nan")
+def _std(count: float, total: float, squares: float) -> float:
+    return math.sqrt(max(squares / count - (total / count) ** 2, 0.0)) if count else float("nan")
 
 
 FOLDING = Metric(
@@ -61,7 +92,7 @@ FOLDING = Metric(
     title="Folding (det J ≤ 0)",
     unit="%",
     better="lower",
-    measure=lambda pair: pair.deformation["folding_percent"],
+    measure=lambda pair: pair.deformation.summary["folding_percent"],
     meaning="voxels with det J <= 0 by central differences, per cent",
     at_rest=0.0,
     digits=4,
@@ -87,7 +118,7 @@ EXTREME_VOLUME = Metric(
     title="Volume changed more than tenfold",
     unit="%",
     better="lower",
-    measure=lambda pair: pair.deformation["extreme_volume_percent"],
+    measure=lambda pair: pair.deformation.summary["extreme_volume_percent"],
     meaning="voxels that shrink or grow more than tenfold, per cent",
     at_rest=0.0,
     group="jacobian",
@@ -107,7 +138,7 @@ SDLOGJ = Metric(
     name="sdlogj",
     title="SDlogJ",
     better="lower",
-    measure=lambda pair: pair.deformation["sdlogj"],
+    measure=lambda pair: pair.deformation.summary["sdlogj"],
     meaning="standard deviation of log det J where nothing folds",
     at_rest=0.0,
     group="jacobian",
@@ -116,7 +147,7 @@ SDLOGJ_LEARN2REG = Metric(
     name="sdlogj_learn2reg",
     title="SDlogJ as Learn2Reg computes it",
     better="lower",
-    measure=lambda pair: pair.deformation["sdlogj_learn2reg"],
+    measure=lambda pair: pair.deformation.summary["sdlogj_learn2reg"],
     meaning="standard deviation of log(det J + 3), for comparison with the challenge's tables only",
     at_rest=0.0,
     prominence="file",
@@ -129,7 +160,7 @@ def _determinant(name: str, better: Direction, word: str) -> Metric:
         name=f"jacobian_{name}",
         title=f"{word.title()} det J",
         better=better,
-        measure=lambda pair: pair.deformation[name],
+        measure=lambda pair: pair.deformation.summary[name],
         meaning=f"the {word} determinant of the map's derivative; 1 is unchanged volume",
         at_rest=1.0,
         digits=2,

@@ -47,11 +47,12 @@ def _errors_mm(fixed_points: Points, moving_points: Points, transform: Transform
 
 
 def _errors(pair: RegisteredPair) -> np.ndarray:
-    return tre_mm(pair.fixed_points, pair.moving_points, pair.forward)
+    return tre_mm(pair.fixed_points, pair.moving_points, pair.fixed_to_moving)
 
 
 def _axes(pair: RegisteredPair) -> list[float]:
-    return [float(mean) for mean in tre_axes_mm(pair.fixed_points, pair.moving_points, pair.forward).mean(axis=0)]
+    errors = tre_axes_mm(pair.fixed_points, pair.moving_points, pair.fixed_to_moving)
+    return [float(mean) for mean in errors.mean(axis=0)]
 
 
 def _mean(numbers: Numbers) -> float | None:

@@ -32,11 +32,16 @@ def non_diffeomorphic_volume_percent(disp_vox: np.ndarray) -> float:
         Per cent of the volume between the voxel centres; 0 for an image of a single slice, which has none.
     """
     cells = np.prod(np.array(disp_vox.shape[1:]) - 1)
-    if cells == 0 or not disp_vox.any():
+    return 0.0 if cells == 0 else 100 * folded_cells(disp_vox) / float(cells)
+
+
+def folded_cells(disp_vox: np.ndarray) -> float:
+    """The volume that is turned inside out, in cells between eight voxels; arguments as above."""
+    if min(disp_vox.shape[1:]) < 2 or not disp_vox.any():
         return 0.0
     given = np.ascontiguousarray(disp_vox, np.float32), TETRAHEDRA
     six_volumes = sum(over_slabs(kernels.folded_volume if kernels else folded_volume, disp_vox.shape[1] - 1, *given))
-    return float(100 * six_volumes / (12 * cells))
+    return float(six_volumes / 12)
 
 
 def folded_volume(begin: int, end: int, disp_vox: np.ndarray, tetrahedra: np.ndarray) -> float:
@@ -59,7 +64,7 @@ NON_DIFFEOMORPHIC_VOLUME = Metric(
     title="Non-diffeomorphic volume",
     unit="%",
     better="lower",
-    measure=lambda pair: non_diffeomorphic_volume_percent(pair.forward.disp_vox),
+    measure=lambda pair: pair.deformation.non_diffeomorphic_percent,
     meaning="volume turned inside out by finite differences, per cent",
     at_rest=0.0,
     group="",

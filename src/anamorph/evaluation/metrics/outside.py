@@ -1,32 +1,38 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from anamorph.evaluation.gates import Gate
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.geometry import Grid
-from anamorph.transforms import Transform
-
-SLAB_VOXELS = 1 << 20
-
-
-def slabs_of(grid: Grid) -> Iterator[tuple[slice, Grid]]:
-    """Parts of a grid along its first axis, so that what is computed on each needs little memory."""
-    step = max(1, SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
-    for start in range(0, grid.shape[0], step):
-        part = slice(start, min(start + step, grid.shape[0]))
-        yield part, grid.cropped((part, slice(0, grid.shape[1]), slice(0, grid.shape[2])))
+from anamorph.geometry.slabs import over_grid
+from anamorph.transforms import Affine, Transform
 
 
 def outside_percent(fixed_to_moving: Transform, fixed_grid: Grid, moving_grid: Grid) -> float:
     """Share of the voxels of the fixed scan that are mapped outside the field of view of the moving scan, per cent."""
-    count = sum(
-        np.count_nonzero(outside(fixed_to_moving.moving_positions(slab, moving_grid), moving_grid))
-        for _, slab in slabs_of(fixed_grid)
-    )
-    return 100 * count / int(np.prod(fixed_grid.shape))
+    if isinstance(fixed_to_moving, Affine):
+        inside = _rows_inside(fixed_grid, np.linalg.inv(moving_grid.affine) @ fixed_to_moving.matrix, moving_grid.shape)
+        return 100 * (1 - inside / int(np.prod(fixed_grid.shape)))
+
+    def count(planes: slice, slab: Grid) -> int:
+        return int(np.count_nonzero(outside(fixed_to_moving.moving_positions(slab, moving_grid), moving_grid)))
+
+    return 100 * sum(over_grid(fixed_grid, count)) / int(np.prod(fixed_grid.shape))
+
+
+def _rows_inside(grid: Grid, to_moving_vox: np.ndarray, shape: tuple[int, int, int]) -> int:
+    """How many voxels an affine map leaves inside, row by row: in each they follow one another."""
+    matrix = to_moving_vox @ grid.affine
+    rows = np.indices(grid.shape[:2]).reshape(2, -1).T @ matrix[:3, :2].T + matrix[:3, 3]
+    first, last = np.zeros(len(rows)), np.full(len(rows), grid.shape[2] - 1.0)
+    for place, step, length in zip(rows.T, matrix[:3, 2], shape, strict=True):
+        if abs(step) < 1e-9:
+            last[(place < -0.5) | (place > length - 0.5)] = -1
+            continue
+        ends = np.sort([(-0.5 - place) / step, (length - 0.5 - place) / step], axis=0)
+        first, last = np.maximum(first, ends[0]), np.minimum(last, ends[1])
+    return int(np.maximum(np.floor(last + 1e-6) - np.ceil(first - 1e-6) + 1, 0).sum())
 
 
 def outside(positions_vox: np.ndarray, grid: Grid) -> np.ndarray:
@@ -42,7 +48,7 @@ OUTSIDE = Metric(
     title="Fixed field of view mapped outside",
     unit="%",
     better="lower",
-    measure=lambda pair: outside_percent(pair.forward, pair.fixed_grid, pair.moving_grid),
+    measure=lambda pair: pair.outside_percent,
     meaning="voxels mapped outside the moving image, per cent",
     digits=1,
     group="",

@@ -51,7 +51,15 @@ def structural_similarity(
     Returns:
         one number per transform; None where nearly nothing of the fixed body is in view of the moving scan.
     """
-    here, there = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+    scans = Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask)
+    return similarity_of_prepared(fixed, moving, scans, transforms)
+
+
+def similarity_of_prepared(
+    fixed: Image, moving: Image, scans: tuple[Scan, Scan], transforms: tuple[Transform, ...]
+) -> tuple[float | None, ...]:
+    """The structural similarity of prepared scans: preparing them takes longer than comparing."""
+    here, there = scans
     is_ct = comparable_intensities(fixed, moving) == "ct"
     extent = np.array(fixed.grid.shape) * fixed.grid.spacing_mm
     grid = fixed.grid.resampled(np.maximum(extent.max() / VOXELS, fixed.grid.spacing_mm))
@@ -79,7 +87,7 @@ def _describe(scan: Scan) -> np.ndarray:
 def _measure(pair: RegisteredPair) -> float | None:
     assert isinstance(pair.fixed, Image)
     assert isinstance(pair.moving, Image)
-    (found,) = structural_similarity(pair.fixed, pair.moving, (pair.forward,), pair.fixed_mask, pair.moving_mask)
+    (found,) = similarity_of_prepared(pair.fixed, pair.moving, pair.prepared, (pair.fixed_to_moving,))
     return found
 
 

@@ -1,12 +1,17 @@
 """ITK displacement fields as images: NIfTI (X, Y, Z, 1, 3) with intent 1007, NRRD or MetaImage of 3 components.
 
-Vectors are LPS mm, at fixed points. ITK reads NIfTI intent 1007 (VECTOR) as LPS as it stands, and takes 1006 (DISPVECT)
-to be RAS (verified with ITK 5.4). A text in the header, which other tools pass over, says whose points are mapped
-where; a grid with shear, which ITK cannot hold, is covered by an orthogonal one.
+Vectors are LPS mm, at points of the fixed scan; the grid need not be that of its voxels. ITK reads NIfTI intent 1007
+(VECTOR) as LPS as it stands, and takes 1006 (DISPVECT) to be RAS (verified with ITK 5.4). A text in the header, which
+other tools pass over, says whose points are mapped where, a note there the grid of the scan; a grid with shear, which
+ITK cannot hold, is covered by an orthogonal one.
 """
 
 from __future__ import annotations
 
+import copy
+import json
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +20,14 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.image.bounds import HARMLESS_VALUES
 from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
 from anamorph.image.itk_files import check_before_itk
 from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
 from anamorph.transforms.files.format import OtherFormat, TransformFormat
-from anamorph.transforms.maps import Displacement, Roles, Transform
+from anamorph.transforms.maps import Affine, Composite, Displacement, Roles, Transform
 
 _TEXTS: dict[str, Roles] = {
     "anamorph: maps fixed points to moving points": ("fixed", "moving"),
@@ -56,10 +62,11 @@ def orthogonal_cover(grid: Grid) -> Grid:
 
 NIFTI = (".nii.gz", ".nii")
 INTENT_DISPVECT, INTENT_VECTOR = 1006, 1007
+SCAN_GRID, FIELD_GRID = "anamorph: grid of the scan whose points are mapped", "grid of the field"
 
 
 def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid | None = None) -> None:
-    """Write one dense field as NIfTI."""
+    """Write one dense field as NIfTI; a field that knows the grid of its scan says so in the header."""
     import nibabel
 
     field = transform.displacement_on(orthogonal_cover(fixed_grid))
@@ -69,18 +76,75 @@ def write(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: Grid 
     nifti.header.set_intent(INTENT_VECTOR)
     nifti.header["descrip"] = direction_text(transform).encode()
     place(nifti, field.grid)
+    if field.scan_grid is not None:
+        nifti.header.extensions.append(_note(field, field.scan_grid))
     save_nifti(nifti, path)
 
 
-def as_stored(transform: Transform, grid: Grid) -> Displacement:
-    """A transform on a grid as a reader finds it in the file that :func:`write` makes, to the last bit.
+def _note(field: Displacement, scan: Grid) -> Any:
+    """A note of the grid of the scan, and of the field's own, which the header itself rounds to float32."""
+    import nibabel
 
-    Files hold no shear, so the field of a sheared grid is not stored as it is.
+    grids = {SCAN_GRID: scan, FIELD_GRID: field.grid}
+    told = {key: {"shape": grid.shape, "affine_ras_mm": grid.affine.tolist()} for key, grid in grids.items()}
+    return nibabel.nifti1.Nifti1Extension("comment", json.dumps(told).encode())
+
+
+def _noted(header: Any) -> tuple[Grid, Grid] | None:
+    """The grids of a scan and a field that such a note speaks of; None if there is none, or one that no scan has."""
+    for extension in header.extensions:
+        with suppress(ValueError, KeyError, TypeError, UserError):
+            told = json.loads(extension.get_content())
+            scan, own = (Grid(tuple(told[key]["shape"]), told[key]["affine_ras_mm"]) for key in (SCAN_GRID, FIELD_GRID))
+            return (scan, own) if math.prod(scan.shape) <= HARMLESS_VALUES else None
+    return None
+
+
+def on_own_grid(transform: Transform, grid: Grid, dense: bool = False) -> Displacement:
+    """A transform as one field for the points of a scan, on the grid where it is defined.
+
+    A field with affines after it is trilinear between the points of its own grid, and so is a field that holds them
+    all: nothing is lost on that grid, however coarse, as long as it covers the scan. Affines alone need its corners.
+    Anything else, and what lies on a sheared grid, which ITK cannot hold, is sampled at the voxels of the scan.
+
+    Args:
+        transform: maps points of the scan.
+        grid: of the scan.
+        dense: sample it at the voxels of the scan in any case.
     """
-    field = transform.displacement_on(grid)
-    stored = Displacement.from_world(field.vectors_mm(), grid)
-    stored.maps = field.maps
+    own = None if dense else _own_grid(transform, grid)
+    field = copy.copy(transform.displacement_on(grid if own is None else own))
+    field.scan_grid = None if own is None else grid
+    return field
+
+
+def delivered(transform: Transform, grid: Grid) -> Displacement:
+    """What a reader finds, to the last bit, in the file of :func:`on_own_grid`, which holds float32 millimetres."""
+    field = on_own_grid(transform, grid)
+    stored = Displacement.from_world(field.vectors_mm(), field.grid)
+    stored.maps, stored.scan_grid = field.maps, field.scan_grid
     return stored
+
+
+def _own_grid(transform: Transform, scan: Grid) -> Grid | None:
+    """The grid on which one field is the same map as a transform, as far as a scan reaches; None if there is none."""
+    first, *others = transform.parts if isinstance(transform, Composite) else (transform,)
+    if scan.is_sheared or not all(isinstance(part, Affine) for part in others):
+        return None
+    if isinstance(first, Affine):
+        return _corners(scan)
+    if not isinstance(first, Displacement) or first.grid.is_sheared or first.grid == scan:
+        return None
+    own = first.grid.extended(scan.corners_mm(), reach_vox=0)
+    return own if math.prod(own.shape) < math.prod(scan.shape) else None
+
+
+def _corners(grid: Grid) -> Grid:
+    """A grid of two points along each axis: the outer corners of a grid."""
+    affine = grid.affine.copy()
+    affine[:3, :3] *= grid.shape
+    affine[:3, 3] = grid.voxel_to_world(np.full(3, -0.5))
+    return Grid((2, 2, 2), affine)
 
 
 def _from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
@@ -101,9 +165,12 @@ def _from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
         vectors = flip_ras_lps(vectors)
     i, j, k, _ = vectors.shape
     own = Grid((i, j, k), nibabel_grid(image, "field").affine)
+    noted = _noted(image.header)
+    known = [exact for exact in (grid, *([] if noted is None else noted[1:])) if exact is not None]
     field = Displacement.from_world(
-        np.moveaxis(vectors, -1, 0), grid if grid is not None and grid.matches(own) else own
+        np.moveaxis(vectors, -1, 0), next((exact for exact in known if exact.matches(own)), own)
     )
+    field.scan_grid = None if noted is None else noted[0]
     field.maps = direction_in(bytes(image.header["descrip"]).rstrip(b"\0").decode("utf-8", "replace"))
     return field
 

@@ -75,22 +75,10 @@ def _itk_parts(transform: Transform, fixed_grid: Grid) -> list[Affine | Displace
     for part in transform.parts if isinstance(transform, Composite) else (transform,):
         if not isinstance(part, Affine):
             field = part if isinstance(part, Displacement) else part.displacement_on(fixed_grid)
-            part = field.displacement_on(orthogonal_cover(_extended(field.grid, reached)))
+            part = field.displacement_on(orthogonal_cover(field.grid.extended(reached)))
         parts.append(part)
         reached = part.map_world(reached)
     return parts
-
-
-def _extended(grid: Grid, points_mm: np.ndarray) -> Grid:
-    """The grid with as many voxels more on each side as it takes to hold the points."""
-    points_vox = grid.world_to_voxel(points_mm)
-    last = np.array(grid.shape) - 1
-    before = np.ceil(np.maximum(-0.5 - points_vox.min(axis=0) - 1e-6, 0))
-    after = np.ceil(np.maximum(points_vox.max(axis=0) - last - 0.5 - 1e-6, 0))
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.voxel_to_world(-before)
-    i, j, k = (np.array(grid.shape) + before + after).astype(int)
-    return Grid((int(i), int(j), int(k)), affine)
 
 
 def _write_group(

@@ -27,9 +27,9 @@ from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.runtime.machine import file_hash
 from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
-from anamorph.transforms import Displacement
+from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
-from anamorph.transforms.files.itk_field import as_stored
+from anamorph.transforms.files.itk_field import delivered, on_own_grid
 from anamorph.types import Progress
 from anamorph.workflows.cohort.plan import CohortPlan, PlannedMethod
 
@@ -105,8 +105,7 @@ class PairJob:
             threads = thread_count()
             result = register_pair_of(self.pair, self.settings, fixed, moving)
         registration_seconds = time.perf_counter() - begin
-        forward = result.fixed_to_moving.displacement_on(fixed.grid)
-        backward = result.moving_to_fixed.displacement_on(moving.grid)
+        forward, backward = result.fixed_to_moving, result.moving_to_fixed
         told: dict[str, Any] = {
             "pair": self.id,
             "fixed": self.pair.fixed.key,
@@ -182,7 +181,7 @@ def _kept_inputs() -> KeptInputs:
 
 
 def _write(
-    job: PairJob, fixed: Image, moving: Image, world: int, forward: Displacement, backward: Displacement
+    job: PairJob, fixed: Image, moving: Image, world: int, forward: Transform, backward: Transform
 ) -> dict[str, dict[str, Any]]:
     """Write what is wanted; size and hash of every file."""
     store = Store(job.folder)
@@ -190,8 +189,12 @@ def _write(
     names = [*((FIXED_TO_MOVING, MOVING_TO_FIXED) if job.transforms else ()), *((WARPED,) if job.warped else ())]
     paths = [store.room_for(folder / name) for name in names]
     if job.transforms:
-        write_transform(forward, folder / FIXED_TO_MOVING, "itk", fixed.grid)
-        write_transform(backward, folder / MOVING_TO_FIXED, "itk", moving.grid)
+        for name, transform, grid in (
+            (FIXED_TO_MOVING, forward, fixed.grid),
+            (MOVING_TO_FIXED, backward, moving.grid),
+        ):
+            field = on_own_grid(transform, grid)
+            write_transform(field, folder / name, "itk", field.grid)
     if job.warped:
         write_image(forward.warp_image(moving, fixed.grid), folder / WARPED, world)
     return check_sums(folder, paths)
@@ -200,13 +203,13 @@ def _write(
 def _measure(
     truth: PairTruth,
     config: EvaluationConfig,
-    forward: Displacement,
-    backward: Displacement,
+    forward: Transform,
+    backward: Transform,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
     grids = truth.fixed_grid, truth.moving_grid
-    there, back = as_stored(forward, grids[0]), as_stored(backward, grids[1])
+    there, back = delivered(forward, grids[0]), delivered(backward, grids[1])
     prediction = Prediction(in_voxels(there, *grids), there, back)
     before = measure_unregistered(truth.registered())
     measured = measure(truth.registered(prediction), before=before)
