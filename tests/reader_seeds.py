@@ -213,8 +213,7 @@ def write_model(kind: str) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         from anamorph.networks.model import ModelCard, save_model
         from anamorph.networks.preprocessing import Preprocessing
-        from anamorph.networks.segmentation_network import SegmentationNetwork
-        from anamorph.networks.symmetric_network import SymmetricNetwork
+        from anamorph.networks.symmetric_network import SegmentationNetwork, SymmetricNetwork
 
         own = {"classes": 3} if kind == "segment" else {"deep_supervision": False}
         architecture = {"inputs": 1, "mult": 1, "convolutions": [1, 1, 1], "activation": "leaky", **own}

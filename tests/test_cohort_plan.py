@@ -153,7 +153,7 @@ def test_processes_are_as_many_as_cores_and_memory_take(folder, monkeypatch):
     listed = jobs(write_plan(folder, 'manifest = "raw"\npairs = "to:0002"'))
     monkeypatch.setattr("anamorph.workflows.cohort.run.usable_cores", lambda: 8)
     free = 100e9
-    for place in ("batch.processes", "workflows.cohort.run"):
+    for place in ("batch.run", "workflows.cohort.run"):
         monkeypatch.setattr(f"anamorph.{place}.available_bytes", lambda: free)
     machines = local_machines(listed)
     assert (machines.workers, machines.threads) == (4, 2)  # four pairs

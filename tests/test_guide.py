@@ -16,7 +16,7 @@ from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.symmetric_network import SegmentationNetwork
 from anamorph.networks.trained import SegmentationModel
 from anamorph.registration.run import register
 from anamorph.settings import make_config

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from anamorph.networks.blocks import Convolution, cut, one_hot, pad, padding_to_multiple, warp
-from anamorph.networks.segmentation_network import SegmentationNetwork
-from anamorph.networks.symmetric_network import SymmetricNetwork
+from anamorph.networks.symmetric_network import SegmentationNetwork, SymmetricNetwork
 
 SHAPE = (19, 33, 21)
 

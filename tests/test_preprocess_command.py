@@ -18,14 +18,14 @@ def run(*arguments: object):
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
-@pytest.fixture
-def raw(tmp_path):
-    return write_cohort(tmp_path / "raw", count=2, shift_mm=8.0)
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("raw"), count=2, shift_mm=8.0)
 
 
-@pytest.fixture
-def new(raw, tmp_path):
-    out = tmp_path / "new"
+@pytest.fixture(scope="module")
+def new(raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp("preprocessed") / "new"
     result = run(
         "preprocess", "--dataset", raw, "-o", out, "--spacing", 2, "--align", "translation",
         "--reference", "0001_0000", "--normalise", "percentile",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ PROGRAM = re.compile(r"`anamorph ([^`]*)`")
 COMMANDS = typer.main.get_command(app)
 
 
+@cache
 def texts() -> list[tuple[str, str]]:
     """All literal texts of the package, the parts of f-strings joined, with the place of each."""
     found = []

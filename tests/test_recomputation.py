@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from anamorph.networks.lindef_network import LindefNetwork
-from anamorph.networks.segmentation_network import SegmentationNetwork
-from anamorph.networks.symmetric_network import SymmetricNetwork
+from anamorph.networks.symmetric_network import SegmentationNetwork, SymmetricNetwork
 from anamorph.training.memory_plan import kept_bytes
 
 

@@ -19,7 +19,7 @@ from anamorph.image import Image, Labels
 from anamorph.image.read import read_labels
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation_network import SegmentationNetwork
+from anamorph.networks.symmetric_network import SegmentationNetwork
 from anamorph.networks.trained import SegmentationModel
 from anamorph.training.pseudo_labels import predict_dataset
 from anamorph.training.tasks.segment import SegmentTask, SegmentTraining

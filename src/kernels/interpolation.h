@@ -23,6 +23,15 @@ struct CornerAt {
 };
 using Corner = CornerAt<Index>;
 
+// Between two values, and exactly one of them where the weight is 0 or 1, which low + weight * (high - low) is not: Clang would
+// otherwise turn the one into the other.
+inline float between(float low, float high, float weight) {
+#ifdef __clang__
+#pragma clang fp reassociate(off)
+#endif
+    return low * (1 - weight) + high * weight;
+}
+
 // More than half a voxel outside, which is also ITK's rule.
 inline bool is_outside(float x, float y, float z, Index ni, Index nj, Index nk) {
     return !(x >= -0.5f && y >= -0.5f && z >= -0.5f && x <= float(ni) - 0.5f && y <= float(nj) - 0.5f &&
@@ -41,11 +50,10 @@ struct Cell {
         const T *low = volume + i.low * nj * nk, *high = volume + i.high * nj * nk;
         const auto along_k = [&](const T *plane, Index row) {
             const T *line = plane + row * nk;
-            return float(line[k.low]) * (1 - k.weight) + float(line[k.high]) * k.weight;
+            return between(float(line[k.low]), float(line[k.high]), k.weight);
         };
-        const float a = along_k(low, j.low), b = along_k(low, j.high);
-        const float d = along_k(high, j.low), e = along_k(high, j.high);
-        return (a * (1 - j.weight) + b * j.weight) * (1 - i.weight) + (d * (1 - j.weight) + e * j.weight) * i.weight;
+        return between(between(along_k(low, j.low), along_k(low, j.high), j.weight),
+                       between(along_k(high, j.low), along_k(high, j.high), j.weight), i.weight);
     }
 
     // Trilinear interpolation in all channels of a channels-last volume (I, J, K, C), C a multiple of 16.
@@ -55,11 +63,10 @@ struct Cell {
         const float *b0 = volume.at(i.low, j.high, k.low), *b1 = volume.at(i.low, j.high, k.high);
         const float *d0 = volume.at(i.high, j.low, k.low), *d1 = volume.at(i.high, j.low, k.high);
         const float *e0 = volume.at(i.high, j.high, k.low), *e1 = volume.at(i.high, j.high, k.high);
-        const float wi = i.weight, wj = j.weight, wk = k.weight, vi = 1 - wi, vj = 1 - wj, vk = 1 - wk;
         for (Index block = 0; block < volume.shape[3]; block += Block)
             for (Index c = block; c < block + Block; ++c)
-                out[c] = ((a0[c] * vk + a1[c] * wk) * vj + (b0[c] * vk + b1[c] * wk) * wj) * vi +
-                         ((d0[c] * vk + d1[c] * wk) * vj + (e0[c] * vk + e1[c] * wk) * wj) * wi;
+                out[c] = between(between(between(a0[c], a1[c], k.weight), between(b0[c], b1[c], k.weight), j.weight),
+                                 between(between(d0[c], d1[c], k.weight), between(e0[c], e1[c], k.weight), j.weight), i.weight);
     }
 };
 

@@ -10,7 +10,7 @@ NETWORKS = Registry(
         "pdd": "anamorph.networks.pdd_network:PddNetwork",
         "pwc": "anamorph.networks.pwc_network:PwcNetwork",
         "lindef": "anamorph.networks.lindef_network:LindefNetwork",
-        "segment": "anamorph.networks.segmentation_network:SegmentationNetwork",
+        "segment": "anamorph.networks.symmetric_network:SegmentationNetwork",
         "slicreg": "anamorph.networks.supervoxel_network:SupervoxelNetwork",
         "regression": "anamorph.networks.supervoxel_network:CoordinateNetwork",
     },

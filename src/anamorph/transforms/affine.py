@@ -109,7 +109,10 @@ def fit_least_trimmed_squares(
     for _ in range(iterations + 1):
         matrix = _fit(source[kept], target[kept], model)
         residual = np.linalg.norm(source @ matrix[:3, :3].T + matrix[:3, 3] - target, axis=1)
-        kept = residual <= np.quantile(residual, trim)
+        again = residual <= np.quantile(residual, trim)
+        if np.array_equal(again, kept):  # every further refit would be this one
+            break
+        kept = again
     return matrix
 
 
