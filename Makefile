@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 .PHONY: help demo test lint kernels coverage docs package hooks lock changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
-	@echo "make test      formatting, types and all tests"
+	@echo "make test      formatting, types and tests (ALL=1: also those that take more than 20 s each)"
 	@echo "make lint      formatting and types only"
 	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/test_grid.py: some tests)"
@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/anamorph demo -o demo-out --overwrite
 
 test: lint
-	$(PYTEST)
+	$(PYTEST) $(if $(ALL),,-m "not slow")
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .

@@ -175,7 +175,7 @@ def find_toy(folder: Path, channel: str | None = None) -> ScanFolder:
 
 def test_an_importer_of_another_package_is_found_by_python_and_by_the_command(monkeypatch, tmp_path: Path):
     point = EntryPoint("toy", "test_dataset_importers:find_toy", "anamorph.importers")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(registry, "_entry_points", lambda group, path: {"toy": point} if group == point.group else {})
     for n in (1, 2, 3, 4):
         write_scan(tmp_path / "down" / f"patient{n}.nii.gz", n)
     assert [*IMPORTERS] == ["decathlon", "kits19", "pancreas-ct", "toy"]

@@ -24,7 +24,6 @@ SLOW = {
     "docs/how-to/lindef.md",
     "docs/how-to/pdd.md",
     "docs/how-to/preprocess.md",
-    "docs/how-to/register-a-pair.md",
     "docs/how-to/slicreg.md",
     "docs/how-to/symmetric.md",
 }

@@ -15,7 +15,7 @@ from anamorph.methods.linear_start import comparable_after, linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, ONLY_NOISE, WEAK_LEFT, mismatch_left, noise_followed
 from anamorph.phantom import make_pair
-from anamorph.transforms import Affine, Displacement
+from anamorph.transforms import Affine, Composite, Displacement
 from arrays import smooth_descriptor
 
 
@@ -149,6 +149,25 @@ def test_what_a_deformation_leaves_is_seen_in_single_voxels(shape, most, right, 
     else:
         said = float(told.split("(")[1].split()[0])
         assert said == pytest.approx(left, abs=0.02)
+
+
+@pytest.mark.parametrize(("right", "kept"), [(3.0, True), (0.0, False)])
+def test_noise_of_single_voxels_hides_no_right_deformation(right, kept):
+    shape = (66, 64, 62)
+    rng = np.random.default_rng(0)
+    structure = gaussian_filter(rng.standard_normal(shape), 2.0)
+    structure /= structure.std()
+    fixed, moving = (
+        Scan.prepare(Image((scan + rng.normal(0, 0.8, shape)).astype(np.float32), Grid(shape, np.eye(4))), None)
+        for scan in (structure, np.roll(structure, 3, axis=0))
+    )
+    field = np.zeros((3, *shape), np.float32)
+    field[0] = right
+    deformation = Displacement(field, fixed.grid)
+    maps = Affine.identity(), Composite.of(deformation, Affine.identity())
+    assert worth._share_left(fixed, moving, maps, fixed.grid) > 1 - worth.LEAST_REMOVED[1], "single voxels see nothing"
+    told = worth.nothing_left(fixed, moving, Affine.identity(), deformation, fixed.grid)
+    assert (told is None) == kept
 
 
 def test_few_blocks_say_nothing():

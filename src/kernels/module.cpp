@@ -2,6 +2,11 @@
 // anamorph/runtime/threads.py.
 #include "array.h"
 
+#ifdef _MSC_VER
+#define NOMINMAX
+#include <windows.h>
+#endif
+
 void define_averaging(nb::module_ &);
 void define_correlation(nb::module_ &);
 void define_fields(nb::module_ &);
@@ -27,6 +32,8 @@ const char *instruction_set() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return "avx512";
     if (avx2) return "avx2";
+#elif defined(_M_X64)
+    if (IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE)) return "avx2";
 #endif
     return "";
 }

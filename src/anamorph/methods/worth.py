@@ -22,8 +22,9 @@ NOT_DEFORMED = (
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
-LEAST_REMOVED = 0.12
-"""Of what one scan leaves open about the other in small blocks, a deformation has to settle this share."""
+LEAST_REMOVED = {1: 0.12, 2: 0.2}
+"""Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: of blocks of
+single voxels, or of voxels twice as large, in which noise averages out and smooth things resemble each other more."""
 NOTHING_LEFT = (
     "not deformed: after the start, a deformation would explain nothing ({left:.2f} of the differences are left)"
 )
@@ -72,7 +73,8 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
 
     What was optimised are smooth descriptors on a coarser grid. Whether the right structures lie upon each other shows
     in single voxels: a right deformation between people, or of one who breathes, settles 0.14 to 0.34 of what was open
-    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1.
+    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. In noisy scans
+    single voxels show nothing; there voxels twice as large decide, if there are enough of them.
 
     Args:
         fixed: prepared scan.
@@ -82,6 +84,15 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
         grid: of the fixed frame, on which to compare: the finest.
     """
     maps = start, Composite.of(deformation, start)
+    shares = {size: _share_left(fixed, moving, maps, grid.pooled((size,) * 3)) for size in LEAST_REMOVED}
+    told = {size: left for size, left in shares.items() if left is not None}
+    if not told or any(left <= 1 - LEAST_REMOVED[size] for size, left in told.items()):
+        return None
+    return NOTHING_LEFT.format(left=told[min(told)])
+
+
+def _share_left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Grid) -> float | None:
+    """Of what the first map leaves open in blocks of a grid, how much the second does; None where they are too few."""
     opened = []
     for part in _parts(grid):
         scans = fixed.onto(part), *(moving.onto(part, one) for one in maps)
@@ -92,8 +103,7 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
     before, after = np.concatenate(opened, axis=1)
     if len(before) < FEWEST_BLOCKS:
         return None
-    left = float(after.mean() / max(before.mean(), 1e-9))
-    return NOTHING_LEFT.format(left=left) if left > 1 - LEAST_REMOVED else None
+    return float(after.mean() / max(before.mean(), 1e-9))
 
 
 def left_open(one: np.ndarray, other: np.ndarray) -> np.ndarray:
