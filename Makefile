@@ -12,7 +12,7 @@ help:
 	@echo "make test      formatting, types and tests (ALL=1: also those that take more than 20 s each)"
 	@echo "make lint      formatting and types only"
 	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
-	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/test_grid.py: some tests)"
+	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/geometry/test_grid.py: some tests)"
 	@echo "make docs      build the documentation site into site/"
 	@echo "make package   build wheel and sdist into dist/, install each in a fresh environment and try it"
 	@echo "make hooks     check every commit before it is made"

@@ -1,8 +1,8 @@
 """Damaged files for every reader: `python -m benchmarks.fuzz_readers [INPUTS_PER_READER] [PART_OF_A_NAME...]`.
 
-Each input is one damage to a sound file of `tests/reader_seeds.py`, made from its number alone. A worker process reads
-them one by one; a worker that dies, or takes longer than ten seconds, is replaced. Printed is a Markdown table of what
-became of them, and below it every input that did not give a value or one line, with its number.
+Each input is one damage to a sound file of `tests/helpers/reader_seeds.py`, made from its number alone. A worker
+process reads them one by one; a worker that dies, or takes longer than ten seconds, is replaced. Printed is a Markdown
+table of what became of them, and below it every input that did not give a value or one line, with its number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 DEADLINE_S = 10.0
 START_S = 180.0

@@ -13,5 +13,5 @@ fi
 # Where kernels are not built yet, and nanobind and a compiler are at hand; the readable twins do their work otherwise.
 compgen -G "src/anamorph/_kernels*" >/dev/null || PYTHONPATH=${PYTHONPATH:-} make -s kernels PYTHON="$python" >/dev/null 2>&1 ||
   echo "the kernels could not be built: their twins are measured in their place"
-export PYTHONPATH="$PWD/src:$PWD/tests:$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$PWD/src:$PWD/tests/helpers:$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 exec "$python" -m benchmarks.gpu "$@"

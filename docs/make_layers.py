@@ -25,7 +25,7 @@ def page() -> str:
 def table() -> str:
     """One row for each layer, the highest first."""
     rows = ["| layer | what it is |", "|---|---|"]
-    for row in reversed(runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["LAYERS"]):
+    for row in reversed(runpy.run_path(str(ROOT / "tests" / "project" / "test_layers.py"))["LAYERS"]):
         rows += [f"| {'<br>'.join(f'`{name}`' for name in row)} | {'<br>'.join(map(summary, row))} |"]
     return "\n".join(rows) + "\n"
 

@@ -15,7 +15,7 @@ LINE = re.compile(r"^\[gw\d+\].*?(PASSED|FAILED|SKIPPED|ERROR) (\S+)")
 
 def run(session: Session, limit_s: float) -> None:
     """Every twin of a kernel, then every method, on as many processes as help: they compile beside each other."""
-    files = ["tests/test_twins_on_gpu.py", *(f"tests/test_{name}.py" for name in METHODS)]
+    files = ["tests/methods/test_twins_on_gpu.py", *(f"tests/methods/test_{name}.py" for name in METHODS)]
     files = [file for file in files if (ROOT / file).is_file()]
     chosen = ["-k", "adam or pooling"] if session.tiny else []
     command = [

@@ -367,7 +367,7 @@ def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
         [sys.executable, "-c", slow, "register", fixed, moving, "-o", str(out), "--method", "stub"],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
     )
     assert process.stderr is not None
     told = ""

@@ -18,7 +18,7 @@ pytestmark = needs_fabric
 SCRIPT = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
 from toy_task import ToyTask
 from anamorph.training.start import start_training
 

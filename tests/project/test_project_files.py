@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -35,3 +36,12 @@ def test_the_lock_file_pins_every_package_by_hash_and_names_no_server():
 def test_every_page_is_in_the_navigation():
     shown = set(re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     assert shown == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+
+
+def test_the_tests_mirror_the_packages():
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    packages = {path.parent.name for path in (ROOT / "src" / "anamorph").glob("*/__init__.py")}
+    assert folders - {"helpers", "project"} == packages - {"testing"}
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if "toy_package" not in path.parts)
+    assert {path.parent.parent.name for path in (ROOT / "tests").rglob("test_*.py")} == {"tests"}
+    assert max(names.values()) == 1, names.most_common(3)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "examples" / "discrete_2d"
+FOLDER = Path(__file__).parents[2] / "examples" / "discrete_2d"
 SMALL = {"PATIENTS": 6, "STEPS": 2}
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,7 @@ from anamorph.transforms.files import write_transform
 from cohort_runs import write_plan
 from small_cohort import SHAPE, write_cohort
 
-TOY = Path(__file__).parent / "toy_package"
+TOY = Path(__file__).parents[1] / "helpers" / "toy_package"
 STEP_MM = 6.0
 FAST = ("init=world", "search_scales=2", "search_cells=2", "search_radius_mm=0", "refine_iterations=2,2")
 
@@ -74,7 +74,7 @@ def test_it_comes_after_those_of_this_package_with_its_gate():
 @pytest.mark.usefixtures("installed")
 def test_the_command_line_and_the_reference_list_it():
     assert "toy_shift_mm" in run("metrics")
-    pages = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "make_reference.py"))["pages"]()
+    pages = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "make_reference.py"))["pages"]()
     assert "| `toy_shift_mm` | Toy shift | mm | lower |" in pages["metrics.md"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pages import blocks_of, follow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {
     str(path.relative_to(ROOT)): path

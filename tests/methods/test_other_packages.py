@@ -20,7 +20,7 @@ from anamorph.testing.conformance import MethodConformance
 from cohort_runs import status_of
 from small_cohort import write_cohort
 
-TOY = Path(__file__).parent / "toy_package"
+TOY = Path(__file__).parents[1] / "helpers" / "toy_package"
 SCANS = "AbdomenCTCT_0001_0000.nii.gz", "AbdomenCTCT_0002_0000.nii.gz"
 
 

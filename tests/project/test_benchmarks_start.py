@@ -10,7 +10,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.transforms import Affine
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.start import disturb  # noqa: E402

@@ -26,8 +26,8 @@ from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset, regis
 from anamorph.workflows.supervoxels.registration import existing_transform, registration_jobs
 from geometries import affine_of, rotation
 from html_page import Page
+from published_deeds_files import TABLE, published_nearest, published_places, save
 from small_cohort import write_cohort
-from test_deeds_files import TABLE, published_nearest, published_places, save
 
 SHIFT_MM = 6.0
 CUTTING = LayerSettings(layers=2, supervoxels=10, spacing_mm=4.0)

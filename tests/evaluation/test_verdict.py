@@ -256,5 +256,5 @@ def test_a_verdict_is_plain_json():
 
 
 def test_the_documentation_shows_the_gates_as_they_are():
-    page = Path(__file__).parents[1] / "docs" / "reference" / "verdict.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "verdict.md"
     assert gates_markdown() in page.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PHRASES = {
     r"of it": "name the thing, or say 'its'",
     r"the same of": "say what it is: a sentence stands alone",

@@ -264,7 +264,7 @@ def test_a_killed_run_loses_at_most_one_interval(whole, task, tmp_path):
     run = begin(tmp_path / "run", task, loop)
     script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
 from pathlib import Path
 from toy_task import *
 from anamorph.training.loop import train

@@ -172,7 +172,7 @@ def test_names_that_are_no_text_lose_nothing(tmp_path):
     arguments = [sys.executable, "-c", code, "register", *scans, "-o", str(folder / "out"), "--method", "stub"]
     done = subprocess.run(
         arguments,
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from anamorph.training import TASKS
 from anamorph.training.settings import make_settings
 from anamorph.training.time_budget import TimeBudget
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.gpu import trainings
 from benchmarks.gpu.session import MEASURED, Session, ended
 
