@@ -130,8 +130,8 @@ def _fit(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarr
     matrix = np.eye(4)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     if model == "affine":
-        # Relative to the identity with a pseudo-inverse: points in a plane or on a line leave the rest untouched. That of
-        # the moments is as good as that of the points and takes a tenth of the time.
+        # Relative to the identity with a pseudo-inverse: points in a plane or on a line leave the rest untouched.
+        # That of the moments is as good as that of the points and takes a tenth of the time.
         centred = source - source_mean
         moments = np.linalg.pinv(centred.T @ centred, rcond=1e-6, hermitian=True)
         matrix[:3, :3] += (moments @ (centred.T @ (target - target_mean - centred))).T
