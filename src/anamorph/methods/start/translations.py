@@ -190,7 +190,7 @@ class Correlator:
         out.fill(0)
         out[..., :planes, :rows, :] = scipy.fft.rfft(volumes, axis=-1)
         scipy.fft.fft(out[..., :planes, :, :], axis=-2, overwrite_x=True)
-        return scipy.fft.fft(out, axis=-3, overwrite_x=True)  # type: ignore[no-any-return]
+        return scipy.fft.fft(out, axis=-3, overwrite_x=True)
 
     def back(self, product: np.ndarray) -> np.ndarray:
         """The volumes ``(..., *size)`` of some transforms."""
