@@ -96,7 +96,7 @@ def segment(
     and never predicted. Labels go by their names and get the numbers of the model. The new manifests name the original
     scans.
     """
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.networks.trained import SEGMENT, SegmentationModel
     from anamorph.runtime.device import resolve_device

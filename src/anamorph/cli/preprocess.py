@@ -73,7 +73,7 @@ def preprocess(
     The new data set has its own manifest, and in its folder records what `anamorph map-back` needs to bring results to
     the original scans. After an interruption the same command goes on where it stopped.
     """
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
 
     at_once = workers_of(workers)

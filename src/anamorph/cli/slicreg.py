@@ -146,7 +146,7 @@ def prepare(
     layers.html; `anamorph train slicreg` takes the folder.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.workflows.preprocess import PreprocessSettings
     from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
@@ -214,7 +214,7 @@ def layers(
     """Cut a scan into layers of supervoxels, with a page that shows them."""
     from anamorph.cli.common_options import refuse_existing
     from anamorph.errors import UserError
-    from anamorph.image import Image
+    from anamorph.image.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask
     from anamorph.image.write import write_image
     from anamorph.report.layers_page import LayersReport, write_layers_page

@@ -73,7 +73,7 @@ def submit(
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.workflows.submission import archive_format, make_submission
 

@@ -11,7 +11,7 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.data import Case
+    from anamorph.data.dataset import Case
     from anamorph.workflows.template import Template
 
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
@@ -107,7 +107,7 @@ def build(
 
 
 def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[Case, ...]:
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.workflows.template.scans import cases_of
 

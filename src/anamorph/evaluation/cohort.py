@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anamorph.data import Dataset, Pair
-from anamorph.data.dataset import PairSplit
+from anamorph.data.dataset import Dataset, Pair, PairSplit
 from anamorph.errors import UserError
 from anamorph.evaluation import learn2reg
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
@@ -26,7 +25,7 @@ from anamorph.evaluation.predictions import (
     read_prediction,
 )
 from anamorph.evaluation.verdict import verdict
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 if TYPE_CHECKING:
     from anamorph.types import Progress

@@ -9,9 +9,9 @@ import numpy as np
 from anamorph.evaluation.learn2reg.measures import inner_box
 from anamorph.evaluation.metrics.jacobian import Sums, summary_of, sums_of
 from anamorph.evaluation.metrics.non_diffeomorphic import folded_cells
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.slabs import over_grid, planes_of
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 
 @dataclass(frozen=True)

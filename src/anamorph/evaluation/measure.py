@@ -19,10 +19,11 @@ from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_
 from anamorph.evaluation.metrics.metric import Column, Need, Value, columns_of, load
 from anamorph.evaluation.metrics.outside import outside_percent
 from anamorph.evaluation.numbers import Numbers, score
-from anamorph.geometry import SAME_GRID_MM, Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import SAME_GRID_MM, Grid
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine, Displacement, Transform
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 MAP_POINTS = 64
 """Maps have at least so many points along the longest side of a scan that has as many voxels."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.features.intensity import prepared_channels
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import pool_volume
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
-from anamorph.image import Image
+from anamorph.image.image import Image
 
 BODY_HU = -500.0
 """Above this a CT voxel belongs to the body, the table or the clothes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine as AffineMap
-from anamorph.transforms import Composite, Transform
+from anamorph.transforms.maps import Affine as AffineMap
+from anamorph.transforms.maps import Composite, Transform
 
 
 class Affine(Method):

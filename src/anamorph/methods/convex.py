@@ -18,8 +18,8 @@ import numpy as np
 
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Run, setting
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_bytes

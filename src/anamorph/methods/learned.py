@@ -11,9 +11,9 @@ import numpy as np
 from scipy.linalg import expm, logm
 
 from anamorph.features.intensity import comparable_intensities
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.convex import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.guide import Guide, guide_bytes, guide_model
@@ -22,8 +22,8 @@ from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
 from anamorph.methods.working_frame import Scan, body_weight, within
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 if TYPE_CHECKING:
     from anamorph.networks.trained import RegistrationModel

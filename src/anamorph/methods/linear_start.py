@@ -9,15 +9,15 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Config, setting
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine, Transform
 from anamorph.transforms.affine import LinearModel
+from anamorph.transforms.maps import Affine, Transform
 
 Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:

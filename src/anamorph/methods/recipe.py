@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import Guide
@@ -20,7 +20,7 @@ from anamorph.methods.refinement import RefinementConfig, both_directions, refin
 from anamorph.methods.start.search import Start
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed, nothing_left
-from anamorph.transforms import Displacement, Transform
+from anamorph.transforms.maps import Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""

@@ -23,7 +23,7 @@ from anamorph.features.layer_codes import (
     random_points,
     supervoxel_centres,
 )
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
 from anamorph.methods.learned import NetworkConfig

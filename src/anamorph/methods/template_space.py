@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from anamorph.geometry import Grid
-from anamorph.image import Image
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.learned import Found, Learned, Seen
 from anamorph.networks.trained import Kind, TemplateModel
-from anamorph.transforms import Affine
 from anamorph.transforms.fields import compose
+from anamorph.transforms.maps import Affine
 
 LATTICE_VOXELS = 2.5
 """Spacing of the lattice on which splines are evaluated, voxels of the frame; five of the scans, as published."""

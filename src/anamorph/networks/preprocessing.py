@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels
+from anamorph.geometry.grid import Grid
 from anamorph.image.background import background_value
+from anamorph.image.image import Image, Labels
 
 if TYPE_CHECKING:
-    from anamorph.transforms import Transform
+    from anamorph.transforms.maps import Transform
 
 Normalise = Literal["percentile", "zscore", "windows", "none"]
 Reading = Literal["averaged", "point"]
@@ -124,7 +124,8 @@ class Preprocessing:
         Raises:
             UserError: windows for a scan of several channels, or a scan without contrast.
         """
-        from anamorph.transforms import Affine, anti_aliasing
+        from anamorph.transforms import anti_aliasing
+        from anamorph.transforms.maps import Affine
 
         if isinstance(transform, Affine):
             # An aligned scan is read in a frame of its own, as in the training.
@@ -135,7 +136,7 @@ class Preprocessing:
 
     def labels(self, labels: Labels, frame: Grid) -> np.ndarray:
         """The label map read in a frame: ``(I, J, K)``, 0 outside."""
-        from anamorph.transforms import Affine
+        from anamorph.transforms.maps import Affine
 
         return Affine.identity().warp_labels(labels, frame).data[0]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.image import Points
+from anamorph.image.points import Points
 
 _TEXTURE = 0.03
 _TEXTURE_MM = 14.0

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.data import Case, Dataset, Pair, write_dataset
+from anamorph.data.dataset import Case, Dataset, Pair
+from anamorph.data.manifest import write_dataset
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.write import write_image, write_points
 from anamorph.phantom.anatomy import LABEL_NAMES, random_abdomen
 from anamorph.phantom.ellipsoids import BRAIN, HEART, HIPPOCAMPUS, LEFT_VENTRICLE_MM, EllipsoidBody
 from anamorph.phantom.pair import inverse_points, random_affine, random_diffeomorphism, render_scan
 from anamorph.phantom.shapes import build_scene
-from anamorph.transforms import Affine, Composite, Displacement, Transform
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 BODY_HU = -500
 _NOISE_HU, _NOISE_MR = 12.0, 14.0

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anamorph.errors import UserError, out_of_memory_failure
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.registration.preflight import (

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from anamorph.evaluation import Measured, RegisteredPair, Verdict, measure, verdict
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.evaluation.measure import RegisteredPair, measure
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.verdict import Verdict, verdict
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.types import ImageLike, MeshLike
 from anamorph.methods.base import Outcome
 from anamorph.registration.folder import Extras, Saved, save_result
@@ -20,9 +23,8 @@ from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
 from anamorph.registration.warp import Carrier, Direction, Kind, MeshT
 from anamorph.runtime.threads import limited_threads
-from anamorph.transforms import Transform
 from anamorph.transforms.files.itk_field import delivered
-from anamorph.transforms.maps import PointFrame
+from anamorph.transforms.maps import PointFrame, Transform
 from anamorph.types import Progress
 
 if TYPE_CHECKING:

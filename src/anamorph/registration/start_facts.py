@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from anamorph.geometry.lengths import significant
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.methods import LINEAR
 from anamorph.methods.base import Pair, Run
 from anamorph.registration.plan import make_plan, run_plan
 from anamorph.registration.preflight import overlap_percent
-from anamorph.transforms import Affine, Composite
 from anamorph.transforms.affine import AffineParts
+from anamorph.transforms.maps import Affine, Composite
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.label_like import is_label_map
+from anamorph.image.points import Points
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
-from anamorph.transforms import Transform
-from anamorph.transforms.maps import PointFrame
+from anamorph.transforms.maps import PointFrame, Transform
 
 Kind = Literal["image", "labels", "points"]
 Direction = Literal["moving_to_fixed", "fixed_to_moving"]

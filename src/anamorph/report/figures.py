@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anamorph.evaluation import inverse_consistency_mm
 from anamorph.evaluation.label_regions import voxel_counts
-from anamorph.image import Image, Labels
+from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
 from anamorph.image.background import background_value, looks_like_ct
+from anamorph.image.image import Image, Labels
 from anamorph.report import colours
 from anamorph.report.colours import label_colour
 from anamorph.report.lines import deformed_grid, line_distance_mm, outline

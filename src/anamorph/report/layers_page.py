@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image
 from anamorph.report.page import fill, save
 from anamorph.report.pictures import ct_window, data_uri, file_uri, robust_window, to_grey
 from anamorph.report.views import View, orthogonal_views
-from anamorph.supervoxels import Layers
+from anamorph.supervoxels.layers import Layers
 
 _SHOWN = 360  # pixels along the longer side of a view
 _TINT = 0.55  # share of the colour over the anatomy

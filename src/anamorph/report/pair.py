@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anamorph.evaluation import Measured, Verdict
-from anamorph.image import Image, Labels, Points
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.verdict import Verdict
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
 from anamorph.report.page import fill, inline_script, save
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 
 @dataclass(frozen=True)

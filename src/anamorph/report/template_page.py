@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image
 from anamorph.report.cohort.tables import href
 from anamorph.report.page import fill, save
 from anamorph.report.pictures import ct_window, data_uri, robust_window, to_grey

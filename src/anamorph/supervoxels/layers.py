@@ -25,14 +25,14 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.intensity import prepared_channels
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import pool_volume
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.image import Image, Mask
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image, Mask
 from anamorph.supervoxels.mask import body
 from anamorph.supervoxels.segments import check_library, merge_smallest, slic_segments, split_pieces
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms.maps import Affine, Transform
 
 HU_UNIT = 500.0
 """CT is measured in this many HU, other scans in the range between their 1st and 99th percentile."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell, pool_volume
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.transforms.maps import Affine, Transform
 

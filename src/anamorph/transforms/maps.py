@@ -9,8 +9,8 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import (
     Interpolation,
     advance_affine,
@@ -21,8 +21,9 @@ from anamorph.geometry.sampling import (
     sample_labels,
 )
 from anamorph.geometry.slabs import over_grid
-from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
 from anamorph.transforms.fields import jacobian_determinant
 
 PointFrame = Literal["ras", "lps"]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.deeds.dense_search import SEARCHED, DeedsFrame, search
 from anamorph.methods.deeds.levels import DeedsConfig
@@ -23,7 +23,7 @@ from anamorph.methods.guide import guide_bytes
 from anamorph.methods.presets import SHARED
 from anamorph.methods.recipe import Array, Recipe, Started
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Composite, Transform
+from anamorph.transforms.maps import Composite, Transform
 
 
 class Deeds(Recipe):

@@ -24,7 +24,7 @@ import numpy as np
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.batch.run import part
 from anamorph.batch.store import Contents, check_sums
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.image.atomic import atomic_path, write_text
@@ -39,8 +39,8 @@ from anamorph.report.template_page import (
     TemplateReport,
     write_template_page,
 )
-from anamorph.transforms import Composite
 from anamorph.transforms.files import read_transform
+from anamorph.transforms.maps import Composite
 from anamorph.types import Progress
 from anamorph.workflows.template.iteration import (
     NAME,
