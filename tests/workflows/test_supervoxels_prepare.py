@@ -21,9 +21,11 @@ from anamorph.supervoxels import Layers, warp_layers
 from anamorph.supervoxels.files import Prepared, load_layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
-from anamorph.workflows.preprocess import PreprocessSettings
-from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset, registration
+from anamorph.workflows.preprocess.steps import PreprocessSettings
+from anamorph.workflows.supervoxels import registration
+from anamorph.workflows.supervoxels.layers import LayerSettings
 from anamorph.workflows.supervoxels.registration import existing_transform, registration_jobs
+from anamorph.workflows.supervoxels.run import prepare_dataset
 from geometries import affine_of, rotation
 from html_page import Page
 from published_deeds_files import TABLE, published_nearest, published_places, save

@@ -11,7 +11,7 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.workflows.supervoxels import Preparation
+    from anamorph.workflows.supervoxels.run import Preparation
 
 
 def table(
@@ -148,9 +148,9 @@ def prepare(
     from anamorph.batch.registration import RegistrationSettings
     from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
-    from anamorph.workflows.preprocess import PreprocessSettings
-    from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
-    from anamorph.workflows.supervoxels.run import SPLITS
+    from anamorph.workflows.preprocess.steps import PreprocessSettings
+    from anamorph.workflows.supervoxels.layers import LayerSettings
+    from anamorph.workflows.supervoxels.run import SPLITS, prepare_dataset
 
     at_once = workers_of(workers)
     for name in split or ():

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.linear_start import StartConfig
+from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
+from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine as AffineMap
 from anamorph.transforms.maps import Composite, Transform
@@ -36,7 +37,7 @@ class Affine(Method):
         return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        return prepared_bytes(fixed, moving) + self.config.start_bytes(fixed, moving)
+        return prepared_bytes(fixed, moving) + linear_start_bytes(fixed, moving, self.config.init)
 
 
 def _seen(moving: Scan, init: Transform | None, fixed: Grid) -> Scan:

@@ -14,8 +14,8 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
-from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.pyramid import THICK, Pyramid
+from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms.fields import exponential, logarithm

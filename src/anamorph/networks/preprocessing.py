@@ -124,14 +124,13 @@ class Preprocessing:
         Raises:
             UserError: windows for a scan of several channels, or a scan without contrast.
         """
-        from anamorph.transforms import anti_aliasing
-        from anamorph.transforms.maps import Affine
+        from anamorph.transforms.maps import Affine, Reading
 
         if isinstance(transform, Affine):
             # An aligned scan is read in a frame of its own, as in the training.
             frame, transform = Grid(frame.shape, transform.matrix @ frame.affine), None
         lowest = 0.0 if self.normalise != "none" else background_value(image)
-        reading = anti_aliasing.Reading.of(image.grid, frame, transform, averaged=self.reading == "averaged")
+        reading = Reading.of(image.grid, frame, transform, averaged=self.reading == "averaged")
         return reading.read(self._normalised(image), lowest)
 
     def labels(self, labels: Labels, frame: Grid) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm
+from anamorph.features.intensity import body_centre_mm
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels

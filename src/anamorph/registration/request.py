@@ -23,7 +23,7 @@ from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Config, Method, Pair
-from anamorph.methods.linear_start import Init
+from anamorph.methods.start.settings import Init
 from anamorph.registration.provenance import models_of
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config

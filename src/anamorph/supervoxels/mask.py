@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import BODY_HU
+from anamorph.features.intensity import BODY_HU
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels, Mask
 

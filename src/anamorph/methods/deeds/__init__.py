@@ -20,6 +20,7 @@ from anamorph.methods.deeds.dense_search import SEARCHED, DeedsFrame, search
 from anamorph.methods.deeds.levels import DeedsConfig
 from anamorph.methods.deeds.published import published_frame
 from anamorph.methods.guide import guide_bytes
+from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import SHARED
 from anamorph.methods.recipe import Array, Recipe, Started
 from anamorph.runtime.device import to_device
@@ -58,7 +59,7 @@ class Deeds(Recipe):
         # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
         search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
         guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        return guide + max(search, self.config.start_bytes(fixed, moving))
+        return guide + max(search, linear_start_bytes(fixed, moving, self.config.init))
 
 
 def _as_found(

@@ -19,7 +19,7 @@ from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Labels
 from anamorph.image.read import read_image
 from anamorph.methods.base import setting
-from anamorph.methods.template_space import lattice
+from anamorph.methods.learned import lattice
 from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
 from anamorph.networks.trained import Centre, output_grid

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm
+from anamorph.features.intensity import body_centre_mm
 from anamorph.geometry.averaging import pool_volume
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import background_value, cast_like, looks_like_ct

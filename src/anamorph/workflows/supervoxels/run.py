@@ -27,7 +27,8 @@ from anamorph.report.page import drawn
 from anamorph.supervoxels.files import KEY, Prepared
 from anamorph.supervoxels.layers import Layers
 from anamorph.types import Progress
-from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
+from anamorph.workflows.preprocess.run import find_preprocessed, preprocess_dataset
+from anamorph.workflows.preprocess.steps import PreprocessSettings
 from anamorph.workflows.supervoxels.layers import LayerSettings, cut_template, warp_to_scans
 from anamorph.workflows.supervoxels.registration import RegistrationJob, existing_transform, registration_jobs
 

@@ -16,7 +16,7 @@ from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Contents, Kept, origin_of
 from anamorph.data.dataset import Case
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm, body_share
+from anamorph.features.intensity import body_centre_mm, body_share
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import remove
 from anamorph.image.background import looks_like_ct
