@@ -8,8 +8,8 @@ from anamorph.evaluation import dice, inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels
-from anamorph.methods.base import Pair, Run
 from anamorph.methods import deeds
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search, linear_stage
 from anamorph.methods.deeds.dense_search import DeedsFrame
 from anamorph.methods.deeds.levels import DeedsLevel

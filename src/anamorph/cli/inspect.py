@@ -73,7 +73,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
 def _start(fixed: Image, moving: Image) -> dict[str, Any]:
     """The start of a pair, or why there is none."""
     from anamorph.errors import AnamorphError
-    from anamorph.registration.start_facts import inspect_start
+    from anamorph.registration.plan import inspect_start
 
     try:
         found = inspect_start(fixed, moving)

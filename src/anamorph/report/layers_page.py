@@ -14,11 +14,10 @@ import numpy as np
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
 from anamorph.report.page import fill, save
-from anamorph.report.pictures import ct_window, data_uri, file_uri, robust_window, to_grey
+from anamorph.report.pictures import ct_window, data_uri, enlarged, file_uri, robust_window, to_grey
 from anamorph.report.views import View, orthogonal_views
 from anamorph.supervoxels.layers import Layers
 
-_SHOWN = 360  # pixels along the longer side of a view
 _TINT = 0.55  # share of the colour over the anatomy
 _LINE = 0.35  # brightness of a border
 _THUMBNAIL = 420
@@ -86,7 +85,7 @@ def render(report: LayersReport) -> str:
     views = orthogonal_views(layers.grid, _middle(layers))
     grey = [_grey(report.image, views)[view.name] for view in views]
     voxel_ml = float(abs(np.linalg.det(layers.grid.affine[:3, :3]))) / 1000
-    cards = [_Card("Template", [_Picture(v, data_uri(_enlarged(g))) for v, g in zip(views, grey, strict=True)], "")]
+    cards = [_Card("Template", [_Picture(v, data_uri(enlarged(g))) for v, g in zip(views, grey, strict=True)], "")]
     for number, labels in enumerate(layers.labels, 1):
         painted = [_Picture(v, data_uri(paint(v.take(labels), g))) for v, g in zip(views, grey, strict=True)]
         cards.append(_Card(f"Layer {number}", painted, _sizes(labels, voxel_ml)))
@@ -97,7 +96,7 @@ def render(report: LayersReport) -> str:
 
 def paint(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """Supervoxels of a ``(rows, columns)`` slice in colour over the anatomy, with dark borders, enlarged."""
-    labels, shade = _enlarged(labels), _enlarged(grey)[..., None].astype(np.float32)
+    labels, shade = enlarged(labels), enlarged(grey)[..., None].astype(np.float32)
     colours = _colours()[labels]
     mixed = np.where(labels[..., None] > 0, (1 - _TINT) * shade + _TINT * colours, shade)
     border = np.zeros(labels.shape, bool)
@@ -111,11 +110,6 @@ def _colours() -> np.ndarray:
     """``(256, 3)`` colours by label, bright enough to differ from each other on grey."""
     rows = [colorsys.hsv_to_rgb((n * _GOLDEN) % 1, 0.55 + 0.15 * (n % 4), 0.75 + 0.25 * (n % 2)) for n in range(256)]
     return (np.array(rows) * 255).astype(np.float32)
-
-
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    factor = max(_SHOWN // max(picture.shape), 1)
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _grey(image: Image, views: list[View]) -> dict[str, np.ndarray]:

@@ -6,16 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
 from anamorph.report.cohort.tables import href
 from anamorph.report.page import fill, save
-from anamorph.report.pictures import ct_window, data_uri, robust_window, to_grey
+from anamorph.report.pictures import ct_window, data_uri, enlarged, robust_window, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
-
-_SHOWN = 360  # pixels along the longer side of a view
 
 
 @dataclass(frozen=True)
@@ -90,14 +86,9 @@ def render(report: TemplateReport) -> str:
     slices = [view.take_image(last) for view in views]
     window = ct_window(slices) if looks_like_ct(last) else robust_window(slices)
     pictures = [
-        [_Picture(view, data_uri(_enlarged(to_grey(view.take_image(stage.image), window)))) for view in views]
+        [_Picture(view, data_uri(enlarged(to_grey(view.take_image(stage.image), window)))) for view in views]
         for stage in report.stages
     ]
     links = {line.key: href(os.path.join(*line.report)) for line in report.scans}
     has_dice = any(line.dice is not None for line in report.scans)
     return fill("template.html.j2", report=report, pictures=pictures, links=links, has_dice=has_dice)
-
-
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    factor = max(_SHOWN // max(picture.shape), 1)
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
