@@ -8,11 +8,11 @@ from anamorph.evaluation import dice, inverse_consistency_mm
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels
-from anamorph.methods import deeds
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search, linear_stage
+from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search, published
 from anamorph.methods.deeds.dense_search import DeedsFrame
 from anamorph.methods.deeds.levels import DeedsLevel
+from anamorph.methods.deeds.published import linear_stage
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.testing.pairs import GRID_PAIRS, apart_vox, error_mm, gentle_pair, pair_of
 from anamorph.transforms import Affine
@@ -38,7 +38,7 @@ class TestCompatible:
 
     def test_the_maps_are_the_sum_of_a_matrix_and_a_field(self, monkeypatch, tmp_path):
         pair = pair_of(shape=(49, 42, 45), seed=3)
-        matrices = recorded(monkeypatch, deeds, "linear_stage")
+        matrices = recorded(monkeypatch, published, "linear_stage")
         fields = recorded(monkeypatch, dense_search, "inverse_consistent")
         result = Deeds(DeedsConfig(compatible=True))(Pair(pair.fixed, pair.moving), Run("cpu"))
         grid, matrix = pair.fixed.grid, matrices[-1]
@@ -116,7 +116,7 @@ class TestCompatible:
         assert apart_vox(clean, dirty, pair.fixed.grid) < 1e-3
 
     def test_a_given_start_takes_the_place_of_the_linear_stage(self, monkeypatch):
-        stages = recorded(monkeypatch, deeds, "linear_stage")
+        stages = recorded(monkeypatch, published, "linear_stage")
         far = np.eye(4)
         far[:3, 3] = 500, -300, 200
         pair = gentle_pair()
