@@ -1,8 +1,10 @@
-"""Imports point downwards: a module knows only what lies below it."""
+"""Imports point downwards, in short chains: a module knows only what lies below it, and a reader needs few hops."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,59 @@ def test_a_classification_needs_no_method_and_no_network_of_a_registration():
     known = set.union(*(imported_layers(path) for path in (ROOT / "classification").glob("*.py")))
     below = {"errors", "types", "runtime", "geometry", "image", "transforms", "data", "evaluation"}
     assert known <= below | {"classification"}
+
+
+MODULES = {
+    ".".join(("anamorph", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in (*FILES, ROOT / "__init__.py")
+}
+LONGEST_CHAIN = 15
+MOST_SINGLE_IMPORTERS = 40
+MOST_LINES = 400
+
+
+def imported_modules(path: Path, when_loaded: bool) -> set[str]:
+    """The modules that a file names in its imports: those that run when it is loaded, or all of them."""
+    found: set[str] = set()
+
+    def look(node: ast.AST) -> None:
+        if when_loaded and (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        ):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in MODULES else str(node.module) for name in names)
+        for child in ast.iter_child_nodes(node):
+            look(child)
+
+    look(ast.parse(path.read_text(encoding="utf-8")))
+    return found & set(MODULES)
+
+
+def test_no_chain_of_imports_is_long():
+    imports = {name: imported_modules(path, when_loaded=True) - {name} for name, path in MODULES.items()}
+
+    @cache
+    def chain(name: str) -> tuple[str, ...]:
+        return (name, *max(map(chain, sorted(imports[name])), key=len, default=()))
+
+    longest = max(map(chain, MODULES), key=len)
+    assert len(longest) <= LONGEST_CHAIN, " <- ".join(reversed(longest))
+
+
+def test_few_files_serve_one_other_file_alone():
+    sources = {**MODULES, "public names": ROOT / "__init__.pyi"}
+    importers = Counter(
+        module for name, path in sources.items() for module in imported_modules(path, when_loaded=False) - {name}
+    )
+    single = sorted(name for name, path in MODULES.items() if importers[name] == 1 and path.name != "__init__.py")
+    assert len(single) <= MOST_SINGLE_IMPORTERS, "\n".join(single)
+
+
+def test_no_file_is_long():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert max(lines.values()) <= MOST_LINES, Counter(lines).most_common(3)

@@ -89,7 +89,8 @@ def _write_dataset(
 
     limit_threads(threads)
     from anamorph.errors import UserError
-    from anamorph.phantom.patients import KINDS, write_study
+    from anamorph.phantom.patients import write_study
+    from anamorph.phantom.studies import KINDS
     from anamorph.registry import closest
 
     if name not in KINDS:

@@ -34,8 +34,8 @@ def table(
     Each RUN is what `anamorph evaluate PREDICTIONS --dataset JSON -o RUN` wrote for one method, all on the same pairs.
     """
     from anamorph.errors import UserError
+    from anamorph.evaluation.cohort import OrganTable
     from anamorph.evaluation.cohort_files import read_evaluation
-    from anamorph.evaluation.organ_table import OrganTable
 
     try:
         chosen = [int(part) for part in labels.split(",")] if labels else []
@@ -217,7 +217,7 @@ def layers(
     from anamorph.image.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask
     from anamorph.image.write import write_image
-    from anamorph.report.layers_page import LayersReport, write_layers_page
+    from anamorph.report.many_scans import LayersReport, write_layers_page
     from anamorph.report.page import drawn
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs

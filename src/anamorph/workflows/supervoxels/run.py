@@ -22,7 +22,7 @@ from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.networks.model import find_model
-from anamorph.report.layers_page import LayersReport, ScanRow, write_layers_page
+from anamorph.report.many_scans import LayersReport, ScanRow, write_layers_page
 from anamorph.report.page import drawn
 from anamorph.supervoxels.files import KEY, Prepared
 from anamorph.supervoxels.layers import Layers

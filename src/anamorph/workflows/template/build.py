@@ -32,13 +32,13 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.reading import read_own_record
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
-from anamorph.report.page import drawn
-from anamorph.report.template_page import (
+from anamorph.report.many_scans import (
     ScanLine,
     Stage,
     TemplateReport,
     write_template_page,
 )
+from anamorph.report.page import drawn
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.maps import Composite
 from anamorph.types import Progress
