@@ -46,13 +46,32 @@ def layer_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
+def import_statements(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """The imports of a file, each with whether it runs when the file is loaded."""
+    found: list[tuple[ast.Import | ast.ImportFrom, bool]] = []
+
+    def look(statements: list[ast.AST], loaded: bool) -> None:
+        for node in statements:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found.append((node, loaded))
+            later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            later |= isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+                inner = getattr(node, part, [])
+                look(inner if isinstance(inner, list) else [], loaded and not later)
+
+    look(ast.parse(path.read_text(encoding="utf-8")).body, True)
+    return found
+
+
 def imported_layers(path: Path) -> set[str]:
     """The layers that a file imports anywhere, also inside functions and for type checking alone."""
     modules = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node, _ in import_statements(path):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: relative import"
             modules.append(node.module or "")
             if node.module == "anamorph":
@@ -92,22 +111,14 @@ MOST_LINES = 400
 def imported_modules(path: Path, when_loaded: bool) -> set[str]:
     """The modules that a file names in its imports: those that run when it is loaded, or all of them."""
     found: set[str] = set()
-
-    def look(node: ast.AST) -> None:
-        if when_loaded and (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-        ):
-            return
+    for node, loaded in import_statements(path):
+        if when_loaded and not loaded:
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found.update(name if name in MODULES else str(node.module) for name in names)
-        for child in ast.iter_child_nodes(node):
-            look(child)
-
-    look(ast.parse(path.read_text(encoding="utf-8")))
     return found & set(MODULES)
 
 
@@ -132,5 +143,5 @@ def test_few_files_serve_one_other_file_alone():
 
 
 def test_no_file_is_long():
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert max(lines.values()) <= MOST_LINES, Counter(lines).most_common(3)
