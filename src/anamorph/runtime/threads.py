@@ -12,7 +12,6 @@ from functools import cache
 from typing import TypeVar
 
 from anamorph.errors import UserError
-from anamorph.runtime.machine import usable_cores
 
 T = TypeVar("T")
 
@@ -68,6 +67,12 @@ def slabs_of(count: int, least: int = 1) -> list[tuple[int, int]]:
     """Where the slabs of ``range(count)`` begin and end."""
     parts = min(-(-count // least), SLABS)
     return [(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which on a shared machine are fewer than there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
 
 
 def thread_count() -> int:

@@ -11,8 +11,8 @@ from anamorph.discrete.coupled_convex import match_blocks
 from anamorph.methods.start.volumes import Judge, Volume
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import POINTS, over_slabs
-from anamorph.transforms import Affine
 from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.maps import Affine
 
 KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""

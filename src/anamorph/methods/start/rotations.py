@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, intensity_lanes
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.start.translations import NOT_TRIED, Correlator, shifts_of
 from anamorph.methods.start.volumes import AIR_WEIGHT, ScanPair, Volume, weights
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import limited_kernels, over_slabs
-from anamorph.transforms import Affine
 from anamorph.transforms.affine import LinearModel
+from anamorph.transforms.maps import Affine
 
 VOXELS = (12, 16)
 """Along the longest axis of the fixed scan; the second where the first finds nothing."""

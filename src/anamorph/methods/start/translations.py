@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.start.volumes import ScanPair, Volume, chance_mismatch, search_grid
 from anamorph.methods.working_frame import covering_grid
 from anamorph.runtime.threads import thread_count
-from anamorph.transforms import Affine
+from anamorph.transforms.maps import Affine
 
 AXES = (-3, -2, -1)
 NOT_TRIED = -10.0
