@@ -38,9 +38,7 @@ _MAPS = {
         "762181 822681 8f2a81 9c2e7f a9327d b63779 c33b75 cf4170 db486a e65163 ee5c5e "
         "f5695c f9785d fb8761 fd9668 fea571 feb47b fec387 fed194 fde0a2 fceeb0 fcfdbf"
     ),
-    "RdBu_r": (
-        "053061 2166ab 4393c3 92c5de d1e5f0 f7f7f6 fddbc7 f4a582 d6604d b2182b 67001f"
-    ),
+    "RdBu_r": ("053061 2166ab 4393c3 92c5de d1e5f0 f7f7f6 fddbc7 f4a582 d6604d b2182b 67001f"),
 }
 """Colours at even distances of the maps of matplotlib, which takes half a second to import."""
 
