@@ -18,8 +18,13 @@ T = TypeVar("T")
 SLABS = 16
 """At most so many: enough that threads seldom wait for the slowest, few enough that calling them costs microseconds."""
 
-POINTS = 1024
+POINTS = 4096
 """So many points or numbers, of which each takes nanoseconds, are worth a slab of their own."""
+
+
+def rows_worth(numbers: int, points: int = POINTS) -> int:
+    """How many rows, of so many numbers each, are worth a slab."""
+    return max(points // max(numbers, 1), 1)
 
 
 def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int = 1) -> list[T]:

@@ -184,7 +184,7 @@ class Affine(Transform):
         matrix = np.array(matrix, np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise UserError("an affine transform must be a finite, invertible 4x4 matrix")
-        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        if (abs(matrix[3] - (0, 0, 0, 1)) > (1e-8, 1e-8, 1e-8, 1e-5)).any():
             raise UserError("the last row of an affine transform must be 0 0 0 1")
         matrix.flags.writeable = False
         self.matrix = matrix
@@ -207,6 +207,12 @@ class Affine(Transform):
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         matrix = np.linalg.inv(grid.affine) @ self.matrix @ grid.affine
         advance_affine(positions_vox, matrix)
+
+    def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
+        positions = identity_positions(fixed_grid.shape)
+        matrix = np.linalg.inv(moving_grid.affine) @ self.matrix @ fixed_grid.affine
+        advance_affine(positions.reshape(3, -1), matrix)
+        return positions
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         return np.asarray(points_mm, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
