@@ -128,7 +128,7 @@ def distances(positions_vox: np.ndarray, matrix: np.ndarray, axes: np.ndarray, o
     matrix, axes = np.ascontiguousarray(matrix, np.float32), np.ascontiguousarray(axes, np.float32)
     if kernels is None:
         flat = positions_vox.reshape(3, -1)
-        apart = axes @ (matrix[:3, :3] @ flat + matrix[:3, 3:] - identity_positions(out.shape).reshape(3, -1))  # type: ignore[arg-type]
+        apart = axes @ (matrix[:3, :3] @ flat + matrix[:3, 3:] - identity_positions(out.shape).reshape(3, -1))
         out[:] = np.sqrt((apart**2).sum(axis=0)).reshape(out.shape)
         return
     least = rows_worth(out.shape[1] * out.shape[2])
