@@ -178,7 +178,7 @@ def test_few_blocks_say_nothing():
 
 
 def test_what_is_left_open_is_the_rest_of_a_squared_correlation():
-    one, other = np.random.default_rng(0).random((2, 50, 27))
+    one, other = np.random.default_rng(0).random((2, 27, 50))
     left = worth.left_open(one, other)
-    np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one, other, strict=True)])
+    np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one.T, other.T, strict=True)])
     np.testing.assert_allclose(worth.left_open(one, 5 - 3 * one), 0, atol=1e-12)

@@ -156,8 +156,10 @@ def run_and_show(
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
     """Run a request with a progress bar and print what came out."""
+    from anamorph.image.nibabel_files import import_alone
     from anamorph.registration.run import run_to_folder
 
+    import_alone()
     with progress_bar(quiet) as progress, spoken("anamorph.registration"):
         result, saved = run_to_folder(
             request,

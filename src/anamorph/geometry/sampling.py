@@ -11,7 +11,7 @@ import numpy as np
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import POINTS, over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +95,26 @@ def advance_displacement(
         return
     count = positions_vox.shape[1]
     over_slabs(kernels.advance_displacement, count, positions_vox, disp_vox, *matrices, least=POINTS)
+
+
+def aligned_positions(
+    shape: tuple[int, int, int], disp_vox: np.ndarray, scale: np.ndarray, offset: np.ndarray, matrix: np.ndarray
+) -> np.ndarray:
+    """``(3, I, J, K)`` float32: where a field on a grid with the same axes takes every voxel.
+
+    It is what :func:`advance_displacement` makes of all voxels, several times as fast as for voxels anywhere.
+
+    Args:
+        shape: of the grid whose voxels are moved.
+        disp_vox: ``(3, ...)``, in voxels of its own grid, its border repeated.
+        scale: ``(3,)``; with ``offset`` it leads from voxels of the grid to those of the field along each axis.
+        offset: ``(3,)``.
+        matrix: 3x4 or 4x4, applied to the places reached.
+    """
+    out = np.empty((3, *shape), np.float32)
+    given = scale.astype(np.float64), offset.astype(np.float64), np.ascontiguousarray(matrix, np.float32), out
+    over_slabs(kernels.aligned_positions, shape[0], disp_vox, *given, least=rows_worth(shape[1] * shape[2]))
+    return out
 
 
 def sample(

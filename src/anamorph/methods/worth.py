@@ -96,10 +96,10 @@ def _share_left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], gr
     opened = []
     for part in _parts(grid):
         scans = fixed.onto(part), *(moving.onto(part, one) for one in maps)
-        inside = np.concatenate([_blocks(scan.weight[None] > 0) for scan in scans], axis=1).all(axis=1)
-        here, *others = (_blocks(scan.channels)[np.tile(inside, len(scan.channels))] for scan in scans)
-        shown = np.min([values.std(axis=1) for values in (here, *others)], axis=0) > FLAT
-        opened.append([left_open(here[shown], other[shown]) for other in others])
+        inside = np.all([_blocks(scan.weight[None] > 0).all(axis=0) for scan in scans], axis=0)
+        here, *others = (_blocks(scan.channels)[:, np.tile(inside, len(scan.channels))] for scan in scans)
+        shown = np.min([values.std(axis=0) for values in (here, *others)], axis=0) > FLAT
+        opened.append([left_open(here[:, shown], other[:, shown]) for other in others])
     before, after = np.concatenate(opened, axis=1)
     if len(before) < FEWEST_BLOCKS:
         return None
@@ -107,9 +107,9 @@ def _share_left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], gr
 
 
 def left_open(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``(N,)``: one minus the squared correlation of each row of two arrays ``(N, M)`` none of which is constant."""
-    centred = [values - values.mean(axis=1, keepdims=True) for values in (one, other)]
-    shared, *own = (np.einsum("nm,nm->n", a, b) for a, b in (centred, centred[:1] * 2, centred[1:] * 2))
+    """``(N,)``: one minus the squared correlation of each column of two arrays ``(M, N)`` none of which is constant."""
+    centred = [values - values.mean(axis=0) for values in (one, other)]
+    shared, *own = (np.einsum("mn,mn->n", a, b) for a, b in (centred, centred[:1] * 2, centred[1:] * 2))
     return 1 - shared**2 / (own[0] * own[1])
 
 
@@ -128,8 +128,8 @@ def _parts(grid: Grid) -> list[Grid]:
 
 
 def _blocks(channels: np.ndarray) -> np.ndarray:
-    """``(C * N, M)``: the voxels of each whole block of channels ``(C, I, J, K)``, a row each."""
+    """``(M, C * N)``: the voxels of each whole block of channels ``(C, I, J, K)``, a column each."""
     sizes = [min(BLOCK, n) for n in channels.shape[1:]]
     whole = channels[(slice(None), *(slice(n - n % size) for n, size in zip(channels.shape[1:], sizes, strict=True)))]
     split = [m for n, size in zip(whole.shape[1:], sizes, strict=True) for m in (n // size, size)]
-    return whole.reshape(-1, *split).transpose(0, 1, 3, 5, 2, 4, 6).reshape(-1, int(np.prod(sizes))).astype(np.float64)
+    return whole.reshape(-1, *split).transpose(2, 4, 6, 0, 1, 3, 5).reshape(int(np.prod(sizes)), -1)
