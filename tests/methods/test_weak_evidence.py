@@ -177,8 +177,9 @@ def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
     left = worth._left
     monkeypatch.setattr(worth, "_left", lambda *args: asked.append(args[-1]) or left(*args))
     fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
+    moving = Scan(1 - fixed.channels**2, fixed.weight, fixed.grid)
     still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
-    assert worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is not None
+    assert worth.nothing_left(fixed, moving, Affine.identity(), still, fixed.grid) is not None
     assert asked == [fixed.grid]
 
 

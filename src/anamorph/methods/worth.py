@@ -129,7 +129,7 @@ def noise_share(blocks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     rest = centred - (centred @ surface) @ surface.T
     free = max(blocks.shape[1] - surface.shape[1], 1)
     variance = np.maximum((centred**2).sum(axis=1) / (blocks.shape[1] - 1), 1e-12)
-    return np.clip((rest**2).sum(axis=1) / free / variance, 0, 1)
+    return (rest**2).sum(axis=1) / free / variance
 
 
 def _parts(grid: Grid) -> list[Grid]:
