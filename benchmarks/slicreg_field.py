@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 from anamorph.features.layer_codes import draw_codes
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import identity_positions, sample
+from anamorph.methods.learned import lattice
 from anamorph.methods.slicreg import PUBLISHED, PredictedLayers, SlicregConfig, keypoint_field
-from anamorph.methods.template_space import lattice
 from anamorph.supervoxels.layers import jitter
 from anamorph.transforms import Displacement
 

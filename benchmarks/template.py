@@ -22,8 +22,8 @@ from anamorph.geometry import Grid
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.registration.run import register
 from anamorph.transforms import Affine
-from anamorph.workflows.template import TemplateSettings, build_template
-from anamorph.workflows.template.build import pairwise_dice
+from anamorph.workflows.template.build import build_template, pairwise_dice
+from anamorph.workflows.template.scans import TemplateSettings
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from anamorph.image.write import write_image
 from anamorph.phantom import make_pair
 from anamorph.report.pictures import SOFT_TISSUE_HU, to_grey
 from anamorph.report.views import orthogonal_views
-from anamorph.workflows.template import TemplateSettings, build_template
+from anamorph.workflows.template.build import build_template
+from anamorph.workflows.template.scans import TemplateSettings
 
 TARGET = Path(__file__).parent / "images" / "template.png"
 COUNT, SHAPE, SHOWN, ITERATIONS = 6, (84, 66, 76), 3, 2

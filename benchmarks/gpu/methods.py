@@ -13,7 +13,8 @@ from threading import BrokenBarrierError
 from typing import Any
 
 from anamorph.methods import DEFAULT_METHOD, METHODS
-from anamorph.runtime.machine import peak_memory_mb, usable_cores
+from anamorph.runtime.machine import peak_memory_mb
+from anamorph.runtime.threads import usable_cores
 from benchmarks.gpu import inputs
 from benchmarks.gpu.session import Limit, Session
 

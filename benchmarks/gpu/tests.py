@@ -6,7 +6,7 @@ import re
 import sys
 
 from anamorph.methods import METHODS
-from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.threads import usable_cores
 from benchmarks.gpu.session import ROOT, Session, ended
 
 LOG = "tests.txt"

@@ -63,11 +63,11 @@ from anamorph.transforms.files import read_transform as read_transform
 from anamorph.transforms.files import write_transform as write_transform
 from anamorph.workflows.cohort.plan import CohortPlan as CohortPlan
 from anamorph.workflows.cohort.run import run_cohort as run_cohort
-from anamorph.workflows.preprocess import PreprocessSettings as PreprocessSettings
-from anamorph.workflows.preprocess import preprocess_dataset as preprocess_dataset
-from anamorph.workflows.submission import make_submission as make_submission
-from anamorph.workflows.supervoxels import prepare_dataset as prepare_dataset
-from anamorph.workflows.template import TemplateSettings as TemplateSettings
-from anamorph.workflows.template import build_template as build_template
+from anamorph.workflows.preprocess.run import preprocess_dataset as preprocess_dataset
+from anamorph.workflows.preprocess.steps import PreprocessSettings as PreprocessSettings
+from anamorph.workflows.submission.run import make_submission as make_submission
+from anamorph.workflows.supervoxels.run import prepare_dataset as prepare_dataset
+from anamorph.workflows.template.build import build_template as build_template
+from anamorph.workflows.template.scans import TemplateSettings as TemplateSettings
 
 __version__: str

@@ -1,4 +1,4 @@
-// The volume that a map turns inside out; the readable twin is in anamorph/evaluation/metrics/non_diffeomorphic.py.
+// The volume that a map turns inside out; the readable twin is in anamorph/evaluation/metrics/jacobian.py.
 #include "array.h"
 
 namespace {

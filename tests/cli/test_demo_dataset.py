@@ -13,7 +13,8 @@ import anamorph
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.data.check import check_dataset
-from anamorph.phantom.patients import KINDS, beat, breath, make_study
+from anamorph.phantom.patients import make_study
+from anamorph.phantom.studies import KINDS, beat, breath
 
 
 def demo(*arguments: str):

@@ -40,11 +40,16 @@ from anamorph.image.read import read_grid, read_image, read_labels, read_mask
 from anamorph.report import PairReport
 from anamorph.report.cohort import CohortReport, CohortRow
 from anamorph.report.cohort.page import render as cohort_page
-from anamorph.report.layers_page import LayersReport, ScanRow
-from anamorph.report.layers_page import render as layers_page
+from anamorph.report.many_scans import (
+    LayersReport,
+    ScanLine,
+    ScanRow,
+    Stage,
+    TemplateReport,
+    layers_page,
+    template_page,
+)
 from anamorph.report.pair import render as pair_page
-from anamorph.report.template_page import ScanLine, Stage, TemplateReport
-from anamorph.report.template_page import render as template_page
 from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import load_layers
 from anamorph.transforms import Affine

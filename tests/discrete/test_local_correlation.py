@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anamorph.discrete.correlation import correlate
+from anamorph.discrete.correlation import correlate, correlate_locally
 from anamorph.discrete.labels import grid_points, label_window
-from anamorph.discrete.local_correlation import correlate_locally
 
 
 def features(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anamorph.evaluation import jacobian_summary
-from anamorph.evaluation.metrics.non_diffeomorphic import non_diffeomorphic_volume_percent
+from anamorph.evaluation.metrics.jacobian import non_diffeomorphic_volume_percent
 from anamorph.geometry import Grid
 from anamorph.transforms import Displacement
 from arrays import smooth_vectors

@@ -8,11 +8,10 @@ from typer.testing import CliRunner
 
 from anamorph.cli.main import app
 from anamorph.errors import UserError
-from anamorph.evaluation.cohort import CaseResult, Evaluation
+from anamorph.evaluation.cohort import INITIAL, CaseResult, Evaluation, OrganTable
 from anamorph.evaluation.cohort_files import write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.numbers import Numbers, Score, Scores
-from anamorph.evaluation.organ_table import INITIAL, OrganTable
 
 DICE = Measure("DSC", "dice", (1, 2, 3))
 

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.image.oblique_padding import shown_part
+from anamorph.image.background import shown_part
 from anamorph.methods.working_frame import Scan
 
 

@@ -9,7 +9,8 @@ import torch
 from anamorph.errors import UserError
 from anamorph.methods import base, descriptors, refinement
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.convex import Convex, SearchConfig
+from anamorph.methods.convex import Convex
+from anamorph.methods.discrete_search import SearchConfig
 from anamorph.runtime.device import resolve_device
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair, pair_of

@@ -18,7 +18,7 @@ from anamorph.image.write import write_image
 from anamorph.methods import METHODS
 from anamorph.methods.affine import Linear
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.linear_start import StartConfig
+from anamorph.methods.start.settings import StartConfig
 from anamorph.settings import make_config
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair

@@ -12,7 +12,7 @@ from anamorph.errors import UserError
 from anamorph.methods import METHODS, find_method
 from anamorph.methods.affine import Affine
 from anamorph.methods.base import Config, Method, Pair, Run, setting
-from anamorph.methods.linear_start import StartConfig
+from anamorph.methods.start.settings import StartConfig
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine as AffineMap
 from geometries import GRIDS, textured_image

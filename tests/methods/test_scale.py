@@ -7,7 +7,7 @@ import pytest
 
 from anamorph.errors import UserError
 from anamorph.evaluation import Measured, Numbers, verdict
-from anamorph.features.body import body_mask
+from anamorph.features.intensity import body_mask
 from anamorph.geometry import Grid
 from anamorph.geometry.lengths import length_text, lengths_text, numbers_mm, patient_mm
 from anamorph.image import Image, Mask

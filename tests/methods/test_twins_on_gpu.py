@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.discrete.correlation import correlate, expected_values
+from anamorph.discrete.correlation import correlate, correlate_locally, expected_values
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.discrete.coupled_convex import coupled_convex
 from anamorph.discrete.hamming_cost import hamming_costs
 from anamorph.discrete.labels import label_uncertainty, label_window, soft_argmin
-from anamorph.discrete.local_correlation import correlate_locally
 from anamorph.discrete.mean_field import mean_field
 from anamorph.discrete.tree_inference import infer_labels, min_convolve, spanning_tree
 from anamorph.features import layer_codes, mind_ssc

@@ -59,7 +59,7 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(scans, tmp_path, monkeypatch
         assert told(tmp_path / "out")["report"].startswith("not drawn")
         raise error
 
-    monkeypatch.setattr("anamorph.report.write_report", fail)
+    monkeypatch.setattr("anamorph.report.pair.write_report", fail)
     result = register(scans, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert names(tmp_path / "out") == FILES
@@ -81,7 +81,7 @@ def test_an_interrupt_while_drawing_costs_the_report_alone(scans, tmp_path, monk
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anamorph.report.write_report", stop)
+    monkeypatch.setattr("anamorph.report.pair.write_report", stop)
     result = register(scans, tmp_path / "out")
     assert result.exit_code == 130
     assert f"everything else is in {tmp_path / 'out'}" in result.stderr
@@ -92,7 +92,7 @@ def test_the_record_of_a_failed_run_stays_without_its_report(scans, tmp_path, mo
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("anamorph.report.write_report", fail)
+    monkeypatch.setattr("anamorph.report.pair.write_report", fail)
     result = register(scans, tmp_path / "out", "--set", "fail=failure")
     assert result.exit_code == 1
     assert told(tmp_path / "out")["status"] == "FAILED"

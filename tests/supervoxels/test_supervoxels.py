@@ -16,9 +16,8 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.phantom import make_pair
 from anamorph.supervoxels import Layers, make_layers, warp_layers
 from anamorph.supervoxels.files import load_layers, save_layers
-from anamorph.supervoxels.layers import jitter
+from anamorph.supervoxels.layers import jitter, merge_smallest, slic_segments, split_pieces, touching
 from anamorph.supervoxels.mask import body, near_organs
-from anamorph.supervoxels.segments import merge_smallest, slic_segments, split_pieces, touching
 from anamorph.transforms import Affine
 from geometries import affine_of, rotation
 
@@ -107,7 +106,7 @@ def test_slices_and_several_channels_are_cut_too():
 
 
 def test_without_scikit_image_it_is_told_what_to_install(scan: Image, monkeypatch):
-    monkeypatch.setattr("anamorph.supervoxels.segments.find_spec", lambda name: None)
+    monkeypatch.setattr("anamorph.supervoxels.layers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'anamorph\[slicreg\]'"):
         make_layers(scan)
 

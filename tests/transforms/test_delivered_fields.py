@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 import anamorph
 from anamorph.evaluation import RegisteredPair, jacobian_summary
-from anamorph.evaluation.metrics.non_diffeomorphic import non_diffeomorphic_volume_percent
+from anamorph.evaluation.metrics.jacobian import non_diffeomorphic_volume_percent
 from anamorph.geometry import Grid, slabs
 from anamorph.image import Image
 from anamorph.methods.refinement import both_directions

@@ -20,7 +20,8 @@ from anamorph.batch.work import Batch, run_batch
 from anamorph.data import read_dataset
 from anamorph.errors import RegistrationFailure, UserError
 from anamorph.workflows.cohort.run import Listeners, run_cohort
-from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
+from anamorph.workflows.preprocess.run import preprocess_dataset
+from anamorph.workflows.preprocess.steps import PreprocessSettings
 from cohort_runs import flip_a_byte, results_of, status_of, write_plan
 from small_cohort import write_cohort
 

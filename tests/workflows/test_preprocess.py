@@ -10,16 +10,31 @@ from anamorph.batch import run as batch_run
 from anamorph.batch.run import workers_for
 from anamorph.data import Case, Dataset, read_dataset
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.features.body import body_centre_mm, tissue_weight
+from anamorph.features.intensity import body_centre_mm, tissue_weight
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms import Affine, Displacement
-from anamorph.workflows.preprocess import PreprocessSettings, map_back, preprocess_dataset, read_record, run
-from anamorph.workflows.preprocess.record import ScanRecord, check_targets, field_of_view, moved, targets
-from anamorph.workflows.preprocess.run import ScanJob
-from anamorph.workflows.preprocess.steps import apply_steps, intensity_steps, is_ct, resample, wanted_grid
+from anamorph.workflows.preprocess import run
+from anamorph.workflows.preprocess.record import (
+    ScanRecord,
+    check_targets,
+    field_of_view,
+    map_back,
+    moved,
+    read_record,
+    targets,
+)
+from anamorph.workflows.preprocess.run import ScanJob, preprocess_dataset
+from anamorph.workflows.preprocess.steps import (
+    PreprocessSettings,
+    apply_steps,
+    intensity_steps,
+    is_ct,
+    resample,
+    wanted_grid,
+)
 from cohort_runs import flip_a_byte
 from small_cohort import ORGANS_MM, SHAPE, SPACING_MM, write_cohort
 

@@ -16,7 +16,7 @@ from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.methods import METHODS
 from anamorph.transforms.files import read_transform
-from anamorph.workflows.submission import archive_format
+from anamorph.workflows.submission.formats import archive_format
 from cohort_runs import flip_a_byte
 from small_cohort import SHAPE, write_cohort
 

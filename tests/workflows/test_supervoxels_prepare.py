@@ -16,14 +16,16 @@ from anamorph.errors import RegistrationFailure, UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
-from anamorph.report.layers_page import LayersReport, ScanRow, paint, render
+from anamorph.report.many_scans import LayersReport, ScanRow, layers_page, paint
 from anamorph.supervoxels import Layers, warp_layers
 from anamorph.supervoxels.files import Prepared, load_layers
 from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
-from anamorph.workflows.preprocess import PreprocessSettings
-from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset, registration
+from anamorph.workflows.preprocess.steps import PreprocessSettings
+from anamorph.workflows.supervoxels import registration
+from anamorph.workflows.supervoxels.layers import LayerSettings
 from anamorph.workflows.supervoxels.registration import existing_transform, registration_jobs
+from anamorph.workflows.supervoxels.run import prepare_dataset
 from geometries import affine_of, rotation
 from html_page import Page
 from published_deeds_files import TABLE, published_nearest, published_places, save
@@ -318,7 +320,7 @@ def test_the_page_shows_every_layer_and_escapes_names():
     labels[:, 1:3], labels[:, 3:5] = 1, 2
     labels[1, :, :4][labels[1, :, :4] > 0] += 2
     image = Image(np.full(grid.shape, 40, np.int16), grid, "<b>")
-    text = render(LayersReport("of <b>", image, Layers(labels, grid), (), ("x",), (ScanRow("<i>", ("1",)),)))
+    text = layers_page(LayersReport("of <b>", image, Layers(labels, grid), (), ("x",), (ScanRow("<i>", ("1",)),)))
     page = Page(text)
     assert "b" not in page.tags
     assert "Layer 2" in page.text

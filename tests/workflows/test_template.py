@@ -22,10 +22,10 @@ from anamorph.registration.folder import WARPED_LABELS
 from anamorph.transforms import Affine, Displacement
 from anamorph.transforms.fields import compose
 from anamorph.transforms.files import read_transform
-from anamorph.workflows.template import Template, TemplateSettings, build_template, iteration
-from anamorph.workflows.template.build import pairwise_dice
+from anamorph.workflows.template import iteration
+from anamorph.workflows.template.build import Template, build_template, pairwise_dice
 from anamorph.workflows.template.mean import MajorityVote, MeanImage, mean_shape, pose_of, template_grid
-from anamorph.workflows.template.scans import cases_of, check_cases, find_start
+from anamorph.workflows.template.scans import TemplateSettings, cases_of, check_cases, find_start
 from geometries import GRIDS, affine_of, rotation
 from html_page import Page
 

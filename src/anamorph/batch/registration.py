@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.batch.store import origin_of
-from anamorph.data import Pair
-from anamorph.geometry import Grid
+from anamorph.data.dataset import Pair
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
-from anamorph.image import Image, Mask
+from anamorph.image.image import Image, Mask
 from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, predicted_peak_bytes, run_plan

@@ -14,9 +14,8 @@ from anamorph.batch.cluster import Machines, connected
 from anamorph.batch.hand_out import hand_out
 from anamorph.batch.work import Outcome, Task
 from anamorph.errors import AnamorphError, RegistrationFailure, failure_line
-from anamorph.runtime.machine import usable_cores
 from anamorph.runtime.memory import INTERPRETER_BYTES, available_bytes
-from anamorph.runtime.threads import limit_threads
+from anamorph.runtime.threads import limit_threads, usable_cores
 from anamorph.types import Progress
 
 ATTEMPTS = 2

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from anamorph.batch.records import Failure, Record, Store
 from anamorph.batch.work import Task
-from anamorph.runtime.machine import usable_cores
+from anamorph.runtime.threads import usable_cores
 from anamorph.types import Progress
 
 JobT = TypeVar("JobT", bound=Task)

@@ -14,7 +14,8 @@ import anamorph
 from anamorph.errors import AnamorphError
 from anamorph.image.atomic import escaped, write_text
 from anamorph.reading import read_own_record
-from anamorph.runtime.machine import current_hash, file_hash, usable_cores
+from anamorph.runtime.machine import current_hash, file_hash
+from anamorph.runtime.threads import usable_cores
 
 
 def check_sums(folder: Path, paths: Iterable[Path]) -> dict[str, dict[str, Any]]:

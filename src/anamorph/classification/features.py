@@ -11,9 +11,9 @@ import numpy as np
 from anamorph.classification.registrations import Registration
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.jacobian import LOG_DET_LIMITS
-from anamorph.geometry import Grid
-from anamorph.image import Labels
-from anamorph.transforms import Affine, Composite, Displacement, Transform
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Labels
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 from anamorph.types import Progress
 
 FEWEST_CELLS = 17  # so that the four halvings of the network leave more than one

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from anamorph.data import Dataset, Pair
-from anamorph.data.dataset import PairSplit
+from anamorph.data.dataset import Dataset, Pair, PairSplit
 from anamorph.errors import UserError
 from anamorph.evaluation.predictions import Predictions
-from anamorph.geometry import Grid
-from anamorph.image import Labels
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Labels
 from anamorph.image.read import read_grid, read_labels
-from anamorph.transforms import Transform
 from anamorph.transforms.files import read_transform
+from anamorph.transforms.maps import Transform
 
 IN_PARTS, DENSE, ON_FIXED_GRID = "fixed_to_moving.h5", "fixed_to_moving.nii.gz", "warped.nii.gz"
 """Of an output folder of ``anamorph register``: the transform in its parts, the same as one field, the fixed grid."""

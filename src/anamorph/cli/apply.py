@@ -12,8 +12,8 @@ from anamorph.cli.logs import say
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
-    from anamorph.geometry import Grid
-    from anamorph.transforms import Transform
+    from anamorph.geometry.grid import Grid
+    from anamorph.transforms.maps import Transform
 
 Kind = Literal["image", "labels", "points"]
 POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json", ".txt", ".pts")
@@ -123,7 +123,7 @@ def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | 
 
 def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) -> None:
     from anamorph.geometry.lengths import numbers_mm
-    from anamorph.image import Points
+    from anamorph.image.points import Points
     from anamorph.image.read import read_points
     from anamorph.image.write import write_points
 
@@ -161,7 +161,7 @@ def convert(
     """Write a transform in the format of another tool."""
     import numpy as np
 
-    from anamorph.geometry import Grid
+    from anamorph.geometry.grid import Grid
     from anamorph.image.read import read_image
     from anamorph.transforms.files import FORMATS, write_transform, written_files
 
@@ -187,8 +187,8 @@ def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None
         UserError: a file cannot be read.
     """
     from anamorph.image.read import read_image
-    from anamorph.transforms import Displacement
     from anamorph.transforms.files import read_transform
+    from anamorph.transforms.maps import Displacement
 
     grid = None if like is None else read_image(like).grid
     transform = read_transform(path, grid=grid, moving_grid=moving_grid)

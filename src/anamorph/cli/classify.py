@@ -9,7 +9,7 @@ from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.classification import Classification
+    from anamorph.classification.run import Classification
 
 DATA, FEATURES, MODELS = "Which registrations", "What is looked at", "Models"
 READ = 0.2  # share of the whole that is done once the registrations are read
@@ -77,11 +77,12 @@ def classify(
     Two simple models (a few numbers of the deformation; its principal components) and a shallow network are
     cross-validated by patient: nobody is predicted by a model that has seen any scan of them.
     """
-    from anamorph.classification import FeatureSettings, Plan, find_fields, find_results, read_cohort, read_label_table
-    from anamorph.classification import classify as run
+    from anamorph.classification.features import FeatureSettings, read_cohort
+    from anamorph.classification.registrations import find_fields, find_results, read_label_table
     from anamorph.classification.run import MODELS as ALL
-    from anamorph.classification.run import RESULTS, write_files
-    from anamorph.data import read_dataset
+    from anamorph.classification.run import RESULTS, Plan, write_files
+    from anamorph.classification.run import classify as run
+    from anamorph.data.manifest import read_dataset
     from anamorph.evaluation.cohort import REPORT
     from anamorph.evaluation.predictions import opened
     from anamorph.image.atomic import atomic_directory

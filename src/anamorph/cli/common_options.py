@@ -42,7 +42,7 @@ def workers_of(workers: str | None) -> int | str:
     Raises:
         UserError: it is neither.
     """
-    from anamorph.runtime.machine import usable_cores
+    from anamorph.runtime.threads import usable_cores
 
     if workers is None:
         return usable_cores()

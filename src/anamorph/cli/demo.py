@@ -9,7 +9,7 @@ from anamorph.cli.console import make_table, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.phantom import PhantomPair
+    from anamorph.phantom.pair import PhantomPair
     from anamorph.registration.result import Result
 
 INPUT_FOLDER = "inputs"
@@ -47,7 +47,7 @@ def demo(
     refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
-    from anamorph.phantom import make_pair
+    from anamorph.phantom.pair import make_pair
     from anamorph.registration.request import Request
 
     say(f"making two abdomens of {' x '.join(map(str, shape))} voxels, seed {seed}", quiet)
@@ -89,7 +89,8 @@ def _write_dataset(
 
     limit_threads(threads)
     from anamorph.errors import UserError
-    from anamorph.phantom.patients import KINDS, write_study
+    from anamorph.phantom.patients import write_study
+    from anamorph.phantom.studies import KINDS
     from anamorph.registry import closest
 
     if name not in KINDS:

@@ -47,7 +47,7 @@ def evaluate(
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import RegistrationFailure
     from anamorph.evaluation.cohort import evaluate_dataset
     from anamorph.evaluation.cohort_files import RESULTS

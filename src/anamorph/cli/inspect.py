@@ -9,7 +9,7 @@ from anamorph.cli.console import make_table, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anamorph.image import Image
+    from anamorph.image.image import Image
     from anamorph.registration.preflight import ImageFacts
 
 
@@ -52,7 +52,7 @@ def inspect(
 
 def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: ImageFacts) -> dict[str, Any]:
     """What a file says about the first one: a label map should share its grid, a scan should overlap."""
-    from anamorph.geometry import SAME_GRID_MM
+    from anamorph.geometry.grid import SAME_GRID_MM
     from anamorph.geometry.lengths import significant
     from anamorph.registration.preflight import header_mismatch_mm, inspect_pair, overlap_percent
 
@@ -73,7 +73,7 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
 def _start(fixed: Image, moving: Image) -> dict[str, Any]:
     """The start of a pair, or why there is none."""
     from anamorph.errors import AnamorphError
-    from anamorph.registration.start_facts import inspect_start
+    from anamorph.registration.plan import inspect_start
 
     try:
         found = inspect_start(fixed, moving)

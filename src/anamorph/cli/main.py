@@ -20,8 +20,7 @@ from anamorph.cli.demo import demo
 from anamorph.cli.evaluate import evaluate, rank
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
-from anamorph.cli.methods import methods, metrics
-from anamorph.cli.models import models, predict
+from anamorph.cli.models import methods, metrics, models, predict
 from anamorph.cli.preprocess import map_back, preprocess
 from anamorph.cli.register import register
 from anamorph.cli.slicreg import slicreg

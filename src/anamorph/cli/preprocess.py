@@ -19,7 +19,7 @@ from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.workflows.preprocess import Preprocessed
+    from anamorph.workflows.preprocess.run import Preprocessed
 
 GEOMETRY, VALUES = "Geometry", "Values"
 
@@ -73,8 +73,9 @@ def preprocess(
     The new data set has its own manifest, and in its folder records what `anamorph map-back` needs to bring results to
     the original scans. After an interruption the same command goes on where it stopped.
     """
-    from anamorph.data import read_dataset
-    from anamorph.workflows.preprocess import PreprocessSettings, preprocess_dataset
+    from anamorph.data.manifest import read_dataset
+    from anamorph.workflows.preprocess.run import preprocess_dataset
+    from anamorph.workflows.preprocess.steps import PreprocessSettings
 
     at_once = workers_of(workers)
     settings = PreprocessSettings(
@@ -147,8 +148,8 @@ def map_back(
     from anamorph.cli.apply import chosen_kind
     from anamorph.cli.common_options import refuse_existing
     from anamorph.transforms.files import read_transform, write_transform
-    from anamorph.workflows.preprocess import map_back as mapped_back
-    from anamorph.workflows.preprocess import read_record
+    from anamorph.workflows.preprocess.record import map_back as mapped_back
+    from anamorph.workflows.preprocess.record import read_record
 
     kind = chosen_kind(out, to)
     refuse_existing(out, overwrite, (transform, fixed, moving))

@@ -11,7 +11,7 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.workflows.supervoxels import Preparation
+    from anamorph.workflows.supervoxels.run import Preparation
 
 
 def table(
@@ -34,8 +34,8 @@ def table(
     Each RUN is what `anamorph evaluate PREDICTIONS --dataset JSON -o RUN` wrote for one method, all on the same pairs.
     """
     from anamorph.errors import UserError
+    from anamorph.evaluation.cohort import OrganTable
     from anamorph.evaluation.cohort_files import read_evaluation
-    from anamorph.evaluation.organ_table import OrganTable
 
     try:
         chosen = [int(part) for part in labels.split(",")] if labels else []
@@ -146,11 +146,11 @@ def prepare(
     layers.html; `anamorph train slicreg` takes the folder.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
-    from anamorph.workflows.preprocess import PreprocessSettings
-    from anamorph.workflows.supervoxels import LayerSettings, prepare_dataset
-    from anamorph.workflows.supervoxels.run import SPLITS
+    from anamorph.workflows.preprocess.steps import PreprocessSettings
+    from anamorph.workflows.supervoxels.layers import LayerSettings
+    from anamorph.workflows.supervoxels.run import SPLITS, prepare_dataset
 
     at_once = workers_of(workers)
     for name in split or ():
@@ -214,10 +214,10 @@ def layers(
     """Cut a scan into layers of supervoxels, with a page that shows them."""
     from anamorph.cli.common_options import refuse_existing
     from anamorph.errors import UserError
-    from anamorph.image import Image
+    from anamorph.image.image import Image
     from anamorph.image.read import read_image, read_labels, read_mask
     from anamorph.image.write import write_image
-    from anamorph.report.layers_page import LayersReport, write_layers_page
+    from anamorph.report.many_scans import LayersReport, write_layers_page
     from anamorph.report.page import drawn
     from anamorph.supervoxels.files import SUFFIX, save_layers
     from anamorph.supervoxels.mask import near_organs

@@ -10,7 +10,7 @@ from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.workflows.submission import Submission
+    from anamorph.workflows.submission.run import Submission
 
 HOW, ARCHIVE, RUN = "How", "Archive", "Run"
 
@@ -73,9 +73,10 @@ def submit(
 
     limit_threads(threads)
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
-    from anamorph.workflows.submission import archive_format, make_submission
+    from anamorph.workflows.submission.formats import archive_format
+    from anamorph.workflows.submission.run import make_submission
 
     if split not in ("val", "test"):
         raise UserError(f"--split must be val or test, not '{split}'")

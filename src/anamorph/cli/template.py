@@ -11,8 +11,8 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.data import Case
-    from anamorph.workflows.template import Template
+    from anamorph.data.dataset import Case
+    from anamorph.workflows.template.build import Template
 
 SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
 
@@ -81,7 +81,8 @@ def build(
     with the template round by round.
     """
     from anamorph.batch.registration import RegistrationSettings
-    from anamorph.workflows.template import TemplateSettings, build_template
+    from anamorph.workflows.template.build import build_template
+    from anamorph.workflows.template.scans import TemplateSettings
 
     at_once = workers_of(workers)
     cases = _cases(scans or [], dataset, split or [])
@@ -107,7 +108,7 @@ def build(
 
 
 def _cases(scans: list[Path], dataset: Path | None, splits: list[str]) -> tuple[Case, ...]:
-    from anamorph.data import read_dataset
+    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.workflows.template.scans import cases_of
 

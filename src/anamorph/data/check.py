@@ -14,7 +14,7 @@ import numpy as np
 from anamorph.data.dataset import POINT_KINDS, REMARK, Case, Dataset, some
 from anamorph.data.labels import ANNOTATED, annotated_labels
 from anamorph.errors import UserError
-from anamorph.geometry import SAME_GRID_MM, Grid
+from anamorph.geometry.grid import SAME_GRID_MM, Grid
 from anamorph.geometry.lengths import length_text
 from anamorph.image.points import POINT_MARGIN_VOX
 

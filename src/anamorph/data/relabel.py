@@ -18,9 +18,9 @@ from anamorph.data.dataset import some
 from anamorph.data.labels import same_name
 from anamorph.data.scans import ScanFolder, Source
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels
+from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image, Labels
 
 _MOST_BYTES = 1_000_000
 _HIGHEST = 2**31 - 1

@@ -1,7 +1,8 @@
 """The dense correlation layer, and what is expected of an image under the probabilities of displacements.
 
 Costs say how well points of the fixed image match the moving image at every displacement: Dosovitskiy et al., ICCV 2015
-(inner products); Heinrich, MICCAI 2019 (squared differences, expected values). Nothing is unfolded: only the costs
+(inner products); Heinrich, MICCAI 2019 (squared differences, expected values). :func:`correlate_locally` compares every
+voxel with those around it, as in PWC-Net (Sun et al., CVPR 2018). Nothing is unfolded: only the costs
 themselves and one part's samples are ever held, on the way forth and back.
 
 On the CPU fused kernels do squared differences and expected values, unless a gradient is wanted that they do not give.
@@ -9,7 +10,13 @@ On the CPU fused kernels do squared differences and expected values, unless a gr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from anamorph.discrete.in_parts import AT_ONCE, in_parts
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
@@ -153,8 +160,6 @@ def expected_values(volume: Tensor, probabilities: Tensor, points: Tensor, label
 
 def expected_values_torch(volume: Tensor, probabilities: Tensor, points: Tensor, labels: Tensor) -> Tensor:
     """The readable twin of :func:`expected_values`, differentiable, on any device."""
-    import torch
-
     dims = points.shape[1]
 
     def expected(part: Tensor) -> Tensor:
@@ -163,3 +168,55 @@ def expected_values_torch(volume: Tensor, probabilities: Tensor, points: Tensor,
 
     both = torch.cat([points, probabilities], dim=1)
     return in_parts(expected, both, len(volume) * len(labels), at_once=EXPECTED_AT_ONCE)
+
+
+def correlate_locally(fixed: Tensor, moving: Tensor, radius: int, kind: Literal["ncc", "dot"] = "ncc") -> Tensor:
+    """Compare every voxel with all voxels of the moving features that are at most ``radius`` away along each axis.
+
+    The same as :func:`~anamorph.discrete.correlation.correlate` with all voxels as points and
+    ``label_window([2 * radius + 1] * dims, [radius] * dims)`` as displacements, up to rounding, for a whole batch.
+
+    Args:
+        fixed: ``(B, C, *S)`` features with two or three spatial axes.
+        moving: the same shape; its border is repeated outside.
+        radius: voxels.
+        kind: ``ncc``, 1 minus the correlation coefficient of the feature vectors, or ``dot``, minus the inner product.
+
+    Returns:
+        ``(B, L, *S)`` costs, ``L = (2 * radius + 1) ** dims``.
+    """
+    if kind == "ncc":
+        fixed, moving = normalised_features(fixed, 1), normalised_features(moving, 1)
+    around = pad(moving, [radius] * 2 * (moving.ndim - 2), mode="replicate")
+    products: Tensor = _Products.apply(fixed, around, radius)
+    return 1 - products if kind == "ncc" else -products
+
+
+class _Products(Function):
+    """Inner products of ``(B, C, *S)`` with every window of that shape in features that are larger by the radius."""
+
+    @staticmethod
+    def forward(ctx: Any, fixed: Tensor, around: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(fixed, around)
+        windows = ctx.windows = list(_windows(fixed.shape[2:], radius))
+        products = fixed.new_empty(len(fixed), len(windows), *fixed.shape[2:])
+        for label, window in enumerate(windows):
+            torch.sum(fixed * around[window], dim=1, out=products[:, label])
+        return products
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        fixed, around = ctx.saved_tensors
+        slope_fixed, slope_around = torch.zeros_like(fixed), torch.zeros_like(around)
+        for label, window in enumerate(ctx.windows):
+            own = slope[:, label, None]
+            slope_fixed.addcmul_(own, around[window])
+            slope_around[window].addcmul_(own, fixed)
+        return slope_fixed, slope_around, None
+
+
+def _windows(shape: torch.Size, radius: int) -> Any:
+    """Where the window of each displacement lies, the last axis fastest."""
+    for starts in product(range(2 * radius + 1), repeat=len(shape)):
+        yield (..., *(slice(start, start + n) for start, n in zip(starts, shape, strict=True)))

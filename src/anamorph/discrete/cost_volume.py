@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -66,8 +66,9 @@ class CostVolume(Generic[Array]):
             self._moving = _rows_of_vectors(ni, nj, used, nk + 2 * border)
             self._weight = _rows_of_vectors(ni, nj, nk)
             self._weight[..., :nk] = self.weight
-            over_slabs(kernels.rows_of_channels, ni * nj, np.ascontiguousarray(self.fixed), 0, self._fixed)
-            over_slabs(kernels.rows_of_channels, ni * nj, np.ascontiguousarray(self.moving), border, self._moving)
+            least = rows_worth(nk * used)
+            over_slabs(kernels.rows_of_channels, ni * nj, _single(self.fixed), 0, self._fixed, least=least)
+            over_slabs(kernels.rows_of_channels, ni * nj, _single(self.moving), border, self._moving, least=least)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Pairs of a first row and the ``(rows, cells, cells, labels)`` costs from there on."""
@@ -98,7 +99,8 @@ class CostVolume(Generic[Array]):
         for axis in range(3):
             if self.cells[axis] > 1 and self.neighbours[axis]:
                 lines = costs[..., 0].size // costs.shape[axis]
-                over_slabs(kernels.smooth_cells, lines, costs, axis)
+                least = rows_worth(self.cells[axis] * self.labels, 4 * POINTS)
+                over_slabs(kernels.smooth_cells, lines, costs, axis, least=least)
         return costs
 
     def _rows_torch(
@@ -121,6 +123,10 @@ class CostVolume(Generic[Array]):
             cells = avg_pool3d(squared[None, None], self.cell, ceil_mode=True, count_include_pad=False)
             costs.append(avg_pool3d(pad(cells, border, mode="replicate"), window, stride=1)[0, 0])
         return torch.stack(costs, dim=-1)
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _rows_of_vectors(*shape: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.discrete.cost_volume import CostVolume
 from anamorph.geometry.averaging import box_smooth, pool_volume
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,8 @@ def coupled_argmin(
         by_twin(coupled_argmin_torch, chunk, radius, guess, coupling, first, out)
     else:
         rows = chunk.shape[0] * chunk.shape[1]
-        over_slabs(kernels.coupled_argmin, rows, chunk, radius, guess, coupling, first, out)
+        least = rows_worth(chunk[0, 0].size, 4 * POINTS)
+        over_slabs(kernels.coupled_argmin, rows, chunk, radius, guess, coupling, first, out, least=least)
 
 
 def coupled_argmin_torch(

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.data import Pair
-from anamorph.data.dataset import Case
+from anamorph.data.dataset import Case, Pair
 from anamorph.errors import UserError
 from anamorph.evaluation import learn2reg
 from anamorph.evaluation.label_regions import voxel_counts
@@ -18,10 +17,11 @@ from anamorph.evaluation.learn2reg.config import EvaluationConfig
 from anamorph.evaluation.measure import RegisteredPair
 from anamorph.evaluation.numbers import Score, nan_mean, score
 from anamorph.evaluation.predictions import Prediction
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
-from anamorph.transforms import Affine, Displacement
+from anamorph.transforms.maps import Affine, Displacement
 
 LABEL_MAPS_KEPT = 16
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from anamorph.evaluation.measured import Measured
-from anamorph.geometry import voxel_scale
+from anamorph.geometry.grid import voxel_scale
 
 if TYPE_CHECKING:
     from anamorph.evaluation.metrics.metric import Metric

@@ -10,19 +10,22 @@ from functools import cached_property
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.evaluation.deformation import Deformation, deformation_of
 from anamorph.evaluation.label_regions import voxel_counts
+from anamorph.evaluation.learn2reg.measures import inner_box
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics import METRICS
 from anamorph.evaluation.metrics.hausdorff import Surfaces, surface_distances_mm
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm, summary
+from anamorph.evaluation.metrics.jacobian import Sums, folded_cells, summary_of, sums_of
 from anamorph.evaluation.metrics.metric import Column, Need, Value, columns_of, load
 from anamorph.evaluation.metrics.outside import outside_percent
 from anamorph.evaluation.numbers import Numbers, score
-from anamorph.geometry import SAME_GRID_MM, Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import SAME_GRID_MM, Grid
+from anamorph.geometry.slabs import over_grid, planes_of
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine, Displacement, Transform
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 MAP_POINTS = 64
 """Maps have at least so many points along the longest side of a scan that has as many voxels."""
@@ -265,3 +268,45 @@ def _value(pair: RegisteredPair, column: Column, at_rest: bool) -> Value:
     if at_rest and metric.at_rest is not None:
         return metric.at_rest
     return metric.value(pair.with_points(column.points) if column.points else pair)
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """What is known of a map at the voxels of a scan.
+
+    Args:
+        summary: the numbers of :func:`~anamorph.evaluation.metrics.jacobian.jacobian_summary`.
+        non_diffeomorphic_percent: of the volume, by
+            :func:`~anamorph.evaluation.metrics.jacobian.non_diffeomorphic_volume_percent`.
+        determinants: ``(I, J, K)`` float32 of every so many-th voxel.
+    """
+
+    summary: dict[str, float]
+    non_diffeomorphic_percent: float
+    determinants: np.ndarray
+
+
+def deformation_of(transform: Transform, grid: Grid, steps: tuple[int, int, int] = (1, 1, 1)) -> Deformation:
+    """Take the determinants of a map by central differences between the voxels of a grid.
+
+    Args:
+        transform: a map of points of the scan.
+        grid: of the scan.
+        steps: which voxels' determinants are kept.
+    """
+    length = grid.shape[0]
+    inner_planes, *inner_rest = inner_box(grid.shape)
+
+    def part(planes: slice, slab: Grid) -> tuple[Sums, float, np.ndarray]:
+        first, end = max(planes.start - 1, 0), min(planes.stop + 1, length)  # differences need a neighbour on each side
+        field = transform.displacement_on(planes_of(grid, slice(first, end)))
+        determinants = field.jacobian_determinant()[planes.start - first : planes.stop - first]
+        low, high = (min(max(n, planes.start), planes.stop) for n in (inner_planes.start, inner_planes.stop))
+        inside = determinants[(slice(low - planes.start, high - planes.start), *inner_rest)]
+        cells = field.disp_vox[:, planes.start - first : min(planes.stop + 1, length) - first]
+        kept = determinants[-planes.start % steps[0] :: steps[0], :: steps[1], :: steps[2]]
+        return sums_of(determinants, inside), folded_cells(cells), kept.copy()
+
+    sums, folded, kept = zip(*over_grid(grid, part), strict=True)
+    cells = float(np.prod(np.array(grid.shape) - 1))
+    return Deformation(summary_of(sums), 100 * sum(folded) / cells if cells else 0.0, np.concatenate(kept))

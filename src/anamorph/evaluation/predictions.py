@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.data import Pair
+from anamorph.data.dataset import Pair
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions
 from anamorph.image.bounds import check_archive
 from anamorph.reading import reason_of
-from anamorph.transforms import Affine, Displacement, Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 SUFFIXES = (".npz", ".nii.gz", ".nii", ".h5", ".hdf5", ".nrrd", ".mha", ".tfm", ".txt", ".mat")
 IN_RESULT_FOLDER = ("fixed_to_moving.nii.gz", "fixed_to_moving.h5")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import over_slabs
+from anamorph.runtime.threads import over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,10 @@ def pool_volume(volume: Array, cell: Cell) -> Array:
     if kernels is None:
         return by_twin(pool_volume_torch, volume, cell)
     out = np.empty((volume.shape[0], *_cells(volume.shape[1:], cell)), np.float32)
-    over_slabs(kernels.pool_channels_first, out.shape[0] * out.shape[1], np.ascontiguousarray(volume), cell, out)
+    least = rows_worth(volume[0, 0].size * cell[0])
+    over_slabs(
+        kernels.pool_channels_first, len(out) * out.shape[1], np.ascontiguousarray(volume), cell, out, least=least
+    )
     return out
 
 
@@ -55,7 +58,10 @@ def pool_descriptor(descriptor: Array, cell: Cell) -> Array:
     if kernels is None:
         return by_twin(pool_descriptor, descriptor, cell)
     out = np.empty((*_cells(descriptor.shape[:3], cell), descriptor.shape[3]), np.float32)
-    over_slabs(kernels.pool_channels_last, out.shape[0] * out.shape[1], np.ascontiguousarray(descriptor), cell, out)
+    least = rows_worth(descriptor[0, 0].size * cell[0] * cell[1])
+    over_slabs(
+        kernels.pool_channels_last, len(out) * out.shape[1], np.ascontiguousarray(descriptor), cell, out, least=least
+    )
     return out
 
 
@@ -88,7 +94,8 @@ def box_smooth(field: Array, radius: Radius = NEIGHBOURS, passes: int = 1) -> Ar
         for axis in range(3):
             if radius[axis] > 0 and field.shape[1 + axis] > 1:
                 planes = field.shape[0] * field.shape[1]
-                over_slabs(kernels.box_axis, planes, source, axis, radius[axis], spare)
+                least = rows_worth(field.shape[2] * field.shape[3])
+                over_slabs(kernels.box_axis, planes, source, axis, radius[axis], spare, least=least)
                 source, spare = spare, source
     return source
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps
-from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
+from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX, Grid
 from anamorph.geometry.sampling import native
 from anamorph.image.atomic import escaped
 from anamorph.image.image import Image

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import length_text
 from anamorph.image import itk_files, nibabel_files, pictures, segments
 from anamorph.image.convert import nibabel_grid
-from anamorph.image.dicom import dicom_notes, is_dicom, split_choice
+from anamorph.image.dicom import dicom_notes
+from anamorph.image.dicom.headers import is_dicom
+from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.quiet import quiet_libraries
 
 _SCANNER = 1

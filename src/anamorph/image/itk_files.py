@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.bounds import check_deflated, check_gzip, check_hdf5, check_regular_file, check_values
 from anamorph.image.convert import GREY_REMEDY, MM_PER_UNIT, from_simpleitk, itk_path
 from anamorph.image.gzip_stream import GZIP_MAGIC

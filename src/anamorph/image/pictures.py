@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import RAS_TO_LPS, flip_affine_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import native
 from anamorph.image.bounds import check_regular_file, check_values
 from anamorph.image.convert import GREY_REMEDY, MM_PER_UNIT, itk_path

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import write_text
 from anamorph.image.points import Points
 from anamorph.reading import read_json, read_text, understood

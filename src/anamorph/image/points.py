@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import lengths_text
 
 POINT_MARGIN_VOX = 1.5

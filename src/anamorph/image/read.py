@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.point_files import read_points
 from anamorph.image.types import ImageLike
@@ -144,7 +144,9 @@ def _of_other_package(source: object, name: str | None) -> Image:
 
 def _read_path(source: str, name: str | None) -> Image:
     from anamorph.image.bounds import check_regular_file
-    from anamorph.image.dicom import is_dicom, read_dicom, split_choice
+    from anamorph.image.dicom import read_dicom
+    from anamorph.image.dicom.headers import is_dicom
+    from anamorph.image.dicom.volumes import split_choice
 
     path, choice = split_choice(source)
     if not path.exists():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.linear_start import StartConfig
+from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
+from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine as AffineMap
-from anamorph.transforms import Composite, Transform
+from anamorph.transforms.maps import Affine as AffineMap
+from anamorph.transforms.maps import Composite, Transform
 
 
 class Affine(Method):
@@ -36,7 +37,7 @@ class Affine(Method):
         return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        return prepared_bytes(fixed, moving) + self.config.start_bytes(fixed, moving)
+        return prepared_bytes(fixed, moving) + linear_start_bytes(fixed, moving, self.config.init)
 
 
 def _seen(moving: Scan, init: Transform | None, fixed: Grid) -> Scan:

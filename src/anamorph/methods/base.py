@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-from anamorph.geometry import Grid
-from anamorph.image import Image, Mask, Points
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image, Mask
+from anamorph.image.points import Points
 from anamorph.runtime.device import resolve_device
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 from anamorph.types import Device, Progress
 
 

@@ -14,7 +14,7 @@ from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Side
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""

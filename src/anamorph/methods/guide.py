@@ -9,11 +9,11 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.mind_ssc import LANES
-from anamorph.geometry import Grid
-from anamorph.image import Image
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import find_model
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 Device = Literal["cpu", "cuda"]
 OWN = "guide"

@@ -5,29 +5,27 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.linalg import expm, logm
 
 from anamorph.features.intensity import comparable_intensities
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
-from anamorph.methods.convex import AUTOMATIC_REACH, SearchConfig, search
+from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.guide import Guide, guide_bytes, guide_model
-from anamorph.methods.linear_start import comparable_after
+from anamorph.methods.linear_start import comparable_after, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
 from anamorph.methods.working_frame import Scan, body_weight, within
+from anamorph.networks.trained import Kind, RegistrationModel, TemplateModel
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
-
-if TYPE_CHECKING:
-    from anamorph.networks.trained import RegistrationModel
-
+from anamorph.transforms.fields import compose
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
 
@@ -55,7 +53,7 @@ class NetworkConfig(SearchConfig):
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the linear start, or of search and refinement, in bytes; 0 without."""
-        start = self.start_bytes(fixed, moving)
+        start = linear_start_bytes(fixed, moving, self.init)
         if not self.refine:
             return start
         pyramid = self.pyramid(fixed)
@@ -196,8 +194,6 @@ class OnePass(Learned):
     """A network that sees both scans and gives both directions; its models are of the kind of the method's name."""
 
     def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> RegistrationModel:
-        from anamorph.networks.trained import RegistrationModel
-
         model = RegistrationModel.load(self.config.model, self.name, device)
         model.check(pair.fixed)
         return model
@@ -215,14 +211,88 @@ class OnePass(Learned):
         return forward, backward
 
     def network_bytes(self, fixed: Grid, moving: Grid) -> int:
-        from anamorph.networks.trained import RegistrationModel
-
         model = RegistrationModel.describe(self.config.model, self.name)
         return self.pass_bytes(model, int(np.prod(model.shape_for(fixed, moving))))
 
     @abstractmethod
     def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:
         """Memory that a pass of the network takes in a frame of so many voxels."""
+
+
+FEWEST_POINTS = 8
+"""A scan in which fewer points of the template are found is left where it is."""
+LATTICE_VOXELS = 2.5
+"""Spacing of the lattice on which splines are evaluated, voxels of the frame; five of the scans, as published."""
+
+
+def lattice(frame: Grid) -> Grid:
+    """The coarse grid of fields in a frame."""
+    return frame.resampled(LATTICE_VOXELS * frame.spacing_mm)
+
+
+def through_template(to_template: np.ndarray, from_template: np.ndarray) -> np.ndarray:
+    """The field of a scan to another by way of the template; all on one lattice."""
+    return compose(np.ascontiguousarray(to_template), np.ascontiguousarray(from_template))
+
+
+@dataclass(frozen=True, eq=False)
+class TemplatePair:
+    """Both scans in the frame of a template: voxels of one index belong together after the start.
+
+    Args:
+        model: the loaded model.
+        inputs: of the network, fixed and moving, ``(C, I, J, K)`` each.
+        masks: ``(I, J, K)`` bool, fixed and moving, or None.
+    """
+
+    model: TemplateModel
+    inputs: tuple[np.ndarray, np.ndarray]
+    masks: tuple[np.ndarray | None, np.ndarray | None]
+
+    @classmethod
+    def of(cls, seen: Seen) -> TemplatePair:
+        """Read both scans in the frame."""
+        model, pair, frame = seen.model, seen.pair, seen.frame
+        inputs = model.channels(pair.fixed, frame), model.channels(pair.moving, frame, seen.start)
+        masks = (
+            None if pair.fixed_mask is None else seen.scans[0].onto(frame, Affine.identity()).weight > 0,
+            None if pair.moving_mask is None else seen.scans[1].onto(frame, seen.start).weight > 0,
+        )
+        return cls(model, inputs, masks)
+
+
+class TemplateSpace(Learned):
+    """A network that knows a template; the hook of a method is :meth:`match`."""
+
+    name: ClassVar[Kind]
+
+    @abstractmethod
+    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+        """Fields ``(3, I, J, K)`` from fixed to moving and back, in voxels of the :func:`lattice` of the frame.
+
+        What the network says of both scans is the stage ``network``, from 0.1, what follows ``match``, from 0.4.
+        """
+
+    def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> TemplateModel:
+        model = TemplateModel.load(self.config.model, self.name, device)
+        model.check(pair.fixed, pair.moving)
+        return model
+
+    def frame_of(self, model: TemplateModel, image: Image, pair: Pair) -> Grid:
+        return model.frame_in(image)
+
+    def fields(self, seen: Seen, run: Run) -> Found:
+        with run.timed("network"):
+            pair = TemplatePair.of(seen)
+        forward, backward = self.match(pair, run)
+        own, in_frame = seen.model.frame, lattice(seen.model.frame)
+        grid = Grid(in_frame.shape, seen.frame.affine @ np.linalg.inv(own.affine) @ in_frame.affine)
+        return Found(forward, backward, grid)
+
+    def network_bytes(self, fixed: Grid, moving: Grid) -> int:
+        outputs = int(np.prod(TemplateModel.describe(self.config.model, self.name).shape)) // 8
+        # The hidden channels of the head twice, the coded features of two scans and one of a layer's scores.
+        return 4 * outputs * (2 * 512 + 3 * 256 + 2 * 128)
 
 
 FITTED_VOXELS = 3.0e4

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
-from anamorph.geometry import Grid
-from anamorph.methods.base import Config, setting
+from anamorph.geometry.grid import Grid
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
+from anamorph.methods.start.settings import INTENSITY_WEIGHT, Init
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine, Transform
 from anamorph.transforms.affine import LinearModel
+from anamorph.transforms.maps import Affine, Transform
 
-Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
-"""``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
-``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
-
-INTENSITY_WEIGHT = 3.0
-"""Of squared intensity differences beside MIND-SSC, where intensities compare."""
 FINER = 1.5
 """A scan whose voxels are smaller by this factor leads, whatever it shows."""
 LEAST_CORRELATION = 0.3
@@ -32,32 +25,6 @@ LEAST_CORRELATION = 0.3
 WELL_EXPLAINED = 0.4
 UNSURE_CORRELATION = 0.5
 """The same after a start that explains less: a search finds places where intensities correlate by chance."""
-
-
-@dataclass(frozen=True)
-class StartConfig(Config):
-    """Where a registration starts from, and how scans are compared there."""
-
-    init: Init = setting(
-        "auto",
-        "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
-        renamed={"none": "world", "centre": "centres"},
-    )
-    intensity_weight: float = setting(
-        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
-    )
-
-    def __post_init__(self) -> None:
-        if self.intensity_weight < 0:
-            raise ValueError("intensity_weight must not be negative")
-
-    @property
-    def trusts_headers(self) -> bool:
-        return self.init == "world"
-
-    def start_bytes(self, fixed: Grid, moving: Grid) -> int:
-        """Peak memory of the linear start beside the prepared scans; 0 where none is looked for."""
-        return linear_start_bytes(fixed, moving, self.init)
 
 
 def linear_start(

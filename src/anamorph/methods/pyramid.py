@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
+from anamorph.geometry.grid import Grid
 
 DESCRIPTOR_VOXELS = 1.0e6
 """The automatic descriptor spacing gives about so many descriptors."""

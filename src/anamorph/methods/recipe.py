@@ -10,17 +10,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import Guide
-from anamorph.methods.linear_start import StartConfig, comparable_after, leads, linear_start
+from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.start.search import Start
+from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed, nothing_left
-from anamorph.transforms import Displacement, Transform
+from anamorph.transforms.maps import Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""

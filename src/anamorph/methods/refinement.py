@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from anamorph.features.mind_ssc import DescriptorSettings
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_model
-from anamorph.methods.linear_start import StartConfig
 from anamorph.methods.pyramid import THICK, Pyramid
+from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
-from anamorph.transforms import Affine, Composite, Displacement, Transform, invert
 from anamorph.transforms.fields import exponential, logarithm
+from anamorph.transforms.inversion import invert
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""

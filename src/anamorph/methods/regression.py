@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
-from anamorph.methods.learned import NetworkConfig
+from anamorph.methods.learned import (
+    FEWEST_POINTS,
+    NetworkConfig,
+    TemplatePair,
+    TemplateSpace,
+    lattice,
+    through_template,
+)
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.slicreg import FEWEST_POINTS
-from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
 from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph
 from anamorph.transforms.thin_plate import ThinPlate

@@ -23,12 +23,18 @@ from anamorph.features.layer_codes import (
     random_points,
     supervoxel_centres,
 )
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
-from anamorph.methods.learned import NetworkConfig
+from anamorph.methods.learned import (
+    FEWEST_POINTS,
+    NetworkConfig,
+    TemplatePair,
+    TemplateSpace,
+    lattice,
+    through_template,
+)
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.template_space import TemplatePair, TemplateSpace, lattice, through_template
 from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
 from anamorph.transforms.thin_plate import Kernel, ThinPlate
@@ -41,8 +47,6 @@ if TYPE_CHECKING:
 
 LayerFeatures = Literal["soft", "one-hot"]
 LayerPoints = Literal["centres", "random"]
-FEWEST_POINTS = 8
-"""A scan in which fewer are found is left where it is."""
 CHUNK = 16
 """Classes whose scores are brought to the full resolution at a time."""
 

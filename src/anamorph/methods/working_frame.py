@@ -7,16 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from anamorph.features.body import BODY_HU, body_mask
-from anamorph.features.intensity import prepared_channels
-from anamorph.geometry import Grid
+from anamorph.features.intensity import BODY_HU, body_mask, prepared_channels
 from anamorph.geometry.averaging import Cell, pool_volume
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.image import Image, Mask
-from anamorph.image.background import content_box
-from anamorph.image.oblique_padding import shown_part
-from anamorph.transforms import Transform
-from anamorph.transforms.anti_aliasing import Reading
+from anamorph.image.background import content_box, shown_part
+from anamorph.image.image import Image, Mask
+from anamorph.transforms.maps import Reading, Transform
 
 AIR_REACH_MM = 10.0
 """Air this close to the body counts: its outline is information."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.start.search import WEAK_UNLIKE
 from anamorph.methods.working_frame import Scan
 from anamorph.optimise.velocity import data_term
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Composite, Displacement, Transform
+from anamorph.transforms.maps import Composite, Displacement, Transform
 
 LEAST_EXPLAINED = 0.2
 """A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""

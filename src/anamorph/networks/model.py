@@ -18,11 +18,11 @@ import numpy as np
 
 from anamorph import __version__
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import length_text
-from anamorph.image import Image
 from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image
 from anamorph.networks.architecture import architecture_of, build_network
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.reading import DAMAGE, read_json, reason_of, understood

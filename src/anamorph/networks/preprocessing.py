@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels
+from anamorph.geometry.grid import Grid
 from anamorph.image.background import background_value
+from anamorph.image.image import Image, Labels
 
 if TYPE_CHECKING:
-    from anamorph.transforms import Transform
+    from anamorph.transforms.maps import Transform
 
 Normalise = Literal["percentile", "zscore", "windows", "none"]
 Reading = Literal["averaged", "point"]
@@ -124,18 +124,18 @@ class Preprocessing:
         Raises:
             UserError: windows for a scan of several channels, or a scan without contrast.
         """
-        from anamorph.transforms import Affine, anti_aliasing
+        from anamorph.transforms.maps import Affine, Reading
 
         if isinstance(transform, Affine):
             # An aligned scan is read in a frame of its own, as in the training.
             frame, transform = Grid(frame.shape, transform.matrix @ frame.affine), None
         lowest = 0.0 if self.normalise != "none" else background_value(image)
-        reading = anti_aliasing.Reading.of(image.grid, frame, transform, averaged=self.reading == "averaged")
+        reading = Reading.of(image.grid, frame, transform, averaged=self.reading == "averaged")
         return reading.read(self._normalised(image), lowest)
 
     def labels(self, labels: Labels, frame: Grid) -> np.ndarray:
         """The label map read in a frame: ``(I, J, K)``, 0 outside."""
-        from anamorph.transforms import Affine
+        from anamorph.transforms.maps import Affine
 
         return Affine.identity().warp_labels(labels, frame).data[0]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from anamorph.discrete.correlation import correlate_locally
 from anamorph.discrete.labels import label_window, soft_argmin
-from anamorph.discrete.local_correlation import correlate_locally
 from anamorph.networks.blocks import (
     Checkpointing,
     Convolution,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels
+from anamorph.features.intensity import body_centre_mm
+from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image, Labels
 from anamorph.networks.model import Model
 from anamorph.reading import understood
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms.maps import Affine, Transform
 
 if TYPE_CHECKING:
     from torch import Tensor

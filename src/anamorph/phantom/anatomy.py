@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anamorph.image import Points
+from anamorph.image.points import Points
 from anamorph.phantom import viscera
 from anamorph.phantom.shapes import Ellipsoid, Organ, Solid, Tube, smooth_path, tube_along
 from anamorph.phantom.viscera import bowel

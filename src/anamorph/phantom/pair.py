@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions, sample
-from anamorph.image import Image, Labels, Points
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
 from anamorph.phantom.anatomy import Anatomy, random_abdomen
 from anamorph.phantom.render import AT_ONCE, render
 from anamorph.phantom.shapes import Scene, build_scene, rotation
 from anamorph.runtime.threads import over_slabs
-from anamorph.transforms import Affine, Composite, Displacement, Transform
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 BODIES = {"abdomen": random_abdomen}
 FIELD_OF_VIEW_MM = (380.0, 300.0, 340.0)

@@ -9,64 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.data import Case, Dataset, Pair, write_dataset
+from anamorph.data.dataset import Case, Dataset, Pair
+from anamorph.data.manifest import write_dataset
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.write import write_image, write_points
-from anamorph.phantom.anatomy import LABEL_NAMES, random_abdomen
-from anamorph.phantom.ellipsoids import BRAIN, HEART, HIPPOCAMPUS, LEFT_VENTRICLE_MM, EllipsoidBody
+from anamorph.phantom.anatomy import random_abdomen
 from anamorph.phantom.pair import inverse_points, random_affine, random_diffeomorphism, render_scan
 from anamorph.phantom.shapes import build_scene
-from anamorph.transforms import Affine, Composite, Displacement, Transform
+from anamorph.phantom.studies import StudyKind
+from anamorph.transforms.maps import Affine, Composite, Transform
 
 BODY_HU = -500
 _NOISE_HU, _NOISE_MR = 12.0, 14.0
-_BEAT_LATTICE_MM = 12.0
 
 Painter = Callable[[Transform, Grid, np.random.Generator, str], tuple[Image, Labels, Mask]]
 """Draws the scan that lies where a transform sends its points in the anatomy."""
-
-
-@dataclass(frozen=True)
-class StudyKind:
-    """What the scans of a study show, and how they are taken.
-
-    Args:
-        name: of the kind, for the command line.
-        task: name of the data set, as Learn2Reg calls such data.
-        summary: one line.
-        modality: ``CT`` or ``MR``.
-        shape: of every scan.
-        spacing_mm: of every scan.
-        centre_mm: middle of the field of view in the anatomy.
-        body: ellipsoids to paint; None is the abdomen of :func:`anamorph.phantom.make_pair`.
-        deformation_mm: largest length of the deformation of a patient, in the anatomy.
-        shift_mm: limit of the shift of a patient, in the anatomy.
-        phases: names of the scans of a patient; one name: patients are registered with each other.
-        phase: the map from the second phase to the first, by its size.
-        patients: how many a data set has by default.
-    """
-
-    name: str
-    task: str
-    summary: str
-    modality: str
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    body: EllipsoidBody | None = None
-    deformation_mm: float = 15.0
-    shift_mm: float = 15.0
-    phases: tuple[str, ...] = ("",)
-    phase: Callable[[float], Transform] | None = None
-    patients: int = 5
-
-    @property
-    def label_names(self) -> dict[int, str]:
-        """Names of the label values."""
-        return dict(LABEL_NAMES if self.body is None else self.body.label_names)
 
 
 @dataclass(frozen=True)
@@ -80,84 +41,6 @@ class SyntheticScan:
     labels: Labels
     mask: Mask
     points: Points
-
-
-def breath(size: float) -> Transform:
-    """Breathing out: the base of the lungs comes up by a share ``size`` of its distance to their apex."""
-    matrix = np.diag([1.0, 1 + 0.2 * size, 1 + size, 1.0])
-    matrix[2, 3] = -size * 300.0  # the apex, mm above the first lumbar vertebra
-    return Affine(matrix)
-
-
-def beat(size: float) -> Transform:
-    """Contraction of the left ventricle: points near its wall come from a share ``size`` further out."""
-    half = np.array([180.0, 180.0, 240.0])
-    affine = np.diag([_BEAT_LATTICE_MM] * 3 + [1.0])
-    affine[:3, 3] = -half
-    i, j, k = (int(n) for n in 2 * half / _BEAT_LATTICE_MM + 1)
-    lattice = Grid((i, j, k), affine)
-    away = lattice.voxel_to_world(np.moveaxis(np.indices(lattice.shape), 0, -1)) - np.array(LEFT_VENTRICLE_MM)
-    near = np.exp(-((away / (65.0, 65.0, 130.0)) ** 2).sum(axis=-1, keepdims=True))
-    vectors = size * near * away * (1.0, 1.0, 0.4)
-    return Displacement.from_world(np.moveaxis(vectors, -1, 0), lattice)
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        StudyKind(
-            "abdomen",
-            "AbdomenCTCT",
-            "abdominal CT of different patients, 12 organs",
-            "CT",
-            (36, 30, 32),
-            (10.5, 10.5, 10.5),
-        ),
-        StudyKind(
-            "lung",
-            "LungCT",
-            "chest CT, breathed in and out; every second patient breathes weakly",
-            "CT",
-            (36, 30, 32),
-            (10.5, 10.5, 10.5),
-            centre_mm=(0.0, 0.0, 130.0),
-            phases=("insp", "exp"),
-            phase=breath,
-        ),
-        StudyKind(
-            "heart",
-            "CardiacMR",
-            "short-axis MR of hearts, end of diastole and of systole; every second patient contracts weakly",
-            "MR",
-            (40, 36, 10),
-            (3.6, 3.6, 9.0),
-            body=HEART,
-            deformation_mm=8.0,
-            phases=("ED", "ES"),
-            phase=beat,
-            patients=8,
-        ),
-        StudyKind(
-            "brain",
-            "BrainMR",
-            "T1-like MR of the heads of different people, 6 structures",
-            "MR",
-            (36, 42, 38),
-            (5.0, 5.0, 5.0),
-            body=BRAIN,
-        ),
-        StudyKind(
-            "hippocampus",
-            "HippocampusMR",
-            "MR crops around the hippocampus of different people, its two parts",
-            "MR",
-            (32, 40, 32),
-            (1.0, 1.0, 1.0),
-            body=HIPPOCAMPUS,
-            deformation_mm=20.0,
-        ),
-    )
-}
 
 
 def make_study(kind: StudyKind, patients: int, seed: int = 0) -> Iterator[SyntheticScan]:
@@ -248,7 +131,7 @@ def write_study(kind: StudyKind, folder: Path, patients: int, seed: int = 0, ove
     ``labels.csv`` with the group of each patient. The last third of the patients, two at least, is for validation.
 
     Args:
-        kind: one of :data:`anamorph.phantom.patients.KINDS`.
+        kind: one of :data:`anamorph.phantom.studies.KINDS`.
         folder: to write.
         patients: how many; four at least.
         seed: any whole number >= 0.

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anamorph.errors import AnamorphError, RegistrationFailure
-from anamorph.evaluation import RegisteredPair, failed
+from anamorph.evaluation.measure import RegisteredPair
 from anamorph.evaluation.numbers import plain
-from anamorph.geometry import Grid
+from anamorph.evaluation.verdict import failed
 from anamorph.geometry.frames import flip_ras_lps
-from anamorph.image import Image
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, write_text
+from anamorph.image.image import Image
 from anamorph.image.write import SCANNER, write_image
 from anamorph.registration.plan import RegistrationPlan, describe_plan
 from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
 from anamorph.report.page import drawn
 from anamorph.runtime.machine import peak_memory_mb
-from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import on_own_grid
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 from anamorph.types import Progress
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def save_result(
 ) -> Saved:
     """Write a result to a folder; arguments and errors as of :meth:`Result.save`."""
     from anamorph.registration.page import success
-    from anamorph.report import write_report
+    from anamorph.report.pair import write_report
 
     watch = Stopwatch(progress, result.seconds)
     result.measure(progress)
@@ -126,7 +127,7 @@ def write_failure(
 ) -> Path:
     """Leave a record and, if it can be drawn, a report of a run that failed; returns the file that tells most."""
     from anamorph.registration.page import failed_run
-    from anamorph.report import write_report
+    from anamorph.report.pair import write_report
 
     judged = failed(str(failure) if isinstance(failure, AnamorphError) else f"{type(failure).__name__}: {failure}")
     record = {

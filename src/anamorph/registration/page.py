@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anamorph.evaluation import Verdict
+from anamorph.evaluation.verdict import Verdict
 from anamorph.image.background import background_value, looks_like_ct
 from anamorph.registration.plan import RegistrationPlan
 from anamorph.registration.request import Inputs
-from anamorph.report import PairReport
+from anamorph.report.pair import PairReport
 from anamorph.report.pictures import data_uri, fuse, pair_windows, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anamorph.errors import UserError, out_of_memory_failure
-from anamorph.geometry import Grid
-from anamorph.geometry.lengths import patient_mm
-from anamorph.image import Image
-from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.geometry.grid import Grid
+from anamorph.geometry.lengths import patient_mm, significant
+from anamorph.image.image import Image
+from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
@@ -27,6 +27,8 @@ from anamorph.runtime.compiled import MISSING, kernels
 from anamorph.runtime.machine import machine, versions
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.settings import GivenSettings, make_config
+from anamorph.transforms.affine import AffineParts
+from anamorph.transforms.maps import Affine, Composite
 
 PREPARED = 12
 """Bytes per voxel of a scan that is prepared for comparison: float32 values, weights, and one of them on its way."""
@@ -199,3 +201,59 @@ def output_bytes(fixed: Image, moving: Image, fields_at_voxels: bool = True) -> 
 
 def _voxels(grid: Grid) -> int:
     return grid.shape[0] * grid.shape[1] * grid.shape[2]
+
+
+@dataclass(frozen=True)
+class StartFacts:
+    """A linear start of fixed to moving points.
+
+    ``steps`` say how it was found, the winner first; ``map`` is seen from the middle of the fixed scan;
+    ``overlap_percent`` of the fixed field of view lies in the moving one after it. ``seconds`` are those of the search.
+    """
+
+    init: str
+    steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+    map: AffineParts
+    overlap_percent: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "init": self.init,
+            "steps": list(self.steps),
+            "warnings": list(self.warnings),
+            "shift_ras_mm": [significant(value, 6) for value in self.map.shift_mm],
+            "turn_deg": round(self.map.turn_deg, 3),
+            "turn_axis_ras": [round(value, 4) for value in self.map.turn_axis],
+            "stretch_percent": [round(100 * value, 2) for value in self.map.stretches],
+            "mirrored": self.map.mirrored,
+            "overlap_percent": round(self.overlap_percent, 1),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def inspect_start(fixed: Image, moving: Image) -> StartFacts:
+    """Find the linear start of a pair with the settings that ``register`` would choose.
+
+    Args:
+        fixed: stays.
+        moving: is brought to the fixed scan.
+
+    Raises:
+        UserError: the scans cannot be a pair.
+        RegistrationFailure: memory ran out.
+    """
+    plan = make_plan(fixed, moving, method=LINEAR)
+    result = run_plan(plan, Pair(fixed, moving), Run())
+    found = Composite.of(result.fixed_to_moving)
+    assert isinstance(found, Affine)
+    return StartFacts(
+        init=plan.method.settings()["init"],
+        steps=tuple(result.provenance["start"]),
+        warnings=tuple(result.warnings[len(plan.warnings) :]),
+        map=AffineParts.of(found, fixed.grid.centre_mm),
+        overlap_percent=overlap_percent(fixed.grid, moving.grid, found),
+        seconds=sum(result.timings.values()),
+    )

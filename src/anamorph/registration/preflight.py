@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anamorph.geometry import Grid
-from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX
+from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX, Grid
 from anamorph.geometry.lengths import is_patient_sized, length_text, lengths_text, significant
-from anamorph.image import Image
 from anamorph.image.header_notes import header_notes
+from anamorph.image.image import Image
 from anamorph.image.label_like import is_label_map
 
 _CERTAIN = ("converted to mm", "read as float32", "scaled by its own, as float", "is dropped", "kept as they are")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.methods.base import Config
 from anamorph.networks.model import CARD, WEIGHTS, find_model
 from anamorph.runtime.machine import current_hash

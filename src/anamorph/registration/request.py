@@ -13,20 +13,21 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import SAME_GRID_MM
+from anamorph.geometry.grid import SAME_GRID_MM
 from anamorph.geometry.lengths import length_text
-from anamorph.image import Image, Labels, Mask, Points
-from anamorph.image.dicom import split_choice
+from anamorph.image.dicom.volumes import split_choice
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Config, Method, Pair
-from anamorph.methods.linear_start import Init
+from anamorph.methods.start.settings import Init
 from anamorph.registration.provenance import models_of
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms.maps import Affine, Transform
 from anamorph.types import Device
 
 MethodLike: TypeAlias = str | type[Method] | Method

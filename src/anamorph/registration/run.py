@@ -24,7 +24,7 @@ from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory, gigabytes
 from anamorph.runtime.threads import limited_threads
 from anamorph.settings import GivenSettings
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 from anamorph.types import Device, Progress
 
 log = logging.getLogger(__name__)

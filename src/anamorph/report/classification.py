@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anamorph.classification import Classification
-from anamorph.classification.run import ModelOutcome
+from anamorph.classification.run import Classification, ModelOutcome
 from anamorph.classification.validation import THRESHOLD, Share
 from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, save

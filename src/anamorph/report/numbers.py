@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anamorph.evaluation import Measured
+from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import Column, Metric
 from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry.lengths import MISSING, numbers_mm
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.report.colours import label_colour
 
 

@@ -8,10 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anamorph.evaluation import Measured, Verdict
-from anamorph.image import Image, Labels, Points
+import numpy as np
+
+from anamorph.evaluation.label_regions import voxel_counts
+from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
+from anamorph.evaluation.verdict import Verdict
+from anamorph.image.background import background_value, looks_like_ct
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
+from anamorph.report import colours
+from anamorph.report.colours import label_colour
+from anamorph.report.lines import deformed_grid, line_distance_mm, outline
 from anamorph.report.page import fill, inline_script, save
-from anamorph.transforms import Transform
+from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
+from anamorph.report.views import View, columns, focus_voxel, orthogonal_views
+from anamorph.transforms.maps import Transform
 
 
 @dataclass(frozen=True)
@@ -113,10 +125,10 @@ def render(report: PairReport) -> str:
 
 
 def _content(report: PairReport) -> dict[str, Any]:
-    from anamorph.report import figures, numbers
+    from anamorph.report import numbers
 
     metrics = report.metrics
-    ranks = figures.label_ranks(report)
+    ranks = label_ranks(report)
     content: dict[str, Any] = {
         "report": report,
         "viewer": None,
@@ -134,7 +146,229 @@ def _content(report: PairReport) -> dict[str, Any]:
         "provenance": list(numbers.flat_rows(report.provenance)),
     }
     if report.warped is None:
-        content["inputs"] = figures.inputs(report)
+        content["inputs"] = inputs(report)
     else:
-        content["viewer"], content["maps"] = figures.comparison(report, figures.report_views(report))
+        content["viewer"], content["maps"] = comparison(report, report_views(report))
     return content
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One picture of a view; ``mode`` and ``side`` say when the page shows it."""
+
+    source: str
+    mode: str = ""
+    side: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One SVG path over a view, in mm."""
+
+    path: str
+    kind: str
+    colour: str = ""
+
+
+@dataclass
+class Figure:
+    """One view with everything that is drawn on it."""
+
+    view: View
+    layers: list[Layer] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The same kind of picture in all views; ``columns`` is how they are arranged."""
+
+    title: str
+    caption: str
+    columns: list[list[Figure]]
+    scale: colours.ColourScale | None = None
+    unit: str = ""
+    folds: bool = False
+
+
+Grey = dict[str, np.ndarray]
+
+
+def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel]]:
+    """The before/after viewer, and the panels of maps that the report has."""
+    assert report.warped is not None
+    grey = _grey_slices(report, views)
+    figures = {view.name: Figure(view, _layers(grey[view.name], view)) for view in views}
+    ranks = label_ranks(report)
+    for view in views:
+        for labels, kind in (
+            (report.fixed_labels, "fixed"),
+            (report.moving_labels, "before"),
+            (report.warped_labels, "after"),
+        ):
+            if labels is not None:
+                figures[view.name].lines += _outlines(labels, view, kind, ranks)
+    arrangement = columns(views)
+    overlap = any(report.moving.grid.contains(_sites_mm(view)).any() for view in views)
+    caption = "" if overlap else "Before: the headers place the two scans apart, so the moving scan is not in view."
+    viewer = Panel("", caption, [[figures[view.name] for view in column] for column in arrangement])
+    return viewer, _map_panels(report, arrangement, grey)
+
+
+def inputs(report: PairReport) -> list[Panel]:
+    """Both scans, each on its own grid: what can be shown when there is no transform."""
+    panels = []
+    for role, image, labels in (
+        ("Fixed", report.fixed, report.fixed_labels),
+        ("Moving", report.moving, report.moving_labels),
+    ):
+        views = orthogonal_views(image.grid, focus_voxel(image, labels))
+        slices = {view.name: view.take(image.data[0]) for view in views}
+        window = ct_window(slices.values()) if looks_like_ct(image) else robust_window(slices.values())
+        figures = {view.name: Figure(view, [Layer(data_uri(to_grey(slices[view.name], window)))]) for view in views}
+        arranged = [[figures[view.name] for view in column] for column in columns(views)]
+        panels.append(Panel(f"{role} scan", image.name, arranged))
+    return panels
+
+
+def _grey_slices(report: PairReport, views: list[View]) -> dict[str, Grey]:
+    """Fixed, moving before and moving after per view, as 8-bit grey in one window per scan (per pair for CT)."""
+    assert report.warped is not None
+    fill = background_value(report.moving)
+    raw = {
+        view.name: {
+            "fixed": view.take_image(report.fixed),
+            "before": view.take_image(report.moving, fill=fill),
+            "after": view.take_image(report.warped),
+        }
+        for view in views
+    }
+    fixed, after = ([slices[kind] for slices in raw.values()] for kind in ("fixed", "after"))
+    both_ct = looks_like_ct(report.fixed) and looks_like_ct(report.moving)
+    windows = dict(zip(("fixed", "after"), pair_windows(fixed, after, both_ct), strict=True))
+    windows["before"] = windows["after"]
+    return {
+        name: {kind: to_grey(values, windows[kind]) for kind, values in slices.items()} for name, slices in raw.items()
+    }
+
+
+def _layers(grey: Grey, view: View) -> list[Layer]:
+    fixed = grey["fixed"]
+    layers = []
+    for side in ("before", "after"):
+        layers += [
+            Layer(data_uri(fuse(fixed, grey[side])), "overlay", side),
+            Layer(data_uri(checkerboard(fixed, grey[side], view.pixel_mm)), "checkerboard", side),
+        ]
+    return [*layers, Layer(data_uri(fixed), "side", "before"), Layer(data_uri(grey["after"]), "side", "after")]
+
+
+def label_ranks(report: PairReport) -> dict[int, int]:
+    """Which colour each label of the fixed scan has."""
+    present = voxel_counts(report.fixed_labels.data[0]) if report.fixed_labels is not None else {}
+    return {name: rank for rank, name in enumerate(sorted(present))}
+
+
+def _sites_mm(view: View) -> np.ndarray:
+    """World positions spread over a slice."""
+    axes = [np.linspace(0, n - 1, min(n, 40)) for n in view.slice_grid.shape]
+    return view.slice_grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
+
+
+def _outlines(labels: Labels, view: View, kind: str, ranks: dict[int, int]) -> list[Line]:
+    shown = view.take_image(labels, "nearest")
+    names = [int(name) for name in np.unique(shown) if int(name) in ranks]
+    return [Line(outline(shown == name, view), kind, label_colour(ranks[name])) for name in names]
+
+
+def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[str, Grey]) -> list[Panel]:
+    views = [view for column in arrangement for view in column]
+    panels = []
+    there, back = report.fixed_to_moving, report.moving_to_fixed
+    if there is not None:
+        fields = {view.name: view.displacement(there).disp_vox for view in views}
+        panels += [_grid_panel(fields, arrangement, grey)]
+        size = {view.name: _magnitude_mm(fields[view.name], view) for view in views}
+        panels += [
+            _painted(
+                "Displacement",
+                "Distance between a fixed point and where it is found in the moving scan.",
+                arrangement,
+                size,
+                grey,
+                colours.magnitude_scale(list(size.values()), "viridis", 1.0),
+                "mm",
+            )
+        ]
+        determinant = {view.name: view.take(view.determinants(there)) for view in views}
+        panels += [
+            _painted(
+                "Change of volume (det J)",
+                "White: same volume. Red: larger in the moving scan, blue: smaller. Green: folded (det J ≤ 0).",
+                arrangement,
+                determinant,
+                grey,
+                colours.jacobian_scale(list(determinant.values())),
+                "×",
+                folds=True,
+            )
+        ]
+    if there is not None and back is not None:
+        moving = report.moving.grid
+        error = {view.name: view.take(inverse_consistency_mm(there, back, view.slice_grid, moving)) for view in views}
+        panels += [
+            _painted(
+                "Inverse consistency",
+                "Distance after mapping to the moving scan and back. Grey: mapped outside the moving scan.",
+                arrangement,
+                error,
+                grey,
+                colours.magnitude_scale(list(error.values()), "magma", 0.5),
+                "mm",
+            )
+        ]
+    return panels
+
+
+def _grid_panel(fields: dict[str, np.ndarray], arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
+    distance_mm = line_distance_mm([(view, fields[view.name]) for column in arrangement for view in column])
+
+    def figure(view: View) -> Figure:
+        picture = Layer(data_uri((grey[view.name]["after"] * 0.6).astype(np.uint8)))
+        return Figure(view, [picture], [Line(deformed_grid(fields[view.name], view, distance_mm), "grid")])
+
+    arranged = [[figure(view) for view in column] for column in arrangement]
+    caption = f"A regular grid of {distance_mm:g} mm on the moving scan, warped with it."
+    return Panel("Deformed grid", caption, arranged)
+
+
+def _magnitude_mm(disp_vox: np.ndarray, view: View) -> np.ndarray:
+    parts = np.stack([view.take(disp_vox[axis]) for axis in range(3)], axis=-1)
+    return np.linalg.norm(parts @ view.grid.affine[:3, :3].T.astype(np.float32), axis=-1)
+
+
+def _painted(
+    title: str,
+    caption: str,
+    arrangement: list[list[View]],
+    values: dict[str, np.ndarray],
+    grey: dict[str, Grey],
+    scale: colours.ColourScale,
+    unit: str,
+    folds: bool = False,
+) -> Panel:
+    def figure(view: View) -> Figure:
+        picture = scale.paint(values[view.name], grey[view.name]["fixed"])
+        if folds:
+            picture = colours.mark_folds(picture, values[view.name])
+        return Figure(view, [Layer(data_uri(picture, quality=90))])
+
+    return Panel(title, caption, [[figure(v) for v in column] for column in arrangement], scale, unit, folds)
+
+
+def report_views(report: PairReport) -> list[View]:
+    """The views of a report, through the places that matter."""
+    image: Image = report.fixed
+    return orthogonal_views(
+        image.grid, focus_voxel(image, report.fixed_labels, report.fixed_points, report.fixed_to_moving)
+    )

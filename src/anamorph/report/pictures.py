@@ -18,6 +18,8 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 LUNG_HU = (-1000.0, 200.0)
 
 Window = tuple[float, float]
+SHOWN = 360
+"""Pixels along the longer side of an enlarged view, at the least."""
 
 
 def robust_window(slices: Iterable[np.ndarray]) -> Window:
@@ -100,3 +102,9 @@ def _uri(image: PilImage, longest_side: int, kind: str, **options: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """A small picture with every pixel repeated, so that its voxels stay sharp on a page."""
+    factor = max(SHOWN // max(picture.shape), 1)
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.evaluation.label_regions import label_boxes
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import Interpolation, sample
-from anamorph.image import Image, Labels, Points
-from anamorph.transforms import Affine, Displacement, Transform
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 Voxel = tuple[int, int, int]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import sys
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 
 import anamorph
 from anamorph.runtime.compiled import variant
+from anamorph.runtime.threads import usable_cores
 
 
 def file_hash(path: Path) -> str:
@@ -64,12 +64,6 @@ def machine() -> dict[str, Any]:
         "kernels": variant(),
         "cpu_count": usable_cores(),
     }
-
-
-def usable_cores() -> int:
-    """How many cores this process may use, which on a shared machine are fewer than there are."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores or 1
 
 
 def peak_memory_mb() -> float:

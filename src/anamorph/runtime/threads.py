@@ -12,15 +12,19 @@ from functools import cache
 from typing import TypeVar
 
 from anamorph.errors import UserError
-from anamorph.runtime.machine import usable_cores
 
 T = TypeVar("T")
 
 SLABS = 16
 """At most so many: enough that threads seldom wait for the slowest, few enough that calling them costs microseconds."""
 
-POINTS = 1024
+POINTS = 4096
 """So many points or numbers, of which each takes nanoseconds, are worth a slab of their own."""
+
+
+def rows_worth(numbers: int, points: int = POINTS) -> int:
+    """How many rows, of so many numbers each, are worth a slab."""
+    return max(points // max(numbers, 1), 1)
 
 
 def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int = 1) -> list[T]:
@@ -63,6 +67,12 @@ def slabs_of(count: int, least: int = 1) -> list[tuple[int, int]]:
     """Where the slabs of ``range(count)`` begin and end."""
     parts = min(-(-count // least), SLABS)
     return [(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which on a shared machine are fewer than there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
 
 
 def thread_count() -> int:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.data import Case, Dataset
+from anamorph.data.dataset import Case, Dataset
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_arrays, most_values
 from anamorph.reading import reason_of
 from anamorph.supervoxels.layers import Layers
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms.maps import Affine, Transform
 
 FORMAT = 1
 SUFFIX = ".npz"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import BODY_HU
-from anamorph.image import Image, Labels, Mask
+from anamorph.features.intensity import BODY_HU
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image, Labels, Mask
 
 ORGAN_REACH_MM = 60.0
 """Of the published layers: 30 voxels of 2 mm."""

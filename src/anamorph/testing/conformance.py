@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from anamorph.errors import UserError
-from anamorph.evaluation import inverse_consistency_mm
-from anamorph.geometry import Grid
-from anamorph.image import Image, Mask
+from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image, Mask
 from anamorph.methods.base import Config, Method, Outcome, Pair, Run
 from anamorph.phantom.pair import PhantomPair
 from anamorph.testing.pairs import GRID_PAIRS, SHAPE, apart_vox, error_mm, gentle_pair, pair_of, smooth_pair
-from anamorph.transforms import Affine, Displacement, Transform
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.transforms.maps import Affine, Displacement, Transform
 from anamorph.types import Device, Progress
 
 DEVICE = "ANAMORPH_GPU_TESTS"

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.geometry import Grid
-from anamorph.phantom import make_pair
-from anamorph.phantom.pair import PhantomPair
+from anamorph.geometry.grid import Grid
+from anamorph.phantom.pair import PhantomPair, make_pair
 
 
 def rotation(degrees: tuple[float, float, float]) -> np.ndarray:

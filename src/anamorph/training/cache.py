@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from anamorph.data import Case, Dataset, Pair
-from anamorph.data.dataset import Split, all_pairs, some
+from anamorph.data.dataset import Case, Dataset, Pair, Split, all_pairs, some
 from anamorph.data.labels import annotated_labels
 from anamorph.errors import UserError
-from anamorph.geometry import SAME_GRID_MM, Grid
+from anamorph.geometry.grid import SAME_GRID_MM, Grid
 from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.networks.preprocessing import Preprocessing

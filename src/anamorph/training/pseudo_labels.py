@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anamorph.data import Case, Dataset, read_dataset, write_dataset
+from anamorph.data.dataset import Case, Dataset
 from anamorph.data.labels import ANNOTATED, LabelTable, annotated_labels, shared_numbers
+from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
-from anamorph.image import Labels
 from anamorph.image.atomic import atomic_directory
+from anamorph.image.image import Labels
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import world_code, write_image
 from anamorph.networks.trained import SegmentationModel

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from anamorph.data import Dataset
+from anamorph.data.dataset import Dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_path, atomic_text, check_replaceable, write_text
 from anamorph.reading import read_json, understood

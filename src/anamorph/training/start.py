@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anamorph.data import read_dataset
 from anamorph.data.labels import LabelTable, shared_numbers
+from anamorph.data.manifest import read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.model import ModelCard, load_weights
 from anamorph.runtime.device import resolve_device

@@ -108,8 +108,10 @@ def fit_least_trimmed_squares(
     matrix = np.eye(4)
     for _ in range(iterations + 1):
         matrix = _fit(source[kept], target[kept], model)
-        residual = np.linalg.norm(source @ matrix[:3, :3].T + matrix[:3, 3] - target, axis=1)
-        again = residual <= np.quantile(residual, trim)
+        apart = source @ matrix[:3, :3].T + matrix[:3, 3] - target
+        residual = np.einsum("nd,nd->n", apart, apart)
+        last = int(trim * (len(source) - 1))
+        again = residual <= np.partition(residual, last)[last]
         if np.array_equal(again, kept):  # every further refit would be this one
             break
         kept = again
@@ -129,8 +131,10 @@ def _fit(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarr
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     if model == "affine":
         # Relative to the identity with a pseudo-inverse: points in a plane or on a line leave the rest untouched.
+        # That of the moments is as good as that of the points and takes a tenth of the time.
         centred = source - source_mean
-        matrix[:3, :3] += (np.linalg.pinv(centred, rcond=1e-3) @ (target - target_mean - centred)).T
+        moments = np.linalg.pinv(centred.T @ centred, rcond=1e-6, hermitian=True)
+        matrix[:3, :3] += (moments @ (centred.T @ (target - target_mean - centred))).T
     elif model == "rigid":
         u, _, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
         sign = np.sign(np.linalg.det(vt.T @ u.T)) or 1.0

@@ -20,7 +20,7 @@ import numpy as np
 from anamorph.geometry.averaging import NEIGHBOURS, Radius, box_smooth
 from anamorph.geometry.sampling import identity_positions_torch, sample_torch
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,8 @@ def compose(first: Array, second: Array, sign: float = 1.0) -> Array:
     if kernels is None:
         return by_twin(compose, first, second, sign)
     out = np.empty(first.shape, np.float32)
-    over_slabs(kernels.compose, first.shape[1], _single(first), _single(second), sign, out)
+    least = rows_worth(first.shape[2] * first.shape[3], POINTS // 2)
+    over_slabs(kernels.compose, first.shape[1], _single(first), _single(second), sign, out, least=least)
     return out
 
 
@@ -52,7 +53,7 @@ def upsample(field: Array, cell: tuple[int, int, int], shape: tuple[int, int, in
     if kernels is None:
         return by_twin(upsample, field, cell, shape)
     out = np.empty((3, *shape), np.float32)
-    over_slabs(kernels.upsample, shape[0], _single(field), cell, out)
+    over_slabs(kernels.upsample, shape[0], _single(field), cell, out, least=rows_worth(shape[1] * shape[2]))
     return out
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.runtime.compiled import kernels

@@ -1,16 +1,18 @@
-"""Maps of fixed points to moving points: what each can do, affine maps, dense fields, and chains of them."""
+"""Maps of fixed points to moving points: affine maps, dense fields, chains of them, and a scan read through one."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.averaging import Cell, pool_volume
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import (
     Interpolation,
     advance_affine,
@@ -21,8 +23,9 @@ from anamorph.geometry.sampling import (
     sample_labels,
 )
 from anamorph.geometry.slabs import over_grid
-from anamorph.image import Image, Labels, Points
 from anamorph.image.background import background_value, cast_like
+from anamorph.image.image import Image, Labels
+from anamorph.image.points import Points
 from anamorph.transforms.fields import jacobian_determinant
 
 PointFrame = Literal["ras", "lps"]
@@ -181,7 +184,7 @@ class Affine(Transform):
         matrix = np.array(matrix, np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise UserError("an affine transform must be a finite, invertible 4x4 matrix")
-        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        if (abs(matrix[3] - (0, 0, 0, 1)) > (1e-8, 1e-8, 1e-8, 1e-5)).any():
             raise UserError("the last row of an affine transform must be 0 0 0 1")
         matrix.flags.writeable = False
         self.matrix = matrix
@@ -204,6 +207,12 @@ class Affine(Transform):
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         matrix = np.linalg.inv(grid.affine) @ self.matrix @ grid.affine
         advance_affine(positions_vox, matrix)
+
+    def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
+        positions = identity_positions(fixed_grid.shape)
+        matrix = np.linalg.inv(moving_grid.affine) @ self.matrix @ fixed_grid.affine
+        advance_affine(positions.reshape(3, -1), matrix)
+        return positions
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
         return np.asarray(points_mm, np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
@@ -307,3 +316,42 @@ class Displacement(Transform):
         from anamorph.transforms.inversion import invert
 
         return self._turned(invert(self, self.grid).transform)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The one reading of a scan on another grid: averaged first where that grid is coarser, then interpolated.
+
+    Interpolation at single points of a fine scan would keep its noise and alias what is finer than the grid.
+
+    Args:
+        cell: voxels of the scan that are averaged along each axis.
+        positions: ``(3, I, J, K)``: where the voxels of the grid lie among the averages.
+    """
+
+    cell: Cell
+    positions: np.ndarray
+
+    @classmethod
+    def of(cls, scan: Grid, grid: Grid, transform: Transform | None = None, *, averaged: bool = True) -> Reading:
+        """The reading of a scan.
+
+        Args:
+            scan: the voxels of the scan.
+            grid: where the scan is read.
+            transform: from points of the grid to those of the scan; the identity by default.
+            averaged: whether to average at all.
+        """
+        factor = np.maximum(np.floor(grid.finest_mm / scan.spacing_mm + 1e-6), 1) if averaged else np.ones(3)
+        i, j, k = (int(f) for f in np.minimum(factor, scan.shape))
+        source = scan if max(i, j, k) == 1 else scan.pooled((i, j, k))
+        return cls((i, j, k), (transform or Affine.identity()).moving_positions(grid, source))
+
+    def read(self, volume: np.ndarray, fill: float | None = None) -> np.ndarray:
+        """Channels ``(C, I, J, K)`` float32 on the grid.
+
+        Args:
+            volume: ``(C, I, J, K)`` on the voxels of the scan.
+            fill: value outside the scan; the nearest one inside by default.
+        """
+        return sample(pool_volume(volume, self.cell), self.positions, fill=fill)

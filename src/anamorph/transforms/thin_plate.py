@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Transform

@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.data.importers import inside, refuse_channel
 from anamorph.data.scans import Scan, ScanFolder, Source
 from anamorph.errors import UserError
-from anamorph.image import Image, Labels
+from anamorph.image.image import Image, Labels
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 _RING_VOX = 3
@@ -67,7 +67,7 @@ def find_pancreas_ct(folder: Path, channel: str | None = None) -> ScanFolder:
 def _write_label(source: Path, target: Path, image: Path) -> None:
     import numpy as np
 
-    from anamorph.image import Labels
+    from anamorph.image.image import Labels
     from anamorph.image.read import read_image, read_labels
     from anamorph.image.write import write_image
 

@@ -22,7 +22,7 @@ METRICS = Registry(
         "tre_axes_mm": f"{_HERE}.landmarks:AXES",
         "sdlogj": f"{_HERE}.jacobian:SDLOGJ",
         "folding_percent": f"{_HERE}.jacobian:FOLDING",
-        "non_diffeomorphic_volume_percent": f"{_HERE}.non_diffeomorphic:NON_DIFFEOMORPHIC_VOLUME",
+        "non_diffeomorphic_volume_percent": f"{_HERE}.jacobian:NON_DIFFEOMORPHIC_VOLUME",
         "extreme_volume_percent": f"{_HERE}.jacobian:EXTREME_VOLUME",
         "inverse_consistency_mm_mean": f"{_HERE}.inverse_consistency:MEAN",
         "inverse_consistency_mm_p95": f"{_HERE}.inverse_consistency:P95",

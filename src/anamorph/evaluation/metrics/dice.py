@@ -11,7 +11,7 @@ from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Numbers
-from anamorph.image import Labels
+from anamorph.image.image import Labels
 
 if TYPE_CHECKING:
     from anamorph.evaluation.measure import RegisteredPair

@@ -9,8 +9,8 @@ import numpy as np
 from anamorph.evaluation.label_regions import label_boxes
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Numbers
-from anamorph.geometry import Grid
-from anamorph.image import Labels
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Labels
 from anamorph.runtime.threads import over_slabs
 
 if TYPE_CHECKING:

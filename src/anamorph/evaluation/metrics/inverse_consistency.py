@@ -6,11 +6,11 @@ from anamorph.evaluation.gates import Gate
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.metrics.outside import outside
 from anamorph.evaluation.numbers import Numbers
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import numbers_mm
 from anamorph.geometry.sampling import advance_affine, identity_positions
 from anamorph.geometry.slabs import over_grid
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 
 def inverse_consistency_mm(

@@ -9,8 +9,8 @@ from anamorph.evaluation.gates import Gate, change, loss
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.evaluation.numbers import Numbers
-from anamorph.image import Points
-from anamorph.transforms import Transform
+from anamorph.image.points import Points
+from anamorph.transforms.maps import Transform
 
 if TYPE_CHECKING:
     from anamorph.evaluation.measure import RegisteredPair

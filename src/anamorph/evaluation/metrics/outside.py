@@ -4,9 +4,9 @@ import numpy as np
 
 from anamorph.evaluation.gates import Gate
 from anamorph.evaluation.metrics.metric import Metric
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.slabs import over_grid
-from anamorph.transforms import Affine, Transform
+from anamorph.transforms.maps import Affine, Transform
 
 
 def outside_percent(fixed_to_moving: Transform, fixed_grid: Grid, moving_grid: Grid) -> float:

@@ -16,9 +16,9 @@ from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import Metric
 from anamorph.features.intensity import comparable_intensities
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc
-from anamorph.image import Image, Mask
+from anamorph.image.image import Image, Mask
 from anamorph.methods.working_frame import Scan, body_weight
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 if TYPE_CHECKING:
     from anamorph.evaluation.measure import RegisteredPair

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.image.dicom.frames import TRAITS, Frame
 
 SEPARATOR = "::"

@@ -14,16 +14,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.deeds.dense_search import SEARCHED, DeedsFrame, search
 from anamorph.methods.deeds.levels import DeedsConfig
 from anamorph.methods.deeds.published import published_frame
 from anamorph.methods.guide import guide_bytes
+from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import SHARED
 from anamorph.methods.recipe import Array, Recipe, Started
 from anamorph.runtime.device import to_device
-from anamorph.transforms import Composite, Transform
+from anamorph.transforms.maps import Composite, Transform
 
 
 class Deeds(Recipe):
@@ -58,7 +59,7 @@ class Deeds(Recipe):
         # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
         search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
         guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        return guide + max(search, self.config.start_bytes(fixed, moving))
+        return guide + max(search, linear_start_bytes(fixed, moving, self.config.init))
 
 
 def _as_found(

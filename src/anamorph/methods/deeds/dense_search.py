@@ -10,15 +10,15 @@ import numpy as np
 from anamorph.discrete.hamming_cost import hamming_costs
 from anamorph.discrete.tree_inference import infer_labels, spanning_tree
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Run
 from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.recipe import Array
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.runtime.device import to_device, to_numpy
-from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.fields import inverse_consistent
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 SEARCHED = 0.75
 """Share of a run that is done after the search."""

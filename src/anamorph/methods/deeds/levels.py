@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import Cell
+from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.guide import NONE
 from anamorph.methods.pyramid import FEW_SLICES, Pyramid

@@ -6,17 +6,17 @@ import numpy as np
 
 from anamorph.discrete.hamming_cost import hamming_costs
 from anamorph.features.quantised_mind_ssc import quantised_mind_ssc
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.image import Image, Mask
 from anamorph.image.background import CT_AIR_HU
+from anamorph.image.image import Image, Mask
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds.dense_search import DeedsFrame
 from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
-from anamorph.transforms import Affine
 from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.maps import Affine
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""

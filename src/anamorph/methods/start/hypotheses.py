@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.start.matching import Matched
 
 Name = Literal["world", "centres", "translation", "pose"]

@@ -9,8 +9,10 @@ import numpy as np
 
 from anamorph.discrete.coupled_convex import match_blocks
 from anamorph.methods.start.volumes import Judge, Volume
-from anamorph.transforms import Affine
+from anamorph.runtime.compiled import kernels
+from anamorph.runtime.threads import POINTS, over_slabs
 from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
+from anamorph.transforms.maps import Affine
 
 KEEP = 0.5
 """Fraction of the blocks, the clearest ones, that enter the fit."""
@@ -109,33 +111,70 @@ def gauss_newton(judge: Judge, moved: Volume, model: LinearModel) -> np.ndarray:
     inner = np.zeros(shape, bool)
     inner[tuple(slice(1, -1) if n > 2 else slice(None) for n in shape)] = True
     chosen = np.flatnonzero(inner.ravel() & (weight > 0))
-    chosen = chosen[:: -(-len(chosen) // MOST_POSITIONS) or 1]
-    here, there = _lanes_at(fixed, chosen), _lanes_at(moved, chosen)
-    difference = here(0) - there(0)
-    mismatch = np.einsum("nc,nc->n", difference, difference)
-    trust = weight[chosen] * np.clip(1 - mismatch / judge.chance, 0, None) ** 2
-    gradient = np.zeros((*difference.shape, 3), np.float32)
-    for axis, stride in enumerate((shape[1] * shape[2], shape[2], 1)):
-        if shape[axis] > 2:
-            gradient[..., axis] = (here(stride) + there(stride) - here(-stride) - there(-stride)) / 4
+    chosen = np.ascontiguousarray(chosen[:: -(-len(chosen) // MOST_POSITIONS) or 1])
     # From voxels to a frame in which the field of view has about unit size.
     size_mm = fixed.grid.longest_mm / 2
+    place = fixed.grid.affine[:3].copy()
+    place[:, 3] -= fixed.grid.centre_mm
+    place /= size_mm
     to_unit = np.linalg.inv(fixed.grid.affine[:3, :3]) * size_mm
-    pull = np.einsum("ncd,nc->nd", gradient, difference) @ to_unit
-    metric = np.einsum("ncd,nce->nde", gradient, gradient)
-    metric = to_unit.T @ metric @ to_unit
-    positions = fixed.grid.voxel_to_world(np.stack(np.unravel_index(chosen, shape), axis=-1)) - fixed.grid.centre_mm
-    homogeneous = np.concatenate([positions / size_mm, np.ones((len(chosen), 1))], axis=1)
-    right = np.einsum("n,nd,na->da", trust, pull, homogeneous).ravel()
-    outer = (homogeneous[:, :, None] * homogeneous[:, None, :]).reshape(-1, 16)
-    left = (
-        ((trust[:, None] * metric.reshape(-1, 9)).T @ outer).reshape(3, 3, 4, 4).transpose(0, 2, 1, 3).reshape(12, 12)
-    )
+    right, left = _sums(fixed, moved, chosen, judge.chance, place)
+    right = (to_unit.T @ right).ravel()
+    left = np.einsum("deab,dx,ey->xayb", left, to_unit, to_unit).reshape(12, 12)
     basis = _generators(model)
     reduced = basis @ left @ basis.T
     damping = 1e-4 * max(float(np.trace(reduced)) / len(basis), 1e-12)
     step = basis.T @ np.linalg.solve(reduced + damping * np.eye(len(basis)), basis @ right)
     return _as_matrix(step.reshape(3, 4), model, size_mm, fixed.grid.centre_mm)
+
+
+def _sums(
+    fixed: Volume, moved: Volume, chosen: np.ndarray, chance: float, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Over the chosen voxels ``(N,)``, the sums that make a Gauss-Newton step.
+
+    ``place`` ``(3, 4)`` leads from voxels to where they are; with a 1 after it h is that place, t the trust in a voxel.
+
+    Returns:
+        ``(3, 4)``: the sum of t, the product of gradient and difference, and h; ``(3, 3, 4, 4)``: that of t, two
+        components of the gradient, and two of h.
+    """
+    if kernels is None:
+        return _sums_numpy(fixed, moved, chosen, chance, place)
+    sides = [
+        (
+            volume.descriptor,
+            volume.weight,
+            volume.descriptor.reshape(-1, volume.descriptor.shape[-1])[chosen].mean(axis=0),
+        )
+        for volume in (fixed, moved)
+    ]
+    arrays = (np.ascontiguousarray(array, np.float32) for side in sides for array in side)
+    given = *arrays, chosen, chance, np.ascontiguousarray(place)
+    sums = np.sum(over_slabs(kernels.gauss_newton, len(chosen), *given, least=POINTS // 8), axis=0)
+    return sums[:12].reshape(3, 4), sums[12:].reshape(3, 3, 4, 4)
+
+
+def _sums_numpy(
+    fixed: Volume, moved: Volume, chosen: np.ndarray, chance: float, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The readable twin of the kernel of :func:`_sums`."""
+    shape = fixed.weight.shape
+    here, there = _lanes_at(fixed, chosen), _lanes_at(moved, chosen)
+    difference = here(0) - there(0)
+    mismatch = np.einsum("nc,nc->n", difference, difference)
+    weight = (fixed.weight * moved.weight).ravel()[chosen]
+    trust = weight * np.clip(1 - mismatch / chance, 0, None) ** 2
+    gradient = np.zeros((*difference.shape, 3), np.float32)
+    for axis, stride in enumerate((shape[1] * shape[2], shape[2], 1)):
+        if shape[axis] > 2:
+            gradient[..., axis] = (here(stride) + there(stride) - here(-stride) - there(-stride)) / 4
+    pull = np.einsum("ncd,nc->nd", gradient, difference)
+    metric = np.einsum("ncd,nce->nde", gradient, gradient)
+    voxels = np.stack(np.unravel_index(chosen, shape), axis=-1)
+    homogeneous = np.concatenate([voxels @ place[:, :3].T + place[:, 3], np.ones((len(chosen), 1))], axis=1)
+    right = np.einsum("n,nd,na->da", trust, pull, homogeneous)
+    return right, np.einsum("n,nde,na,nb->deab", trust, metric, homogeneous, homogeneous, optimize=True)
 
 
 def _lanes_at(volume: Volume, chosen: np.ndarray) -> Callable[[int], np.ndarray]:

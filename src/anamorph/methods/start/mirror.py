@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.methods.start.hypotheses import Hypothesis
 from anamorph.methods.start.matching import Matched, Stage, match
 from anamorph.methods.start.volumes import Judge
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms import Affine
+from anamorph.transforms.maps import Affine
+
+if TYPE_CHECKING:
+    from anamorph.methods.start.hypotheses import Hypothesis
 
 WORTH_A_LOOK = 0.1
 """A mirror image that explains so much less than the start before it is matched is not matched."""

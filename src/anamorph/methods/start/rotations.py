@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, intensity_lanes
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
-from anamorph.methods.start.translations import Correlator
+from anamorph.methods.start.translations import NOT_TRIED, Correlator, shifts_of
 from anamorph.methods.start.volumes import AIR_WEIGHT, ScanPair, Volume, weights
 from anamorph.methods.working_frame import Scan, covering_grid
-from anamorph.transforms import Affine
+from anamorph.runtime.compiled import kernels
+from anamorph.runtime.threads import limited_kernels, over_slabs
 from anamorph.transforms.affine import LinearModel
+from anamorph.transforms.maps import Affine
 
 VOXELS = (12, 16)
 """Along the longest axis of the fixed scan; the second where the first finds nothing."""
@@ -23,10 +25,11 @@ COVERING_DEG = 45.0
 """Spacing of the rotations that are tried first."""
 FINER_DEG = (20.0, 10.0)
 """Turns that are tried around the best of them."""
-AT_ONCE = 8
-"""Rotations that are transformed together."""
+AT_ONCE = 4
+"""Rotations that are transformed together, by one thread."""
+THREADS = 2
 FOLLOWED = 14
-POSE_BYTES = 8 * 2**20 * AT_ONCE
+POSE_BYTES = 8 * 2**20 * AT_ONCE * THREADS
 """Memory of the transforms of so many rotations."""
 APART_DEG = 35.0
 SIZES = 0.5, 2.0
@@ -77,10 +80,19 @@ class PoseSearch:
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.
         corners = (self.moving.grid.corners_mm() - self.moving.grid.centre_mm) / self.scale
         side = int(np.ceil(2 * np.linalg.norm(corners, axis=1).max() / self.spacing_mm))
-        offsets = np.stack(np.meshgrid(*[np.arange(side) - (side - 1) / 2] * 3, indexing="ij"))
-        self.cube_mm = (directions @ (self.spacing_mm * offsets.reshape(3, -1))).reshape(3, side, side, side)
         self.side = side
         self.correlator = Correlator(pair, self.fixed, self.moving, (side,) * 3)
+        self._spectra = _numbers(self.correlator.spectra, 1)
+        self._channels = self._interleaved()
+
+    def _interleaved(self) -> np.ndarray:
+        """The moving scan ``(I, J, K, C)``: channels, those that the fixed scan has first; weight, body; zeros."""
+        moving, used = self.moving, self.correlator.used
+        others = [number for number in range(moving.descriptor.shape[-1]) if number not in used]
+        lanes = [moving.descriptor[..., [*used, *others]], moving.weight[..., None], moving.body[..., None]]
+        channels = np.concatenate(lanes, axis=-1)
+        padding = [(0, 0)] * 3 + [(0, -channels.shape[-1] % 8)]
+        return np.ascontiguousarray(np.pad(channels, padding), np.float32)
 
     def better(self, anyway: bool = False) -> list[Pose]:
         """The best poses that explain more than the one without rotation, each refined; best first.
@@ -104,51 +116,116 @@ class PoseSearch:
                 followed.append(int(i))
             if len(followed) == FOLLOWED:
                 break
-        around = np.concatenate([np.eye(3), -np.eye(3)])
-        refined = []
-        for i in [0, *followed]:
-            rotation, pose = rotations[i], poses[i]
-            for turn_deg in FINER_DEG:
-                nearby = Rotation.from_rotvec(np.deg2rad(turn_deg) * around).as_matrix() @ rotation
-                tried = self.poses(nearby)
-                top = int(np.argmax([p.explained for p in tried]))
-                if tried[top].explained > pose.explained:
-                    rotation, pose = nearby[top], tried[top]
-            refined.append(pose)
+        refined = self._refined(rotations[[0, *followed]], [poses[i] for i in (0, *followed)])
         better = [pose for pose in refined[1:] if pose.explained > refined[0].explained]
         return plain + sorted(better, key=lambda pose: -pose.explained)
 
-    def poses(self, rotations: np.ndarray, at_once: int = AT_ONCE) -> list[Pose]:
-        """The best translation of each rotation ``(N, 3, 3)``."""
-        found: list[Pose] = []
-        for first in range(0, len(rotations), at_once):
-            found += self._poses(rotations[first : first + at_once])
-        return found
+    def _refined(self, rotations: np.ndarray, poses: list[Pose]) -> list[Pose]:
+        """The best of some poses and of those turned a little from them, one finer turn after the other."""
+        from scipy.spatial.transform import Rotation
 
-    def _poses(self, rotations: np.ndarray) -> list[Pose]:
-        moving = self.moving
-        channels = np.concatenate([np.moveaxis(moving.descriptor, -1, 0), moving.weight[None], moving.body[None]])
-        inverse = np.linalg.inv(self.moving.grid.affine[:3, :3])
-        middle = (np.array(self.moving.grid.shape)[:, None] - 1) / 2
-        turned = []
+        around = np.concatenate([np.eye(3), -np.eye(3)])
+        for turn_deg in FINER_DEG:
+            nearby = Rotation.from_rotvec(np.deg2rad(turn_deg) * around).as_matrix() @ rotations[:, None]
+            tried = self.poses(nearby.reshape(-1, 3, 3))
+            for n, pose in enumerate(poses):
+                of_this = tried[n * len(around) : (n + 1) * len(around)]
+                top = int(np.argmax([one.explained for one in of_this]))
+                if of_this[top].explained > pose.explained:
+                    rotations[n], poses[n] = nearby[n, top], of_this[top]
+        return poses
+
+    def poses(self, rotations: np.ndarray) -> list[Pose]:
+        """The best translation of each rotation ``(N, 3, 3)``."""
         linear = self.scale * rotations
-        for one in linear:
-            positions = (inverse @ one @ self.cube_mm.reshape(3, -1) + middle).astype(np.float32)
-            turned.append(sample(channels, positions.reshape(3, *self.cube_mm.shape[1:]), fill=0.0))
-        volumes = np.stack(turned)
-        explained, _ = self.correlator.explained(volumes[:, :-2], volumes[:, -2], volumes[:, -1], LEAST_OVERLAP)
+
+        def some(begin: int, end: int) -> list[Pose]:
+            room = Room.of(self.side, self.correlator)
+            found: list[Pose] = []
+            with limited_kernels(1):  # the threads are busy with other rotations
+                for first in range(begin * AT_ONCE, min(end * AT_ONCE, len(linear)), AT_ONCE):
+                    found += self._poses(linear[first : first + AT_ONCE], room)
+            return found
+
+        batches = -(-len(linear) // AT_ONCE)
+        with limited_kernels(THREADS):
+            return [pose for several in over_slabs(some, batches, least=-(-batches // THREADS)) for pose in several]
+
+    def _poses(self, linear: np.ndarray, room: Room) -> list[Pose]:
+        explained, places = self._best_numpy(linear) if kernels is None else self._best(linear, room)
+        indices = np.stack(np.unravel_index(places, self.correlator.size), axis=-1)
+        shifts = shifts_of(indices, (self.side,) * 3, self.correlator.size)
         poses = []
-        for one, values in zip(linear, explained, strict=True):
-            index = np.array(np.unravel_index(int(values.argmax()), values.shape))
-            shift = np.where(index < self.side, index, index - np.array(values.shape))
+        for one, value, shift in zip(linear, explained, shifts, strict=True):
             # Fixed voxel 0 meets voxel `shift` of the cube around the middle of the moving scan.
             cube_corner = self.fixed.grid.directions @ (self.spacing_mm * (shift - (self.side - 1) / 2))
             matrix = np.eye(4)
             matrix[:3, :3] = one
             offset = cube_corner - self.fixed.grid.origin_mm
             matrix[:3, 3] = self.moving.grid.centre_mm + one @ offset
-            poses.append(Pose(Affine(matrix), float(values.max())))
+            poses.append(Pose(Affine(matrix), float(value)))
         return poses
+
+    def _maps(self, linear: np.ndarray) -> np.ndarray:
+        """``(N, 3, 4)``: from voxels of the cube, turned and scaled about its middle, to those of the moving scan."""
+        turned = (
+            np.linalg.inv(self.moving.grid.affine[:3, :3]) @ linear @ (self.spacing_mm * self.fixed.grid.directions)
+        )
+        middle = (np.array(self.moving.grid.shape) - 1) / 2 - turned.sum(axis=2) * (self.side - 1) / 2
+        return np.concatenate([turned, middle[..., None]], axis=2)
+
+    def _best(self, linear: np.ndarray, room: Room) -> tuple[np.ndarray, np.ndarray]:
+        """What the best shift of each of some linear maps ``(N, 3, 3)`` explains, and the place of that shift."""
+        count, correlator = len(linear), self.correlator
+        volumes, body = room.volumes[:count], room.body[:count]
+        compared, used = self.moving.descriptor.shape[-1], len(correlator.used)
+        kernels.turned_volumes(0, count, self._channels, compared, used, self._maps(linear), volumes, body)
+        turned = correlator.padded_forward(volumes, room.spectra[:count])
+        half = turned.shape[2:]
+        product = np.empty((count, 2, *half), np.complex64)
+        kernels.correlated(0, count, _numbers(turned, 2), self._spectra, _numbers(product, 2))
+        explained, places = np.full(count, NOT_TRIED, np.float32), np.empty(count, np.int64)
+        given = correlator.smaller, correlator.chance, LEAST_OVERLAP
+        kernels.best_shifts(0, count, correlator.back(product), self.fixed.body, body, *given, explained, places)
+        return explained, places
+
+    def _best_numpy(self, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The readable twin of :meth:`_best`."""
+        moving = self.moving
+        channels = np.concatenate([np.moveaxis(moving.descriptor, -1, 0), moving.weight[None], moving.body[None]])
+        cube = np.stack(np.meshgrid(*[np.arange(self.side)] * 3, indexing="ij")).reshape(3, -1)
+        positions = [(one[:, :3] @ cube + one[:, 3:]).astype(np.float32) for one in self._maps(linear)]
+        turned = [sample(channels, one.reshape(3, *[self.side] * 3), fill=0.0) for one in positions]
+        volumes = np.stack(turned)
+        explained, _ = self.correlator.explained(volumes[:, :-2], volumes[:, -2], volumes[:, -1], LEAST_OVERLAP)
+        flat = explained.reshape(len(linear), -1)
+        return flat.max(axis=1), flat.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where one thread turns and transforms scans, again and again: new memory takes longer than what is done in it.
+
+    ``volumes`` ends in zeros along its last axis.
+    """
+
+    volumes: np.ndarray
+    body: np.ndarray
+    spectra: np.ndarray
+
+    @classmethod
+    def of(cls, side: int, correlator: Correlator) -> Room:
+        several, size = (AT_ONCE, 2 + len(correlator.used)), correlator.size
+        return cls(
+            np.zeros((*several, side, side, size[2]), np.float32),
+            np.empty((AT_ONCE, side, side, side), np.float32),
+            np.empty((*several, *size[:2], size[2] // 2 + 1), np.complex64),
+        )
+
+
+def _numbers(spectra: np.ndarray, axes: int) -> np.ndarray:
+    """Complex numbers as the kernels take them: their parts in turn, all but the first axes in one."""
+    return spectra.view(np.float32).reshape(*spectra.shape[:axes], -1)
 
 
 def body_grid(scan: Scan, kind: IntensityKind) -> Grid:

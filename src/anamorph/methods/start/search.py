@@ -12,8 +12,8 @@ from anamorph.methods.start.mirror import mirror_warning
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
-from anamorph.transforms import Affine
 from anamorph.transforms.affine import AffineParts, LinearModel
+from anamorph.transforms.maps import Affine
 
 PEAKS = 3
 APART_VOX = 4

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.start.volumes import ScanPair, Volume, chance_mismatch, search_grid
 from anamorph.methods.working_frame import covering_grid
-from anamorph.transforms import Affine
+from anamorph.runtime.threads import thread_count
+from anamorph.transforms.maps import Affine
 
 AXES = (-3, -2, -1)
 NOT_TRIED = -10.0
 """Less than any translation explains."""
 WORKERS = 2
-"""Threads of the transforms."""
+"""Threads of the transforms, at the most."""
 SEARCH_VOXELS = 32
 """Along the longest axis of the fixed scan."""
 MOST_VOXELS = 2**19
@@ -77,9 +78,13 @@ class Translations:
         return float(self.explained[tuple(around.T)].max()) if len(around) else NOT_TRIED
 
     def _translation(self, index: np.ndarray) -> Affine:
-        # Indices past the moving grid are negative shifts, by the periodicity of the transform.
-        shift = np.where(index < self.moving.weight.shape, index, index - np.array(self.explained.shape))
+        shift = shifts_of(index, self.moving.weight.shape, self.explained.shape)
         return Affine.translation(self.moving.grid.voxel_to_world(shift) - self.fixed.grid.voxel_to_world(np.zeros(3)))
+
+
+def shifts_of(index: np.ndarray, moving_shape: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    """The shifts that indices ``(..., 3)`` into a correlation stand for: past the moving volume they are negative."""
+    return np.where(index < moving_shape, index, index - np.array(size))
 
 
 def translation_grids(fixed: Grid, moving: Grid) -> tuple[Grid, Grid]:
@@ -119,6 +124,11 @@ class Correlator:
         self.squares = self._forward(weight * np.einsum("cijk,cijk->ijk", channels, channels)).conj()
         self.values = [self._forward(2 * weight * channels[number]).conj() for number in self.used]
 
+    @property
+    def spectra(self) -> np.ndarray:
+        """``(2 + channels, F)``: the conjugate transforms of weight, squared length and doubled channels."""
+        return np.stack([one.ravel() for one in (self.ones, self.squares, *self.values)])
+
     def explained(
         self, channels: np.ndarray, weight: np.ndarray, body: np.ndarray, least_overlap: float
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -155,17 +165,35 @@ class Correlator:
         total += self.ones * self._forward(weight * np.einsum("...cijk,...cijk->...ijk", channels, channels))
         for number, values in zip(self.used, self.values, strict=True):
             total -= values * self._forward(weight * channels[..., number, :, :, :])
-        overlap = self._back(self.ones * ones)
-        bodies = self._back(self.body * self._forward(body))
+        overlap = self.back(self.ones * ones)
+        bodies = self.back(self.body * self._forward(body))
         smaller = np.minimum(self.body_sum, body.sum(axis=(-3, -2, -1), keepdims=True))
-        return overlap, self._back(total), bodies / np.maximum(smaller, 1e-9)
+        return overlap, self.back(total), bodies / np.maximum(smaller, 1e-9)
 
     def _forward(self, volume: np.ndarray) -> np.ndarray:
         import scipy.fft
 
-        return scipy.fft.rfftn(volume.astype(np.float32, copy=False), self.size, AXES, workers=WORKERS)
+        return scipy.fft.rfftn(
+            volume.astype(np.float32, copy=False), self.size, AXES, workers=min(thread_count(), WORKERS)
+        )
 
-    def _back(self, product: np.ndarray) -> np.ndarray:
+    def padded_forward(self, volumes: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """The transforms of ``(..., L, M, N)`` that end in zeros along the last axis; other zeros are left out.
+
+        Args:
+            volumes: of which N is the size of the transform.
+            out: ``(..., *half of the size)`` complex64, overwritten.
+        """
         import scipy.fft
 
-        return scipy.fft.irfftn(product, self.size, AXES, workers=WORKERS)
+        planes, rows = volumes.shape[-3:-1]
+        out.fill(0)
+        out[..., :planes, :rows, :] = scipy.fft.rfft(volumes, axis=-1)
+        scipy.fft.fft(out[..., :planes, :, :], axis=-2, overwrite_x=True)
+        return scipy.fft.fft(out, axis=-3, overwrite_x=True)
+
+    def back(self, product: np.ndarray) -> np.ndarray:
+        """The volumes ``(..., *size)`` of some transforms."""
+        import scipy.fft
+
+        return scipy.fft.irfftn(product, self.size, AXES, workers=min(thread_count(), WORKERS))

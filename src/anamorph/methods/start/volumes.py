@@ -9,10 +9,10 @@ import numpy as np
 
 from anamorph.features.intensity import IntensityKind
 from anamorph.features.mind_ssc import DescriptorSettings, describe
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid
-from anamorph.transforms import Affine
+from anamorph.transforms.maps import Affine
 
 BODY_REACH_MM = 20.0
 AIR_WEIGHT = 0.05

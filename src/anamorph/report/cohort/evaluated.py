@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anamorph.data import Pair
+from anamorph.data.dataset import Pair
 from anamorph.evaluation.case import PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_files import RESULTS, TABLE, write_csv, write_json
 from anamorph.evaluation.learn2reg.config import Measure
 from anamorph.evaluation.metrics.metric import shown_columns
 from anamorph.evaluation.numbers import Direction, Scores
-from anamorph.report.cohort import CohortReport, CohortRow, thumbnail, write_cohort_report, write_thumbnail
+from anamorph.report.cohort.model import CohortReport, CohortRow
+from anamorph.report.cohort.page import write_cohort_report
+from anamorph.report.cohort.thumbnail import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
-from anamorph.transforms import Transform
+from anamorph.transforms.maps import Transform
 
 IDENTITY = "identity"
 _UNITS = {"hd95": ", voxels", "tre": ", mm"}

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from anamorph.image import Image, Labels
 from anamorph.image.atomic import atomic_path
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image, Labels
 from anamorph.report.colours import label_colour
 from anamorph.report.lines import contours_mm
 from anamorph.report.pictures import fuse, pair_windows, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
-from anamorph.transforms import Affine
-from anamorph.transforms.maps import Transform
+from anamorph.transforms.maps import Affine, Transform
 
 _DARK = 16  # of 255: air, noise and the edge of the field of view
 _FEW = 0.02  # share of a row that may shine without being worth showing

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from anamorph.errors import UserError
-from anamorph.evaluation import dice, jacobian_summary
-from anamorph.geometry import Grid
-from anamorph.image import Labels
+from anamorph.evaluation.metrics.dice import dice
+from anamorph.evaluation.metrics.jacobian import jacobian_summary
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import one_hot, warp
 from anamorph.training.augmentation import augmented_batch
@@ -28,8 +29,8 @@ from anamorph.training.losses import (
 )
 from anamorph.training.task import Batch
 from anamorph.training.tasks.scans import ScanTask, ScanTraining, annotated_in_both
-from anamorph.transforms import Displacement
 from anamorph.transforms.fields import compose
+from anamorph.transforms.maps import Displacement
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

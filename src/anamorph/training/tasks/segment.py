@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from anamorph.errors import UserError
-from anamorph.evaluation import dice
-from anamorph.geometry import Grid
-from anamorph.image import Labels
+from anamorph.evaluation.metrics.dice import dice
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import Activation, one_hot
 from anamorph.training.augmentation import augmented_batch

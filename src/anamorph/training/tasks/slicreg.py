@@ -11,8 +11,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anamorph.features.layer_codes import draw_codes, label_centres
+from anamorph.methods.learned import lattice
 from anamorph.methods.slicreg import PredictedLayers, SlicregConfig, keypoint_field
-from anamorph.methods.template_space import lattice
 from anamorph.networks.supervoxel_network import SupervoxelNetwork
 from anamorph.training.task import Batch
 from anamorph.training.tasks.template_task import PRESETS, TemplateTask, TemplateTraining, at_outputs, read_nearest

@@ -12,22 +12,22 @@ import numpy as np
 import torch
 
 from anamorph.errors import UserError
-from anamorph.evaluation import dice
-from anamorph.geometry import Grid
+from anamorph.evaluation.metrics.dice import dice
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions_torch, sample, sample_torch
-from anamorph.image import Labels
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Labels
 from anamorph.image.read import read_image
 from anamorph.methods.base import setting
-from anamorph.methods.template_space import lattice
+from anamorph.methods.learned import lattice
 from anamorph.networks.preprocessing import Normalise
 from anamorph.networks.supervoxel_network import FeatureNetwork
 from anamorph.networks.trained import Centre, output_grid
-from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import Prepared
+from anamorph.supervoxels.layers import Layers
 from anamorph.training.task import Batch, Task
 from anamorph.training.tasks.scans import ReadingTraining
-from anamorph.transforms import Affine, Displacement
+from anamorph.transforms.maps import Affine, Displacement
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

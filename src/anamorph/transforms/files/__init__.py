@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.bounds import check_regular_file
 from anamorph.image.quiet import quiet_libraries
 from anamorph.registry import Registry

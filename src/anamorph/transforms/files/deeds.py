@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.transforms.files.format import OtherFormat, TransformFormat
 from anamorph.transforms.files.itk_linear import check_size

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.transforms.maps import Transform
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.image.bounds import HARMLESS_VALUES
 from anamorph.image.convert import nibabel_grid, place, simpleitk_grid
 from anamorph.image.itk_files import check_before_itk

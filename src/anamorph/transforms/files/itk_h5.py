@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_hdf5
 from anamorph.transforms.files.format import TransformFormat

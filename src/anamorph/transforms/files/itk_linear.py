@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
 from anamorph.geometry.frames import flip_map_ras_lps
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path, write_text
 from anamorph.transforms.files.format import TransformFormat
 from anamorph.transforms.maps import Affine, Composite, Transform

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_arrays

@@ -13,7 +13,7 @@ from typing import Any
 from anamorph.batch.records import Store
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.store import MISSING, Contents, check_sums, key_of, origin_of
-from anamorph.data import Pair
+from anamorph.data.dataset import Pair
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
 from anamorph.evaluation.learn2reg.config import EvaluationConfig, default_measures
@@ -21,15 +21,15 @@ from anamorph.evaluation.measure import measure, measure_unregistered
 from anamorph.evaluation.numbers import Scores
 from anamorph.evaluation.predictions import Prediction, identity_field, in_voxels
 from anamorph.evaluation.verdict import verdict
-from anamorph.image import Image
+from anamorph.image.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.runtime.machine import file_hash
 from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
-from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import delivered, on_own_grid
+from anamorph.transforms.maps import Transform
 from anamorph.types import Progress
 from anamorph.workflows.cohort.plan import CohortPlan, PlannedMethod
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anamorph.batch.registration import RegistrationSettings
-from anamorph.data import Case, Dataset, Pair, read_dataset
-from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Split, all_pairs
-from anamorph.data.manifest import parse_name
+from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, Case, Dataset, Pair, Split, all_pairs
+from anamorph.data.manifest import parse_name, read_dataset
 from anamorph.errors import UserError
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.toml_table import TomlTable, read_toml

@@ -12,7 +12,7 @@ from typing import Any
 
 from anamorph.batch.records import Record, result_folder
 from anamorph.batch.status import STATES
-from anamorph.data import Dataset
+from anamorph.data.dataset import Dataset
 from anamorph.errors import UserError
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_files import INITIAL, RESULTS, TABLE, means, write_csv, write_json
@@ -21,8 +21,9 @@ from anamorph.evaluation.metrics.metric import all_columns
 from anamorph.evaluation.numbers import Scores, scores_from
 from anamorph.image.atomic import atomic_directory, atomic_path, atomic_text, escaped
 from anamorph.reading import understood
-from anamorph.report.cohort import CohortReport, write_cohort_report
 from anamorph.report.cohort.evaluated import cohort_report
+from anamorph.report.cohort.model import CohortReport
+from anamorph.report.cohort.page import write_cohort_report
 from anamorph.report.page import drawn
 from anamorph.workflows.cohort.job import PairJob
 from anamorph.workflows.cohort.run import CohortStatus

@@ -15,10 +15,10 @@ from anamorph.batch.status import Status
 from anamorph.batch.status import find_status as status_of_jobs
 from anamorph.batch.store import Contents
 from anamorph.errors import AnamorphError, UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.read import read_grid
-from anamorph.runtime.machine import usable_cores
 from anamorph.runtime.memory import available_bytes
+from anamorph.runtime.threads import usable_cores
 from anamorph.types import Progress
 from anamorph.workflows.cohort.job import KEPT_BYTES, PairJob, jobs_of
 from anamorph.workflows.cohort.plan import CohortPlan, read_plan

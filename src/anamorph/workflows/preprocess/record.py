@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.data import Case, Dataset
-from anamorph.data.dataset import POINT_KINDS
+from anamorph.data.dataset import POINT_KINDS, Case, Dataset
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Mask
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Mask
 from anamorph.reading import read_json, understood
-from anamorph.transforms import Affine, Composite, Transform
+from anamorph.transforms.maps import Affine, Composite, Transform
 
 RECORDS = "records"
 FOLDERS = {"image": "images", "label": "labels", "mask": "masks", "keypoints": "keypoints", "landmarks": "landmarks"}

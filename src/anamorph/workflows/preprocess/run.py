@@ -18,19 +18,21 @@ import numpy as np
 
 from anamorph.batch.run import run_jobs
 from anamorph.batch.store import Contents, Kept, origin_of
-from anamorph.data import Case, Dataset, Pair, read_dataset, write_dataset
+from anamorph.data.dataset import Case, Dataset, Pair
+from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
-from anamorph.geometry import Grid
-from anamorph.image import Image, Labels, Mask, Points
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, check_replaceable
+from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.points import Points
 from anamorph.image.read import read_grid, read_image, read_labels, read_points
 from anamorph.image.write import write_image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
 from anamorph.registration.request import check_grid, mask_on
 from anamorph.runtime.memory import INTERPRETER_BYTES
-from anamorph.transforms import Affine
 from anamorph.transforms.files import write_transform
+from anamorph.transforms.maps import Affine
 from anamorph.types import Progress
 from anamorph.workflows.preprocess.record import (
     ScanRecord,

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm
-from anamorph.geometry import Grid
+from anamorph.features.intensity import body_centre_mm
 from anamorph.geometry.averaging import pool_volume
-from anamorph.image import Image, Mask
+from anamorph.geometry.grid import Grid
 from anamorph.image.background import background_value, cast_like, looks_like_ct
-from anamorph.transforms import Affine, Transform
+from anamorph.image.image import Image, Mask
+from anamorph.transforms.maps import Affine, Transform
 
 Crop = Literal["none", "body"]
 Normalise = Literal["none", "percentile", "zscore"]

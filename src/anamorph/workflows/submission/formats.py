@@ -15,15 +15,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from anamorph.data import Dataset, Pair
+from anamorph.data.dataset import Dataset, Pair
 from anamorph.errors import RegistrationFailure, UserError
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import escaped
 from anamorph.image.nibabel_files import opened
 from anamorph.image.read import read_grid
-from anamorph.transforms import Transform
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.files.learn2reg import from_voxels, halved
+from anamorph.transforms.maps import Transform
 from anamorph.types import Progress
 
 Container = Literal["nii.gz", "npz"]

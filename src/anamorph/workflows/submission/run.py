@@ -14,18 +14,17 @@ from typing import Any
 from anamorph.batch.registration import RegistrationSettings, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Contents, Kept
-from anamorph.data import Dataset, Pair
-from anamorph.data.dataset import PairSplit
+from anamorph.data.dataset import Dataset, Pair, PairSplit
 from anamorph.errors import AnamorphError, UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
 from anamorph.evaluation.cohort_files import RESULTS
-from anamorph.geometry import Grid
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
 from anamorph.image.read import read_grid, read_image
 from anamorph.registration.folder import check_space
 from anamorph.report.cohort.evaluated import write_evaluation
-from anamorph.transforms import Transform
 from anamorph.transforms.files import write_transform
+from anamorph.transforms.maps import Transform
 from anamorph.types import Progress
 from anamorph.workflows.submission.formats import (
     ArchiveFormat,

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anamorph.batch.store import Contents, origin_of
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
-from anamorph.image import Image, Mask
+from anamorph.image.image import Image, Mask
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.registration.request import mask_on
-from anamorph.supervoxels import Layers, layer_grid, make_layers, warp_layers
 from anamorph.supervoxels.files import TEMPLATE_LAYERS, layers_path, load_layers, save_layers, transform_path
-from anamorph.supervoxels.layers import COMPACTNESS
+from anamorph.supervoxels.layers import COMPACTNESS, Layers, layer_grid, make_layers, warp_layers
 from anamorph.supervoxels.mask import near_organs
 from anamorph.transforms.files import read_transform
 from anamorph.types import Progress

@@ -14,19 +14,19 @@ import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings, register_scans
 from anamorph.batch.store import Contents, Kept, origin_of
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
-from anamorph.image import Image, Mask
+from anamorph.image.image import Image, Mask
 from anamorph.image.read import read_grid, read_image, read_labels
 from anamorph.registration.request import mask_on
-from anamorph.report.cohort import thumbnail, write_thumbnail
+from anamorph.report.cohort.thumbnail import thumbnail, write_thumbnail
 from anamorph.report.page import drawn
 from anamorph.runtime.memory import INTERPRETER_BYTES
-from anamorph.supervoxels import layer_grid
 from anamorph.supervoxels.files import transform_path
-from anamorph.transforms import Affine, Transform
+from anamorph.supervoxels.layers import layer_grid
 from anamorph.transforms.files import read_transform, write_transform, written_files
+from anamorph.transforms.maps import Affine, Transform
 from anamorph.types import Progress
 from anamorph.workflows.preprocess.record import RECORDS, field_of_view, read_record
 

@@ -17,16 +17,18 @@ from typing import Any
 
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.batch.run import part, run_jobs
-from anamorph.data import Case, Dataset, read_dataset, write_dataset
+from anamorph.data.dataset import Case, Dataset
+from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
 from anamorph.networks.model import find_model
-from anamorph.report.layers_page import LayersReport, ScanRow, write_layers_page
+from anamorph.report.many_scans import LayersReport, ScanRow, write_layers_page
 from anamorph.report.page import drawn
-from anamorph.supervoxels import Layers
 from anamorph.supervoxels.files import KEY, Prepared
+from anamorph.supervoxels.layers import Layers
 from anamorph.types import Progress
-from anamorph.workflows.preprocess import PreprocessSettings, find_preprocessed, preprocess_dataset
+from anamorph.workflows.preprocess.run import find_preprocessed, preprocess_dataset
+from anamorph.workflows.preprocess.steps import PreprocessSettings
 from anamorph.workflows.supervoxels.layers import LayerSettings, cut_template, warp_to_scans
 from anamorph.workflows.supervoxels.registration import RegistrationJob, existing_transform, registration_jobs
 

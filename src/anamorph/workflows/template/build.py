@@ -24,7 +24,7 @@ import numpy as np
 from anamorph.batch.registration import RegistrationSettings
 from anamorph.batch.run import part
 from anamorph.batch.store import Contents, check_sums
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.image.atomic import atomic_path, write_text
@@ -32,15 +32,15 @@ from anamorph.image.read import read_image, read_labels
 from anamorph.image.write import write_image
 from anamorph.reading import read_own_record
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, RESULT, WARPED_LABELS
-from anamorph.report.page import drawn
-from anamorph.report.template_page import (
+from anamorph.report.many_scans import (
     ScanLine,
     Stage,
     TemplateReport,
     write_template_page,
 )
-from anamorph.transforms import Composite
+from anamorph.report.page import drawn
 from anamorph.transforms.files import read_transform
+from anamorph.transforms.maps import Composite
 from anamorph.types import Progress
 from anamorph.workflows.template.iteration import (
     NAME,

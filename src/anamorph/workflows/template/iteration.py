@@ -14,21 +14,21 @@ import numpy as np
 from anamorph.batch.registration import RegistrationSettings, register_scans
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Contents, Kept, origin_of
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.errors import UserError
-from anamorph.features.body import body_centre_mm, body_share
-from anamorph.geometry import Grid
-from anamorph.image import Image
+from anamorph.features.intensity import body_centre_mm, body_share
+from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import remove
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image
 from anamorph.image.read import read_grid, read_image, read_mask
 from anamorph.image.write import write_image
 from anamorph.registration.folder import RESULT
 from anamorph.registration.request import Request, mask_on
 from anamorph.registration.result import Result
 from anamorph.registration.run import run_to_folder
-from anamorph.transforms import Affine, Composite, Displacement
 from anamorph.transforms.files import read_transform, write_transform
+from anamorph.transforms.maps import Affine, Composite, Displacement
 from anamorph.types import Progress
 from anamorph.workflows.template.mean import MeanImage, mean_shape, template_grid
 from anamorph.workflows.template.scans import FEWEST, TemplateSettings

@@ -9,13 +9,13 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.intensity import prepared_channels
-from anamorph.geometry import Grid
 from anamorph.geometry.averaging import box_smooth
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions, sample
-from anamorph.image import Image, Labels, Mask
 from anamorph.image.background import looks_like_ct
-from anamorph.transforms import Affine, Displacement, Transform
+from anamorph.image.image import Image, Labels, Mask
 from anamorph.transforms.inversion import invert
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 MOST_SITES = 50_000
 """Voxels that a pose is found from."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anamorph.data import Case
+from anamorph.data.dataset import Case
 from anamorph.data.manifest import parse_name
 from anamorph.errors import UserError
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from anamorph.methods.base import Config, Method, setting
-from anamorph.methods.linear_start import StartConfig
+from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
+from anamorph.methods.start.settings import StartConfig
 from anamorph.transforms import Affine, Composite
 
 
@@ -30,5 +31,4 @@ class Toy(Method):
         return run.outcome(there, there.inverse())
 
     def peak_memory_bytes(self, fixed, moving):
-        start = StartConfig(init="translation")
-        return prepared_bytes(fixed, moving) + start.start_bytes(fixed, moving)
+        return prepared_bytes(fixed, moving) + linear_start_bytes(fixed, moving, "translation")

@@ -1,28 +1,102 @@
-"""The page of supervoxel layers: how the template is cut, and how the scans were registered to it."""
+"""Pages of what is made of many scans: a template, round by round, and the supervoxel layers that it is cut into."""
 
 from __future__ import annotations
 
 import colorsys
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from anamorph.image import Image
 from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Image
+from anamorph.report.cohort.tables import href
 from anamorph.report.page import fill, save
-from anamorph.report.pictures import ct_window, data_uri, file_uri, robust_window, to_grey
-from anamorph.report.views import View, orthogonal_views
-from anamorph.supervoxels import Layers
+from anamorph.report.pictures import ct_window, data_uri, enlarged, file_uri, robust_window, to_grey
+from anamorph.report.views import View, focus_voxel, orthogonal_views
+from anamorph.supervoxels.layers import Layers
 
-_SHOWN = 360  # pixels along the longer side of a view
 _TINT = 0.55  # share of the colour over the anatomy
 _LINE = 0.35  # brightness of a border
 _THUMBNAIL = 420
 _GOLDEN = 0.618033988749895  # neighbouring numbers get hues far apart
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A template on its way; lengths in mm and changes are None at the start. All stages are on one grid."""
+
+    name: str
+    image: Image
+    mean_field_rms_mm: float | None
+    spread_mm: float | None
+    change: float | None
+
+
+@dataclass(frozen=True)
+class ScanLine:
+    """A scan registered to the final template: verdict, Dice with its labels, seconds, path parts of its report.
+
+    ``headline`` holds both answers of the verdict.
+    """
+
+    key: str
+    status: str
+    dice: float | None
+    seconds: float | None
+    report: tuple[str, ...]
+    headline: str = ""
+
+
+@dataclass(frozen=True)
+class TemplateReport:
+    """What the page shows.
+
+    Args:
+        title: of the page.
+        stages: the start and every round.
+        tolerance_mm: at which the mean field counts as zero.
+        converged: whether it became so small.
+        residual_rms_mm: mean field of the scans registered to the final template.
+        scans: a line each.
+        failed: why scans were left out.
+    """
+
+    title: str
+    stages: Sequence[Stage]
+    tolerance_mm: float
+    converged: bool
+    residual_rms_mm: float
+    scans: Sequence[ScanLine]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_template_page(path: str | os.PathLike[str], report: TemplateReport) -> None:
+    """Write the page as one HTML file; all pictures are inside, reports of scans are linked.
+
+    Raises:
+        UserError: the file cannot be written.
+        RegistrationFailure: the disk is full.
+    """
+    save(path, template_page(report))
+
+
+def template_page(report: TemplateReport) -> str:
+    """The page as text."""
+    last = report.stages[-1].image
+    views = orthogonal_views(last.grid, focus_voxel(last))
+    slices = [view.take_image(last) for view in views]
+    window = ct_window(slices) if looks_like_ct(last) else robust_window(slices)
+    pictures = [
+        [_Picture(view, data_uri(enlarged(to_grey(view.take_image(stage.image), window)))) for view in views]
+        for stage in report.stages
+    ]
+    links = {line.key: href(os.path.join(*line.report)) for line in report.scans}
+    has_dice = any(line.dice is not None for line in report.scans)
+    return fill("template.html.j2", report=report, pictures=pictures, links=links, has_dice=has_dice)
 
 
 @dataclass(frozen=True)
@@ -77,16 +151,16 @@ def write_layers_page(path: str | os.PathLike[str], report: LayersReport) -> Non
         UserError: the file cannot be written.
         RegistrationFailure: the disk is full.
     """
-    save(path, render(report))
+    save(path, layers_page(report))
 
 
-def render(report: LayersReport) -> str:
+def layers_page(report: LayersReport) -> str:
     """The page as text."""
     layers = report.layers
     views = orthogonal_views(layers.grid, _middle(layers))
     grey = [_grey(report.image, views)[view.name] for view in views]
     voxel_ml = float(abs(np.linalg.det(layers.grid.affine[:3, :3]))) / 1000
-    cards = [_Card("Template", [_Picture(v, data_uri(_enlarged(g))) for v, g in zip(views, grey, strict=True)], "")]
+    cards = [_Card("Template", [_Picture(v, data_uri(enlarged(g))) for v, g in zip(views, grey, strict=True)], "")]
     for number, labels in enumerate(layers.labels, 1):
         painted = [_Picture(v, data_uri(paint(v.take(labels), g))) for v, g in zip(views, grey, strict=True)]
         cards.append(_Card(f"Layer {number}", painted, _sizes(labels, voxel_ml)))
@@ -97,7 +171,7 @@ def render(report: LayersReport) -> str:
 
 def paint(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """Supervoxels of a ``(rows, columns)`` slice in colour over the anatomy, with dark borders, enlarged."""
-    labels, shade = _enlarged(labels), _enlarged(grey)[..., None].astype(np.float32)
+    labels, shade = enlarged(labels), enlarged(grey)[..., None].astype(np.float32)
     colours = _colours()[labels]
     mixed = np.where(labels[..., None] > 0, (1 - _TINT) * shade + _TINT * colours, shade)
     border = np.zeros(labels.shape, bool)
@@ -111,11 +185,6 @@ def _colours() -> np.ndarray:
     """``(256, 3)`` colours by label, bright enough to differ from each other on grey."""
     rows = [colorsys.hsv_to_rgb((n * _GOLDEN) % 1, 0.55 + 0.15 * (n % 4), 0.75 + 0.25 * (n % 2)) for n in range(256)]
     return (np.array(rows) * 255).astype(np.float32)
-
-
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    factor = max(_SHOWN // max(picture.shape), 1)
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _grey(image: Image, views: list[View]) -> dict[str, np.ndarray]:

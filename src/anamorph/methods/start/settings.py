@@ -1,0 +1,37 @@
+"""Where a registration starts from: what a user may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from anamorph.methods.base import Config, setting
+
+Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
+"""``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
+``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
+
+INTENSITY_WEIGHT = 3.0
+"""Of squared intensity differences beside MIND-SSC, where intensities compare."""
+
+
+@dataclass(frozen=True)
+class StartConfig(Config):
+    """Where a registration starts from, and how scans are compared there."""
+
+    init: Init = setting(
+        "auto",
+        "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
+        renamed={"none": "world", "centre": "centres"},
+    )
+    intensity_weight: float = setting(
+        INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
+    )
+
+    def __post_init__(self) -> None:
+        if self.intensity_weight < 0:
+            raise ValueError("intensity_weight must not be negative")
+
+    @property
+    def trusts_headers(self) -> bool:
+        return self.init == "world"
