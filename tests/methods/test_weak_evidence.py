@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -12,10 +14,20 @@ from anamorph.image import Image
 from anamorph.methods import recipe, worth
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.start.search import Start
 from anamorph.methods.working_frame import Scan
-from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, ONLY_NOISE, WEAK_LEFT, mismatch_left, noise_followed
+from anamorph.methods.worth import (
+    LEAST_EXPLAINED,
+    NOT_DEFORMED,
+    ONLY_NOISE,
+    UNRELATED,
+    WEAK_LEFT,
+    mismatch_left,
+    noise_followed,
+)
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Composite, Displacement
+from anamorph.types import GraveWarning
 from arrays import smooth_descriptor
 
 
@@ -49,6 +61,30 @@ def test_unrelated_scans_are_not_deformed_unless_that_is_asked_for(unrelated, me
     deformed = anamorph.register(*unrelated, method=method, settings={"init": "world"})
     assert not isinstance(deformed.fixed_to_moving, Affine)
     assert NOT_DEFORMED not in deformed.warnings
+
+
+def test_a_start_that_explains_little_is_a_warning(unrelated):
+    start, _ = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "auto")
+    assert [text for text in start.warnings if text.startswith("the scans explain little of each other")]
+    made = make_pair((32, 28, 24), seed=0, deformation_mm=0.0, translation_mm=4.0)
+    sure, _ = linear_start(*(Scan.prepare(scan, None) for scan in (made.fixed, made.moving)), "auto")
+    assert sure.explained > 0.5
+    assert not sure.warnings
+    assert not sure.is_guess
+
+
+@pytest.mark.parametrize(("searched", "status"), [(True, "FAIL"), (False, "WARN")])
+def test_a_start_that_was_searched_for_and_explains_little_fails(unrelated, searched, status, monkeypatch):
+    def found(*scans_and_settings):
+        return Start(Affine.translation([1.0, 2.0, 0.0]), LEAST_EXPLAINED / 2, is_guess=searched), "none"
+
+    monkeypatch.setattr(recipe, "linear_start", found)
+    result = anamorph.register(*unrelated)
+    assert [isinstance(text, GraveWarning) for text in result.warnings] == [False] + [True] * searched
+    assert (UNRELATED in result.warnings) == searched
+    assert result.verdict.status == status
+    assert pickle.loads(pickle.dumps(UNRELATED)) == UNRELATED
+    assert isinstance(pickle.loads(pickle.dumps(UNRELATED)), GraveWarning), "warnings come back from other processes"
 
 
 def test_intensities_compare_by_their_correlation(unrelated):

@@ -12,12 +12,17 @@ from anamorph.methods.working_frame import Scan
 from anamorph.optimise.velocity import data_term
 from anamorph.runtime.device import to_device
 from anamorph.transforms.maps import Composite, Displacement, Transform
+from anamorph.types import GraveWarning
 
 LEAST_EXPLAINED = 0.2
 """A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""
 NOT_DEFORMED = (
     "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
     "where their headers are right, init=world deforms from there"
+)
+UNRELATED = GraveWarning(
+    "nothing shows that these scans belong together: the start had to be searched for, explains no more of them than "
+    "unrelated scans do, and no deformation adds to that; give the start that is right by init=, or other scans"
 )
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
