@@ -151,6 +151,25 @@ void aligned_positions(Index begin, Index end, Array<const float, 4> disp_vox, A
     }
 }
 
+// How far, after a matrix (3 or 4, 4), the positions (3, I, J, K) of the voxels of a grid lie from those voxels; `axes` (3, 3)
+// are the steps of the grid.
+void distances(Index begin, Index end, Array<const float, 4> positions, Affine matrix, Affine axes, Array<float, 3> out) {
+    const Index nj = out.shape[1], nk = out.shape[2];
+    for (Index i = begin; i < end; ++i)
+        for (Index j = 0; j < nj; ++j) {
+            const float *x = positions.at(0, i, j), *y = positions.at(1, i, j), *z = positions.at(2, i, j);
+            const float *a = axes.data;
+            float *__restrict to = out.at(i, j);
+            for (Index k = 0; k < nk; ++k) {
+                const float u = apply(matrix, 0, x[k], y[k], z[k]) - float(i), v = apply(matrix, 1, x[k], y[k], z[k]) - float(j);
+                const float w = apply(matrix, 2, x[k], y[k], z[k]) - float(int(k));
+                const float p = a[0] * u + a[1] * v + a[2] * w, q = a[3] * u + a[4] * v + a[5] * w;
+                const float r = a[6] * u + a[7] * v + a[8] * w;
+                to[k] = std::sqrt(p * p + q * q + r * r);
+            }
+        }
+}
+
 void identity_positions(Index begin, Index end, Triple shape, Array<float, 2> out) {
     Index p = begin * shape[1] * shape[2];
     for (Index i = begin; i < end; ++i)
@@ -210,6 +229,7 @@ void define_sampling(nb::module_ &module) {
     define(module, "advance_affine", advance_affine);
     define(module, "advance_displacement", advance_displacement);
     define(module, "aligned_positions", aligned_positions);
+    define(module, "distances", distances);
     define(module, "identity_positions", identity_positions);
     define(module, "jacobian_determinant", jacobian_determinant);
 }

@@ -117,6 +117,24 @@ def aligned_positions(
     return out
 
 
+def distances(positions_vox: np.ndarray, matrix: np.ndarray, axes: np.ndarray, out: np.ndarray) -> None:
+    """How far the positions of all voxels of a grid lie from those voxels, written into ``out`` ``(I, J, K)`` float32.
+
+    Args:
+        positions_vox: ``(3, I, J, K)`` float32.
+        matrix: 3x4 or 4x4, from the positions to voxels of the grid.
+        axes: 3x3, the steps between voxels of the grid; their unit is that of the distances.
+    """
+    matrix, axes = np.ascontiguousarray(matrix, np.float32), np.ascontiguousarray(axes, np.float32)
+    if kernels is None:
+        flat = positions_vox.reshape(3, -1)
+        apart = axes @ (matrix[:3, :3] @ flat + matrix[:3, 3:] - identity_positions(out.shape).reshape(3, -1))
+        out[:] = np.sqrt((apart**2).sum(axis=0)).reshape(out.shape)
+        return
+    least = rows_worth(out.shape[1] * out.shape[2])
+    over_slabs(kernels.distances, len(out), positions_vox, matrix, axes, out, least=least)
+
+
 def sample(
     volume: Array, positions_vox: Array, interpolation: Interpolation = "linear", fill: float | None = None
 ) -> Array:
