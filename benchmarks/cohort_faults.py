@@ -90,7 +90,7 @@ def kill_workers(plan: Path, run: Path) -> str:
 def kill_the_scheduler(plan: Path, run: Path) -> str:
     """SIGKILL to a scheduler with two workers of its own."""
     with cluster("127.0.0.1") as (address, scheduler, _):
-        process = start(plan, run, "--scheduler", address)
+        process = start(plan, run, "--workers", address)
         wait_until(lambda: complete(run) >= 0.3 * PAIRS)
         scheduler.kill()
         return last_line(process)
@@ -120,7 +120,7 @@ def fill_the_disk(plan: Path, run: Path) -> str:
 def unplug(plan: Path, run: Path) -> str:
     """One of two workers in a network namespace, whose cable is pulled while both work; the folder stays shared."""
     with network(), cluster(HERE, NAMESPACE) as (address, _, workers):
-        process = start(plan, run, "--scheduler", address)
+        process = start(plan, run, "--workers", address)
         wait_until(lambda: complete(run) >= 0.2 * PAIRS)
         subprocess.run(["ip", "link", "set", "anamorph0", "down"], check=True)
         said = last_line(process)

@@ -46,6 +46,7 @@ from anamorph.networks import NETWORKS as NETWORKS
 from anamorph.networks.model import ModelCard as ModelCard
 from anamorph.networks.model import save_model as save_model
 from anamorph.phantom import make_pair as make_pair
+from anamorph.registration.dictionary import Registerd as Registerd
 from anamorph.registration.preflight import inspect_image as inspect_image
 from anamorph.registration.preflight import inspect_pair as inspect_pair
 from anamorph.registration.request import Request as Request

@@ -2,6 +2,8 @@
 //
 // Positions are (3, N) float32 voxel coordinates. `clamp` repeats the border; otherwise a position more than half a voxel
 // outside takes the fill value.
+#include <vector>
+
 #include "interpolation.h"
 
 namespace {
@@ -109,6 +111,65 @@ void advance_displacement(Index begin, Index end, Array<float, 2> positions, Arr
     }
 }
 
+// out = M (p + u(T p) / scale) for every voxel p of planes of a grid, u as above and T p = scale * p + offset along each axis:
+// the four rows of u around a row of voxels become one, which all of them share.
+void aligned_positions(Index begin, Index end, Array<const float, 4> disp_vox, Array<const double, 1> scale,
+                       Array<const double, 1> offset, Affine matrix, Array<float, 4> out) {
+    const Index nj = out.shape[2], nk = out.shape[3], length = disp_vox.shape[3];
+    const auto at = [&](int axis, Index n) {
+        return Corner(float(scale(axis) * double(n) + offset(axis)), disp_vox.shape[1 + axis]);
+    };
+    std::vector<int> low(nk), high(nk);
+    std::vector<float> weight(nk), blended(length), places(3 * nk);
+    for (Index k = 0; k < nk; ++k) {
+        const Corner corner = at(2, k);
+        low[k] = int(corner.low), high[k] = int(corner.high), weight[k] = corner.weight;
+    }
+    for (Index i = begin; i < end; ++i) {
+        const Corner at_i = at(0, i);
+        for (Index j = 0; j < nj; ++j) {
+            const Corner at_j = at(1, j);
+            for (int c = 0; c < 3; ++c) {
+                const float *a = disp_vox.at(c, at_i.low, at_j.low), *b = disp_vox.at(c, at_i.low, at_j.high);
+                const float *d = disp_vox.at(c, at_i.high, at_j.low), *e = disp_vox.at(c, at_i.high, at_j.high);
+                const float back = float(1 / scale(c));
+                float *__restrict row = blended.data();
+                for (Index k = 0; k < length; ++k)
+                    row[k] = back * between(between(a[k], b[k], at_j.weight), between(d[k], e[k], at_j.weight), at_i.weight);
+                float *__restrict place = &places[c * nk];
+                const float first = c == 0 ? float(i) : c == 1 ? float(j) : 0.f, step = c == 2 ? 1.f : 0.f;
+                for (Index k = 0; k < nk; ++k)
+                    place[k] = first + step * float(int(k)) + between(row[low[k]], row[high[k]], weight[k]);
+            }
+            const float *__restrict x = places.data(), *__restrict y = x + nk, *__restrict z = y + nk;
+            for (int a = 0; a < 3; ++a) {
+                const float *m = matrix.at(a);
+                float *__restrict to = out.at(a, i, j);
+                for (Index k = 0; k < nk; ++k) to[k] = m[0] * x[k] + m[1] * y[k] + m[2] * z[k] + m[3];
+            }
+        }
+    }
+}
+
+// How far, after a matrix (3 or 4, 4), the positions (3, I, J, K) of the voxels of a grid lie from those voxels; `axes` (3, 3)
+// are the steps of the grid.
+void distances(Index begin, Index end, Array<const float, 4> positions, Affine matrix, Affine axes, Array<float, 3> out) {
+    const Index nj = out.shape[1], nk = out.shape[2];
+    for (Index i = begin; i < end; ++i)
+        for (Index j = 0; j < nj; ++j) {
+            const float *x = positions.at(0, i, j), *y = positions.at(1, i, j), *z = positions.at(2, i, j);
+            const float *a = axes.data;
+            float *__restrict to = out.at(i, j);
+            for (Index k = 0; k < nk; ++k) {
+                const float u = apply(matrix, 0, x[k], y[k], z[k]) - float(i), v = apply(matrix, 1, x[k], y[k], z[k]) - float(j);
+                const float w = apply(matrix, 2, x[k], y[k], z[k]) - float(int(k));
+                const float p = a[0] * u + a[1] * v + a[2] * w, q = a[3] * u + a[4] * v + a[5] * w;
+                const float r = a[6] * u + a[7] * v + a[8] * w;
+                to[k] = std::sqrt(p * p + q * q + r * r);
+            }
+        }
+}
+
 void identity_positions(Index begin, Index end, Triple shape, Array<float, 2> out) {
     Index p = begin * shape[1] * shape[2];
     for (Index i = begin; i < end; ++i)
@@ -129,20 +190,28 @@ void jacobian_determinant(Index begin, Index end, Array<const float, 4> u, Array
         for (Index j = 0; j < nj; ++j) {
             const Index b0 = std::max<Index>(j - 1, 0), b1 = std::min(j + 1, nj - 1);
             const float db = 1.f / float(std::max<Index>(b1 - b0, 1));
-            for (Index k = 0; k < nk; ++k) {
-                const Index c0 = std::max<Index>(k - 1, 0), c1 = std::min(k + 1, nk - 1);
-                const float dc = 1.f / float(std::max<Index>(c1 - c0, 1));
+            const float *before[3][2], *after[3][2], *here[3];
+            for (int c = 0; c < 3; ++c) {
+                before[c][0] = u.at(c, a0, j), after[c][0] = u.at(c, a1, j);
+                before[c][1] = u.at(c, i, b0), after[c][1] = u.at(c, i, b1);
+                here[c] = u.at(c, i, j);
+            }
+            float *__restrict to = out.at(i, j);
+            const auto determinant = [&](Index k, Index c0, Index c1, float dc) {
                 float m[3][3];
                 for (int c = 0; c < 3; ++c) {
-                    m[c][0] = (u(c, a1, j, k) - u(c, a0, j, k)) * da;
-                    m[c][1] = (u(c, i, b1, k) - u(c, i, b0, k)) * db;
-                    m[c][2] = (u(c, i, j, c1) - u(c, i, j, c0)) * dc;
+                    m[c][0] = (after[c][0][k] - before[c][0][k]) * da;
+                    m[c][1] = (after[c][1][k] - before[c][1][k]) * db;
+                    m[c][2] = (here[c][c1] - here[c][c0]) * dc;
                     m[c][c] += 1.f;
                 }
-                out(i, j, k) = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
-                               m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
-                               m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
-            }
+                to[k] = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
+                        m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
+                        m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+            };
+            determinant(0, 0, std::min<Index>(1, nk - 1), 1.f);
+            for (Index k = 1; k + 1 < nk; ++k) determinant(k, k - 1, k + 1, 0.5f);  // without a border: becomes vectors
+            if (nk > 1) determinant(nk - 1, nk - 2, nk - 1, 1.f);
         }
     }
 }
@@ -159,6 +228,8 @@ void define_sampling(nb::module_ &module) {
     define(module, "sample_nearest", sample_nearest<std::uint64_t>);
     define(module, "advance_affine", advance_affine);
     define(module, "advance_displacement", advance_displacement);
+    define(module, "aligned_positions", aligned_positions);
+    define(module, "distances", distances);
     define(module, "identity_positions", identity_positions);
     define(module, "jacobian_determinant", jacobian_determinant);
 }

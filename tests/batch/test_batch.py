@@ -162,7 +162,7 @@ def test_workers_are_processes_or_a_scheduler():
     for wrong, words in (
         ("0", "at least 1, not 0"),
         ("-1", "at least 1"),
-        ("node1", "a number of processes or a sched"),
+        ("node1", "a number of processes, a scheduler"),
     ):
         with pytest.raises(UserError, match=words):
             workers_of(wrong)

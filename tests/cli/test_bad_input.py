@@ -21,6 +21,8 @@ from anamorph.cli.main import app
 from anamorph.methods import METHODS
 from dicom_files import UID, classic_series
 
+WITH_HELPERS = os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
+
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = -20
 
@@ -367,7 +369,7 @@ def test_terminated_process_leaves_nothing(fixed, moving, tmp_path):
         [sys.executable, "-c", slow, "register", fixed, moving, "-o", str(out), "--method", "stub"],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
+        env={**os.environ, "PYTHONPATH": WITH_HELPERS},
     )
     assert process.stderr is not None
     told = ""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.batch.cluster import Machines, connected, replace_lost
+from anamorph.batch.cluster import Machines, connected, machines_named, replace_lost
 from anamorph.batch.records import Store
 from anamorph.batch.work import Batch, run_batch
 from anamorph.cli.main import app
@@ -35,7 +35,7 @@ def call(*arguments: object):
 def warm():
     """The options for a worker that has imported and read before, where it does not matter who does the work."""
     with connected(Machines(workers=1, tls=False)) as client:
-        yield "--scheduler", client.scheduler.address
+        yield "--workers", client.scheduler.address
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def test_verdicts_become_the_exit_code_where_they_are_asked_for(tmp_path):
     ("options", "words"),
     [
         (("--workers", 0), "--workers must be at least 1"),
-        (("--slurm", "--pbs"), "choose --slurm or --pbs"),
-        (("--slurm",), "cannot reach a scheduler on the loopback; pass --host"),
-        (("--scheduler", "tcp://x:1", "--dashboard"), "drop --slurm, --pbs, --host and"),
-        (("--jobqueue-config", "x.toml"), "is for --slurm or --pbs"),
+        (("--workers", "slurm"), "a batch system with a number of workers such as slurm:64"),
+        (("--workers", "pbs:0"), "such as slurm:64 or pbs:64:queue.toml, not 'pbs:0'"),
+        (("--workers", "slurm:2", "--host", "127.0.0.1"), "cannot reach a scheduler on the loopback; pass --host"),
+        (("--workers", "tcp://x:1", "--dashboard"), "drop --host and --dashboard"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, options, words):
@@ -235,10 +235,9 @@ def test_a_worker_that_is_gone_for_good_is_replaced():
         wait_for(lambda: {*client.scheduler_info(n_workers=-1)["workers"]} - before)
 
 
-@pytest.mark.slow
-def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
+@pytest.fixture
+def batch_system(tmp_path, monkeypatch):
     """An ``sbatch`` that starts its job at once stands for SLURM; it keeps the script, as SLURM does."""
-    write_cohort(tmp_path / "raw", count=3, shift_mm=4.0)
     commands = tmp_path / "bin"
     commands.mkdir()
     script = '#!/bin/sh\ncp "$1" "$0.job"\nsh "$0.job" > "$0.log" 2>&1 &\necho "Submitted batch job $!"\n'
@@ -247,11 +246,41 @@ def test_a_batch_system_starts_the_workers(tmp_path, monkeypatch):
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     (tmp_path / "queue.toml").write_text('queue = "short"\nmemory = "2GB"\nwalltime = "00:10:00"\n')
-    options = ("--slurm", "--host", "127.0.0.2", "--jobqueue-config", tmp_path / "queue.toml", "--workers", 1)
-    result = call("run", write_plan(tmp_path), "-o", tmp_path / "run", *options)
+    return commands / "sbatch.job", f"slurm:1:{tmp_path / 'queue.toml'}"
+
+
+@pytest.mark.slow
+def test_a_batch_system_starts_the_workers(tmp_path, batch_system):
+    write_cohort(tmp_path / "raw", count=3, shift_mm=4.0)
+    job, workers = batch_system
+    result = call("run", write_plan(tmp_path), "-o", tmp_path / "run", "--workers", workers, "--host", "127.0.0.2")
     assert result.exit_code == 0, result.output
     assert "3 to do; 1 workers of SLURM" in result.stderr
-    job = (commands / "sbatch.job").read_text()
-    assert "#SBATCH -p short" in job
-    assert "tls://127.0.0.2:" in job
+    assert "#SBATCH -p short" in job.read_text()
+    assert "tls://127.0.0.2:" in job.read_text()
     assert status_of(tmp_path / "run").counts() == {"complete": 3}
+
+
+@pytest.mark.slow
+def test_a_batch_system_does_other_lists_of_scans_too(tmp_path, batch_system, monkeypatch):
+    write_cohort(tmp_path / "raw", count=2)
+    job, workers = batch_system
+    monkeypatch.setattr("socket.gethostname", lambda: "127.0.0.2")
+    monkeypatch.chdir(tmp_path)
+    options = ("--dataset", "raw", "-o", "out", "--spacing", "4", "--workers", workers)
+    result = CliRunner().invoke(app, ["preprocess", *options])
+    assert result.exit_code == 0, result.output
+    assert "#SBATCH -p short" in job.read_text()
+    assert "tls://127.0.0.2:" in job.read_text()
+    assert len(list((tmp_path / "out" / "imagesTr").glob("*.nii.gz"))) == 2
+
+
+def test_workers_elsewhere_are_named_by_words(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "node1")
+    asked = machines_named("pbs:64:my queue.toml")
+    assert (asked.batch_system, asked.workers, asked.jobqueue) == ("pbs", 64, Path("my queue.toml"))
+    assert (asked.host, asked.shared, asked.tls) == ("node1", Path.cwd(), True)
+    assert machines_named("slurm:2", host="10.0.0.1", shared=Path("run")).host == "10.0.0.1"
+    assert machines_named("slurm:2").jobqueue is None
+    there = machines_named("tls://node1:8786")
+    assert (there.scheduler, there.batch_system, there.host) == ("tls://node1:8786", None, "127.0.0.1")

@@ -7,7 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
+from anamorph.geometry import sampling
 from anamorph.geometry.sampling import (
+    distances,
     identity_positions,
     native,
     sample,
@@ -72,6 +74,18 @@ def test_any_dtype_layout_and_byte_order(dtype: object) -> None:
     nearest = sample(values, positions, "nearest")
     assert nearest.dtype == native(values).dtype
     np.testing.assert_array_equal(nearest.astype(np.float32), sample(plain, positions, "nearest"))
+
+
+def test_distances_are_those_of_each_voxel_from_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = identity_positions((4, 3, 10)) + np.random.default_rng(0).random((3, 4, 3, 10), np.float32)
+    matrix, axes = np.eye(4) + 0.1 * np.arange(16).reshape(4, 4), np.diag([2.0, 3, 4]) + 0.5
+    found, twin = np.empty((2, 4, 3, 10), np.float32)
+    distances(positions, matrix, axes, found)
+    moved = matrix[:3, :3] @ positions[:, 1, 2, 7] + matrix[:3, 3]
+    assert found[1, 2, 7] == pytest.approx(np.linalg.norm(axes @ (moved - [1, 2, 7])), rel=1e-5)
+    monkeypatch.setattr(sampling, "kernels", None)
+    distances(positions, matrix, axes, twin)
+    np.testing.assert_allclose(found, twin, rtol=1e-4)
 
 
 def test_positions_that_are_not_finite_take_the_fill() -> None:

@@ -222,11 +222,11 @@ def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (3, 3, 1), (3, 2, 3), (1, 1, 3)])
 def test_noise_is_what_no_quadratic_surface_explains(sizes):
     rng = np.random.default_rng(0)
-    position = np.indices(sizes).reshape(3, -1)
-    smooth = rng.normal(size=(500, 3)) @ position + (rng.normal(size=(500, 3)) @ position) ** 2
-    noise = rng.standard_normal((500, position.shape[1]))
+    position = np.indices(sizes).reshape(3, -1).T
+    smooth = position @ rng.normal(size=(3, 500)) + (position @ rng.normal(size=(3, 500))) ** 2
+    noise = rng.standard_normal(smooth.shape)
     np.testing.assert_allclose(worth.noise_share(smooth, sizes), 0, atol=1e-6)
-    if position.shape[1] > 3:
+    if len(position) > 3:
         assert worth.noise_share(noise, sizes).mean() == pytest.approx(1, abs=0.1)
         assert 0.05 < worth.noise_share(smooth + noise, sizes).mean() < 0.7
 
@@ -239,7 +239,7 @@ def test_few_blocks_say_nothing():
 
 
 def test_what_is_left_open_is_the_rest_of_a_squared_correlation():
-    one, other = np.random.default_rng(0).random((2, 50, 27))
+    one, other = np.random.default_rng(0).random((2, 27, 50))
     left = worth.left_open(one, other)
-    np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one, other, strict=True)])
+    np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one.T, other.T, strict=True)])
     np.testing.assert_allclose(worth.left_open(one, 5 - 3 * one), 0, atol=1e-12)

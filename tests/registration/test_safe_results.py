@@ -17,6 +17,8 @@ from anamorph.cli.main import app
 from anamorph.methods import METHODS
 from small_dataset import make_learn2reg, write_labels, write_scan
 
+WITH_HELPERS = os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
+
 FILES = {
     *("warped.nii.gz", "fixed_to_moving.nii.gz", "moving_to_fixed.nii.gz", "jacobian.nii.gz"),
     *("fixed_to_moving.tfm", "fixed_to_moving.mat", "moving_to_fixed.tfm", "moving_to_fixed.mat"),
@@ -172,7 +174,7 @@ def test_names_that_are_no_text_lose_nothing(tmp_path):
     arguments = [sys.executable, "-c", code, "register", *scans, "-o", str(folder / "out"), "--method", "stub"]
     done = subprocess.run(
         arguments,
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[1] / "helpers")},
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": WITH_HELPERS},
         capture_output=True,
         text=True,
         check=False,

@@ -6,8 +6,9 @@ import torch
 
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
+from anamorph.geometry.sampling import advance_affine
 from anamorph.image import Image, Labels
-from anamorph.transforms import Displacement
+from anamorph.transforms import Affine, Composite, Displacement, Transform
 from anamorph.transforms.fields import jacobian_determinant
 from geometries import GRIDS, SHEARED, other_grid, smooth_field, textured_image
 
@@ -150,3 +151,22 @@ def test_the_change_of_volume_is_the_one_of_the_readable_twin(shape: tuple[int, 
     disp_vox = np.random.default_rng(0).normal(scale=0.3, size=(3, *shape)).astype(np.float32)
     twin = jacobian_determinant(torch.from_numpy(disp_vox))
     np.testing.assert_allclose(jacobian_determinant(disp_vox), twin, atol=1e-5)
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_places_on_a_grid_with_the_same_axes_are_those_of_places_anywhere(flip: int) -> None:
+    own = GRIDS["oblique"]
+    field = smooth_field(own)
+    affine = own.affine.copy()
+    affine[:3, :3] *= [0.4 * flip, 0.7, 1.3]
+    affine[:3, 3] += own.affine[:3, :3] @ [own.shape[0] * 0.8 if flip < 0 else -1.5, 0.3, -2.0]
+    fine, moving = Grid((21, 17, 9), affine), other_grid(own)
+    for found, expected in (
+        (field.positions_on(fine), Transform.positions_on(field, fine)),
+        (Composite.of(field, field).positions_on(fine), Transform.positions_on(Composite.of(field, field), fine)),
+    ):
+        assert abs(expected - Affine.identity().positions_on(fine)).max() > 0.5
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+    expected = Transform.positions_on(field, fine)
+    advance_affine(expected.reshape(3, -1), fine.voxel_to_voxel(moving))
+    np.testing.assert_allclose(field.moving_positions(fine, moving), expected, atol=2e-4)

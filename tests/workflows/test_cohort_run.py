@@ -38,7 +38,7 @@ def scheduler():
 @pytest.fixture
 def run(scheduler):
     def call(folder, plan=None, **options):
-        return run_cohort(folder, plan, choices={"scheduler": scheduler}, **options)
+        return run_cohort(folder, plan, workers=scheduler, **options)
 
     return call
 
@@ -49,7 +49,7 @@ def undisturbed(tmp_path_factory, scheduler):
     folder = tmp_path_factory.mktemp("undisturbed")
     write_cohort(folder / "raw", count=4, shift_mm=4.0)
     plan = write_plan(folder, rest="[output]\nwarped = true\n[run]\nattempts = 3\nthreads = 1")
-    run_cohort(folder / "run", plan, choices={"scheduler": scheduler})
+    run_cohort(folder / "run", plan, workers=scheduler)
     return folder
 
 
@@ -306,7 +306,7 @@ def test_a_scheduler_that_is_not_there_is_told(begun, monkeypatch):
     monkeypatch.setattr("anamorph.batch.cluster.CONNECT_TIMEOUT_S", 0.5)
     shutil.rmtree(begun / "records")
     with pytest.raises(RegistrationFailure, match=r"no connection to the scheduler tcp://127\.0\.0\.1:1 "):
-        run_cohort(begun, choices={"scheduler": "tcp://127.0.0.1:1"})
+        run_cohort(begun, workers="tcp://127.0.0.1:1")
 
 
 def test_status_is_plain_json(undisturbed):

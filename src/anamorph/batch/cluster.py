@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from distributed import Client, Security
 
 LOOPBACK = "127.0.0.1"
+BATCH_SYSTEMS = ("slurm", "pbs")
 CONNECT_TIMEOUT_S = 20
 GPU = "GPU"
 """The resource that a worker with a GPU offers, 1 per device."""
@@ -72,11 +74,35 @@ class Machines:
             UserError: they do not.
         """
         if self.scheduler is not None and (self.batch_system or self.dashboard or self.host != LOOPBACK):
-            raise UserError("--scheduler names a cluster that runs; drop --slurm, --pbs, --host and --dashboard")
-        if self.jobqueue is not None and self.batch_system is None:
-            raise UserError("--jobqueue-config is for --slurm or --pbs; add one of them")
+            raise UserError("--workers names a cluster that runs; drop --host and --dashboard")
         if self.batch_system is not None and self.host == LOOPBACK:
             raise UserError("jobs on other machines cannot reach a scheduler on the loopback; pass --host of this one")
+
+
+def machines_named(where: str, **choices: Any) -> Machines:
+    """Machines other than processes of this one, by the words of ``--workers``.
+
+    Args:
+        where: the address of a scheduler, such as ``tls://node1:8786``; or a batch system, how many workers to ask it
+            for and, if need be, a TOML file with the arguments of dask-jobqueue: ``slurm:64`` or ``pbs:64:queue.toml``.
+        choices: of :class:`Machines`. For a batch system the scheduler listens at this machine's name, and the
+            certificate lies in the working directory, by default.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if "://" in where:
+        return Machines(scheduler=where, **choices)
+    system, _, rest = where.partition(":")
+    count, _, file = rest.partition(":")
+    if system not in BATCH_SYSTEMS or not count.isdecimal() or int(count) < 1:
+        raise UserError(
+            "--workers wants a number of processes, a scheduler such as tls://node1:8786, or a batch system with a "
+            f"number of workers such as slurm:64 or pbs:64:queue.toml, not '{where}'"
+        )
+    own = {"host": socket.gethostname(), "shared": Path.cwd()}
+    jobqueue = Path(file) if file else None
+    return Machines(batch_system=system, workers=int(count), jobqueue=jobqueue, **own | choices)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -92,7 +118,7 @@ def connected(machines: Machines) -> Iterator[Client]:
         import dask.config
         from distributed import Client
     except ImportError as error:
-        raise UserError('cohorts need dask.distributed; install it: pip install "anamorph[cohort]"') from error
+        raise UserError('such workers need dask.distributed; install it: pip install "anamorph[cohort]"') from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is told in our own words
     with dask.config.set(_ENGINE):
         if machines.scheduler is not None:

@@ -15,7 +15,7 @@ from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image, Mask
 from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Outcome, Run
-from anamorph.registration.plan import make_plan, peak_bytes_on, predicted_peak_bytes, run_plan
+from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
 from anamorph.registration.request import mask_on
 from anamorph.runtime.device import resolve_device
@@ -101,7 +101,7 @@ def register_scans(
     plan = make_plan(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
-    check_memory(predicted_peak_bytes(plan.method, fixed, moving))
+    check_memory(plan.needed_bytes)
     pair = base.Pair(fixed, moving, fixed_mask, moving_mask)
     return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
 

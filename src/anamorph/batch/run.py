@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, Thre
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from anamorph.batch.cluster import Machines, connected
+from anamorph.batch.cluster import connected, machines_named
 from anamorph.batch.hand_out import hand_out
 from anamorph.batch.work import Outcome, Task
 from anamorph.errors import AnamorphError, RegistrationFailure, failure_line
@@ -80,8 +80,8 @@ def run_jobs(
 
     Args:
         jobs: of different names.
-        workers: processes, fewer if the memory is short, and with 1 everything happens in this one; or the address of
-            a dask scheduler such as ``tls://node1:8786``, whose workers reach all files at the same paths.
+        workers: processes, fewer if the memory is short, and with 1 everything happens in this one; or workers that
+            reach all files at the same paths, see :func:`~anamorph.batch.cluster.machines_named`.
         noun: what one job is about.
         progress: called with what is at work, the remaining time, and the fraction of all jobs that is done.
         on_failure: called at once with the name of a job that failed, and the reason.
@@ -164,7 +164,7 @@ class _Task:
         return self.job.do(progress)
 
 
-def _on_cluster(jobs: Sequence[Job], address: str, take: Callable[[Job, dict[str, Any] | Failed], None]) -> None:
+def _on_cluster(jobs: Sequence[Job], where: str, take: Callable[[Job, dict[str, Any] | Failed], None]) -> None:
     by_name = {job.name: job for job in jobs}
     if not jobs:
         return
@@ -172,7 +172,7 @@ def _on_cluster(jobs: Sequence[Job], address: str, take: Callable[[Job, dict[str
     def end(task: Task, outcome: Outcome) -> None:
         take(by_name[task.name], Failed(outcome.reason) if outcome.result is None else outcome.result)
 
-    with connected(Machines(scheduler=address)) as client:
+    with connected(machines_named(where)) as client:
         hand_out([_Task(job) for job in jobs], None, client, ATTEMPTS, on_end=end)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, check_fail_on
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, Workers, check_fail_on, workers_of
 from anamorph.cli.console import duration, make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
@@ -31,24 +31,12 @@ _WATCH_EVERY_S = 2.0
 cohort = typer.Typer(cls=Group, no_args_is_help=True, help="Register thousands of pairs, on many cores and machines.")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Processes; by default one per core, as far as memory allows.", rich_help_panel=WHERE),
-]
-Scheduler = Annotated[
+Host = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", help="A dask scheduler that runs, such as tls://node1:8786.", rich_help_panel=WHERE
+        help="Where the scheduler listens; by default on this machine alone, with a batch system at its name.",
+        rich_help_panel=WHERE,
     ),
-]
-Slurm = Annotated[bool, typer.Option("--slurm", help="Let SLURM start the workers.", rich_help_panel=WHERE)]
-Pbs = Annotated[bool, typer.Option("--pbs", help="Let PBS start the workers.", rich_help_panel=WHERE)]
-Jobqueue = Annotated[
-    Path | None,
-    typer.Option(metavar="TOML", help="Queue, account, memory, walltime: of dask-jobqueue.", rich_help_panel=WHERE),
-]
-Host = Annotated[
-    str, typer.Option(help="Where the scheduler listens; by default this machine alone.", rich_help_panel=WHERE)
 ]
 Tls = Annotated[
     bool,
@@ -75,11 +63,7 @@ def run(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="Data sets, pairs, methods, what is wanted.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run, new or begun.")],
     workers: Workers = None,
-    scheduler: Scheduler = None,
-    slurm: Slurm = False,
-    pbs: Pbs = False,
-    jobqueue_config: Jobqueue = None,
-    host: Host = "127.0.0.1",
+    host: Host = None,
     tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
@@ -93,7 +77,7 @@ def run(
     the exit code is then 1.
     """
     check_fail_on(fail_on)
-    choices = _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard)
+    choices = _choices(host, tls, dashboard)
     _run(out, plan, workers, choices, quick, quiet)
     if fail_on is not None:
         _judge(out, fail_on)
@@ -103,11 +87,7 @@ def retry(
     run: Run,
     pair: Annotated[list[str] | None, typer.Option(metavar="ID", help="This pair alone; repeatable.")] = None,
     workers: Workers = None,
-    scheduler: Scheduler = None,
-    slurm: Slurm = False,
-    pbs: Pbs = False,
-    jobqueue_config: Jobqueue = None,
-    host: Host = "127.0.0.1",
+    host: Host = None,
     tls: Tls = True,
     dashboard: Dashboard = False,
     quick: Quick = False,
@@ -118,7 +98,7 @@ def retry(
     from anamorph.errors import UserError
     from anamorph.workflows.cohort.run import find_status
 
-    choices = _choices(scheduler, slurm, pbs, jobqueue_config, host, tls, dashboard)
+    choices = _choices(host, tls, dashboard)
     store = Store(run)
     status = find_status(store, quick=True)
     failed = {job.key: job.id for job, _ in status.failed()}
@@ -178,35 +158,21 @@ def report(
         say(f"wrote {folder}")
 
 
-def _choices(
-    scheduler: str | None, slurm: bool, pbs: bool, jobqueue: Path | None, host: str, tls: bool, dashboard: bool
-) -> dict[str, object]:
-    from anamorph.errors import UserError
-
-    if slurm and pbs:
-        raise UserError("choose --slurm or --pbs, not both")
-    batch_system = "slurm" if slurm else "pbs" if pbs else None
-    return {
-        "scheduler": scheduler,
-        "batch_system": batch_system,
-        "jobqueue": jobqueue,
-        "host": host,
-        "tls": tls,
-        "dashboard": dashboard,
-    }
+def _choices(host: str | None, tls: bool, dashboard: bool) -> dict[str, object]:
+    """What the user asked for of :class:`~anamorph.batch.cluster.Machines`."""
+    return {"tls": tls, "dashboard": dashboard} | ({} if host is None else {"host": host})
 
 
 def _run(
-    folder: Path, plan: Path | None, workers: int | None, choices: dict[str, object], quick: bool, quiet: bool
+    folder: Path, plan: Path | None, workers: str | None, choices: dict[str, object], quick: bool, quiet: bool
 ) -> None:
-    from anamorph.errors import RegistrationFailure, UserError
+    from anamorph.errors import RegistrationFailure
     from anamorph.workflows.cohort.run import run_cohort
 
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    where = None if workers is None else workers_of(workers)
     try:
         with cohort_display(quiet) as listeners:
-            news = run_cohort(folder, plan, workers=workers, choices=choices, quick=quick, listeners=listeners)
+            news = run_cohort(folder, plan, workers=where, choices=choices, quick=quick, listeners=listeners)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; what is done is kept in {folder}, the same command goes on from there"

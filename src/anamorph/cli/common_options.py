@@ -15,8 +15,9 @@ DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, o
 Workers = Annotated[
     str | None,
     typer.Option(
-        metavar="N|ADDRESS",
-        help="Processes, one per core by default, as far as memory goes; or a dask scheduler such as tls://node1:8786.",
+        metavar="N|ADDRESS|SYSTEM:N",
+        help="Processes, one per core by default, as far as memory goes; a dask scheduler such as tls://node1:8786; or "
+        "workers of a batch system: slurm:64, pbs:64:queue.toml.",
         rich_help_panel=RUN,
     ),
 ]
@@ -37,23 +38,21 @@ Number = TypeVar("Number", int, float)
 
 
 def workers_of(workers: str | None) -> int | str:
-    """A number of processes, or the address of a scheduler; one process per core by default.
+    """A number of processes, or the words for machines elsewhere; one process per core by default.
 
     Raises:
         UserError: it is neither.
     """
+    from anamorph.batch.cluster import machines_named
     from anamorph.runtime.threads import usable_cores
 
     if workers is None:
         return usable_cores()
-    if "://" in workers:
-        return workers
     try:
         count = int(workers)
     except ValueError:
-        raise UserError(
-            f"--workers wants a number of processes or a scheduler such as tls://node1:8786, not '{workers}'"
-        ) from None
+        machines_named(workers)
+        return workers
     if count < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
     return count

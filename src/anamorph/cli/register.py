@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anamorph.registration.folder import Extras, Saved
-    from anamorph.registration.request import Request
+    from anamorph.registration.plan import RegistrationPlan
+    from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
-    from anamorph.registration.run import Prepared
 
 INPUTS, HOW, RUN = "Inputs", "How", "Run"
 
@@ -126,7 +126,7 @@ def register(
     if dry_run:
         from anamorph.registration.run import prepare
 
-        show_plan(request, out, prepare(request))
+        show_plan(request, out, *prepare(request))
         return
     result, _ = run_and_show(
         request, out, overwrite=overwrite, composite=composite, dense_fields=dense_fields, quiet=quiet
@@ -156,8 +156,10 @@ def run_and_show(
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
     """Run a request with a progress bar and print what came out."""
+    from anamorph.image.nibabel_files import import_alone
     from anamorph.registration.run import run_to_folder
 
+    import_alone()
     with progress_bar(quiet) as progress, spoken("anamorph.registration"):
         result, saved = run_to_folder(
             request,
@@ -174,13 +176,13 @@ def run_and_show(
     return result, saved
 
 
-def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
+def show_plan(request: Request, out: Path, inputs: Inputs, plan: RegistrationPlan) -> None:
     """Print what a run would do."""
     from anamorph.registration.plan import output_bytes
     from anamorph.runtime.memory import gigabytes
     from anamorph.settings import as_text
 
-    plan, fixed, moving = prepared.plan, prepared.inputs.pair.fixed, prepared.inputs.pair.moving
+    fixed, moving = inputs.pair.fixed, inputs.pair.moving
     table = make_table("", "", title="Plan (nothing was computed or written)")
     table.show_header = False
     table.add_row("fixed", f"{fixed.name}: {fixed.grid!r}")
@@ -189,7 +191,7 @@ def show_plan(request: Request, out: Path, prepared: Prepared) -> None:
     table.add_row("preset", f"{plan.preset} ({plan.preset_reason})")
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
-    table.add_row("memory", f"about {gigabytes(prepared.needed_bytes)} at the peak")
+    table.add_row("memory", f"about {gigabytes(plan.needed_bytes)} at the peak")
     table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, plan.method.fields_at_voxels))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
         for line in lines:

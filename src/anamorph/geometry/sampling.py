@@ -11,7 +11,7 @@ import numpy as np
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.runtime.compiled import by_twin, kernels
-from anamorph.runtime.threads import POINTS, over_slabs
+from anamorph.runtime.threads import POINTS, over_slabs, rows_worth
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +95,44 @@ def advance_displacement(
         return
     count = positions_vox.shape[1]
     over_slabs(kernels.advance_displacement, count, positions_vox, disp_vox, *matrices, least=POINTS)
+
+
+def aligned_positions(
+    shape: tuple[int, int, int], disp_vox: np.ndarray, scale: np.ndarray, offset: np.ndarray, matrix: np.ndarray
+) -> np.ndarray:
+    """``(3, I, J, K)`` float32: where a field on a grid with the same axes takes every voxel.
+
+    It is what :func:`advance_displacement` makes of all voxels, several times as fast as for voxels anywhere.
+
+    Args:
+        shape: of the grid whose voxels are moved.
+        disp_vox: ``(3, ...)``, in voxels of its own grid, its border repeated.
+        scale: ``(3,)``; with ``offset`` it leads from voxels of the grid to those of the field along each axis.
+        offset: ``(3,)``.
+        matrix: 3x4 or 4x4, applied to the places reached.
+    """
+    out = np.empty((3, *shape), np.float32)
+    given = scale.astype(np.float64), offset.astype(np.float64), np.ascontiguousarray(matrix, np.float32), out
+    over_slabs(kernels.aligned_positions, shape[0], disp_vox, *given, least=rows_worth(shape[1] * shape[2]))
+    return out
+
+
+def distances(positions_vox: np.ndarray, matrix: np.ndarray, axes: np.ndarray, out: np.ndarray) -> None:
+    """How far the positions of all voxels of a grid lie from those voxels, written into ``out`` ``(I, J, K)`` float32.
+
+    Args:
+        positions_vox: ``(3, I, J, K)`` float32.
+        matrix: 3x4 or 4x4, from the positions to voxels of the grid.
+        axes: 3x3, the steps between voxels of the grid; their unit is that of the distances.
+    """
+    matrix, axes = np.ascontiguousarray(matrix, np.float32), np.ascontiguousarray(axes, np.float32)
+    if kernels is None:
+        flat = positions_vox.reshape(3, -1)
+        apart = axes @ (matrix[:3, :3] @ flat + matrix[:3, 3:] - identity_positions(out.shape).reshape(3, -1))
+        out[:] = np.sqrt((apart**2).sum(axis=0)).reshape(out.shape)
+        return
+    least = rows_worth(out.shape[1] * out.shape[2])
+    over_slabs(kernels.distances, len(out), positions_vox, matrix, axes, out, least=least)
 
 
 def sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,20 @@ SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 _ZIPPED = (".nii.gz", ".mgz")
 _LONGEST_SNIFF = 540
 _LONGEST_HEADER = 1 << 26
+
+
+def import_alone() -> None:
+    """Import nibabel without pydicom, which it looks for because of an extension of headers that nothing here reads.
+
+    This takes half the time. It is for commands, before the first file is read; programs may want that extension.
+    """
+    if "nibabel" in sys.modules or "pydicom" in sys.modules:
+        return
+    sys.modules["pydicom"] = None  # type: ignore[assignment]
+    try:
+        import nibabel  # noqa: F401
+    finally:
+        del sys.modules["pydicom"]
 
 
 @contextmanager

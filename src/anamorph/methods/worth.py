@@ -104,11 +104,11 @@ def _left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Gr
     opened, noise = [], []
     for part in _parts(grid):
         scans = fixed.onto(part), *(moving.onto(part, one) for one in maps)
-        inside = np.concatenate([_blocks(scan.weight[None] > 0) for scan in scans], axis=1).all(axis=1)
-        here, *others = (_blocks(scan.channels)[np.tile(inside, len(scan.channels))] for scan in scans)
-        shown = np.min([values.std(axis=1) for values in (here, *others)], axis=0) > FLAT
-        opened.append([left_open(here[shown], other[shown]) for other in others])
-        noise.append([noise_share(values[shown], _sizes(part.shape)) for values in (here, others[0])])
+        inside = np.all([_blocks(scan.weight[None] > 0).all(axis=0) for scan in scans], axis=0)
+        here, *others = (_blocks(scan.channels)[:, np.tile(inside, len(scan.channels))] for scan in scans)
+        shown = np.min([values.std(axis=0) for values in (here, *others)], axis=0) > FLAT
+        opened.append([left_open(here[:, shown], other[:, shown]) for other in others])
+        noise.append([noise_share(values[:, shown], _sizes(part.shape)) for values in (here, others[0])])
     before, after = np.concatenate(opened, axis=1)
     if len(before) == 0:
         return 1.0, 0.0, 0
@@ -117,24 +117,24 @@ def _left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Gr
 
 
 def left_open(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``(N,)``: one minus the squared correlation of each row of two arrays ``(N, M)`` none of which is constant."""
-    centred = [values - values.mean(axis=1, keepdims=True) for values in (one, other)]
-    shared, *own = (np.einsum("nm,nm->n", a, b) for a, b in (centred, centred[:1] * 2, centred[1:] * 2))
+    """``(N,)``: one minus the squared correlation of each column of two arrays ``(M, N)`` none of which is constant."""
+    centred = [values - values.mean(axis=0) for values in (one, other)]
+    shared, *own = (np.einsum("mn,mn->n", a, b) for a, b in (centred, centred[:1] * 2, centred[1:] * 2))
     return 1 - shared**2 / (own[0] * own[1])
 
 
 def noise_share(blocks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """``(N,)``: the share of the variance of blocks ``(N, M)`` of given sizes that no quadratic surface explains."""
+    """``(N,)``: the share of the variance of blocks ``(M, N)`` of given sizes that no quadratic surface explains."""
     position = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in sizes), indexing="ij"), axis=-1)
-    terms = np.concatenate([np.ones((blocks.shape[1], 1)), position.reshape(blocks.shape[1], -1)], axis=1)
+    terms = np.concatenate([np.ones((len(blocks), 1)), position.reshape(len(blocks), -1)], axis=1)
     products = np.einsum("ma,mb->mab", terms, terms)[:, *np.triu_indices(terms.shape[1])]
     surface, kept, _ = np.linalg.svd(products, full_matrices=False)
     surface = surface[:, kept > 1e-6 * kept[0]]
-    centred = blocks - blocks.mean(axis=1, keepdims=True)
-    rest = centred - (centred @ surface) @ surface.T
-    free = max(blocks.shape[1] - surface.shape[1], 1)
-    variance = np.maximum((centred**2).sum(axis=1) / (blocks.shape[1] - 1), 1e-12)
-    return (rest**2).sum(axis=1) / free / variance
+    centred = blocks - blocks.mean(axis=0)
+    rest = centred - surface @ (surface.T @ centred)
+    free = max(len(blocks) - surface.shape[1], 1)
+    variance = np.maximum((centred**2).sum(axis=0) / max(len(blocks) - 1, 1), 1e-12)
+    return (rest**2).sum(axis=0) / free / variance
 
 
 def _parts(grid: Grid) -> list[Grid]:
@@ -152,11 +152,11 @@ def _parts(grid: Grid) -> list[Grid]:
 
 
 def _blocks(channels: np.ndarray) -> np.ndarray:
-    """``(C * N, M)``: the voxels of each whole block of channels ``(C, I, J, K)``, a row each."""
+    """``(M, C * N)``: the voxels of each whole block of channels ``(C, I, J, K)``, a column each."""
     sizes = _sizes(channels.shape[1:])
     whole = channels[(slice(None), *(slice(n - n % size) for n, size in zip(channels.shape[1:], sizes, strict=True)))]
     split = [m for n, size in zip(whole.shape[1:], sizes, strict=True) for m in (n // size, size)]
-    return whole.reshape(-1, *split).transpose(0, 1, 3, 5, 2, 4, 6).reshape(-1, int(np.prod(sizes))).astype(np.float64)
+    return whole.reshape(-1, *split).transpose(2, 4, 6, 0, 1, 3, 5).reshape(int(np.prod(sizes)), -1)
 
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:

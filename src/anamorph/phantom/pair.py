@@ -13,8 +13,7 @@ from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.image.image import Image, Labels
 from anamorph.image.points import Points
 from anamorph.phantom.anatomy import Anatomy, random_abdomen
-from anamorph.phantom.render import AT_ONCE, render
-from anamorph.phantom.shapes import Scene, build_scene, rotation
+from anamorph.phantom.shapes import AT_ONCE, Scene, build_scene, render, rotation
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 

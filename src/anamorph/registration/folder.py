@@ -1,10 +1,10 @@
-"""The folder of a result: the names of its files, their writing, and what ``result.json`` says."""
+"""The folder of a result: the names of its files, their writing, and what ``result.json`` and the report say."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation.measure import RegisteredPair
 from anamorph.evaluation.numbers import plain
-from anamorph.evaluation.verdict import failed
+from anamorph.evaluation.verdict import Verdict, failed
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, write_text
@@ -33,6 +33,7 @@ from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from anamorph.registration.result import Result
+    from anamorph.report.pair import PairReport
 
 WARPED = "warped.nii.gz"
 WARPED_LABELS = "warped_labels.nii.gz"
@@ -89,7 +90,6 @@ def save_result(
     extras: Extras | None = None,
 ) -> Saved:
     """Write a result to a folder; arguments and errors as of :meth:`Result.save`."""
-    from anamorph.registration.page import success
     from anamorph.report.pair import write_report
 
     watch = Stopwatch(progress, result.seconds)
@@ -109,7 +109,7 @@ def save_result(
         write_result(folder, record | {"report": "not drawn: the run was stopped before"})
     # From here on nothing that goes wrong, the end of the process included, costs more than the report.
     with watch.stage("report", 0.8), _told_if_interrupted(out):
-        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, success(result, more)))
+        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more)))
     record |= {"timings_s": stage_timings(result), "report": REPORT if reason is None else f"failed: {reason}"}
     with suppress(OSError, AnamorphError):
         write_result(out, record)
@@ -126,7 +126,6 @@ def write_failure(
     seconds: dict[str, float],
 ) -> Path:
     """Leave a record and, if it can be drawn, a report of a run that failed; returns the file that tells most."""
-    from anamorph.registration.page import failed_run
     from anamorph.report.pair import write_report
 
     judged = failed(str(failure) if isinstance(failure, AnamorphError) else f"{type(failure).__name__}: {failure}")
@@ -142,9 +141,65 @@ def write_failure(
     with atomic_directory(out, overwrite=True, marker=RESULT, inputs=inputs.files) as folder:
         write_result(folder, record)
         reason = drawn(
-            folder / REPORT, lambda: write_report(folder / REPORT, failed_run(inputs, plan, judged, seconds))
+            folder / REPORT, lambda: write_report(folder / REPORT, report_of_failure(inputs, plan, judged, seconds))
         )
     return out / (REPORT if reason is None else RESULT)
+
+
+def report_of(result: Result, more: Mapping[str, Any] | None = None) -> PairReport:
+    """The report of a finished run, with ``more`` to show beside the provenance."""
+    from anamorph.report.pair import PairReport
+
+    provenance = result.provenance | dict(more or {})
+    pair, inputs = result.pair, result.inputs
+    return PairReport(
+        title=title_of(inputs),
+        fixed=result.fixed,
+        moving=result.moving,
+        verdict=result.verdict,
+        warped=pair.warped,
+        fixed_to_moving=pair.fixed_to_moving,
+        moving_to_fixed=pair.moving_to_fixed,
+        fixed_labels=inputs.fixed_labels,
+        moving_labels=inputs.moving_labels,
+        warped_labels=pair.warped_labels if inputs.moving_labels else None,
+        fixed_points=inputs.pair.fixed_points,
+        metrics=result.metrics,
+        timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
+        trace=result.trace,
+        settings=provenance.pop("settings"),
+        start=provenance.pop("start", ()),
+        provenance=provenance,
+        warnings=result.warnings,
+        notes=result.plan.notes,
+    )
+
+
+def report_of_failure(
+    inputs: Inputs, plan: RegistrationPlan, verdict: Verdict, seconds: Mapping[str, float]
+) -> PairReport:
+    """The report of a run that gave no transform."""
+    from anamorph.report.pair import PairReport
+
+    return PairReport(
+        title=title_of(inputs),
+        fixed=inputs.pair.fixed,
+        moving=inputs.pair.moving,
+        verdict=verdict,
+        fixed_labels=inputs.fixed_labels,
+        moving_labels=inputs.moving_labels,
+        fixed_points=inputs.pair.fixed_points,
+        timings=seconds,
+        settings=plan.method.settings(),
+        warnings=plan.warnings,
+        notes=plan.notes,
+        failure="; ".join(verdict.reasons),
+    )
+
+
+def title_of(inputs: Inputs) -> str:
+    """The headline of a report."""
+    return f"{inputs.pair.moving.name} registered to {inputs.pair.fixed.name}"
 
 
 def describe_success(result: Result) -> dict[str, Any]:

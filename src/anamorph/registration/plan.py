@@ -38,7 +38,7 @@ PREPARED = 12
 class RegistrationPlan:
     """What a registration will do: method and settings, how the preset was found, and what is odd about the input.
 
-    Warnings count in the verdict, notes do not.
+    Warnings count in the verdict, notes do not. ``needed_bytes`` is the memory of the whole command at its peak.
     """
 
     method: Method
@@ -46,6 +46,7 @@ class RegistrationPlan:
     preset_reason: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    needed_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -112,7 +113,9 @@ def make_plan(
     if kernels is None:
         told.append(("note", MISSING))
     warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
-    return RegistrationPlan(method_class(config), preset, reason, warnings, notes)
+    chosen = method_class(config)
+    needed = predicted_peak_bytes(chosen, fixed, moving)
+    return RegistrationPlan(chosen, preset, reason, warnings, notes, needed)
 
 
 def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:

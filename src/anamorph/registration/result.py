@@ -25,7 +25,7 @@ from anamorph.image.points import Points
 from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
 from anamorph.methods.base import Outcome
-from anamorph.registration.folder import Extras, Saved, save_result
+from anamorph.registration.folder import Extras, Saved, report_of, save_result
 from anamorph.registration.plan import RegistrationPlan
 from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
@@ -252,22 +252,21 @@ class Result:
         Raises:
             UserError: the file cannot be written.
         """
-        from anamorph.registration.page import success
         from anamorph.report.pair import render, write_report
 
         if path is None:
-            return render(success(self))
-        write_report(path, success(self))
+            return render(report_of(self))
+        write_report(path, report_of(self))
         return Path(path)
 
     def plot(self) -> Figure:
         """Before and after registration in three views: fixed green, moving magenta, grey where they agree."""
-        from anamorph.registration.page import plot
+        from anamorph.registration.notebook import plot
 
         return plot(self)
 
     def _repr_html_(self) -> str:
-        from anamorph.registration.page import summary_html
+        from anamorph.registration.notebook import summary_html
 
         return summary_html(self)
 

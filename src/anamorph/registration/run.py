@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from anamorph.errors import AnamorphError, UserError, out_of_memory_failure
@@ -16,7 +15,7 @@ from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.methods.base import Run
 from anamorph.registration.folder import RESULT, Extras, Saved, check_space, write_failure
-from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes, predicted_peak_bytes, run_plan
+from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes, run_plan
 from anamorph.registration.request import Inputs, MethodLike, Request
 from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of
@@ -105,16 +104,7 @@ def register(
     return run(request, progress=progress)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A request that has been read and planned, and the memory in bytes that running it will take."""
-
-    inputs: Inputs
-    plan: RegistrationPlan
-    needed_bytes: int
-
-
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request) -> tuple[Inputs, RegistrationPlan]:
     """Read the scans of a request and decide what to do with them.
 
     Raises:
@@ -133,14 +123,14 @@ def prepare(request: Request) -> Prepared:
         sources=request.scans(),
     )
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *inputs.point_notes))
-    return Prepared(inputs, plan, predicted_peak_bytes(plan.method, fixed, moving))
+    return inputs, plan
 
 
 def run(
     request: Request,
     *,
     progress: Progress | None = None,
-    on_prepared: Callable[[Prepared], None] | None = None,
+    on_prepared: Callable[[Inputs, RegistrationPlan], None] | None = None,
 ) -> Result:
     """Read, plan and run a request.
 
@@ -156,21 +146,15 @@ def run(
     watch = Stopwatch(progress)
     with limited_threads(request.threads):
         with watch.stage("reading", 0.0):
-            prepared = prepare(request)
-        _log(prepared)
-        check_memory(prepared.needed_bytes, request.most_bytes)
+            inputs, plan = prepare(request)
+        _log(inputs, plan)
+        check_memory(plan.needed_bytes, request.most_bytes)
         if on_prepared is not None:
-            on_prepared(prepared)
+            on_prepared(inputs, plan)
         with watch.stage("registration", READ):
             this_run = Run(request.device, request.seed, part_of(progress, READ, 1.0))
-            outcome = run_plan(prepared.plan, prepared.inputs.pair, this_run)
-    return Result(
-        prepared.inputs,
-        prepared.plan,
-        outcome,
-        seconds=watch.seconds,
-        threads=request.threads,
-    )
+            outcome = run_plan(plan, inputs.pair, this_run)
+    return Result(inputs, plan, outcome, seconds=watch.seconds, threads=request.threads)
 
 
 def run_to_folder(
@@ -201,15 +185,14 @@ def run_to_folder(
     """
     check_writable_folder(out, overwrite, marker=RESULT, inputs=request.files())
     had_result = out.exists()
-    at_risk: Prepared | None = None
+    at_risk: tuple[Inputs, RegistrationPlan] | None = None
     start = time.perf_counter()
 
-    def begin(prepared: Prepared) -> None:
+    def begin(inputs: Inputs, plan: RegistrationPlan) -> None:
         nonlocal at_risk
-        pair = prepared.inputs.pair
-        at_voxels = dense_fields or prepared.plan.method.fields_at_voxels
-        check_space(out, output_bytes(pair.fixed, pair.moving, at_voxels))
-        at_risk = prepared
+        at_voxels = dense_fields or plan.method.fields_at_voxels
+        check_space(out, output_bytes(inputs.pair.fixed, inputs.pair.moving, at_voxels))
+        at_risk = inputs, plan
 
     try:
         done = part_of(progress, 0.0, REGISTERED)
@@ -233,8 +216,7 @@ def run_to_folder(
             place = out.with_name(f"{out.name}-failed") if had_result else out
             seconds = {"registration": time.perf_counter() - start}
             with suppress(OSError, AnamorphError):  # the failure itself is what has to be told
-                inputs, plan = at_risk.inputs, at_risk.plan
-                told = write_failure(place, inputs, plan, failure, request.seed, request.device, seconds)
+                told = write_failure(place, *at_risk, failure, request.seed, request.device, seconds)
                 failure.add_note(f"report: {told}")
         if failure is error:
             raise
@@ -242,9 +224,9 @@ def run_to_folder(
     return result, saved
 
 
-def _log(prepared: Prepared) -> None:
-    pair, plan = prepared.inputs.pair, prepared.plan
-    log.debug("fixed: %r, moving: %r; about %s at the peak", pair.fixed, pair.moving, gigabytes(prepared.needed_bytes))
+def _log(inputs: Inputs, plan: RegistrationPlan) -> None:
+    pair = inputs.pair
+    log.debug("fixed: %r, moving: %r; about %s at the peak", pair.fixed, pair.moving, gigabytes(plan.needed_bytes))
     log.info("method %s, preset %s (%s)", plan.name, plan.preset, plan.preset_reason)
     log.debug("settings: %s", plan.method.settings())
     for text in plan.warnings:

@@ -43,6 +43,9 @@ def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int =
         What the kernel returned, slab by slab.
     """
     slabs = slabs_of(count, least)
+    helpers = min(thread_count(), len(slabs)) - 1 if len(slabs) > 1 else 0
+    if helpers == 0:
+        return [kernel(begin, end, *args) for begin, end in slabs]
     results: dict[int, T] = {}
     waiting = enumerate(slabs)
 
@@ -50,7 +53,6 @@ def over_slabs(kernel: Callable[..., T], count: int, *args: object, least: int =
         for n, (begin, end) in waiting:  # each thread takes the next slab, which the interpreter's lock makes safe
             results[n] = kernel(begin, end, *args)
 
-    helpers = min(thread_count(), len(slabs)) - 1 if len(slabs) > 1 else 0
     helping = [_pool().submit(work) for _ in range(helpers)]
     try:
         work()

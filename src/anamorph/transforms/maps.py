@@ -17,6 +17,7 @@ from anamorph.geometry.sampling import (
     Interpolation,
     advance_affine,
     advance_displacement,
+    aligned_positions,
     identity_positions,
     native,
     sample,
@@ -26,8 +27,11 @@ from anamorph.geometry.slabs import over_grid
 from anamorph.image.background import background_value, cast_like
 from anamorph.image.image import Image, Labels
 from anamorph.image.points import Points
+from anamorph.runtime.compiled import kernels
 from anamorph.transforms.fields import jacobian_determinant
 
+LEAST_ACROSS_VOX = 1e-4
+"""Axes of two grids that lead less across each other, over all of a grid, are the same."""
 PointFrame = Literal["ras", "lps"]
 Role = Literal["fixed", "moving"]
 Roles = tuple[Role, Role]
@@ -242,6 +246,13 @@ class Composite(Transform):
     def __repr__(self) -> str:
         return f"Composite({self.direction}: {', then '.join(map(repr, self.parts))})"
 
+    def positions_on(self, grid: Grid) -> np.ndarray:
+        first, *others = self.parts
+        positions = first.positions_on(grid)
+        for part in others:
+            part.advance(positions.reshape(3, -1), grid)
+        return positions
+
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         for part in self.parts:
             part.advance(positions_vox, grid)
@@ -294,6 +305,23 @@ class Displacement(Transform):
         """``(3, I, J, K)`` float32 RAS millimetre vectors."""
         linear = self.grid.affine[:3, :3].astype(np.float32)
         return (linear @ self.disp_vox.reshape(3, -1)).reshape(self.disp_vox.shape)
+
+    def positions_on(self, grid: Grid) -> np.ndarray:
+        return self._all_positions(grid, np.eye(4))
+
+    def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
+        return self._all_positions(fixed_grid, fixed_grid.voxel_to_voxel(moving_grid))
+
+    def _all_positions(self, grid: Grid, matrix: np.ndarray) -> np.ndarray:
+        """Where all voxels of a grid go, and a matrix after it; faster where the field's grid has the same axes."""
+        to_field = grid.voxel_to_voxel(self.grid)
+        scale = np.diagonal(to_field)[:3]
+        across = abs(to_field[:3, :3] - np.diag(scale)) @ np.array(grid.shape)
+        if kernels is None or across.max() > LEAST_ACROSS_VOX or abs(scale).min() < LEAST_ACROSS_VOX:
+            positions = super().positions_on(grid)
+            advance_affine(positions.reshape(3, -1), matrix)
+            return positions
+        return aligned_positions(grid.shape, self.disp_vox, scale, to_field[:3, 3], matrix)
 
     def advance(self, positions_vox: np.ndarray, grid: Grid) -> None:
         to_field = grid.voxel_to_voxel(self.grid)

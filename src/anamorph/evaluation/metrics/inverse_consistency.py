@@ -8,7 +8,7 @@ from anamorph.evaluation.metrics.outside import outside
 from anamorph.evaluation.numbers import Numbers
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import numbers_mm
-from anamorph.geometry.sampling import advance_affine, identity_positions
+from anamorph.geometry.sampling import distances
 from anamorph.geometry.slabs import over_grid
 from anamorph.transforms.maps import Transform
 
@@ -27,14 +27,9 @@ def inverse_consistency_mm(
     def there_and_back(planes: slice, slab: Grid) -> None:
         positions = fixed_to_moving.moving_positions(slab, moving_grid)
         lost = outside(positions, moving_grid)
-        flat = positions.reshape(3, -1)
-        moving_to_fixed.advance(flat, moving_grid)
-        advance_affine(flat, moving_grid.voxel_to_voxel(slab))
-        flat -= identity_positions(slab.shape).reshape(3, -1)
-        apart_mm = slab.affine[:3, :3].astype(np.float32) @ flat
-        distance = np.sqrt(np.einsum("ap,ap->p", apart_mm, apart_mm)).reshape(slab.shape)
-        distance[lost] = np.nan
-        error[planes] = distance
+        moving_to_fixed.advance(positions.reshape(3, -1), moving_grid)
+        distances(positions, moving_grid.voxel_to_voxel(slab), slab.affine[:3, :3], error[planes])
+        error[planes][lost] = np.nan
 
     over_grid(fixed_grid, there_and_back)
     return error

@@ -15,6 +15,8 @@ from anamorph.runtime.threads import over_slabs
 
 LOG_DET_LIMITS = (1e-3, 1e3)
 EXTREME_VOLUME_CHANGE = 10.0
+LOG_AT_REST = math.log(4)
+"""The shifted logarithm where nothing changes: without it a deviation is the same, and keeps its digits in float32."""
 
 
 def jacobian_summary(jacobian: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float]:
@@ -59,8 +61,8 @@ def sums_of(determinants: np.ndarray, inside: np.ndarray) -> Sums:
         unfolded < 1 / EXTREME_VOLUME_CHANGE
     )
     sums = [determinants.size, determinants.sum(dtype=np.float64), unfolded.size, extreme]
-    for logs in (np.log(np.clip(unfolded, *LOG_DET_LIMITS)), shifted_log(inside)):
-        sums += [logs.sum(dtype=np.float64), np.square(logs, dtype=np.float64).sum()]
+    for logs in (np.log(np.clip(unfolded, *LOG_DET_LIMITS)), shifted_log(inside) - LOG_AT_REST):
+        sums += [logs.sum(dtype=np.float64), float(np.square(logs).sum())]  # in pairs, so that float32 is exact enough
     return Sums(smallest, largest, np.array([*sums, inside.size], np.float64))
 
 

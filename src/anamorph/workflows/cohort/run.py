@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.cluster import Machines, connected
+from anamorph.batch.cluster import Machines, connected, machines_named
 from anamorph.batch.hand_out import News, hand_out
 from anamorph.batch.records import INPUTS, Store
 from anamorph.batch.run import MEMORY_SHARE, fitting_workers
@@ -52,7 +52,7 @@ def run_cohort(
     folder: Path,
     plan: Path | None = None,
     *,
-    workers: int | None = None,
+    workers: int | str | None = None,
     choices: dict[str, Any] | None = None,
     quick: bool = False,
     listeners: Listeners | None = None,
@@ -62,7 +62,8 @@ def run_cohort(
     Args:
         folder: of the run; the workers reach it, and all scans, at the same paths.
         plan: a new run, or a run with another plan; the plan that the folder has by default.
-        workers: processes on this machine, or to ask a batch system for; by default as many as this machine takes.
+        workers: processes on this machine, as many as it takes by default; or workers elsewhere, see
+            :func:`~anamorph.batch.cluster.machines_named`.
         choices: of :class:`~anamorph.batch.cluster.Machines`.
         quick: look at the sizes of results that are there instead of reading them.
         listeners: who wants to know what.
@@ -80,8 +81,10 @@ def run_cohort(
         wanted = read_plan(*store.plan())
     status = find_status(store, wanted, quick=quick, progress=listeners.look)
     jobs = status.to_do()
-    elsewhere = choices.get("scheduler") or choices.get("batch_system")
-    machines = Machines(workers=workers or 1, **choices) if elsewhere else local_machines(jobs, workers, **choices)
+    if isinstance(workers, str):
+        machines = machines_named(workers, **choices)
+    else:
+        machines = local_machines(jobs, workers, **choices)
     machines.check()
     listeners.begin(status, machines)
     if not jobs:
@@ -170,5 +173,7 @@ def _gpus() -> tuple[int, ...]:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError('the plan says device = "cuda", but there is no CUDA GPU here; pass --scheduler of one, or cpu')
+        raise UserError(
+            'the plan says device = "cuda", but there is no CUDA GPU here; name another scheduler by --workers, or cpu'
+        )
     return tuple(range(torch.cuda.device_count()))

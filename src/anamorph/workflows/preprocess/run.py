@@ -207,7 +207,7 @@ def preprocess_dataset(
         settings: the steps.
         out: folder of the new data set. Until it is complete, finished scans are kept in ``<out>.partial`` and used
             again if neither settings nor files have changed.
-        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
+        workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
         inputs: what else is read besides the data set, and not to be replaced.
         overwrite: replace an earlier data set once the new one is complete.
         leave_out_failed: make the data set without scans that fail and without their pairs.

@@ -157,7 +157,7 @@ def make_submission(
         layout: of the archive.
         out: the archive; it appears when it has been read back and found right.
         work: folder that keeps finished pairs, so that an interrupted run goes on where it stopped.
-        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
+        workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
         zero_failed: put fields of zeros in the place of pairs that failed.
         progress: called with the stage and the fraction that is done.
         on_failure: called with the key of each pair that fails, and the reason.

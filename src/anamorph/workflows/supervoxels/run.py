@@ -89,7 +89,7 @@ def prepare_dataset(
         transforms: folder of transforms of the scans to the template, which are taken in place of registrations. Files
             of deeds count in voxels of the preprocessed scans.
         splits: whose scans get layers.
-        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
+        workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
         overwrite: replace a data set in ``out`` that was made of other scans or otherwise.
         leave_out_failed: go on without scans that cannot be registered.
         progress: called with the stage and the fraction done.
@@ -163,7 +163,7 @@ def scans_in(
         dataset: the source.
         preprocessing: of every scan; None refers to the scans where they are.
         out: the folder.
-        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
+        workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
         inputs: what else is read, and not to be replaced.
         overwrite: replace a data set that was made of other scans or otherwise.
         progress: called with the stage and its fraction that is done.

@@ -121,7 +121,7 @@ def build_template(
         out: folder to write.
         settings: see :class:`TemplateSettings`.
         registration: method and settings of every registration; the template is the fixed scan.
-        workers: processes, or the address of a scheduler, see :func:`~anamorph.batch.run.run_jobs`.
+        workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
         resume: go on in ``out``. Whatever was made of the same files with the same settings, and is undamaged, is used
             again; the result is that of an undisturbed run.
         progress: called with the stage and the fraction done.

@@ -1,18 +1,14 @@
-"""What a result looks like: the report, a figure, and a few lines for a notebook."""
+"""What a result looks like in a notebook: a figure, and a few lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.evaluation.verdict import Verdict
 from anamorph.image.background import background_value, looks_like_ct
-from anamorph.registration.plan import RegistrationPlan
-from anamorph.registration.request import Inputs
-from anamorph.report.pair import PairReport
+from anamorph.registration.folder import title_of
 from anamorph.report.pictures import data_uri, fuse, pair_windows, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
 
@@ -22,51 +18,6 @@ if TYPE_CHECKING:
     from anamorph.registration.result import Result
 
 FIGURE_WIDTH_IN = 9.0
-
-
-def success(result: Result, more: Mapping[str, Any] | None = None) -> PairReport:
-    """The report of a finished run, with ``more`` to show beside the provenance."""
-    provenance = result.provenance | dict(more or {})
-    pair, inputs = result.pair, result.inputs
-    return PairReport(
-        title=_title(inputs),
-        fixed=result.fixed,
-        moving=result.moving,
-        verdict=result.verdict,
-        warped=pair.warped,
-        fixed_to_moving=pair.fixed_to_moving,
-        moving_to_fixed=pair.moving_to_fixed,
-        fixed_labels=inputs.fixed_labels,
-        moving_labels=inputs.moving_labels,
-        warped_labels=pair.warped_labels if inputs.moving_labels else None,
-        fixed_points=inputs.pair.fixed_points,
-        metrics=result.metrics,
-        timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
-        trace=result.trace,
-        settings=provenance.pop("settings"),
-        start=provenance.pop("start", ()),
-        provenance=provenance,
-        warnings=result.warnings,
-        notes=result.plan.notes,
-    )
-
-
-def failed_run(inputs: Inputs, plan: RegistrationPlan, verdict: Verdict, seconds: Mapping[str, float]) -> PairReport:
-    """The report of a run that gave no transform."""
-    return PairReport(
-        title=_title(inputs),
-        fixed=inputs.pair.fixed,
-        moving=inputs.pair.moving,
-        verdict=verdict,
-        fixed_labels=inputs.fixed_labels,
-        moving_labels=inputs.moving_labels,
-        fixed_points=inputs.pair.fixed_points,
-        timings=seconds,
-        settings=plan.method.settings(),
-        warnings=plan.warnings,
-        notes=plan.notes,
-        failure="; ".join(verdict.reasons),
-    )
 
 
 def plot(result: Result) -> Figure:
@@ -93,7 +44,7 @@ def plot(result: Result) -> Figure:
                 )
             axes.set_title(f"{view.name}, {side}", fontsize=9)
             axes.set_axis_off()
-    figure.suptitle(f"{_title(result.inputs)}: fixed green, moving magenta", fontsize=10)
+    figure.suptitle(f"{title_of(result.inputs)}: fixed green, moving magenta", fontsize=10)
     return figure
 
 
@@ -117,7 +68,7 @@ def summary_html(result: Result) -> str:
         for side in ("before", "after")
     )
     return (
-        f"<div><b>{escape(_title(result.inputs))}</b><br>{judged.status}: {escape(judged.headline)}<br>{pictures}"
+        f"<div><b>{escape(title_of(result.inputs))}</b><br>{judged.status}: {escape(judged.headline)}<br>{pictures}"
         f"<table><tr><th></th><th>before</th><th>after</th></tr>{rows}</table></div>"
     )
 
@@ -139,7 +90,3 @@ def _overlays(result: Result) -> tuple[list[View], dict[str, list[np.ndarray]]]:
         side: [fuse(to_grey(a, windows[0]), to_grey(b, windows[1])) for a, b in zip(below, slices, strict=True)]
         for side, slices in above.items()
     }
-
-
-def _title(inputs: Inputs) -> str:
-    return f"{inputs.pair.moving.name} registered to {inputs.pair.fixed.name}"

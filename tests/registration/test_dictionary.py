@@ -1,0 +1,70 @@
+"""A registration in a chain of transforms of dictionaries, with tensors that know their place as MONAI's do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import anamorph
+from anamorph.image import Image, Labels
+from anamorph.registration.dictionary import Registerd
+from stub_method import Stub
+
+SHIFT_MM = np.array([6.0, -4.0, 2.0])
+
+
+class MetaTensor(torch.Tensor):
+    """A stand-in: a tensor that is made from values and an ``affine``, which it keeps."""
+
+    def __new__(cls, values, affine=None):
+        made = torch.as_tensor(values).as_subclass(cls)
+        made.affine = affine
+        return made
+
+
+def scans(kind):
+    values = np.zeros((1, 20, 18, 16), np.float32)
+    values[0, 6:12, 5:11, 4:10] = 100
+    here = np.diag([2.0, 2.0, 2.0, 1.0])
+    there = here.copy()
+    there[:3, 3] = SHIFT_MM
+    return {
+        "fixed": kind(values, here),
+        "moving": kind(values, there),
+        "moving_label": kind((values > 0).astype(np.uint8), there),
+        "name": "somebody",
+    }
+
+
+def test_tensors_come_back_on_the_grid_of_the_fixed_scan_as_the_class_they_were():
+    data = scans(lambda values, affine: MetaTensor(values, torch.from_numpy(affine)))
+    chain = Registerd(labels=["moving_label"], images=["moving_copy"], method=Stub)
+    out = chain({**data, "moving_copy": data["moving"]})
+    assert data["moving"].affine[0, 3] == SHIFT_MM[0]
+    for key in ("moving", "moving_label", "moving_copy"):
+        assert type(out[key]) is MetaTensor
+        assert out[key].affine.tolist() == data["fixed"].affine.tolist()
+        assert out[key].dtype == data.get(key, data["moving"]).dtype
+        np.testing.assert_array_equal(np.asarray(out[key]), np.asarray(data.get(key, data["moving"])))
+    assert out["name"] == "somebody"
+    np.testing.assert_allclose(out["registration"].fixed_to_moving.matrix[:3, 3], SHIFT_MM)
+
+
+def test_other_images_come_back_as_ours_and_keys_are_free():
+    data = scans(lambda values, affine: Image.from_array(values[0], affine=affine))
+    data = {"t0": data["fixed"], "t1": data["moving"], "organs": data["moving_label"]}
+    out = Registerd("t0", "t1", labels=["organs"], result=None, method=Stub, settings={"gain": 0.0})(data)
+    assert set(out) == set(data)
+    assert isinstance(out["organs"], Labels)
+    assert out["t1"].grid == data["t0"].grid
+    assert out["t1"].data[0, 6, 7, 5] == 0  # nothing was moved, so that the body lies elsewhere
+    with pytest.raises(anamorph.UserError, match="gain"):
+        Registerd("t0", "t1", method=Stub, settings={"gain": 2.0})(data)
+
+
+def test_it_stands_in_a_chain_of_monai():
+    monai = pytest.importorskip("monai.transforms")
+    data = scans(lambda values, affine: MetaTensor(values, torch.from_numpy(affine)))
+    out = monai.Compose([Registerd(method=Stub)])(data)
+    assert out["moving"].shape == data["fixed"].shape
