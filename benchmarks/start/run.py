@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from anamorph.geometry import Grid
 from anamorph.transforms import Affine
 from anamorph.transforms.files import read_transform, write_transform
@@ -78,6 +80,8 @@ class Bench:
     ) -> Judgement:
         if case.disturbance == "unrelated":
             return Judgement(answer.verdict == "FAIL", "", None, None, None)
+        if any(np.ptp(view.image.data) == 0 for view in views):  # a crop may leave nothing of a brain
+            return Judgement(None, "", None, None, None)
         if answer.transform is None or (undisturbed is not None and undisturbed.transform is None):
             return Judgement(False, "", None, None, None)
         wanted = None if undisturbed is None else undisturbed.transform

@@ -14,6 +14,7 @@ from anamorph.evaluation.verdict import all_gates, gates_markdown
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.transforms import Affine
+from anamorph.types import GraveWarning
 
 OF_THE_MAP = {
     "folding_percent": 0.0,
@@ -243,6 +244,9 @@ def test_reasons_come_worst_first_and_warnings_of_the_method_count():
     assert judged.reasons == ["the map folds in 2.00 % of the voxels", "the header has no orientation"]
     warned = verdict(GOOD, ["the header has no orientation"])
     assert (warned.status, warned.signs_of_failure, warned.accuracy.status) == ("WARN", "some", "PASS")
+    grave = verdict(GOOD, ["the header has no orientation", GraveWarning("nothing relates the scans")])
+    assert (grave.status, grave.signs_of_failure, grave.accuracy.status) == ("FAIL", "clear", "PASS")
+    assert grave.reasons[0] == "nothing relates the scans"
 
 
 def test_a_verdict_is_plain_json():

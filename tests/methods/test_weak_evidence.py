@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -12,10 +14,20 @@ from anamorph.image import Image
 from anamorph.methods import recipe, worth
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.start.search import Start
 from anamorph.methods.working_frame import Scan
-from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, ONLY_NOISE, WEAK_LEFT, mismatch_left, noise_followed
+from anamorph.methods.worth import (
+    LEAST_EXPLAINED,
+    NOT_DEFORMED,
+    ONLY_NOISE,
+    UNRELATED,
+    WEAK_LEFT,
+    mismatch_left,
+    noise_followed,
+)
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Composite, Displacement
+from anamorph.types import GraveWarning
 from arrays import smooth_descriptor
 
 
@@ -49,6 +61,30 @@ def test_unrelated_scans_are_not_deformed_unless_that_is_asked_for(unrelated, me
     deformed = anamorph.register(*unrelated, method=method, settings={"init": "world"})
     assert not isinstance(deformed.fixed_to_moving, Affine)
     assert NOT_DEFORMED not in deformed.warnings
+
+
+def test_a_start_that_explains_little_is_a_warning(unrelated):
+    start, _ = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "auto")
+    assert [text for text in start.warnings if text.startswith("the scans explain little of each other")]
+    made = make_pair((32, 28, 24), seed=0, deformation_mm=0.0, translation_mm=4.0)
+    sure, _ = linear_start(*(Scan.prepare(scan, None) for scan in (made.fixed, made.moving)), "auto")
+    assert sure.explained > 0.5
+    assert not sure.warnings
+    assert not sure.is_guess
+
+
+@pytest.mark.parametrize(("searched", "status"), [(True, "FAIL"), (False, "WARN")])
+def test_a_start_that_was_searched_for_and_explains_little_fails(unrelated, searched, status, monkeypatch):
+    def found(*scans_and_settings):
+        return Start(Affine.translation([1.0, 2.0, 0.0]), LEAST_EXPLAINED / 2, is_guess=searched), "none"
+
+    monkeypatch.setattr(recipe, "linear_start", found)
+    result = anamorph.register(*unrelated)
+    assert [isinstance(text, GraveWarning) for text in result.warnings] == [False] + [True] * searched
+    assert (UNRELATED in result.warnings) == searched
+    assert result.verdict.status == status
+    assert pickle.loads(pickle.dumps(UNRELATED)) == UNRELATED
+    assert isinstance(pickle.loads(pickle.dumps(UNRELATED)), GraveWarning), "warnings come back from other processes"
 
 
 def test_intensities_compare_by_their_correlation(unrelated):
@@ -127,12 +163,12 @@ def test_nothing_is_deformed_where_the_start_says_all(method):
 
 
 def textured(shape, spacing_mm):
-    """Structures of single voxels."""
-    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    """Structures of few voxels."""
+    values = gaussian_filter(np.random.default_rng(0).random(shape).astype(np.float32), 0.8)
     return Scan.prepare(Image(values, Grid(shape, np.diag([*spacing_mm, 1.0]))), None)
 
 
-@pytest.mark.parametrize(("right", "left"), [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize(("right", "left"), [(1.0, None), (0.0, 1.0), (-1.0, 1.3)])
 @pytest.mark.parametrize(
     ("shape", "most"), [((60, 27, 31), 1e9), ((60, 27, 31), 25_000), ((30, 90, 91), 60_000), ((180, 150, 1), 1e9)]
 )
@@ -144,11 +180,11 @@ def test_what_a_deformation_leaves_is_seen_in_single_voxels(shape, most, right, 
     field = np.zeros((3, *shape), np.float32)
     field[0] = right
     told = worth.nothing_left(fixed, moving, Affine.identity(), Displacement(field, grid), grid)
-    if left == 0:
+    if left is None:
         assert told is None
     else:
         said = float(told.split("(")[1].split()[0])
-        assert said == pytest.approx(left, abs=0.02)
+        assert said == pytest.approx(left, abs=0.02 if left == 1 else 0.25)
 
 
 @pytest.mark.parametrize(("right", "kept"), [(3.0, True), (0.0, False)])
@@ -165,9 +201,34 @@ def test_noise_of_single_voxels_hides_no_right_deformation(right, kept):
     field[0] = right
     deformation = Displacement(field, fixed.grid)
     maps = Affine.identity(), Composite.of(deformation, Affine.identity())
-    assert worth._share_left(fixed, moving, maps, fixed.grid) > 1 - worth.LEAST_REMOVED[1], "single voxels see nothing"
+    left, noise, _ = worth._left(fixed, moving, maps, fixed.grid)
+    assert left > 1 - worth.LEAST_REMOVED[1], "single voxels see nothing"
+    assert noise > worth.NOISY
     told = worth.nothing_left(fixed, moving, Affine.identity(), deformation, fixed.grid)
     assert (told is None) == kept
+
+
+def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
+    asked = []
+    left = worth._left
+    monkeypatch.setattr(worth, "_left", lambda *args: asked.append(args[-1]) or left(*args))
+    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
+    moving = Scan(1 - fixed.channels**2, fixed.weight, fixed.grid)
+    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    assert worth.nothing_left(fixed, moving, Affine.identity(), still, fixed.grid) is not None
+    assert asked == [fixed.grid]
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (3, 3, 1), (3, 2, 3), (1, 1, 3)])
+def test_noise_is_what_no_quadratic_surface_explains(sizes):
+    rng = np.random.default_rng(0)
+    position = np.indices(sizes).reshape(3, -1).T
+    smooth = position @ rng.normal(size=(3, 500)) + (position @ rng.normal(size=(3, 500))) ** 2
+    noise = rng.standard_normal(smooth.shape)
+    np.testing.assert_allclose(worth.noise_share(smooth, sizes), 0, atol=1e-6)
+    if len(position) > 3:
+        assert worth.noise_share(noise, sizes).mean() == pytest.approx(1, abs=0.1)
+        assert 0.05 < worth.noise_share(smooth + noise, sizes).mean() < 0.7
 
 
 def test_few_blocks_say_nothing():

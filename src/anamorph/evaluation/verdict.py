@@ -15,6 +15,7 @@ from anamorph.evaluation.gates import SEVERITY, Check, Gate, Question, Status, g
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import all_metrics
 from anamorph.evaluation.numbers import plain
+from anamorph.types import GraveWarning
 
 Signs = Literal["none", "some", "clear"]
 _SIGNS: dict[Status, Signs] = {"PASS": "none", "WARN": "some", "FAIL": "clear"}
@@ -119,14 +120,18 @@ def all_gates() -> list[Gate]:
 
 
 def verdict(metrics: Measured, warnings: Sequence[str] = ()) -> Verdict:
-    """Judge a registration by the gates of its metrics; a warning of the method makes it WARN at least.
+    """Judge a registration by the gates of its metrics and the warnings of the method.
+
+    A warning makes it WARN at least, a grave one FAIL.
 
     Args:
         metrics: the numbers of the pair.
         warnings: what the method or the look at the input warned of, one line each.
     """
     checks = [check for gate in all_gates() if (check := gate.check(metrics))]
-    checks += [Check("method_warning", "signs of failure", "WARN", None, None, "", text) for text in warnings]
+    for text in warnings:
+        status: Status = "FAIL" if isinstance(text, GraveWarning) else "WARN"
+        checks.append(Check("method_warning", "signs of failure", status, None, None, "", text))
     return Verdict(_worst(checks), checks, _accuracy(metrics, checks))
 
 
@@ -146,7 +151,10 @@ def gates_markdown() -> str:
             f"{side} {limit:g} {unit}".strip() if math.isfinite(limit) else "–" for limit in (gate.warn, gate.fail)
         )
         rows.append(f"| `{gate.name}` | {gate.question} | {gate.meaning} | {warn} | {fail} |")
-    rows.append("| `method_warning` | signs of failure | warnings of the method or about the input | any | – |")
+    rows.append(
+        "| `method_warning` | signs of failure | warnings of the method or about the input | any "
+        "| scans that nothing relates |"
+    )
     return "\n".join(rows)
 
 

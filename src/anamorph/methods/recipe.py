@@ -20,7 +20,7 @@ from anamorph.methods.refinement import RefinementConfig, both_directions, refin
 from anamorph.methods.start.search import Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan, Side
-from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, noise_followed, nothing_left
+from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
 from anamorph.transforms.maps import Displacement, Transform
 
 Array = Any
@@ -41,6 +41,7 @@ class Started:
         kind: how intensities compare after the start.
         device: where descriptors go.
         explained: by the start, beyond chance; None for a start that is not doubted.
+        is_guess: the start is not what the headers say, and explains no more than a wrong place may.
         guide: what a segmentation network sees in both scans.
     """
 
@@ -51,6 +52,7 @@ class Started:
     kind: IntensityKind
     device: Literal["cpu", "cuda"]
     explained: float | None = None
+    is_guess: bool = False
     guide: Guide | None = None
 
     @cached_property
@@ -122,21 +124,21 @@ class Recipe(Method):
             started = self._start(pair, scans, run)
         if started.explains_too_little:
             run.warnings.append(NOT_DEFORMED)
-            return run.outcome(started.start, started.start.inverse())
+            return run.outcome(*_undeformed(started, run))
         return run.outcome(*self.deformed(started, run))
 
     def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
         """The given start, or the one that a search finds; only the latter is doubted, and not with a guide."""
-        explained = None
+        explained, is_guess = None, False
         if pair.start is not None:
             start: Transform = pair.start
             kind = comparable_after(*scans, start, comparable_intensities(scans[0].image, scans[1].image))
         else:
             found, kind = search_start(self.config, scans, run)
-            start, explained = found.transform, found.explained
+            start, explained, is_guess = found.transform, found.explained, found.is_guess
         guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
         run.provenance["intensities"] = kind
-        return Started(self.config, *scans, start, kind, run.device, None if guide else explained, guide)
+        return Started(self.config, *scans, start, kind, run.device, None if guide else explained, is_guess, guide)
 
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
         """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
@@ -152,8 +154,15 @@ class Recipe(Method):
             noise = started.noise_in(deformation)
             if noise is not None:
                 run.provenance["start"].append(noise)
-                return started.start, started.start.inverse()
+                return _undeformed(started, run)
             return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
+
+
+def _undeformed(started: Started, run: Run) -> tuple[Transform, Transform]:
+    """Both directions of a start that no deformation makes better; with a guess the scans may show different things."""
+    if started.is_guess:
+        run.warnings.append(UNRELATED)
+    return started.start, started.start.inverse()
 
 
 def prepared(pair: Pair) -> tuple[Scan, Scan]:

@@ -12,6 +12,7 @@ from anamorph.methods.working_frame import Scan
 from anamorph.optimise.velocity import data_term
 from anamorph.runtime.device import to_device
 from anamorph.transforms.maps import Composite, Displacement, Transform
+from anamorph.types import GraveWarning
 
 LEAST_EXPLAINED = 0.2
 """A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""
@@ -19,12 +20,18 @@ NOT_DEFORMED = (
     "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
     "where their headers are right, init=world deforms from there"
 )
+UNRELATED = GraveWarning(
+    "nothing shows that these scans belong together: the start had to be searched for, explains no more of them than "
+    "unrelated scans do, and no deformation adds to that; give the start that is right by init=, or other scans"
+)
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
 LEAST_REMOVED = {1: 0.12, 2: 0.2}
 """Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: of blocks of
-single voxels, or of voxels twice as large, in which noise averages out and smooth things resemble each other more."""
+single voxels, or of voxels twice as large, where smooth things resemble each other more."""
+NOISY = 0.5
+"""Share of the variance within blocks from which on noise hides what single voxels show."""
 NOTHING_LEFT = (
     "not deformed: after the start, a deformation would explain nothing ({left:.2f} of the differences are left)"
 )
@@ -73,8 +80,8 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
 
     What was optimised are smooth descriptors on a coarser grid. Whether the right structures lie upon each other shows
     in single voxels: a right deformation between people, or of one who breathes, settles 0.14 to 0.34 of what was open
-    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. In noisy scans
-    single voxels show nothing; there voxels twice as large decide, if there are enough of them.
+    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. Noisy scans are
+    asked in voxels twice as large. Where there are too few blocks nothing is said.
 
     Args:
         fixed: prepared scan.
@@ -84,26 +91,29 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
         grid: of the fixed frame, on which to compare: the finest.
     """
     maps = start, Composite.of(deformation, start)
-    shares = {size: _share_left(fixed, moving, maps, grid.pooled((size,) * 3)) for size in LEAST_REMOVED}
-    told = {size: left for size, left in shares.items() if left is not None}
-    if not told or any(left <= 1 - LEAST_REMOVED[size] for size, left in told.items()):
-        return None
-    return NOTHING_LEFT.format(left=told[min(told)])
+    size = 1
+    left, noise, count = _left(fixed, moving, maps, grid)
+    if noise > NOISY:
+        size = 2
+        left, _, count = _left(fixed, moving, maps, grid.pooled((size,) * 3))
+    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - LEAST_REMOVED[size] else None
 
 
-def _share_left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Grid) -> float | None:
-    """Of what the first map leaves open in blocks of a grid, how much the second does; None where they are too few."""
-    opened = []
+def _left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Grid) -> tuple[float, float, int]:
+    """Of what the first map leaves open in blocks of a grid, how much the second does; their noise and number."""
+    opened, noise = [], []
     for part in _parts(grid):
         scans = fixed.onto(part), *(moving.onto(part, one) for one in maps)
         inside = np.all([_blocks(scan.weight[None] > 0).all(axis=0) for scan in scans], axis=0)
         here, *others = (_blocks(scan.channels)[:, np.tile(inside, len(scan.channels))] for scan in scans)
         shown = np.min([values.std(axis=0) for values in (here, *others)], axis=0) > FLAT
         opened.append([left_open(here[:, shown], other[:, shown]) for other in others])
+        noise.append([noise_share(values[:, shown], _sizes(part.shape)) for values in (here, others[0])])
     before, after = np.concatenate(opened, axis=1)
-    if len(before) < FEWEST_BLOCKS:
-        return None
-    return float(after.mean() / max(before.mean(), 1e-9))
+    if len(before) == 0:
+        return 1.0, 0.0, 0
+    noisier = float(np.concatenate(noise, axis=1).mean(axis=1).max())
+    return float(after.mean() / max(before.mean(), 1e-9)), noisier, len(before)
 
 
 def left_open(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -111,6 +121,20 @@ def left_open(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     centred = [values - values.mean(axis=0) for values in (one, other)]
     shared, *own = (np.einsum("mn,mn->n", a, b) for a, b in (centred, centred[:1] * 2, centred[1:] * 2))
     return 1 - shared**2 / (own[0] * own[1])
+
+
+def noise_share(blocks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """``(N,)``: the share of the variance of blocks ``(M, N)`` of given sizes that no quadratic surface explains."""
+    position = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in sizes), indexing="ij"), axis=-1)
+    terms = np.concatenate([np.ones((len(blocks), 1)), position.reshape(len(blocks), -1)], axis=1)
+    products = np.einsum("ma,mb->mab", terms, terms)[:, *np.triu_indices(terms.shape[1])]
+    surface, kept, _ = np.linalg.svd(products, full_matrices=False)
+    surface = surface[:, kept > 1e-6 * kept[0]]
+    centred = blocks - blocks.mean(axis=0)
+    rest = centred - surface @ (surface.T @ centred)
+    free = max(len(blocks) - surface.shape[1], 1)
+    variance = np.maximum((centred**2).sum(axis=0) / max(len(blocks) - 1, 1), 1e-12)
+    return (rest**2).sum(axis=0) / free / variance
 
 
 def _parts(grid: Grid) -> list[Grid]:
@@ -129,7 +153,12 @@ def _parts(grid: Grid) -> list[Grid]:
 
 def _blocks(channels: np.ndarray) -> np.ndarray:
     """``(M, C * N)``: the voxels of each whole block of channels ``(C, I, J, K)``, a column each."""
-    sizes = [min(BLOCK, n) for n in channels.shape[1:]]
+    sizes = _sizes(channels.shape[1:])
     whole = channels[(slice(None), *(slice(n - n % size) for n, size in zip(channels.shape[1:], sizes, strict=True)))]
     split = [m for n, size in zip(whole.shape[1:], sizes, strict=True) for m in (n // size, size)]
     return whole.reshape(-1, *split).transpose(2, 4, 6, 0, 1, 3, 5).reshape(int(np.prod(sizes)), -1)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Voxels of a block along each axis."""
+    return tuple(min(BLOCK, n) for n in shape)

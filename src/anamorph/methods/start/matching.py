@@ -111,6 +111,8 @@ def gauss_newton(judge: Judge, moved: Volume, model: LinearModel) -> np.ndarray:
     inner = np.zeros(shape, bool)
     inner[tuple(slice(1, -1) if n > 2 else slice(None) for n in shape)] = True
     chosen = np.flatnonzero(inner.ravel() & (weight > 0))
+    if len(chosen) == 0:
+        return np.eye(4)
     chosen = np.ascontiguousarray(chosen[:: -(-len(chosen) // MOST_POSITIONS) or 1])
     # From voxels to a frame in which the field of view has about unit size.
     size_mm = fixed.grid.longest_mm / 2

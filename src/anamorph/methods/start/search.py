@@ -38,6 +38,10 @@ PROMISING = 0.1
 """Rotations that explain so much less than the best one before matching are not followed."""
 STANDS_OUT = 5.0
 """Standard deviations of chance: a rotation that explains so much more than what is not turned is followed alone."""
+LITTLE = (
+    "the scans explain little of each other ({explained:.2f} of 1; a wrong place may reach {weak:.2f}), so that "
+    "nothing tells whether the start is right: look at the result, or give the start that is right by init="
+)
 CLEAR_GAIN = 1.0
 """Standard deviations of chance that matching must gain where little is explained, or a hypothesis stays as it was."""
 ROUGH = Stage(28, 3, (4, 2))
@@ -59,11 +63,13 @@ EXACT = ((28, 15), (56, 8), (112, 4))
 class Start:
     """A linear start, its cost after each stage, and how it was reached.
 
-    ``explained`` is the share that it explains beyond chance, None for one that was not looked for.
+    ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
+    that it is not what the headers say, and explains no more than a wrong place may.
     """
 
     transform: Affine
     explained: float | None = None
+    is_guess: bool = False
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -206,7 +212,9 @@ def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
     """The start with what a reader should know about it."""
-    start = Start(winner.matched.transform, winner.explained, costs, [str(winner)])
+    is_weak = winner.explained < _weak(pair)
+    is_guess = is_weak and winner.name != "world"
+    start = Start(winner.matched.transform, winner.explained, is_guess, costs, [str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)
@@ -217,6 +225,8 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
                 f"two starts explain the scans equally well and lie far apart: {winner}; {second}, {away}; "
                 "look at the result, or give the start that is right by init="
             )
+    if is_weak:
+        start.warnings.append(LITTLE.format(explained=winner.explained, weak=_weak(pair)))
     if winner.name == "pose":
         angle = AffineParts.of(winner.matched.transform, pair.fixed.grid.centre_mm).turn_deg
         start.warnings.append(
