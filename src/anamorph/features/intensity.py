@@ -33,7 +33,8 @@ def comparable_intensities(fixed: Image, moving: Image) -> IntensityKind:
 def prepared_channels(image: Image) -> np.ndarray:
     """``(C, I, J, K)`` float32: HU without metal for CT, else channels scaled so that their percentiles are 0 and 1."""
     if looks_like_ct(image):
-        return np.clip(image.data, CT_AIR_HU, CT_CEILING_HU).astype(np.float32)
+        hounsfield = image.data.astype(np.float32)
+        return np.clip(hounsfield, CT_AIR_HU, CT_CEILING_HU, out=hounsfield)
     out = np.empty(image.data.shape, np.float32)
     for channel, values in zip(out, image.data, strict=True):
         low, high = np.percentile(values[::2, ::2, :: 2 if values.shape[2] > 1 else 1], PERCENTILES)
