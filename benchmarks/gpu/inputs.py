@@ -23,7 +23,7 @@ from anamorph.networks.symmetric_network import SymmetricNetwork
 from anamorph.networks.trained import Kind
 from anamorph.phantom import make_pair
 from benchmarks.gpu.session import Session
-from benchmarks.speed import SIZES
+from benchmarks.speed import PHANTOMS
 from template_cohort import write_template_cohort
 from voronoi_layers import voronoi_layers
 
@@ -51,7 +51,7 @@ Shape = tuple[int, int, int]
 
 def sizes(tiny: bool) -> Sequence[Shape]:
     """Of the pairs that are registered."""
-    return ((28, 24, 26),) if tiny else tuple(shape for shape, _ in SIZES[1:])
+    return ((28, 24, 26),) if tiny else tuple(PHANTOMS.values())[1:]
 
 
 def pair_files(session: Session, shape: Shape) -> tuple[Path, Path]:

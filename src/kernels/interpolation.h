@@ -70,6 +70,55 @@ struct Cell {
     }
 };
 
+// Cells of some positions in a volume (I, J, K), found and read together: all but fetching the voxels becomes vectors.
+constexpr int AT_ONCE = 64;
+class Cells {
+  public:
+    Cells(Index ni, Index nj, Index nk) : size{ni, nj, nk}, stride{nj * nk, nk, 1} {
+        const Index i = ni > 1 ? nj * nk : 0, j = nj > 1 ? nk : 0, k = nk > 1;
+        for (int n = 0; n < 8; ++n) corner[n] = (n & 4 ? i : 0) + (n & 2 ? j : 0) + (n & 1 ? k : 0);
+    }
+
+    void find(const float *x, const float *y, const float *z, int count) {
+        std::fill_n(first, count, 0);
+        find_along(0, x, count);
+        find_along(1, y, count);
+        find_along(2, z, count);
+    }
+
+    // Trilinear interpolation in one channel.
+    template <typename T>
+    void read(const T *volume, int count, float *__restrict out) const {
+        float at[8][AT_ONCE];
+        for (int p = 0; p < count; ++p)
+            for (int n = 0; n < 8; ++n) at[n][p] = float(volume[first[p] + corner[n]]);
+        const float *__restrict wi = weight[0], *__restrict wj = weight[1], *__restrict wk = weight[2];
+        for (int p = 0; p < count; ++p) {
+            const float low = between(between(at[0][p], at[1][p], wk[p]), between(at[2][p], at[3][p], wk[p]), wj[p]);
+            const float high = between(between(at[4][p], at[5][p], wk[p]), between(at[6][p], at[7][p], wk[p]), wj[p]);
+            out[p] = between(low, high, wi[p]);
+        }
+    }
+
+  private:
+    // As `Corner`.
+    void find_along(int axis, const float *__restrict x, int count) {
+        const int n = int(size[axis]), lowest = std::max(n - 2, 0);
+        const float last = float(n - 1);
+        int low[AT_ONCE];
+        for (int p = 0; p < count; ++p) {
+            const float positive = x[p] > 0.f ? x[p] : 0.f, inside = positive < last ? positive : last;
+            const int floor = int(inside);
+            low[p] = floor < lowest ? floor : lowest;
+            weight[axis][p] = inside - float(low[p]);
+        }
+        for (int p = 0; p < count; ++p) first[p] += low[p] * stride[axis];
+    }
+
+    Index size[3], stride[3], corner[8], first[AT_ONCE];
+    float weight[3][AT_ONCE];
+};
+
 // The same eight voxels in a volume (I, J, K, C), whose channels lie side by side.
 struct ChannelsLastCell {
     Index first, next_i, next_j, next_k;

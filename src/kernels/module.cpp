@@ -14,6 +14,7 @@ void define_folding(nb::module_ &);
 void define_gauss_newton(nb::module_ &);
 void define_hamming_cost(nb::module_ &);
 void define_inversion(nb::module_ &);
+void define_labels(nb::module_ &);
 void define_layer_codes(nb::module_ &);
 void define_mind_ssc(nb::module_ &);
 void define_optimise(nb::module_ &);
@@ -51,6 +52,7 @@ NB_MODULE(ANAMORPH_MODULE, module) {
     define_gauss_newton(module);
     define_hamming_cost(module);
     define_inversion(module);
+    define_labels(module);
     define_layer_codes(module);
     define_mind_ssc(module);
     define_optimise(module);

@@ -14,14 +14,18 @@ template <typename T>
 void sample_linear(Index begin, Index end, Array<const T, 4> volume, Array<const float, 2> positions, bool clamp,
                    float fill, Array<float, 2> out) {
     const Index channels = volume.shape[0], ni = volume.shape[1], nj = volume.shape[2], nk = volume.shape[3];
-    for (Index p = begin; p < end; ++p) {
-        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
-        if (!clamp && is_outside(x, y, z, ni, nj, nk)) {
-            for (Index c = 0; c < channels; ++c) out(c, p) = fill;
-            continue;
+    Cells cells(ni, nj, nk);
+    for (Index start = begin; start < end; start += AT_ONCE) {
+        const int count = int(std::min<Index>(AT_ONCE, end - start));
+        const float *x = positions.at(0, start), *y = positions.at(1, start), *z = positions.at(2, start);
+        cells.find(x, y, z, count);
+        for (Index c = 0; c < channels; ++c) {
+            float *to = out.at(c, start);
+            cells.read(volume.at(c), count, to);
+            if (clamp) continue;
+            for (int p = 0; p < count; ++p)
+                if (is_outside(x[p], y[p], z[p], ni, nj, nk)) to[p] = fill;
         }
-        const Cell cell(x, y, z, ni, nj, nk);
-        for (Index c = 0; c < channels; ++c) out(c, p) = cell.read(volume.at(c), nj, nk);
     }
 }
 
@@ -100,14 +104,20 @@ void advance_affine(Index begin, Index end, Array<float, 2> positions, Affine ma
 // p <- p + L u(T p), u read trilinearly with its border repeated; L turns field voxels into position voxels.
 void advance_displacement(Index begin, Index end, Array<float, 2> positions, Array<const float, 4> disp_vox,
                           Affine to_field, Affine linear) {
-    const Index ni = disp_vox.shape[1], nj = disp_vox.shape[2], nk = disp_vox.shape[3];
-    for (Index p = begin; p < end; ++p) {
-        const float x = positions(0, p), y = positions(1, p), z = positions(2, p);
-        const Cell cell(apply(to_field, 0, x, y, z), apply(to_field, 1, x, y, z), apply(to_field, 2, x, y, z), ni, nj, nk);
-        float u[3];
-        for (int c = 0; c < 3; ++c) u[c] = cell.read(disp_vox.at(c), nj, nk);
+    Cells cells(disp_vox.shape[1], disp_vox.shape[2], disp_vox.shape[3]);
+    float at[3][AT_ONCE], u[3][AT_ONCE];
+    for (Index start = begin; start < end; start += AT_ONCE) {
+        const int count = int(std::min<Index>(AT_ONCE, end - start));
+        float *x = positions.at(0, start), *y = positions.at(1, start), *z = positions.at(2, start);
         for (int a = 0; a < 3; ++a)
-            positions(a, p) += linear(a, 0) * u[0] + linear(a, 1) * u[1] + linear(a, 2) * u[2];
+            for (int p = 0; p < count; ++p) at[a][p] = apply(to_field, a, x[p], y[p], z[p]);
+        cells.find(at[0], at[1], at[2], count);
+        for (int c = 0; c < 3; ++c) cells.read(disp_vox.at(c), count, u[c]);
+        for (int a = 0; a < 3; ++a) {
+            const float *m = linear.at(a);
+            float *__restrict to = positions.at(a, start);
+            for (int p = 0; p < count; ++p) to[p] += m[0] * u[0][p] + m[1] * u[1][p] + m[2] * u[2][p];
+        }
     }
 }
 

@@ -48,9 +48,9 @@ void compare(const Rows &rows, const float *weight, float *total) {
     for (int n = 0; n < Labels; ++n) store(total + n * LANES, load(total + n * LANES) + factor * sums[n]);
 }
 
-constexpr Index MOST = 8;
-constexpr decltype(&compare<1>) COMPARE[] = {compare<1>, compare<2>, compare<3>, compare<4>,
-                                             compare<5>, compare<6>, compare<7>, compare<8>};
+constexpr Index MOST = 11;
+constexpr decltype(&compare<1>) COMPARE[] = {compare<1>, compare<2>, compare<3>, compare<4>, compare<5>, compare<6>,
+                                             compare<7>, compare<8>, compare<9>, compare<10>, compare<11>};
 
 // out[row, b, c, label] = mean over the cell of weight * ||F(p) - M(p + step * label)||^2, border of M repeated. Rows are
 // those of `rows_of_channels` for `nk` voxels, and the weights (I, J, at least nk). All three are read up to a vector beyond

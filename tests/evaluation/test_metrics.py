@@ -16,7 +16,7 @@ from anamorph.evaluation import (
     tre_axes_mm,
     tre_mm,
 )
-from anamorph.evaluation.label_regions import label_boxes, voxel_counts
+from anamorph.evaluation.label_regions import _planes, _planes_numpy, label_boxes, voxel_counts
 from anamorph.evaluation.metrics.hausdorff import diagonal_mm
 from anamorph.evaluation.metrics.inverse_consistency import summary
 from anamorph.geometry import Grid
@@ -83,6 +83,15 @@ def test_dice_matches_the_definition_on_random_maps():
 def test_dice_refuses_maps_on_other_grids():
     with pytest.raises(ValueError, match="same grid"):
         dice(box_labels((0, 0, 0), (2, 2, 2), grid()), box_labels((0, 0, 0), (2, 2, 2), grid((9, 9, 9))))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, ">u2"])
+def test_the_labels_of_each_plane_are_those_of_the_readable_twin(dtype):
+    data = np.random.default_rng(0).integers(0, 4, (6, 5, 9)).astype(dtype)
+    data[2, :, 3:], data[3] = 7, 0
+    for found, expected in zip(_planes(data), _planes_numpy(data, 8), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert _planes(data)[0][3].tolist() == [45, 0, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("offset", [0, 70000, -5])

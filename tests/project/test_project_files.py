@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections import Counter
@@ -45,3 +46,23 @@ def test_the_tests_mirror_the_packages():
     names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if "toy_package" not in path.parts)
     assert {path.parent.parent.name for path in (ROOT / "tests").rglob("test_*.py")} == {"tests"}
     assert max(names.values()) == 1, names.most_common(3)
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
+def test_programs_beside_the_package_import_what_is_there(folder):
+    """They run rarely, so that nobody else sees a name that has moved."""
+    homes = {"anamorph": ROOT / "src", "benchmarks": ROOT}
+    missing = []
+    for program in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(program.read_text(encoding="utf-8"))):
+            module = getattr(node, "module", None) or ""
+            if not isinstance(node, ast.ImportFrom) or module.split(".")[0] not in homes:
+                continue
+            place = homes[module.split(".")[0]].joinpath(*module.split("."))
+            files = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()]
+            text = "".join(path.read_text(encoding="utf-8") for path in (*files, *place.glob("__init__.pyi")))
+            for alias in node.names:
+                submodule = (place / f"{alias.name}.py").is_file() or (place / alias.name).is_dir()
+                if not submodule and not re.search(rf"\b{alias.name}\b", text):
+                    missing.append(f"{program.relative_to(ROOT)}: {module} has no {alias.name}")
+    assert not missing

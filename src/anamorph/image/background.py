@@ -136,10 +136,10 @@ def shown_part(image: Image) -> np.ndarray | None:
     planes = _planes(inside)
     if planes is None:
         return None
-    axes = np.ogrid[tuple(slice(n) for n in inside.shape)]
+    i, j, k = np.ogrid[tuple(slice(n) for n in inside.shape)]
     shown = np.ones(inside.shape, bool)
-    for normal, offset in planes:
-        shown &= sum(float(n) * axis for n, axis in zip(normal, axes, strict=True)) <= offset - EDGE_VOX
+    for (a, b, c), offset in planes:
+        shown &= c * k <= offset - EDGE_VOX - a * i - b * j
     # The faces of the grid itself are no padding: nothing is taken off there.
     return shown if shown.mean() < 1 - LEAST_PADDED else None
 

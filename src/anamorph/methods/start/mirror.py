@@ -30,10 +30,18 @@ def mirror_warning(rough: Judge, winner: Hypothesis, stage: Stage) -> str | None
         winner: the start of the scans as they are.
         stage: how the mirror image is matched.
     """
-    tried = [_laid(rough, winner.matched.transform, axis) for axis in range(3)]
-    judge, laid = max(tried, key=lambda one: one[1].explained)
-    if laid.explained < winner.explained - WORTH_A_LOOK:
+    start = winner.matched.transform
+    turned = [_reflection(rough, start, axis) for axis in range(3)]
+    # A map that mirrors shows the same as a mirrored scan, without making it.
+    tried = [Matched.of(rough, Affine(start.matrix @ here)).explained for here in turned]
+    axis = int(np.argmax(tried))
+    if tried[axis] < winner.explained - WORTH_A_LOOK:
         return None
+    moving = rough.pair.moving
+    judge = replace(rough, pair=replace(rough.pair, moving=mirrored(moving, axis)))
+    # Mirrored twice, by the middle of the fixed body and that of the moving grid, the map is one of space again.
+    there = reflection(moving.grid.directions[:, axis], moving.grid.centre_mm)
+    laid = Matched.of(judge, Affine(there @ start.matrix @ turned[axis]))
     explained = match(judge, laid, stage, "rigid").explained
     if explained < max(winner.explained + CLEARLY, LEAST):
         return None
@@ -43,18 +51,12 @@ def mirror_warning(rough: Judge, winner: Hypothesis, stage: Stage) -> str | None
     )
 
 
-def _laid(rough: Judge, start: Affine, axis: int) -> tuple[Judge, Matched]:
-    """The mirror image laid upon the fixed scan where the scan as it is lies by a start, and who judges it."""
-    moving = rough.pair.moving
-    judge = replace(rough, pair=replace(rough.pair, moving=mirrored(moving, axis)))
-    normal = moving.grid.directions[:, axis]
-    from_fixed = start.matrix[:3, :3].T @ normal
+def _reflection(rough: Judge, start: Affine, axis: int) -> np.ndarray:
+    """4x4 matrix that mirrors the fixed scan in the middle of its body, along what a start makes of an axis."""
+    from_fixed = start.matrix[:3, :3].T @ rough.pair.moving.grid.directions[:, axis]
     weight = rough.fixed.body / max(float(rough.fixed.body.sum()), 1e-9)
     middle = np.einsum("ijk,dijk->d", weight, np.indices(weight.shape))
-    # Mirrored twice, by the middle of the fixed body and that of the moving grid, the map is one of space again.
-    here = reflection(from_fixed / np.linalg.norm(from_fixed), rough.fixed.grid.voxel_to_world(middle))
-    there = reflection(normal, moving.grid.centre_mm)
-    return judge, Matched.of(judge, Affine(there @ start.matrix @ here))
+    return reflection(from_fixed / np.linalg.norm(from_fixed), rough.fixed.grid.voxel_to_world(middle))
 
 
 def mirrored(scan: Scan, axis: int) -> Scan:

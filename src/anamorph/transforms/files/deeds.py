@@ -21,7 +21,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path
-from anamorph.transforms.files.format import OtherFormat, TransformFormat
+from anamorph.transforms.files import OtherFormat, TransformFormat
 from anamorph.transforms.files.itk_linear import check_size
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 

@@ -26,7 +26,7 @@ from anamorph.image.itk_files import check_before_itk
 from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.quiet import quiet_itk
 from anamorph.image.write import save_nifti
-from anamorph.transforms.files.format import OtherFormat, TransformFormat
+from anamorph.transforms.files import OtherFormat, TransformFormat
 from anamorph.transforms.maps import Affine, Composite, Displacement, Roles, Transform
 
 _TEXTS: dict[str, Roles] = {

@@ -13,7 +13,7 @@ from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path
 from anamorph.image.bounds import check_hdf5
-from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.files.itk_field import direction_in, direction_text, orthogonal_cover
 from anamorph.transforms.files.itk_linear import AFFINE_TYPE, from_itk, to_itk
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform

@@ -10,7 +10,7 @@ from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_map_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_path, write_text
-from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.maps import Affine, Composite, Transform
 
 AFFINE_TYPE = "AffineTransform_double_3_3"

@@ -22,7 +22,7 @@ from anamorph.image.bounds import check_arrays
 from anamorph.image.convert import nibabel_grid, place
 from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.write import save_nifti
-from anamorph.transforms.files.format import TransformFormat
+from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.files.itk_field import NIFTI, no_field
 from anamorph.transforms.maps import Displacement, Transform
 
