@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import anamorph
+from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import recipe, worth
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.start import search
+from anamorph.methods.start.hypotheses import Hypothesis
+from anamorph.methods.start.matching import Matched
 from anamorph.methods.start.search import Start
+from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import (
     LEAST_EXPLAINED,
@@ -243,3 +249,21 @@ def test_what_is_left_open_is_the_rest_of_a_squared_correlation():
     left = worth.left_open(one, other)
     np.testing.assert_allclose(left, [1 - np.corrcoef(a, b)[0, 1] ** 2 for a, b in zip(one.T, other.T, strict=True)])
     np.testing.assert_allclose(worth.left_open(one, 5 - 3 * one), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "explained", "is_guess"),
+    [
+        ("world", 0.1, False),
+        ("centres", 0.1, False),
+        ("translation", 0.1, True),
+        ("pose", 0.1, True),
+        ("pose", 0.6, False),
+    ],
+)
+def test_what_was_searched_for_and_explains_little_is_a_guess(name, explained, is_guess):
+    scan = textured((20, 20, 20), (1, 1, 1))
+    pair = ScanPair(scan, scan, "none", DescriptorSettings(1, 1, 0.0))
+    judge = Judge.of(pair, pair.fixed_on(scan.grid), pair.moving_on(scan.grid))
+    matched = dataclasses.replace(Matched.of(judge, Affine.identity()), explained=explained)
+    assert search._told(pair, Hypothesis(name, explained, matched), [], []).is_guess == is_guess

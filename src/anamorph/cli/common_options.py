@@ -10,8 +10,28 @@ import typer
 
 from anamorph.errors import UserError
 
-RUN = "Run"
+REGISTRATION, RUN = "Registration", "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
+MethodName = Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=REGISTRATION)]
+Preset = Annotated[
+    str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
+    ),
+]
+Masks = Annotated[
+    bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION)
+]
+DeviceName = Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)]
+Seed = Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)]
+LeaveOutFailed = Annotated[
+    bool,
+    typer.Option("--leave-out-failed", help="Go on without scans that fail.", rich_help_panel=RUN),
+]
 Workers = Annotated[
     str | None,
     typer.Option(

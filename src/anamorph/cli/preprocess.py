@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.common_options import (
     RUN,
     DataSet,
@@ -59,10 +60,7 @@ def preprocess(
         typer.Option(help="Other scans, and CT without windows: none, percentile or zscore.", rich_help_panel=VALUES),
     ] = "none",
     workers: Workers = None,
-    leave_out_failed: Annotated[
-        bool,
-        typer.Option("--leave-out-failed", help="Go on without scans that fail, and their pairs.", rich_help_panel=RUN),
-    ] = False,
+    leave_out_failed: common.LeaveOutFailed = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier data set.", rich_help_panel=RUN)
     ] = False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
 from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say, spoken
@@ -18,27 +19,22 @@ if TYPE_CHECKING:
     from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
 
-INPUTS, HOW, RUN = "Inputs", "How", "Run"
+INPUTS, RUN = "Inputs", "Run"
 
 
 def register(
     fixed: Annotated[str, typer.Argument(help="Scan that stays: NIfTI, NRRD, MHA, or a DICOM folder.")],
     moving: Annotated[str, typer.Argument(help="Scan that is brought to the fixed one; any grid.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; it appears when it is complete.")],
-    method: Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=HOW)] = "convex",
-    preset: Annotated[
-        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
-    ] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=HOW),
-    ] = None,
+    method: common.MethodName = "convex",
+    preset: common.Preset = "auto",
+    settings: common.Settings = None,
     init: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|NAME",
             help="Start from a fixed-to-moving transform or from world, centres, translation, rigid, affine, any-pose.",
-            rich_help_panel=HOW,
+            rich_help_panel=common.REGISTRATION,
         ),
     ] = None,
     only_start: Annotated[
@@ -46,7 +42,7 @@ def register(
         typer.Option(
             "--only-start",
             help="The linear start alone, as ITK .tfm and .mat too; the same as --method linear.",
-            rich_help_panel=HOW,
+            rich_help_panel=common.REGISTRATION,
         ),
     ] = False,
     fixed_labels: Annotated[
@@ -73,9 +69,9 @@ def register(
             "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)] = "auto",
-    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
+    device: common.DeviceName = "auto",
+    seed: common.Seed = 0,
+    threads: common.Threads = None,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Upper bound of memory, such as 2G.", rich_help_panel=RUN)
     ] = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.common_options import RUN, DataSet, Quiet, Workers, say_failure, three_whole_numbers, workers_of
 from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
@@ -56,7 +57,7 @@ def table(
         say(f"wrote {out}")
 
 
-SCANS, LAYERS, REGISTRATION = "Scans", "Layers", "Registration"
+SCANS, LAYERS = "Scans", "Layers"
 
 slicreg = typer.Typer(
     cls=Group, no_args_is_help=True, help="Registration by segmentation into supervoxels: prepare a data set."
@@ -114,29 +115,16 @@ def prepare(
             metavar="FOLDER",
             help="Transforms of the scans to the template, instead of registering: ID_displacements.dat of deeds, or "
             "ID with any suffix of `anamorph convert`.",
-            rich_help_panel=REGISTRATION,
+            rich_help_panel=common.REGISTRATION,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=REGISTRATION)] = "deeds",
-    preset: Annotated[
-        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)
-    ] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
-        ),
-    ] = None,
-    masks: Annotated[
-        bool,
-        typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=REGISTRATION)] = "auto",
+    method: common.MethodName = "deeds",
+    preset: common.Preset = "auto",
+    settings: common.Settings = None,
+    masks: common.Masks = False,
+    device: common.DeviceName = "auto",
     workers: Workers = None,
-    leave_out_failed: Annotated[
-        bool,
-        typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
-    ] = False,
+    leave_out_failed: common.LeaveOutFailed = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

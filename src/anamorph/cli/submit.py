@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
 from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
@@ -12,24 +13,17 @@ from anamorph.cli.logs import say
 if TYPE_CHECKING:
     from anamorph.workflows.submission.run import Submission
 
-HOW, ARCHIVE, RUN = "How", "Archive", "Run"
+ARCHIVE, RUN = "Archive", "Run"
 
 
 def submit(
     dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="ZIP", help="Archive to write.")],
     split: Annotated[str, typer.Option(help="Which pairs of the data set: val or test.")] = "val",
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=HOW)] = "convex",
-    preset: Annotated[
-        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=HOW)
-    ] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=HOW),
-    ] = None,
-    masks: Annotated[
-        bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=HOW)
-    ] = False,
+    method: common.MethodName = "convex",
+    preset: common.Preset = "auto",
+    settings: common.Settings = None,
+    masks: common.Masks = False,
     year: Annotated[int, typer.Option(help="Format of the challenge: 2020 to 2025.", rich_help_panel=ARCHIVE)] = 2025,
     task: Annotated[
         int | None,
@@ -54,9 +48,9 @@ def submit(
     zero_failed: Annotated[
         bool, typer.Option("--zero-failed", help="Store zeros for pairs that fail.", rich_help_panel=RUN)
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
-    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)] = None,
+    device: common.DeviceName = "auto",
+    seed: common.Seed = 0,
+    threads: common.Threads = None,
     workers: Workers = "1",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier archive.", rich_help_panel=RUN)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
 from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from anamorph.data.dataset import Case
     from anamorph.workflows.template.build import Template
 
-SCANS, TEMPLATE, REGISTRATION, RUN = "Scans", "Template", "Registration", "Run"
+SCANS, TEMPLATE, RUN = "Scans", "Template", "Run"
 
 template = typer.Typer(
     cls=Group, no_args_is_help=True, help="One image that stands for many scans, and the way of every scan to it."
@@ -50,26 +51,14 @@ def build(
     sharpen: Annotated[
         float, typer.Option(help="Add so much of what smoothing by a voxel removes.", rich_help_panel=TEMPLATE)
     ] = 0.0,
-    method: Annotated[str, typer.Option(help="See `anamorph methods`.", rich_help_panel=REGISTRATION)] = "convex",
-    preset: Annotated[
-        str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)
-    ] = "auto",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
-        ),
-    ] = None,
-    masks: Annotated[
-        bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION)
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=RUN)] = "auto",
-    seed: Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)] = 0,
+    method: common.MethodName = "convex",
+    preset: common.Preset = "auto",
+    settings: common.Settings = None,
+    masks: common.Masks = False,
+    device: common.DeviceName = "auto",
+    seed: common.Seed = 0,
     workers: Workers = None,
-    leave_out_failed: Annotated[
-        bool,
-        typer.Option("--leave-out-failed", help="Go on without scans that cannot be registered.", rich_help_panel=RUN),
-    ] = False,
+    leave_out_failed: common.LeaveOutFailed = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in OUT with what an earlier run finished.", rich_help_panel=RUN)
     ] = False,

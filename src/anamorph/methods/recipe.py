@@ -41,7 +41,7 @@ class Started:
         kind: how intensities compare after the start.
         device: where descriptors go.
         explained: by the start, beyond chance; None for a start that is not doubted.
-        is_guess: the start is not what the headers say, and explains no more than a wrong place may.
+        is_guess: the start was searched for, and explains no more than a wrong place may.
         guide: what a segmentation network sees in both scans.
     """
 

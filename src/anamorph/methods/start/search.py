@@ -64,7 +64,7 @@ class Start:
     """A linear start, its cost after each stage, and how it was reached.
 
     ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
-    that it is not what the headers say, and explains no more than a wrong place may.
+    that it was searched for, and explains no more than a wrong place may.
     """
 
     transform: Affine
@@ -213,7 +213,7 @@ def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
     """The start with what a reader should know about it."""
     is_weak = winner.explained < _weak(pair)
-    is_guess = is_weak and winner.name != "world"
+    is_guess = is_weak and winner.name in ("translation", "pose")
     start = Start(winner.matched.transform, winner.explained, is_guess, costs, [str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
