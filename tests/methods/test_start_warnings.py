@@ -80,3 +80,18 @@ def test_a_turned_brain_of_another_size_is_found(scale):
     truth = Affine(there @ about).map_world(inside)
     error = np.linalg.norm(found.transform.map_world(inside) - truth, axis=1) / 3
     assert error.mean() < 0.3
+
+
+@pytest.mark.parametrize("axis", [(1, 1, 0), (-1, 2, 2)])
+def test_a_brain_turned_by_32_degrees_is_turned_back(axis):
+    fixed = brain(seed=7)
+    turn = Rotation.from_rotvec(np.deg2rad(32) * np.array(axis) / np.linalg.norm(axis)).as_matrix()
+    middle = fixed.grid.voxel_to_world(np.argwhere(fixed.data[0] > 0).mean(axis=0))
+    there = np.eye(4)
+    there[:3, :3], there[:3, 3] = turn, middle - turn @ middle
+    level = Affine(np.linalg.inv(there)).warp_image(fixed, fixed.grid)
+    other = gaussian_filter(np.random.default_rng(9).standard_normal(SHAPE), 1.5)
+    changed = np.where(level.data > 0, np.maximum(level.data + 30 * other / other.std(), 5), 0).astype(np.float32)
+    found = start(fixed, level.with_data(changed))
+    left, _, right = np.linalg.svd(found.transform.matrix[:3, :3])
+    assert np.rad2deg(Rotation.from_matrix(left @ right @ turn.T).magnitude()) < 3

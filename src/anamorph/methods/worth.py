@@ -131,10 +131,11 @@ def noise_share(blocks: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     surface, kept, _ = np.linalg.svd(products, full_matrices=False)
     surface = surface[:, kept > 1e-6 * kept[0]]
     centred = blocks - blocks.mean(axis=0)
-    rest = centred - surface @ (surface.T @ centred)
+    total = (centred**2).sum(axis=0)
+    explained = np.einsum("mk,mn->kn", surface, centred)
     free = max(len(blocks) - surface.shape[1], 1)
-    variance = np.maximum((centred**2).sum(axis=0) / max(len(blocks) - 1, 1), 1e-12)
-    return (rest**2).sum(axis=0) / free / variance
+    variance = np.maximum(total / max(len(blocks) - 1, 1), 1e-12)
+    return np.maximum(total - (explained**2).sum(axis=0), 0) / free / variance
 
 
 def _parts(grid: Grid) -> list[Grid]:

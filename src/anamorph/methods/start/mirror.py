@@ -54,9 +54,7 @@ def mirror_warning(rough: Judge, winner: Hypothesis, stage: Stage) -> str | None
 def _reflection(rough: Judge, start: Affine, axis: int) -> np.ndarray:
     """4x4 matrix that mirrors the fixed scan in the middle of its body, along what a start makes of an axis."""
     from_fixed = start.matrix[:3, :3].T @ rough.pair.moving.grid.directions[:, axis]
-    weight = rough.fixed.body / max(float(rough.fixed.body.sum()), 1e-9)
-    middle = np.einsum("ijk,dijk->d", weight, np.indices(weight.shape))
-    return reflection(from_fixed / np.linalg.norm(from_fixed), rough.fixed.grid.voxel_to_world(middle))
+    return reflection(from_fixed / np.linalg.norm(from_fixed), rough.fixed.body_middle_mm)
 
 
 def mirrored(scan: Scan, axis: int) -> Scan:

@@ -10,7 +10,7 @@ from anamorph.features.intensity import IntensityKind, intensity_lanes
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.start.translations import NOT_TRIED, Correlator, shifts_of
-from anamorph.methods.start.volumes import AIR_WEIGHT, ScanPair, Volume, weights
+from anamorph.methods.start.volumes import AIR_WEIGHT, DARK, ScanPair, Volume, weights
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import limited_kernels, over_slabs
@@ -32,6 +32,8 @@ FOLLOWED = 14
 POSE_BYTES = 8 * 2**20 * AT_ONCE * THREADS
 """Memory of the transforms of so many rotations."""
 APART_DEG = 35.0
+NEAR_DEG = 15.0
+"""Smaller turns are found by matching from no turn."""
 SIZES = 0.5, 2.0
 """Of the moving body beside the fixed one, at the least and at the most."""
 LEAST_OVERLAP = 0.4
@@ -73,9 +75,8 @@ class PoseSearch:
         there = covering_grid(moving, moving.directions, self.spacing_mm)
         self.fixed, self.moving = small(pair.fixed, here, pair.kind), small(pair.moving, there, pair.kind)
         self.scale = 1.0
-        if model == "affine" and pair.fixed.is_masked and pair.moving.is_masked:
-            # Both scans show a whole body, so that its size can be told before its pose.
-            larger = np.cbrt(self.moving.body.sum() / max(float(self.fixed.body.sum()), 1e-9))
+        if model == "affine" and pair.shows_whole_bodies:  # whose size can be told before their pose
+            larger = np.cbrt(body_mm3(pair.moving) / max(body_mm3(pair.fixed), 1e-9))
             self.scale = float(np.clip(larger, *SIZES))
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.
         corners = (self.moving.grid.corners_mm() - self.moving.grid.centre_mm) / self.scale
@@ -95,7 +96,7 @@ class PoseSearch:
         return np.ascontiguousarray(np.pad(channels, padding), np.float32)
 
     def better(self, anyway: bool = False) -> list[Pose]:
-        """The best poses that explain more than the one without rotation, each refined; best first.
+        """The best poses that explain more than the one without rotation and those near it, each refined; best first.
 
         Where sizes are known, the one without rotation comes before them: nothing else has tried it at the right size.
 
@@ -106,9 +107,14 @@ class PoseSearch:
         rotations = covering_rotations(COVERING_DEG)
         poses = self.poses(rotations)
         plain = [replace(poses[0], is_turned=False)] if self.scale != 1 else []
+        near = rotations[:1].copy()
+        nearby = [replace(self._refined(near, poses[:1])[0], is_turned=False)]
+        least = nearby[0].explained
+        if np.rad2deg(Rotation.from_matrix(near[0]).magnitude()) < NEAR_DEG:
+            nearby = []
         order = np.argsort([-pose.explained for pose in poses[1:]], kind="stable") + 1
         if poses[order[0]].explained <= poses[0].explained and not anyway:
-            return plain
+            return plain + nearby
         followed: list[int] = []
         for i in order:
             turns = [Rotation.from_matrix(rotations[i] @ rotations[j].T).magnitude() for j in [0, *followed]]
@@ -116,15 +122,19 @@ class PoseSearch:
                 followed.append(int(i))
             if len(followed) == FOLLOWED:
                 break
-        refined = self._refined(rotations[[0, *followed]], [poses[i] for i in (0, *followed)])
-        better = [pose for pose in refined[1:] if pose.explained > refined[0].explained]
-        return plain + sorted(better, key=lambda pose: -pose.explained)
+        refined = self._refined(rotations[followed], [poses[i] for i in followed])
+        better = [pose for pose in refined if pose.explained > least]
+        return plain + nearby + sorted(better, key=lambda pose: -pose.explained)
 
     def _refined(self, rotations: np.ndarray, poses: list[Pose]) -> list[Pose]:
-        """The best of some poses and of those turned a little from them, one finer turn after the other."""
+        """The best of some poses and of those turned a little from them, one finer turn after the other.
+
+        ``rotations`` ``(N, 3, 3)`` become theirs.
+        """
         from scipy.spatial.transform import Rotation
 
         around = np.concatenate([np.eye(3), -np.eye(3)])
+        poses = list(poses)
         for turn_deg in FINER_DEG:
             nearby = Rotation.from_rotvec(np.deg2rad(turn_deg) * around).as_matrix() @ rotations[:, None]
             tried = self.poses(nearby.reshape(-1, 3, 3))
@@ -226,6 +236,12 @@ class Room:
 def _numbers(spectra: np.ndarray, axes: int) -> np.ndarray:
     """Complex numbers as the kernels take them: their parts in turn, all but the first axes in one."""
     return spectra.view(np.float32).reshape(*spectra.shape[:axes], -1)
+
+
+def body_mm3(scan: Scan) -> float:
+    """The volume of what is not the one value around a body, on the voxels of the scan: coarser ones are too large."""
+    level = scan.channels[0] - scan.channels[0].min()
+    return float(np.sum(scan.weight * (level > DARK))) * float(np.prod(scan.grid.spacing_mm))
 
 
 def body_grid(scan: Scan, kind: IntensityKind) -> Grid:

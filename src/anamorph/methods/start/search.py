@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 
@@ -33,6 +34,10 @@ a third."""
 WEAK, WEAK_UNLIKE = 0.35, 0.5
 """Between scans of one kind, and of intensities that do not compare: where a map explains less, nothing tells a true
 change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
+FURTHER_DEG = (30.0, 20.0, 10.0)
+"""Turns that are tried about the best hypothesis, one after the other."""
+WORTH_MATCHING = 0.15
+"""A turn that explains so much less before it is matched is not matched."""
 MOST_TURNS = 6
 PROMISING = 0.1
 """Rotations that explain so much less than the best one before matching are not followed."""
@@ -97,6 +102,10 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
         tried += _turned(rough, tried, model, rules, any_pose or not world_is_known)
     winner = rules.choose(tried)
+    if can_turn and pair.shows_whole_bodies and rules.weak < winner.explained < ENOUGH:
+        promising = {id(winner), id(max(tried, key=lambda one: one.explained))}
+        tried = [_turned_further(rough, one, model) if id(one) in promising else one for one in tried]
+        winner = rules.choose(tried)
     mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
     if winner.explained < rules.weak and model == "affine":
         model = "rigid"
@@ -162,6 +171,29 @@ def _turned(
         if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
             break
     return found
+
+
+def _turned_further(rough: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
+    """The hypothesis turned a little more, as long as that explains more.
+
+    The outline of a round body looks alike from any side, so that matching is stuck where it is 15 to 30 degrees wrong.
+    """
+    from scipy.spatial.transform import Rotation
+
+    here, middle = one.matched, rough.fixed.body_middle_mm
+    corners = np.array(list(product((-1, 1), repeat=3))) / np.sqrt(3)
+    axes = np.concatenate([np.eye(3), -np.eye(3), corners])
+    for turn_deg in FURTHER_DEG:
+        laid = []
+        for turn in Rotation.from_rotvec(np.deg2rad(turn_deg) * axes).as_matrix():
+            about = np.eye(4)
+            about[:3, :3], about[:3, 3] = turn, middle - turn @ middle
+            laid.append(Matched.of(rough, Affine(here.transform.matrix @ about)))
+        best = max(laid, key=lambda pose: pose.explained)
+        if best.explained > here.explained - WORTH_MATCHING:
+            found = match(rough, best, ROUGH, "affine" if model == "affine" else "rigid")
+            here = max(here, found, key=lambda pose: pose.explained)
+    return replace(one, matched=here)
 
 
 def _least_turned(pair: ScanPair) -> float:

@@ -41,6 +41,12 @@ class Volume:
         return np.where(empty[..., None], self.descriptor[~empty].mean(axis=0), self.descriptor)
 
     @property
+    def body_middle_mm(self) -> np.ndarray:
+        """``(3,)`` RAS mm: the middle of the body."""
+        weight = self.body / max(float(self.body.sum()), 1e-9)
+        return self.grid.voxel_to_world(np.einsum("ijk,dijk->d", weight, np.indices(weight.shape)))
+
+    @property
     def mass_mm3(self) -> float:
         """Weighted volume."""
         return float(self.weight.sum()) * float(np.prod(self.grid.spacing_mm))
@@ -59,6 +65,11 @@ class ScanPair:
     def is_slab(self) -> bool:
         """Whether a scan has so few slices that one of them is much of the scan."""
         return len(self.slab_normals) > 0
+
+    @property
+    def shows_whole_bodies(self) -> bool:
+        """Whether both scans show a body on a ground of one value, as brains without their skulls."""
+        return self.fixed.is_masked and self.moving.is_masked
 
     @property
     def slab_normals(self) -> np.ndarray:
@@ -165,8 +176,8 @@ class Judge:
         mismatch = float((both * np.einsum("ijkc,ijkc->ijk", difference, difference)).sum())
         stretch = abs(np.linalg.det(transform.matrix[:3, :3]))
         voxel_mm3 = float(np.prod(self.fixed.grid.spacing_mm))
-        smaller = max(min(self.fixed.mass_mm3, self.moving_mass_mm3 / stretch) / voxel_mm3, 1e-9)
         overlap = float(both.sum())
+        smaller = max(min(self.fixed.mass_mm3, self.moving_mass_mm3 / stretch) / voxel_mm3, overlap, 1e-9)
         share = overlap / smaller
         return self.pair.evidence(share, mismatch / self.chance / smaller), share
 
