@@ -127,7 +127,9 @@ def moments(volume: Volume) -> tuple[np.ndarray, float]:
     """The mean ``(C,)`` of the descriptor over the body and the mean of its squared length."""
     weight = volume.body / max(float(volume.body.sum()), 1e-9)
     squares = np.einsum("ijkc,ijkc->ijk", volume.descriptor, volume.descriptor)
-    return np.tensordot(weight, volume.descriptor, 3), float((weight * squares).sum())
+    # No product of matrices: its threads would wait for more of them at full speed, long after this.
+    mean = np.einsum("ijk,ijkc->c", weight, volume.descriptor, dtype=np.float64)
+    return mean, float((weight * squares).sum())
 
 
 def variance(volume: Volume) -> float:
