@@ -25,6 +25,8 @@ GUESS_MARGIN = 0.5
 the world before anything is matched. Neither was chosen for what it explains, so that chance favours none of them."""
 TURN_MARGIN = 0.1
 """A turned scan must explain so much more than one that is not, unless its header has lost all."""
+WRONG_PLACE = 0.5
+"""Share of that margin where the header is already known to be wrong about the position."""
 CLEAR = 0.6
 """What leaves only so much of the unexplained rest is clear evidence, whatever the margin."""
 APART = 0.1
@@ -108,5 +110,5 @@ class Rules:
             return as_good and new.before > old.before + guess * self.world_is_known
         sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
         margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")
-        turn = TURN_MARGIN * (new.name == "pose" and self.world_is_known)
+        turn = TURN_MARGIN * (new.name == "pose" and self.world_is_known) * (1 if old.name == "world" else WRONG_PLACE)
         return new.explained > old.explained + max(margin * self.chance_spread, turn)

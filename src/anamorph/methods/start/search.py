@@ -28,6 +28,8 @@ CLOSE = 0.05
 """Of hypotheses that explain the same to within this the next, finer stage decides."""
 ENOUGH = 0.92
 """Where so much is explained no rotation is tried."""
+SURE = 0.5
+"""Where less is explained rotations are refined even if none of the coarse covering explains more than no rotation."""
 TURN_LEAST, TURN_LEAST_UNLIKE = 0.4, 0.5
 """What a turned scan must explain at least, in CT and elsewhere: among so many rotations chance finds some that explain
 a third."""
@@ -99,8 +101,9 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     if tried[0].name == "world" and tried[0].explained > IDENTICAL:
         return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
     can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
-    if can_turn and (any_pose or max(one.explained for one in tried) < ENOUGH):
-        tried += _turned(rough, tried, model, rules, any_pose or not world_is_known)
+    best = max(one.explained for one in tried)
+    if can_turn and (any_pose or best < ENOUGH):
+        tried += _turned(rough, tried, model, rules, any_pose or not world_is_known or best < SURE)
     winner = rules.choose(tried)
     if can_turn and pair.shows_whole_bodies and rules.weak < winner.explained < ENOUGH:
         promising = {id(winner), id(max(tried, key=lambda one: one.explained))}
