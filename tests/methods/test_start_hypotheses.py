@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,17 @@ from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.background import content_box
-from anamorph.methods.start.hypotheses import CENTRES_MARGIN, GUESS_MARGIN, TURN_MARGIN, WORLD_MARGIN, Hypothesis, Rules
+from anamorph.methods.start.hypotheses import (
+    CENTRES_MARGIN,
+    GUESS_MARGIN,
+    TURN_MARGIN,
+    WORLD_MARGIN,
+    WRONG_PLACE,
+    Hypothesis,
+    Rules,
+)
 from anamorph.methods.start.matching import gauss_newton
-from anamorph.methods.start.rotations import covering_rotations
+from anamorph.methods.start.rotations import DARK, PoseSearch, body_mm3, covering_rotations
 from anamorph.methods.start.translations import Correlator, Translations
 from anamorph.methods.start.volumes import Judge, ScanPair, Volume, chance_mismatch, evidence_beyond_chance
 from anamorph.methods.working_frame import Scan
@@ -110,13 +118,15 @@ class _Explains:
         (0.30, 0.30, 0.30, 0.46, True, "pose"),
         (0.30, 0.30, 0.30, 0.34, False, "pose"),
         (0.73, 0.70, 0.70, 0.88, True, "pose"),
+        (0.30, 0.30, 0.46, 0.50, True, "translation"),
+        (0.30, 0.30, 0.46, 0.52, True, "pose"),
         (0.80, 0.70, 0.87, 0.70, True, "world"),
         (0.80, 0.70, 0.89, 0.70, True, "translation"),
     ],
 )
 def test_an_earlier_hypothesis_has_the_benefit_of_the_doubt(world, centres, translation, pose, known, expected):
     spread = 0.05
-    assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN) == (3.0, 0.3, 0.1)
+    assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN, WRONG_PLACE) == (3.0, 0.3, 0.1, 0.5)
     values = {"pose": pose, "translation": translation, "centres": centres, "world": world}
     tried = [Hypothesis(name, 0.0, _Explains(value)) for name, value in values.items()]
     assert Rules(spread, known, True, 0.0).choose(tried).name == expected
@@ -191,3 +201,29 @@ def test_padding_is_recognised_and_an_outline_is_kept():
     assert content_box(Image(ball, grid)) == (slice(7, 34), slice(2, 29), slice(0, 20))
     assert content_box(Image(rng.normal(size=grid.shape).astype(np.float32), grid)) is None
     assert content_box(Image(np.zeros(grid.shape, np.float32), grid)) is None
+
+
+def lopsided(turn_deg: float) -> Scan:
+    """A body of unequal axes on a ground of zeros, turned about the third axis."""
+    shape = (40, 44, 36)
+    x, y, z = (axis - (n - 1) / 2 for axis, n in zip(np.indices(shape), shape, strict=True))
+    angle = np.deg2rad(turn_deg)
+    x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    inside = (x / 15) ** 2 + (y / 9) ** 2 + (z / 12) ** 2 < 1
+    level = np.where(inside, 0.6 + x / 60 + y / 40, 0).astype(np.float32)
+    return Scan(level[None], np.ones(shape, np.float32), Grid(shape, np.diag([2.0, 2.0, 2.0, 1.0])))
+
+
+def test_a_turn_near_the_headers_is_tried_though_no_turn_of_the_covering_is_better():
+    pair = ScanPair(lopsided(0), lopsided(30), "scaled", DescriptorSettings(1, 1, 3.0))
+    near = [pose for pose in PoseSearch(pair, "rigid", 12).better() if not pose.is_turned]
+    angles = [np.rad2deg(np.arccos((np.trace(pose.transform.matrix[:3, :3]) - 1) / 2)) for pose in near]
+    assert angles == pytest.approx([30], abs=1)
+    assert not [p for p in PoseSearch(replace(pair, moving=pair.fixed), "rigid", 12).better() if not p.is_turned]
+
+
+def test_the_volume_of_a_body_is_that_of_what_is_brighter_than_its_ground():
+    scan = lopsided(0)
+    assert body_mm3(scan) == pytest.approx(4 / 3 * np.pi * 15 * 9 * 12 * 8, rel=0.01)
+    assert body_mm3(replace(scan, channels=scan.channels + DARK)) == body_mm3(scan)
+    assert body_mm3(replace(scan, weight=scan.weight / 2)) == pytest.approx(body_mm3(scan) / 2)
