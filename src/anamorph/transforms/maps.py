@@ -30,6 +30,8 @@ from anamorph.image.points import Points
 from anamorph.runtime.compiled import kernels
 from anamorph.transforms.fields import jacobian_determinant
 
+ROUNDED_DIGITS = 12
+"""Of the matrix between the voxels of two grids."""
 LEAST_ACROSS_VOX = 1e-4
 """Axes of two grids that lead less across each other, over all of a grid, are the same."""
 PointFrame = Literal["ras", "lps"]
@@ -215,7 +217,8 @@ class Affine(Transform):
     def moving_positions(self, fixed_grid: Grid, moving_grid: Grid) -> np.ndarray:
         positions = identity_positions(fixed_grid.shape)
         matrix = np.linalg.inv(moving_grid.affine) @ self.matrix @ fixed_grid.affine
-        advance_affine(positions.reshape(3, -1), matrix)
+        # Voxels that lie upon each other but for rounding are copied, not interpolated.
+        advance_affine(positions.reshape(3, -1), matrix.round(ROUNDED_DIGITS))
         return positions
 
     def map_world(self, points_mm: np.ndarray) -> np.ndarray:
