@@ -14,7 +14,7 @@ from anamorph.methods.start.volumes import AIR_WEIGHT, DARK, ScanPair, Volume, w
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import limited_kernels, over_slabs
-from anamorph.transforms.affine import LinearModel
+from anamorph.transforms.affine import AffineParts, LinearModel
 from anamorph.transforms.maps import Affine
 
 VOXELS = (12, 16)
@@ -107,14 +107,12 @@ class PoseSearch:
         rotations = covering_rotations(COVERING_DEG)
         poses = self.poses(rotations)
         plain = [replace(poses[0], is_turned=False)] if self.scale != 1 else []
-        near = rotations[:1].copy()
-        nearby = [replace(self._refined(near, poses[:1])[0], is_turned=False)]
-        least = nearby[0].explained
-        if np.rad2deg(Rotation.from_matrix(near[0]).magnitude()) < NEAR_DEG:
-            nearby = []
+        near = replace(self._refined(rotations[:1], poses[:1])[0], is_turned=False)
+        if AffineParts.of(near.transform, self.fixed.grid.centre_mm).turn_deg > NEAR_DEG:
+            plain.append(near)
         order = np.argsort([-pose.explained for pose in poses[1:]], kind="stable") + 1
         if poses[order[0]].explained <= poses[0].explained and not anyway:
-            return plain + nearby
+            return plain
         followed: list[int] = []
         for i in order:
             turns = [Rotation.from_matrix(rotations[i] @ rotations[j].T).magnitude() for j in [0, *followed]]
@@ -123,18 +121,18 @@ class PoseSearch:
             if len(followed) == FOLLOWED:
                 break
         refined = self._refined(rotations[followed], [poses[i] for i in followed])
-        better = [pose for pose in refined if pose.explained > least]
-        return plain + nearby + sorted(better, key=lambda pose: -pose.explained)
+        better = [pose for pose in refined if pose.explained > near.explained]
+        return plain + sorted(better, key=lambda pose: -pose.explained)
 
     def _refined(self, rotations: np.ndarray, poses: list[Pose]) -> list[Pose]:
         """The best of some poses and of those turned a little from them, one finer turn after the other.
 
-        ``rotations`` ``(N, 3, 3)`` become theirs.
+        ``rotations`` ``(N, 3, 3)`` are those of the poses.
         """
         from scipy.spatial.transform import Rotation
 
         around = np.concatenate([np.eye(3), -np.eye(3)])
-        poses = list(poses)
+        rotations, poses = rotations.copy(), list(poses)
         for turn_deg in FINER_DEG:
             nearby = Rotation.from_rotvec(np.deg2rad(turn_deg) * around).as_matrix() @ rotations[:, None]
             tried = self.poses(nearby.reshape(-1, 3, 3))
