@@ -19,6 +19,7 @@ import nibabel
 import numpy as np
 
 from anamorph.data import Case, Dataset, write_dataset
+from anamorph.image.background import content_box
 from anamorph.image.read import read_image, read_labels
 from anamorph.networks.preprocessing import Preprocessing
 
@@ -57,11 +58,11 @@ class GuideSet:
 
 SETS = (
     GuideSet(
-        "head_neck_ct", (4.0, 4.0, 4.0), (128, 104, 88),
+        "head_neck_ct", (4.0, 4.0, 4.0), (152, 88, 96),
         ("brainstem", "spinal cord", "right parotid", "left parotid", "oesophagus", "larynx", "mandible"),
         "MIT", ct=True, partial=(5, 6),
     ),
-    GuideSet("cardiac_mr", (2.5, 2.5, 8.0), (96, 96, 16), ("left ventricle",), "public domain", validation=6),
+    GuideSet("cardiac_mr", (2.5, 2.5, 8.0), (144, 144, 16), ("left ventricle",), "public domain", validation=6),
     GuideSet(
         "hippocampus", (1.0, 1.0, 1.0), (48, 64, 48), ("anterior", "posterior"), "CC BY-SA 4.0", validation=9, steps=63,
     ),
@@ -109,6 +110,8 @@ def _written(one: GuideSet, images: list[Path], number: int, out: Path) -> Itera
     for phase, source in enumerate(images):
         image = read_image(source)
         labels = read_labels(source.parents[1] / "labels" / source.name)
+        box = content_box(image)  # as a guide is shown a scan
+        image = image if box is None else image.cropped(box)
         frame = reading.frame(image.grid, one.shape)
         values, names = reading.channels(image, frame)[0], reading.labels(labels, frame)
         step, lowest = (HU_PER_STEP, LOWEST_HU) if one.ct else (1 / one.steps, 0.0)

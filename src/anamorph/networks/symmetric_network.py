@@ -16,6 +16,8 @@ from anamorph.networks.blocks import (
     Convolution,
     Decoder,
     Encoder,
+    activation_of,
+    cells_as_channels,
     channels_of,
     cut,
     pad,
@@ -121,6 +123,8 @@ class SegmentationNetwork(Checkpointing):
         convolutions: 3 x 3 x 3 convolutions per halving of the resolution.
         activation: ``relu`` or ``leaky`` (published).
         residual: of the decoder.
+        stem: voxels along each axis that the encoder sees as one, each with channels of its own; published is 1. With
+            2 a network of the same number of weights takes a quarter of the time on a processor.
     """
 
     def __init__(
@@ -131,19 +135,31 @@ class SegmentationNetwork(Checkpointing):
         convolutions: Sequence[int] = CONVOLUTIONS,
         activation: Activation = "leaky",
         residual: bool = False,
+        stem: int = 1,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(inputs, mult, convolutions, activation)
-        self.decoder = Decoder(mult, classes, convolutions, activation, residual)
+        finest = channels_of(mult, 0)[0]
+        self.encoder = Encoder(inputs * stem**3, mult, convolutions, activation)
+        self.decoder = Decoder(mult, classes if stem == 1 else finest, convolutions, activation, residual)
+        last: nn.Module = self.decoder.last
+        if stem > 1:
+            last = nn.ConvTranspose3d(finest, classes, stem, stride=stem)
+            self.raised = nn.Sequential(activation_of(activation), last)
         # Labels begin rare: spread over the whole scan, a small organ hardly changes its Dice and is learned late.
-        bias = self.decoder.last.bias
-        assert bias is not None
+        bias = last.bias
+        assert isinstance(bias, Tensor)
         nn.init.zeros_(bias)
         nn.init.constant_(bias[:1], BACKGROUND_BIAS)
-        self.cell = 2 ** len(convolutions)
+        self.stem = stem
+        self.cell = stem * 2 ** len(convolutions)
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, I, J, K)``, any size, to logits ``(B, classes, I, J, K)``; softmax makes probabilities of them."""
         padding = padding_to_multiple(image.shape[-3:], self.cell)
-        logits, _ = self.decoder(self.encoder(pad(image, padding)))
+        padded = pad(image, padding)
+        if self.stem > 1:
+            padded = cells_as_channels(padded, self.stem)
+        logits, _ = self.decoder(self.encoder(padded))
+        if self.stem > 1:
+            logits = self.raised(logits)
         return cut(logits, padding).float()

@@ -138,7 +138,8 @@ class SegmentationModel(Model):
     def peak_memory_bytes(self, grid: Grid) -> int:
         """Peak memory of segmenting a scan on a grid."""
         seen, width = int(np.prod(self.shape_for(grid))), 4 * int(self.architecture["mult"])
-        return 4 * seen * CHANNELS_HELD * width + 4 * int(np.prod(grid.shape)) * (len(self.labels) + 1)
+        cells, classes = seen // int(self.architecture["stem"]) ** 3, len(self.labels) + 1
+        return 4 * cells * CHANNELS_HELD * width + 4 * classes * (seen + int(np.prod(grid.shape)))
 
 
 Kind = Literal["slicreg", "regression"]

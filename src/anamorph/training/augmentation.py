@@ -200,9 +200,10 @@ def augmented_batch(
         images, labels = cohorts[cohort].load(rows)
         i, j, k = draw_crop(images.shape[2:], crop, generator)
         images, labels = images[:, :, i, j, k].to(device), labels[:, i, j, k].to(device)
-        maps = [augmentation.draw(generator)] * len(rows)
+        spacing = tuple(cohorts[cohort].frames[rows[0]].spacing_mm)
+        maps = [augmentation.draw(generator, spacing)] * len(rows)
         if apart:
-            maps[1:] = [augmentation.draw(generator) for _ in rows[1:]]
+            maps[1:] = [augmentation.draw(generator, spacing) for _ in rows[1:]]
         if any(not torch.equal(one, _STAY) for one in maps):
             images, moved = augmentation.move(maps, images, labels)
             labels = labels if moved is None else moved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anamorph.discrete.correlation import expected_values, sample_features
 from anamorph.features.mind_ssc import ENTRIES, mind_ssc_torch
+from anamorph.networks.blocks import one_hot
 
 if TYPE_CHECKING:
     from anamorph.networks.pdd_network import Found
@@ -177,6 +178,28 @@ def partial_dice(probabilities: Tensor, target: Tensor, annotated: Tensor) -> Te
     weight = annotated.to(probabilities.dtype)
     losses = dice_losses(probabilities, target, VOXELS) * weight
     return (losses.sum(0) / weight.sum(0).clamp_min(1)).sum() / weight.shape[1]
+
+
+def partial_cross_entropy(logits: Tensor, labels: Tensor, values: Sequence[int], annotated: Tensor) -> Tensor:
+    """The mean cross entropy of a batch whose scans annotate different labels.
+
+    Where nothing is annotated lies the background or a label that the scan does not annotate: their probabilities are
+    summed (the marginal loss of Shi et al., MedIA 2021), so that such a label is neither taught nor unlearned there.
+
+    Args:
+        logits: ``(B, 1 + L, I, J, K)``, background first.
+        labels: ``(B, I, J, K)``.
+        values: of the L labels.
+        annotated: ``(B, L)``: which labels each scan annotates.
+    """
+    target = one_hot(labels[:, None], torch.as_tensor(values, device=labels.device))
+    target = target * annotated[..., None, None, None]
+    elsewhere = 1 - target.sum(1, keepdim=True)
+    unknown = elsewhere * (~annotated)[..., None, None, None]
+    possible = torch.cat([elsewhere, target + unknown], dim=1) > 0
+    logs = logits.float()
+    of_possible = logs.masked_fill(~possible, -torch.inf).logsumexp(1)
+    return (logs.logsumexp(1) - of_possible).mean()
 
 
 def nonlocal_error(found: Found, fixed: Tensor, moving: Tensor, weights: Tensor | None = None) -> Tensor:

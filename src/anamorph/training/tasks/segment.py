@@ -16,7 +16,7 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import Activation, one_hot
 from anamorph.training.augmentation import augmented_batch
-from anamorph.training.losses import partial_dice
+from anamorph.training.losses import partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch
 from anamorph.training.tasks.scans import EncoderTraining, ScanTask
 
@@ -35,8 +35,19 @@ class SegmentTraining(EncoderTraining):
 
     mult: int = setting(4, "width of the network: channels are 4, 8, 16, ... times this")
     activation: Activation = setting("leaky", "activation of the network")
+    stem: int = setting(1, "voxels along each axis that the network sees as one; 2 is four times as fast", "voxels")
+    cross_entropy: float = setting(0.0, "weight of the cross entropy beside the Dice; 0 as published")
     merge_validation: bool = setting(False, "train on the validation scans too")
     even_cohorts: bool = setting(False, "visit small cohorts as often as the largest one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stem < 1 or self.cross_entropy < 0:
+            raise ValueError("stem must be at least 1, and cross_entropy must not be negative")
+
+    @property
+    def multiple(self) -> int:
+        return self.stem * super().multiple
 
 
 PUBLISHED: dict[str, Any] = {
@@ -95,7 +106,7 @@ class SegmentTask(ScanTask):
     Config = SegmentTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     made = "segmentation"
-    built_from = ("mult", "convolutions", "activation", "residual")
+    built_from = ("mult", "convolutions", "activation", "residual", "stem")
     config: SegmentTraining
 
     def check(self) -> None:
@@ -122,9 +133,13 @@ class SegmentTask(ScanTask):
         return {"image": image, "labels": labels, "annotated": annotated}
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        probabilities = network(batch["image"]).float().softmax(1)[:, 1:]
-        target = one_hot(batch["labels"][:, None], probabilities.new_tensor(self.labels))
-        return {"loss": partial_dice(probabilities, target, batch["annotated"])}
+        logits, annotated = network(batch["image"]).float(), batch["annotated"]
+        target = one_hot(batch["labels"][:, None], logits.new_tensor(self.labels))
+        overlap = partial_dice(logits.softmax(1)[:, 1:], target, annotated)
+        if self.config.cross_entropy == 0:
+            return {"loss": overlap}
+        entropy = partial_cross_entropy(logits, batch["labels"], self.labels, annotated)
+        return {"loss": overlap + self.config.cross_entropy * entropy, "dice": overlap, "cross_entropy": entropy}
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N."""
