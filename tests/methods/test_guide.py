@@ -13,7 +13,8 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import guide_model
+from anamorph.methods.guide import Guide, guide_models, trust_of
+from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.symmetric_network import SegmentationNetwork
@@ -35,6 +36,8 @@ def ball(centre: tuple[float, float, float], radius: float = 6.0) -> np.ndarray:
     return (squared < radius**2).astype(np.float32)
 
 
+VOLUMES_ML = {1: [2.0, 4.0]}
+"""A ball has 2.7."""
 HERE, THERE = ball((11, 13, 11)), ball((14, 11, 10))
 
 
@@ -48,11 +51,12 @@ def oracle(monkeypatch, tmp_path):
     """Folder of a segmentation network that knows where the balls are."""
     save_segmenter(tmp_path / "oracle")
 
-    def probabilities(image: Image) -> np.ndarray:
+    def seen(image: Image) -> Image:
         inside = HERE if image.name == "fixed" else THERE
-        return np.stack([1 - inside, inside])
+        return Image(np.stack([1 - inside, inside]), GRID)
 
-    model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], probabilities=probabilities)
+    card = SimpleNamespace(volumes_ml=VOLUMES_ML)
+    model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], seen=seen, card=card)
     monkeypatch.setattr(SegmentationModel, "load", lambda name, kind, device: model)
     return tmp_path / "oracle"
 
@@ -83,6 +87,66 @@ def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
     assert overlap(led) > 0.95
 
 
+@pytest.mark.parametrize(("volumes_ml", "is_used"), [([2.0, 4.0], True), ([6.0, 9.0], False), ([0.5, 1.0], False)])
+def test_a_label_of_a_strange_volume_is_not_compared(oracle, monkeypatch, volumes_ml, is_used):
+    monkeypatch.setitem(VOLUMES_ML, 1, volumes_ml)
+    found = Guide.of(str(oracle), *scans(), "cpu")
+    assert (found is not None) == is_used
+
+
+def test_a_guide_that_was_asked_for_and_is_left_out_is_told(oracle, monkeypatch):
+    monkeypatch.setitem(VOLUMES_ML, 1, [6.0, 9.0])
+    settings = {"init": "world", "guide": str(oracle), "refine_iterations": (1, 1)}
+    assert any("left out" in line for line in register(*scans(), settings=settings, device="cpu").warnings)
+    settings["guide"] = f"{oracle},none"
+    assert not any("left out" in line for line in register(*scans(), settings=settings, device="cpu").warnings)
+
+
+def test_a_label_counts_by_how_sure_it_is():
+    """Half of what lies in the label is sure, the other half has a probability of a half: 0.75 of it is expected."""
+    half = np.where(np.arange(22) < 11, 1.0, 0.5).astype(np.float32) * HERE
+    expected = np.square(half).sum() / half.sum()
+    model = SimpleNamespace(labels=[1, 2, 3], card=SimpleNamespace(volumes_ml={}))
+    seen = Scan(np.stack([HERE, half, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
+    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.4) / 0.3, 1), 0], rtol=1e-5)
+
+
+def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():
+    there = np.zeros(GRID.shape, np.float32)
+    there[4:16, 3:15, 4:12] = 1  # 12 x 12 x 8 voxels
+    here = np.roll(there, (6, 8, 5), (0, 1, 2))
+    scan = [Scan(one[None], np.ones(GRID.shape, np.float32), GRID) for one in (here, there)]
+    guide = Guide(*scan, np.ones(1), {})
+    assert guide.overlap(Affine.identity()) < 0.2
+    moved = guide.moved(Affine.identity())
+    np.testing.assert_allclose(moved.matrix[:3, 3], -np.array([6, 8, 5]) * GRID.spacing_mm, atol=1e-6)
+    assert guide.overlap(moved) > 0.99
+    near = Affine.translation(-np.array([6, 8, 4.8]) * GRID.spacing_mm)
+    assert guide.moved(near) is near
+
+
+def test_models_are_taken_in_order_and_those_that_may_lack_are_passed_over(tmp_path):
+    for name in ("a", "b"):
+        save_segmenter(tmp_path / name)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert guide_models(f"{a},{b},none") == [a, b]
+    assert guide_models(f"missing,{b},none") == [b]
+    assert guide_models("missing,none") == guide_models("none") == []
+    assert guide_models("missing") == ["missing"]  # an error as soon as it is read
+
+
+def test_added_lanes_fill_the_empty_ones_first():
+    pair = DescribedPair(*(noise(n, (4, 6, 4, 16)[: 4 - n % 2]) for n in range(4)), used=13)
+    for count, lanes in ((2, 16), (3, 16), (5, 32)):
+        added = noise(5, (count, 4, 6, 4))
+        joined = pair.with_lanes(added, added, 4.0, (1, 1, 1))
+        assert joined.fixed.shape[-1] == joined.moving.shape[-1] == lanes
+        assert np.array_equal(joined.fixed[..., :13], pair.fixed[..., :13])
+        np.testing.assert_allclose(joined.fixed[..., 13 : 13 + count], 2 * np.moveaxis(added, 0, -1))
+        assert not joined.fixed[..., 13 + count :].any()
+        assert joined.used == (None if 13 + count == lanes else 13 + count)
+
+
 def test_added_lanes_are_weighted_and_padded():
     pair = DescribedPair(*(noise(n, (4, 6, 4, 16)[: 4 - n % 2]) for n in range(4)))
     fixed, moving = noise(5, (3, 8, 6, 8)), noise(6, (3, 8, 6, 8))
@@ -100,7 +164,11 @@ def save_segmenter(folder: Path) -> None:
     card = ModelCard(
         "segmenter", "segment", architecture=architecture, preprocessing=Preprocessing().as_json(), labels={1: "ball"}
     )
-    save_model(folder, SegmentationNetwork(**architecture).state_dict(), card)
+    network = SegmentationNetwork(**architecture)
+    with torch.no_grad():  # sure of its label everywhere
+        network.decoder.last.weight.zero_()
+        network.decoder.last.bias.copy_(torch.tensor([0.0, 5.0]))
+    save_model(folder, network.state_dict(), card)
 
 
 def test_a_network_brings_its_own_guide(tmp_path):
@@ -109,7 +177,7 @@ def test_a_network_brings_its_own_guide(tmp_path):
     settings = {"model": model, "refine_scales": (1,), "refine_iterations": (2,)}
     assert "guide" not in register(fixed, moving, method="symmetric", settings=settings, device="cpu").provenance
     save_segmenter(tmp_path / "tiny" / "guide")
-    assert guide_model("auto", model) == str(tmp_path / "tiny" / "guide")
+    assert guide_models("auto", model) == [str(tmp_path / "tiny" / "guide")]
     found = register(fixed, moving, method="symmetric", settings=settings, device="cpu").provenance["guide"]
     assert found["name"] == "segmenter"
     off = settings | {"guide": "none"}

@@ -44,8 +44,12 @@ def prepared_channels(image: Image) -> np.ndarray:
     return out
 
 
+INTENSITY_LANES: dict[IntensityKind, int] = {"ct": len(CT_WINDOWS_HU), "scaled": 1, "none": 0}
+"""How many volumes :func:`intensity_lanes` makes of a channel."""
+
+
 def intensity_lanes(channel: np.ndarray, kind: IntensityKind) -> list[np.ndarray]:
-    """Up to four volumes in [0, 1.2] that compare one prepared channel: the CT windows, or the scaled values."""
+    """The volumes in [0, 1.2] that compare one prepared channel: the CT windows, or the scaled values."""
     if kind == "ct":
         return [np.clip((channel - low) * np.float32(1 / (high - low)), 0, 1) for low, high in CT_WINDOWS_HU]
     return [channel] if kind == "scaled" else []

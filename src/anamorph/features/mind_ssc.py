@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.features.intensity import IntensityKind, intensity_lanes
+from anamorph.features.intensity import INTENSITY_LANES, IntensityKind, intensity_lanes
 from anamorph.geometry.averaging import pool_volume, pool_volume_torch
 from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs, thread_count
@@ -130,6 +130,12 @@ class DescriptorSettings:
     radius: int
     dilation: int
     intensity_weight: float
+
+
+def lanes_used(channels: int, settings: DescriptorSettings, kind: IntensityKind) -> int:
+    """How many lanes of :func:`describe` hold something, counted from the first; those after them are 0."""
+    intensities = INTENSITY_LANES[kind] if settings.intensity_weight > 0 else 0
+    return LANES * (channels - 1) + ENTRIES + intensities
 
 
 def describe(

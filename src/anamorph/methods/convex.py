@@ -16,7 +16,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Run
 from anamorph.methods.discrete_search import SearchConfig, search
 from anamorph.methods.linear_start import linear_start_bytes
-from anamorph.methods.presets import with_own
+from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Array, Recipe, Started
 
 
@@ -27,7 +27,7 @@ class Convex(Recipe):
     summary = "discrete search by coupled convex optimisation, then symmetric refinement; no training (default)"
     Config = SearchConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(
-        {"small-mr": {"search_scales": (2, 1), "search_cells": (2, 2), "search_radius_mm": (0.0, 0.0)}}
+        GUIDES, {"small-mr": {"search_scales": (2, 1), "search_cells": (2, 2), "search_radius_mm": (0.0, 0.0)}}
     )
     fields_at_voxels = False
     config: SearchConfig

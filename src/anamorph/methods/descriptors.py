@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind
-from anamorph.features.mind_ssc import LANES, DescriptorSettings, describe
+from anamorph.features.mind_ssc import LANES, DescriptorSettings, describe, lanes_used
 from anamorph.geometry.averaging import Cell, pool_descriptor, pool_volume
 from anamorph.methods.guide import Guide
 from anamorph.methods.pyramid import Pyramid
@@ -22,12 +22,13 @@ Array = Any
 
 @dataclass(frozen=True)
 class DescribedPair:
-    """Both descriptors ``(I, J, K, C)`` and weights ``(I, J, K)`` on one grid."""
+    """Both descriptors ``(I, J, K, C)`` and weights ``(I, J, K)`` on one grid; lanes from ``used`` on are empty."""
 
     fixed: Array
     fixed_weight: Array
     moving: Array
     moving_weight: Array
+    used: int | None = None
 
     @classmethod
     def of(
@@ -56,14 +57,15 @@ class DescribedPair:
             # What the other scan does not show has no partner, and must not be pulled to where it ends.
             weight = side.weight * (other.scan.weight > 0)
             sides += [_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]]
-        return cls(*(to_device(array, device) for array in sides))
+        used = lanes_used(len(fixed.scan.channels), settings, kind)
+        return cls(*(to_device(array, device) for array in sides), used)
 
     def guided(self, guide: Guide | None, weight: float, pyramid: Pyramid, start: Transform) -> DescribedPair:
         """The same with what a segmentation network sees in both scans, if there is one."""
         return self if guide is None else self.with_lanes(*guide.onto(pyramid.working, start), weight, pyramid.pool)
 
     def with_lanes(self, fixed: np.ndarray, moving: np.ndarray, weight: float, pool: Cell) -> DescribedPair:
-        """The same with more to compare.
+        """The same with more to compare, in the empty lanes first.
 
         Args:
             fixed: ``(L, I, J, K)`` on the working grid.
@@ -71,19 +73,14 @@ class DescribedPair:
             weight: of their squared differences beside those of MIND-SSC.
             pool: of the pyramid.
         """
-        scale = np.float32(np.sqrt(weight))
-        sides: list[Array] = []
-        for described, lanes in ((self.fixed, fixed), (self.moving, moving)):
-            added = scale * np.moveaxis(pool_volume(lanes, pool), 0, -1)
-            padding = [(0, 0)] * 3 + [(0, -len(lanes) % LANES)]
-            added = np.ascontiguousarray(np.pad(added, padding))
-            if isinstance(described, np.ndarray):
-                sides.append(np.concatenate([described, added], axis=-1))
-            else:
-                import torch
-
-                sides.append(torch.cat([described, to_device(added, described.device.type)], dim=-1))
-        return DescribedPair(sides[0], self.fixed_weight, sides[1], self.moving_weight)
+        first = self.fixed.shape[-1] if self.used is None else self.used
+        padding = -(first + len(fixed)) % LANES
+        sides = (
+            _joined(described, first, np.float32(np.sqrt(weight)) * pool_volume(lanes, pool), padding)
+            for described, lanes in ((self.fixed, fixed), (self.moving, moving))
+        )
+        used = None if padding == 0 else first + len(fixed)
+        return DescribedPair(next(sides), self.fixed_weight, next(sides), self.moving_weight, used)
 
     def pooled(self, cell: Cell) -> DescribedPair:
         """The same on a coarser grid."""
@@ -92,8 +89,22 @@ class DescribedPair:
         weights = (pool_volume(w[None], cell)[0] for w in (self.fixed_weight, self.moving_weight))
         fixed_weight, moving_weight = weights
         return DescribedPair(
-            pool_descriptor(self.fixed, cell), fixed_weight, pool_descriptor(self.moving, cell), moving_weight
+            pool_descriptor(self.fixed, cell),
+            fixed_weight,
+            pool_descriptor(self.moving, cell),
+            moving_weight,
+            self.used,
         )
+
+
+def _joined(described: Array, first: int, lanes: np.ndarray, padding: int) -> Array:
+    """A descriptor whose lanes from the first on are given, ``(L, I, J, K)``, and so many more that are 0."""
+    added = np.pad(np.moveaxis(lanes, 0, -1), [(0, 0)] * 3 + [(0, padding)])
+    if isinstance(described, np.ndarray):
+        return np.concatenate([described[..., :first], added], axis=-1)
+    import torch
+
+    return torch.cat([described[..., :first], to_device(added, described.device.type)], dim=-1)
 
 
 def _without_missing(descriptor: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
+from anamorph.image.background import content_box
 from anamorph.image.image import Image
 from anamorph.methods.working_frame import Scan
-from anamorph.networks.model import find_model
-from anamorph.transforms.maps import Transform
+from anamorph.networks.model import find_model, is_model
+from anamorph.transforms.maps import Affine, Composite, Transform
+
+if TYPE_CHECKING:
+    from anamorph.networks.trained import SegmentationModel
 
 Device = Literal["cpu", "cuda"]
+LEFT_OUT = "the guide is sure of none of its labels in both scans, and was left out"
+CLEARLY_BETTER = 0.1
+"""Dice that middles of labels must gain over a start by the images."""
+UNSURE, SURE = 0.4, 0.7
+"""Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
+STRANGE = 2.0
+"""A label this many times smaller or larger than any of the training is none."""
 OWN = "guide"
 """Folder of the segmentation network inside the model folder of a registration network."""
 NONE, AUTO = "none", "auto"
@@ -23,78 +34,143 @@ NONE, AUTO = "none", "auto"
 
 @dataclass(frozen=True)
 class Guide:
-    """The probability of every label, ``(L, I, J, K)`` on the grid of each scan.
+    """The probability of every label, ``(L, I, J, K)``, where a network sees each scan, and how far each is trusted.
 
     Labels that a network predicts tell apart what looks alike to a descriptor; learned features of this kind led the
     abdominal tasks of Learn2Reg 2021 (Hering et al., IEEE TMI 2023).
+
+    Args:
+        fixed: probabilities in the fixed scan.
+        moving: probabilities in the moving scan.
+        trust: ``(L,)`` in [0, 1].
+        model: name and hash.
     """
 
     fixed: Scan
     moving: Scan
+    trust: np.ndarray
     model: dict[str, str]
 
     @classmethod
     def of(cls, name: str, fixed: Image, moving: Image, device: Device, beside: str | None = None) -> Guide | None:
-        """Segment both scans.
+        """Segment both scans by the first model that was made for scans like these; None where there is none.
 
         Args:
-            name: of the model, ``none``, or ``auto`` for the one that came with a registration network, if one did.
+            name: of models, as :func:`guide_models` takes it.
             fixed: the fixed scan.
             moving: the moving scan.
-            device: ``auto``, ``cpu`` or ``cuda``.
+            device: ``cpu`` or ``cuda``.
             beside: the registration network.
 
         Raises:
-            UserError: there is no such model, or it was not trained on scans like these.
+            UserError: there is no such model, or it takes scans of other channels.
         """
-        found = guide_model(name, beside)
-        if found is None:
-            return None
         from anamorph.networks.trained import SEGMENT, SegmentationModel
 
-        model = SegmentationModel.load(found, SEGMENT, device)
-        if not model.labels:
-            raise UserError(f"{found} knows no labels; train one with `anamorph train segment`")
-        here, there = (
-            Scan(model.probabilities(image)[1:], np.ones(image.grid.shape, np.float32), image.grid)
-            for image in (fixed, moving)
-        )
-        return cls(here, there, model.identity)
+        named = guide_models(name, beside)
+        for one in named:
+            described = SegmentationModel.describe(one, SEGMENT)
+            if not described.labels:
+                raise UserError(f"{one} knows no labels; train one with `anamorph train segment`")
+            if len(named) > 1 and not (described.is_sized_for(fixed.grid) and described.is_sized_for(moving.grid)):
+                continue
+            model = SegmentationModel.load(one, SEGMENT, device)
+            here, there = (_seen(model, image) for image in (fixed, moving))
+            trust = trust_of(model, here) * trust_of(model, there)
+            if trust.any():
+                return cls(here, there, trust, model.identity)
+        return None
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
-        """Both on one grid, the moving one under the linear start."""
-        return self.fixed.onto(grid).channels, self.moving.onto(grid, start).channels
+        """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""
+        scale = np.sqrt(self.trust[self.trust > 0]).astype(np.float32)[:, None, None, None]
+        here, there = (scan.onto(grid, by).channels for scan, by in ((self.fixed, None), (self.moving, start)))
+        return scale * here[self.trust > 0], scale * there[self.trust > 0]
+
+    def overlap(self, transform: Transform) -> float:
+        """The Dice of probabilities under a map, mean over the labels by their trust."""
+        both = self.onto(self.fixed.grid, transform)
+        shared, here, there = (np.einsum("lijk,lijk->l", a, b) for a, b in (both, both[:1] * 2, both[1:] * 2))
+        return float(np.average(2 * shared / np.maximum(here + there, 1e-9), weights=self.trust[self.trust > 0]))
+
+    def moved(self, start: Affine) -> Affine:
+        """The start, or one by the middles of the labels where that brings them clearly better upon each other."""
+        middles = [_middles_mm(scan)[self.trust > 0] for scan in (self.fixed, self.moving)]
+        there = start.map_world(middles[0])
+        weights = self.trust[self.trust > 0] / self.trust.sum()
+        shift = Composite.of(start, Affine.translation(weights @ (middles[1] - there)))
+        assert isinstance(shift, Affine)
+        return shift if self.overlap(shift) > self.overlap(start) + CLEARLY_BETTER else start
 
 
-def guide_model(name: str, beside: str | None = None) -> str | None:
-    """The model that guides, by its folder or name; arguments as of :meth:`Guide.of`."""
-    if name == NONE:
-        return None
-    if name != AUTO:
-        return name
-    if not beside:
-        return None
-    own = find_model(beside) / OWN
-    return str(own) if own.is_dir() else None
+def _seen(model: SegmentationModel, image: Image) -> Scan:
+    """The probabilities of the labels where the network sees a scan without its margins of padding."""
+    box = content_box(image)
+    seen = model.seen(image if box is None else image.cropped(box))
+    return Scan(seen.data[1:], np.ones(seen.grid.shape, np.float32), seen.grid)
+
+
+def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
+    """``(L,)``: how sure the network is of the voxels of each label, 0 for volumes that no scan of its training had.
+
+    The expected probability of the voxels of a label, sum(p^2) / sum(p), is 1 where every voxel is clear.
+    """
+    total, squared = (scan.channels.sum(axis=(1, 2, 3), dtype=np.float64), np.square(scan.channels).sum(axis=(1, 2, 3)))
+    sure = squared / np.maximum(total, 1e-9)
+    trust = np.clip((sure - UNSURE) / (SURE - UNSURE), 0, 1)
+    volumes_ml = total * scan.grid.voxel_mm**3 / 1000
+    for channel, label in enumerate(model.labels):
+        low, high = model.card.volumes_ml.get(label, (0.0, np.inf))
+        if not low / STRANGE < volumes_ml[channel] < high * STRANGE:
+            trust[channel] = 0
+    return trust
+
+
+def _middles_mm(scan: Scan) -> np.ndarray:
+    """``(L, 3)``: the centre of mass of each channel."""
+    sums = [np.moveaxis(scan.channels, 1 + axis, 1).sum(axis=(2, 3), dtype=np.float64) for axis in range(3)]
+    total = np.maximum(sums[0].sum(axis=1), 1e-9)
+    middles = np.stack([one @ np.arange(one.shape[1]) / total for one in sums], axis=1)
+    return scan.grid.voxel_to_world(middles)
+
+
+def guide_models(name: str, beside: str | None = None) -> list[str]:
+    """The models that may guide, in order.
+
+    Args:
+        name: of a model or its folder; ``none``; ``auto`` for the one that came with a registration network, if one
+            did; or several of these, separated by commas, the first fitting one of which is taken. After others
+            ``none`` says that they need not be installed.
+        beside: the registration network.
+
+    Raises:
+        UserError: a model that has to be there is not.
+    """
+    *others, last = (one.strip() for one in name.split(","))
+    found = [one for one in others if is_model(one)]
+    if last == AUTO:
+        own = find_model(beside) / OWN if beside else None
+        return found + ([str(own)] if own is not None and own.is_dir() else [])
+    return found if last == NONE else [*found, last]
 
 
 def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: str | None = None) -> int:
     """Peak memory that a guide adds to a registration.
 
     Args:
-        name: of the model, as in :meth:`Guide.of`.
+        name: of models, as :func:`guide_models` takes it.
         fixed: grid of the fixed scan.
         moving: grid of the moving scan.
         described: grid of the descriptors.
         beside: the registration network.
     """
-    found = guide_model(name, beside)
-    if found is None:
-        return 0
     from anamorph.networks.trained import SEGMENT, SegmentationModel
 
-    model = SegmentationModel.describe(found, SEGMENT)
-    blocks = -(-len(model.labels) // LANES)
-    # Two descriptors, one warped and two planar, as in the pyramid's own count.
-    lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
-    return model.peak_memory_bytes(fixed) + model.peak_memory_bytes(moving) + lanes
+    most = 0
+    for one in guide_models(name, beside):
+        model = SegmentationModel.describe(one, SEGMENT)
+        blocks = -(-len(model.labels) // LANES)
+        # Two descriptors, one warped and two planar, as in the pyramid's own count.
+        lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
+        most = max(most, model.peak_memory_bytes(fixed) + model.peak_memory_bytes(moving) + lanes)
+    return most

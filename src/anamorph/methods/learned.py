@@ -16,7 +16,7 @@ from anamorph.geometry.sampling import identity_positions
 from anamorph.image.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
-from anamorph.methods.guide import Guide, guide_bytes, guide_model
+from anamorph.methods.guide import Guide, guide_bytes, guide_models
 from anamorph.methods.linear_start import comparable_after, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
@@ -48,8 +48,7 @@ class NetworkConfig(SearchConfig):
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
     def models(self) -> tuple[str, ...]:
-        guide = guide_model(self.guide, beside=self.model)
-        return tuple(name for name in (self.model, guide) if name)
+        return tuple(name for name in (self.model, *guide_models(self.guide, beside=self.model)) if name)
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
         """Peak memory of the linear start, or of search and refinement, in bytes; 0 without."""

@@ -19,6 +19,13 @@ STARTS: dict[str, dict[str, Any]] = {
     for kind, values in SHARED.items()
 }
 """Those of the linear start alone."""
+GUIDES: dict[str, dict[str, Any]] = {
+    "head-neck-ct": {"guide": "guide-head-neck,none", "guide_weight": 10.0},
+    "cardiac-mr": {"guide": "guide-heart,none", "guide_weight": 40.0},
+    "small-mr": {"guide": "guide-hippocampus,none"},
+    "brain-mr": {"guide": "guide-fetal-brain,guide-brain,none", "guide_weight": 10.0},
+}
+"""Models that know the anatomy of a kind of scans, where they are installed, and how much what they see counts."""
 AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "frame"}}
 """Networks see scans from the start that they were trained with."""
 AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {
@@ -27,6 +34,6 @@ AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {
 """A network that was trained with labels leaves less to refine, and more detail to keep, than a search."""
 
 
-def with_own(own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The shared presets, with what one method adds or changes."""
-    return {kind: values | own.get(kind, {}) for kind, values in SHARED.items()}
+def with_own(*own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The shared presets, with what one method adds or changes; later values go before earlier ones."""
+    return {kind: {key: value for one in (SHARED, *own) for key, value in one.get(kind, {}).items()} for kind in SHARED}

@@ -13,15 +13,15 @@ from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide
+from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
-from anamorph.methods.start.search import Start
+from anamorph.methods.start.search import ENOUGH, Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
-from anamorph.transforms.maps import Displacement, Transform
+from anamorph.transforms.maps import Affine, Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
@@ -136,7 +136,16 @@ class Recipe(Method):
         else:
             found, kind = search_start(self.config, scans, run)
             start, explained, is_guess = found.transform, found.explained, found.is_guess
-        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+        guide = None
+        if explained is None or explained < ENOUGH:  # where scans are alike, they tell all there is
+            guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+            if guide is None and not self.config.guide.endswith(NONE):
+                run.warnings.append(LEFT_OUT)
+        if guide is not None and isinstance(start, Affine) and pair.start is None:
+            moved = guide.moved(start)
+            if moved is not start:
+                run.provenance["start"].insert(0, "middles of the labels of the guide")
+                start, is_guess = moved, False
         run.provenance["intensities"] = kind
         return Started(self.config, *scans, start, kind, run.device, None if guide else explained, is_guess, guide)
 

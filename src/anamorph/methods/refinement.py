@@ -13,7 +13,7 @@ from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import guide_model
+from anamorph.methods.guide import guide_models
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
@@ -40,7 +40,10 @@ class RefinementConfig(StartConfig):
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
     air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
-    guide: str = setting("none", "a model of `anamorph train segment` whose labels are compared too, or none")
+    guide: str = setting(
+        "none",
+        "a model of `anamorph train segment` whose labels are compared too, the first fitting one of several, or none",
+    )
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
 
     def __post_init__(self) -> None:
@@ -58,8 +61,7 @@ class RefinementConfig(StartConfig):
             raise ValueError("weights and iterations must not be negative")
 
     def models(self) -> tuple[str, ...]:
-        guide = guide_model(self.guide)
-        return () if guide is None else (guide,)
+        return tuple(guide_models(self.guide))
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""

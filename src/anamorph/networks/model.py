@@ -54,6 +54,7 @@ class ModelCard:
         architecture: what the network is built from.
         preprocessing: what it expects of a scan (:class:`~anamorph.networks.preprocessing.Preprocessing`).
         labels: names of the labels that the model knows, by value.
+        volumes_ml: smallest and largest volume that each label has in the scans of the training.
         training_data: data sets, each with its name, number of scans and hash.
         metrics: numbers of the best validation.
         licence: licence of the weights.
@@ -70,6 +71,7 @@ class ModelCard:
     architecture: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
+    volumes_ml: dict[int, list[float]] = field(default_factory=dict)
     training_data: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     licence: str = "not stated"
@@ -103,6 +105,8 @@ class ModelCard:
         if not given["name"] or not given["kind"]:
             raise ValueError("name or kind is empty")
         given["labels"] = {int(value): str(name) for value, name in given.get("labels", {}).items()}
+        volumes = {int(value): [float(low), float(high)] for value, (low, high) in given.get("volumes_ml", {}).items()}
+        given["volumes_ml"] = volumes
         return cls(**given)
 
 
@@ -144,6 +148,15 @@ def find_model(name_or_path: str | Path) -> Path:
             return folder
     known = ", ".join(shipped_models()) or "none"
     raise UserError(f"there is no model '{name_or_path}'; name a folder with {CARD}, or one that comes along: {known}")
+
+
+def is_model(name_or_path: str | Path) -> bool:
+    """Whether :func:`find_model` finds a model."""
+    try:
+        find_model(name_or_path)
+    except UserError:
+        return False
+    return True
 
 
 def shipped_models() -> list[str]:
@@ -299,14 +312,21 @@ class Model:
             spacing, shape = self.preprocessing.spacing_mm, self.preprocessing.shape
             if spacing is None or shape is None or self.preprocessing.crop_in_use:
                 continue
-            longest_mm = float((np.array(image.grid.shape) * image.grid.spacing_mm).max())
-            trained_mm = float((np.array(shape) * spacing).max())
+            longest_mm, trained_mm = image.grid.longest_mm, float((np.array(shape) * spacing).max())
             if longest_mm > MUCH_LARGER * trained_mm:
                 found.append(
                     f"{image.name} is {length_text(longest_mm, 0)} long, but {self.card.name} was trained on scans of "
                     f"up to {length_text(trained_mm, 0)}; is it the model for this part of the body?"
                 )
         return found
+
+    def is_sized_for(self, grid: Grid) -> bool:
+        """Whether a scan is about as long as those of the training, or says nothing about it."""
+        spacing, shape = self.preprocessing.spacing_mm, self.preprocessing.shape
+        if spacing is None or shape is None:
+            return True
+        ratio = grid.longest_mm / float((np.array(shape) * spacing).max())
+        return bool(1 / MUCH_LARGER < ratio < MUCH_LARGER)
 
     def shape_for(self, *grids: Grid) -> tuple[int, int, int]:
         """Voxels that cover scans: those of the training, and more where a scan is larger and not cropped."""

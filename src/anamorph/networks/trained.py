@@ -119,6 +119,14 @@ class SegmentationModel(Model):
         Raises:
             UserError: other channels than in the training, or no contrast.
         """
+        return Affine.identity().warp_image(self.seen(image), image.grid, background=0).data
+
+    def seen(self, image: Image) -> Image:
+        """The probabilities ``(1 + labels, I, J, K)`` on the frame in which the network sees a scan.
+
+        Raises:
+            UserError: other channels than in the training, or no contrast.
+        """
         import torch
 
         self.check(image)
@@ -128,8 +136,7 @@ class SegmentationModel(Model):
         channels = self.preprocessing.channels(image, frame)
         with torch.inference_mode():
             found = self.network(torch.from_numpy(channels)[None].to(device)).softmax(1)[0]
-        seen = Image(found.cpu().numpy(), frame)
-        return Affine.identity().warp_image(seen, image.grid, background=0).data
+        return Image(found.cpu().numpy(), frame)
 
     def frame(self, grid: Grid) -> Grid:
         """Where the network sees a scan: as in training, and larger where the scan is."""

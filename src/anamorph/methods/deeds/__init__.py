@@ -21,7 +21,7 @@ from anamorph.methods.deeds.levels import DeedsConfig
 from anamorph.methods.deeds.published import published_frame
 from anamorph.methods.guide import guide_bytes
 from anamorph.methods.linear_start import linear_start_bytes
-from anamorph.methods.presets import SHARED
+from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Array, Recipe, Started
 from anamorph.runtime.device import to_device
 from anamorph.transforms.maps import Composite, Transform
@@ -33,7 +33,7 @@ class Deeds(Recipe):
     name = "deeds"
     summary = "dense displacement search on a minimum spanning tree, coarse to fine; no training"
     Config = DeedsConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = SHARED
+    presets: ClassVar[dict[str, dict[str, Any]]] = with_own(GUIDES)
     config: DeedsConfig
     refined_from = SEARCHED
 

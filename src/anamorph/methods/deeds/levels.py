@@ -40,7 +40,7 @@ class DeedsConfig(RefinementConfig):
                 raise ValueError(f"{names} need one value per level each")
             if min(min(values) for values in lists) < 1:
                 raise ValueError("grid spacings, search radii and quantisations must be at least 1")
-        if self.compatible and self.guide != NONE:
+        if self.compatible and not self.guide.endswith(NONE):
             raise ValueError("compatible follows the published program, which knows no guide; leave one of them out")
         if self.alpha <= 0:
             raise ValueError("alpha must be positive")

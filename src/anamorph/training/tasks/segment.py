@@ -16,6 +16,7 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import Activation, one_hot
 from anamorph.training.augmentation import augmented_batch
+from anamorph.training.cache import HIGHEST_LABEL
 from anamorph.training.losses import partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch
 from anamorph.training.tasks.scans import EncoderTraining, ScanTask
@@ -160,6 +161,22 @@ class SegmentTask(ScanTask):
             self.on_validated(n / len(scans))
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
+
+    def export(self, network: nn.Module) -> dict[str, Any]:
+        return super().export(network) | {"volumes_ml": self._volumes_ml()}
+
+    def _volumes_ml(self) -> dict[int, list[float]]:
+        """The smallest and the largest volume of each label in the scans that are trained on and annotate it."""
+        found: dict[int, list[float]] = {}
+        for cohort in self.cohorts:
+            for row in cohort.of_split("training", labelled=True):
+                counts = np.bincount(cohort.label_maps[row].ravel(), minlength=HIGHEST_LABEL + 1)
+                for label in cohort.annotated_by_row[row]:
+                    if counts[label]:
+                        found.setdefault(label, []).append(
+                            float(counts[label]) * cohort.frames[row].voxel_mm ** 3 / 1000
+                        )
+        return {label: [min(volumes), max(volumes)] for label, volumes in sorted(found.items())}
 
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
