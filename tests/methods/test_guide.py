@@ -108,7 +108,7 @@ def test_a_label_counts_by_how_sure_it_is():
     expected = np.square(half).sum() / half.sum()
     model = SimpleNamespace(labels=[1, 2, 3], card=SimpleNamespace(volumes_ml={}))
     seen = Scan(np.stack([HERE, half, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
-    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.4) / 0.3, 1), 0], rtol=1e-5)
+    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.3) / 0.3, 1), 0], rtol=1e-5)
 
 
 def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():
@@ -117,10 +117,10 @@ def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():
     here = np.roll(there, (6, 8, 5), (0, 1, 2))
     scan = [Scan(one[None], np.ones(GRID.shape, np.float32), GRID) for one in (here, there)]
     guide = Guide(*scan, np.ones(1), {})
-    assert guide.overlap(Affine.identity()) < 0.2
+    assert guide.agreement(Affine.identity()) < 0.2
     moved = guide.moved(Affine.identity())
     np.testing.assert_allclose(moved.matrix[:3, 3], -np.array([6, 8, 5]) * GRID.spacing_mm, atol=1e-6)
-    assert guide.overlap(moved) > 0.99
+    assert guide.agreement(moved) > 0.99
     near = Affine.translation(-np.array([6, 8, 4.8]) * GRID.spacing_mm)
     assert guide.moved(near) is near
 

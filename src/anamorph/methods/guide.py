@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 LEFT_OUT = "the guide is sure of none of its labels in both scans, and was left out"
 CLEARLY_BETTER = 0.1
-"""Dice that middles of labels must gain over a start by the images."""
-UNSURE, SURE = 0.4, 0.7
+"""Agreement that middles of labels must gain over a start by the images."""
+UNSURE, SURE = 0.3, 0.6
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
 STRANGE = 2.0
 """A label this many times smaller or larger than any of the training is none."""
@@ -76,7 +76,7 @@ class Guide:
                 continue
             model = SegmentationModel.load(one, SEGMENT, device)
             here, there = (_seen(model, image) for image in (fixed, moving))
-            trust = trust_of(model, here) * trust_of(model, there)
+            trust = np.minimum(trust_of(model, here), trust_of(model, there))
             if trust.any():
                 return cls(here, there, trust, model.identity)
         return None
@@ -87,11 +87,15 @@ class Guide:
         here, there = (scan.onto(grid, by).channels for scan, by in ((self.fixed, None), (self.moving, start)))
         return scale * here[self.trust > 0], scale * there[self.trust > 0]
 
-    def overlap(self, transform: Transform) -> float:
-        """The Dice of probabilities under a map, mean over the labels by their trust."""
-        both = self.onto(self.fixed.grid, transform)
-        shared, here, there = (np.einsum("lijk,lijk->l", a, b) for a, b in (both, both[:1] * 2, both[1:] * 2))
-        return float(np.average(2 * shared / np.maximum(here + there, 1e-9), weights=self.trust[self.trust > 0]))
+    def agreement(self, transform: Transform) -> float:
+        """The correlation of probabilities about 0 under a map, mean over the labels by their trust.
+
+        Unlike an overlap it does not fall with the difference of two sizes alone.
+        """
+        here, there = self.onto(self.fixed.grid, transform)
+        shared, *own = (np.einsum("lijk,lijk->l", a, b) for a, b in ((here, there), (here, here), (there, there)))
+        alike = shared / np.maximum(np.sqrt(own[0] * own[1]), 1e-9)
+        return float(np.average(alike, weights=self.trust[self.trust > 0]))
 
     def moved(self, start: Affine) -> Affine:
         """The start, or one by the middles of the labels where that brings them clearly better upon each other."""
@@ -100,7 +104,7 @@ class Guide:
         weights = self.trust[self.trust > 0] / self.trust.sum()
         shift = Composite.of(start, Affine.translation(weights @ (middles[1] - there)))
         assert isinstance(shift, Affine)
-        return shift if self.overlap(shift) > self.overlap(start) + CLEARLY_BETTER else start
+        return shift if self.agreement(shift) > self.agreement(start) + CLEARLY_BETTER else start
 
 
 def _seen(model: SegmentationModel, image: Image) -> Scan:
