@@ -55,7 +55,7 @@ def oracle(monkeypatch, tmp_path):
         inside = HERE if image.name == "fixed" else THERE
         return Image(np.stack([1 - inside, inside]), GRID)
 
-    card = SimpleNamespace(volumes_ml=VOLUMES_ML)
+    card = SimpleNamespace(volumes_ml=VOLUMES_ML, labels={1: "ball"})
     model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], seen=seen, card=card)
     monkeypatch.setattr(SegmentationModel, "load", lambda name, kind, device: model)
     return tmp_path / "oracle"
@@ -73,7 +73,7 @@ def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
     led = register(*scans(), method=method, settings=settings, device="cpu")
     assert overlap(alone) < 0.72
     assert overlap(led) > 0.85
-    assert led.provenance["guide"] == {"name": "oracle", "sha256": "0"}
+    assert led.provenance["guide"] == {"name": "oracle", "sha256": "0", "trust": {"ball": 1.0}}
     assert "guide" not in alone.provenance
 
 

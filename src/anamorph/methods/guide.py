@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -43,13 +43,13 @@ class Guide:
         fixed: probabilities in the fixed scan.
         moving: probabilities in the moving scan.
         trust: ``(L,)`` in [0, 1].
-        model: name and hash.
+        model: its name and hash, and the trust by the names of the labels.
     """
 
     fixed: Scan
     moving: Scan
     trust: np.ndarray
-    model: dict[str, str]
+    model: dict[str, Any]
 
     @classmethod
     def of(cls, name: str, fixed: Image, moving: Image, device: Device, beside: str | None = None) -> Guide | None:
@@ -78,7 +78,9 @@ class Guide:
             here, there = (_seen(model, image) for image in (fixed, moving))
             trust = np.minimum(trust_of(model, here), trust_of(model, there))
             if trust.any():
-                return cls(here, there, trust, model.identity)
+                names = (model.card.labels[label] for label in model.labels)
+                trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
+                return cls(here, there, trust, model.identity | {"trust": trusted})
         return None
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:

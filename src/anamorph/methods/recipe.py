@@ -25,6 +25,8 @@ from anamorph.transforms.maps import Affine, Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
+GUIDED = 0.08
+"""Fraction of a run that is done when the labels of a guide are looked for."""
 FINISHED = 0.98
 """Fraction of a run that is done when the field is refined."""
 
@@ -122,32 +124,41 @@ class Recipe(Method):
         """Register the second scan to the first, in whose frame the field is."""
         with run.stage("initialise", 0.0):
             started = self._start(pair, scans, run)
+        with run.stage("guide", GUIDED):
+            self._guide(started, pair, run)
         if started.explains_too_little:
             run.warnings.append(NOT_DEFORMED)
             return run.outcome(*_undeformed(started, run))
         return run.outcome(*self.deformed(started, run))
 
     def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
-        """The given start, or the one that a search finds; only the latter is doubted, and not with a guide."""
-        explained, is_guess = None, False
+        """The given start, or the one that a search finds; only the latter is doubted."""
         if pair.start is not None:
-            start: Transform = pair.start
-            kind = comparable_after(*scans, start, comparable_intensities(scans[0].image, scans[1].image))
-        else:
-            found, kind = search_start(self.config, scans, run)
-            start, explained, is_guess = found.transform, found.explained, found.is_guess
-        guide = None
-        if explained is None or explained < ENOUGH:  # where scans are alike, they tell all there is
-            guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
-            if guide is None and not self.config.guide.endswith(NONE):
+            kind = comparable_after(*scans, pair.start, comparable_intensities(scans[0].image, scans[1].image))
+            return Started(self.config, *scans, pair.start, kind, run.device)
+        found, kind = search_start(self.config, scans, run)
+        return Started(self.config, *scans, found.transform, kind, run.device, found.explained, found.is_guess)
+
+    def _guide(self, started: Started, pair: Pair, run: Run) -> None:
+        """Let a guide correct a start that was searched for, which is then not doubted; where scans are alike, none."""
+        run.provenance["intensities"] = started.kind
+        if started.explained is not None and started.explained > ENOUGH:
+            return
+        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+        if guide is None:
+            if not self.config.guide.endswith(NONE):
                 run.warnings.append(LEFT_OUT)
-        if guide is not None and isinstance(start, Affine) and pair.start is None:
-            moved = guide.moved(start)
-            if moved is not start:
-                run.provenance["start"].insert(0, "middles of the labels of the guide")
-                start, is_guess = moved, False
-        run.provenance["intensities"] = kind
-        return Started(self.config, *scans, start, kind, run.device, None if guide else explained, is_guess, guide)
+            return
+        started.guide, started.explained = guide, None
+        if pair.start is not None or not isinstance(started.start, Affine):
+            return
+        moved = guide.moved(started.start)
+        if moved is not started.start:
+            run.provenance["start"].insert(0, "middles of the labels that the guide sees")
+            images = comparable_intensities(started.fixed.image, started.moving.image)
+            started.start, started.is_guess = moved, False
+            started.kind = comparable_after(started.fixed, started.moving, moved, images)
+            run.provenance["intensities"] = started.kind
 
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
         """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
