@@ -91,7 +91,7 @@ class CompiledSegmentation:
     def _described(self, inputs: int) -> list[tuple[str, tuple[int, ...]]]:
         """Names of all convolutions and the shapes of their weights."""
         finest, *_ = widths = self.widths
-        found = [
+        found: list[tuple[str, tuple[int, ...]]] = [
             ("encoder.stages.0.first.0", (finest, inputs * self.stem**3, 3, 3, 3)),
             ("encoder.stages.0.second.0", (finest, finest, 3, 3, 3)),
         ]
