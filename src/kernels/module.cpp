@@ -8,6 +8,7 @@
 #endif
 
 void define_averaging(nb::module_ &);
+void define_convolution(nb::module_ &);
 void define_correlation(nb::module_ &);
 void define_fields(nb::module_ &);
 void define_folding(nb::module_ &);
@@ -46,6 +47,7 @@ const char *instruction_set() {
 NB_MODULE(ANAMORPH_MODULE, module) {
     module.def("instruction_set", instruction_set);
     define_averaging(module);
+    define_convolution(module);
     define_correlation(module);
     define_fields(module);
     define_folding(module);

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.networks.blocks import Convolution, cut, one_hot, pad, padding_to_multiple, warp
+from anamorph.networks.blocks import Convolution, cut, one_hot, pad, warp
 from anamorph.networks.symmetric_network import SegmentationNetwork, SymmetricNetwork
+from anamorph.networks.widths import padding_to_multiple
 
 SHAPE = (19, 33, 21)
 

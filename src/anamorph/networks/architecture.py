@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from anamorph.errors import UserError
 from anamorph.networks import NETWORKS
+from anamorph.networks.segmentation import CompiledSegmentation
 from anamorph.reading import DAMAGE, reason_of
+from anamorph.runtime.compiled import kernels
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from anamorph.networks.model import ModelCard
 
 LARGEST_NUMBER = 1 << 16
 LONGEST_LIST = 64
+COMPILED = {"segment": CompiledSegmentation}
+"""Networks that kernels run, by the kind of a card; their arguments are those of the network of PyTorch."""
 
 
 def architecture_of(card: ModelCard) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def architecture_of(card: ModelCard) -> dict[str, Any]:
         UserError: there is no such network, or the card names other arguments or values of another kind.
     """
     given = card.architecture.get("network", card.architecture)
-    known = inspect.signature(NETWORKS.find(card.kind)).parameters
+    known = inspect.signature(COMPILED.get(card.kind) or NETWORKS.find(card.kind)).parameters
     needed = {key for key, argument in known.items() if argument.default is argument.empty}
     if not isinstance(given, dict) or not needed <= set(given) <= set(known):
         raise UserError(f"{card.name}: the card describes no network of kind '{card.kind}'; it has: {', '.join(known)}")
@@ -51,16 +56,42 @@ def build_network(card: ModelCard, state: Mapping[str, Tensor]) -> nn.Module:
         UserError: there is no such network, or the weights do not fit it.
     """
     arguments = architecture_of(card)
-    try:
+    with _fitting(card):
         with _no_larger_than(state):
             built: nn.Module = NETWORKS.find(card.kind)(**arguments)
         built.load_state_dict(dict(state))
+    return built.eval()
+
+
+def build_compiled(card: ModelCard, state: Mapping[str, np.ndarray]) -> CompiledSegmentation | None:
+    """The network that a card describes for the kernels; None where there are none, or none that know it.
+
+    Raises:
+        UserError: the weights do not fit it.
+    """
+    if kernels is None or card.kind not in COMPILED:
+        return None
+    arguments = architecture_of(card)
+    with _fitting(card):
+        built = COMPILED[card.kind](**arguments)
+        built.load_state_dict(state)
+    return built
+
+
+@contextmanager
+def _fitting(card: ModelCard) -> Iterator[None]:
+    """Say in one line that weights are not those of the network of a card.
+
+    Raises:
+        UserError: the block stumbles.
+    """
+    try:
+        yield
     except (RuntimeError, *DAMAGE) as error:
         raise UserError(
             f"{card.name}: the weights do not fit the network that the card describes ({reason_of(error)}); copy the "
             "whole model folder again, or train it with this version"
         ) from error
-    return built.eval()
 
 
 def _fits(value: Any, default: Any) -> bool:

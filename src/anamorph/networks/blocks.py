@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,12 @@ from torch.utils.checkpoint import checkpoint
 
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
 from anamorph.geometry.sampling import identity_positions_torch
-
-Activation = Literal["relu", "leaky"]
+from anamorph.networks.widths import CONVOLUTIONS, LEAK, Activation, channels_of
 
 
 def activation_of(name: Activation) -> nn.Module:
-    """The activation of a name; the slope of ``leaky`` is 0.01."""
-    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(0.01, inplace=True)
+    """The activation of a name."""
+    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(LEAK, inplace=True)
 
 
 class Convolution(nn.Conv3d):
@@ -112,16 +110,6 @@ class Checkpointing(nn.Module):
                 part.recompute = wanted
 
 
-BASE_CHANNELS = 4
-CONVOLUTIONS = (1, 2, 3, 2)
-"""Published: so many 3 x 3 x 3 convolutions follow each halving of the resolution."""
-
-
-def channels_of(mult: int, levels: int) -> list[int]:
-    """Channels of each resolution, finest first: published are 8 times 4, 8, 16, 32, 64."""
-    return [mult * BASE_CHANNELS * 2**level for level in range(levels + 1)]
-
-
 class Encoder(Staged):
     """Features of an image at every resolution.
 
@@ -202,18 +190,6 @@ class Decoder(Staged):
         return finer + raised if self.residual else finer
 
 
-def padding_to_multiple(shape: Sequence[int], cell: int) -> list[tuple[int, int]]:
-    """How many voxels to add before and after each axis, so that every axis is a whole number of cells.
-
-    There are at least two cells along an axis of several voxels: over a single voxel no norm can be taken.
-    """
-    padding = []
-    for n in shape:
-        missing = max(-(-n // cell), 2 if n > 1 else 1) * cell - n
-        padding.append((missing // 2, missing - missing // 2))
-    return padding
-
-
 def pad(image: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
     """``(B, C, I, J, K)`` continued by zeros."""
     if not any(before or after for before, after in padding):
@@ -229,7 +205,7 @@ def cut(volume: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def cells_as_channels(volume: Tensor, cell: int) -> Tensor:
-    """``(B, C, I, J, K)`` to ``(B, C cell^3, I / cell, J / cell, K / cell)``: voxels of a cell in channels."""
+    """``(B, C, I, J, K)`` to ``(B, C cell^3, I / cell, J / cell, K / cell)``: a channel per voxel of a cell."""
     for axis in (2, 3, 4):
         volume = volume.unflatten(axis, (-1, cell)).movedim(axis + 1, 2).flatten(1, 2)
     return volume

@@ -23,8 +23,9 @@ from anamorph.geometry.lengths import length_text
 from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
-from anamorph.networks.architecture import architecture_of, build_network
+from anamorph.networks.architecture import architecture_of, build_compiled, build_network
 from anamorph.networks.preprocessing import Preprocessing
+from anamorph.networks.segmentation import CompiledSegmentation
 from anamorph.reading import DAMAGE, read_json, reason_of, understood
 
 if TYPE_CHECKING:
@@ -194,6 +195,19 @@ def _check_place(path: Path) -> None:
 
 
 def load_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, Tensor]]:
+    """The card and the weights of a model as tensors; arguments and errors as of :func:`read_weights`."""
+    card, state = read_weights(name_or_path, kind)
+    return card, as_tensors(state)
+
+
+def as_tensors(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Copies of weights for PyTorch."""
+    import torch
+
+    return {key: torch.tensor(value) for key, value in state.items()}
+
+
+def read_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """The card and the weights of a model, which must be those that the card describes.
 
     Args:
@@ -204,7 +218,7 @@ def load_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[Mod
         UserError: no such model, weights that are missing, damaged or not those of the card, or another kind.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.numpy import load
 
     folder = find_model(name_or_path)
     card = _card_of_kind(folder, kind, str(name_or_path))
@@ -222,7 +236,7 @@ def load_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[Mod
         state = load(content)
     except (SafetensorError, *DAMAGE) as error:
         raise UserError(f"{path}: cannot be read ({reason_of(error)}); {_REMEDY}") from error
-    if len(state) > MOST_TENSORS or card.parameters != sum(value.numel() for value in state.values()):
+    if len(state) > MOST_TENSORS or card.parameters != sum(value.size for value in state.values()):
         raise UserError(f"{path}: holds other weights than the {card.parameters:,} of its card; {_REMEDY}")
     return card, state
 
@@ -242,13 +256,15 @@ class Model:
         card: as in the folder.
         preprocessing: how scans are read for the network.
         architecture: all arguments of the network, also those that the card leaves at their defaults.
-        network: in evaluation mode on its device.
+        network: in evaluation mode on its device; none where there is a compiled one.
+        compiled: the network for the kernels, on a processor, if they know it.
     """
 
     card: ModelCard
     preprocessing: Preprocessing
     architecture: dict[str, Any]
     network: nn.Module | None = None
+    compiled: CompiledSegmentation | None = None
 
     @classmethod
     def describe(cls, name_or_path: str | Path, kind: str | None = None) -> Self:
@@ -281,8 +297,10 @@ class Model:
             UserError: as :meth:`describe`; or the weights are damaged, or not those of the network.
         """
         described = cls.describe(name_or_path, kind)
-        card, state = load_weights(name_or_path, kind)
-        return dataclasses.replace(described, network=build_network(card, state).to(device))
+        card, state = read_weights(name_or_path, kind)
+        compiled = build_compiled(card, state) if device == "cpu" else None
+        network = build_network(card, as_tensors(state)).to(device) if compiled is None else None
+        return dataclasses.replace(described, network=network, compiled=compiled)
 
     @property
     def identity(self) -> dict[str, str]:

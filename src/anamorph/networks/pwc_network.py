@@ -11,17 +11,8 @@ from torch.nn.functional import interpolate
 
 from anamorph.discrete.correlation import correlate_locally
 from anamorph.discrete.labels import label_window, soft_argmin
-from anamorph.networks.blocks import (
-    Checkpointing,
-    Convolution,
-    Encoder,
-    Staged,
-    channels_of,
-    cut,
-    pad,
-    padding_to_multiple,
-    warp,
-)
+from anamorph.networks.blocks import Checkpointing, Convolution, Encoder, Staged, cut, pad, warp
+from anamorph.networks.widths import channels_of, padding_to_multiple
 
 DILATIONS = (1, 2)
 """Of the convolutions of a step; the published network looks around by a network of its own, at the end."""

@@ -10,19 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anamorph.networks.blocks import (
-    CONVOLUTIONS,
-    Activation,
     Checkpointing,
     Convolution,
     Decoder,
     Encoder,
     activation_of,
     cells_as_channels,
-    channels_of,
     cut,
     pad,
-    padding_to_multiple,
 )
+from anamorph.networks.widths import CONVOLUTIONS, Activation, channels_of, padding_to_multiple
 from anamorph.transforms.fields import integrate_gradients
 
 DIRECTIONS = 3

@@ -14,6 +14,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels
 from anamorph.networks.model import Model
+from anamorph.networks.widths import padding_to_multiple
 from anamorph.reading import understood
 from anamorph.transforms.maps import Affine, Transform
 
@@ -78,7 +79,9 @@ def _single_voxel_axes(grid: Grid, frame: Grid) -> list[int]:
 
 SEGMENT = "segment"
 CHANNELS_HELD = 10
-"""Volumes at full resolution that a pass holds, in widths of its first stage (measured: 318 bytes per voxel at 8)."""
+"""Volumes at full resolution that a pass holds, in widths of its first stage (measured: 318 bytes per voxel at 8).
+
+The compiled network holds fewer."""
 
 
 class SegmentationModel(Model):
@@ -127,16 +130,21 @@ class SegmentationModel(Model):
         Raises:
             UserError: other channels than in the training, or no contrast.
         """
-        import torch
-
         self.check(image)
-        assert self.network is not None
-        device = next(self.network.parameters()).device
         frame = self.frame(image.grid)
         channels = self.preprocessing.channels(image, frame)
+        run = self._probabilities_torch if self.compiled is None else self.compiled.probabilities
+        return Image(run(channels), frame)
+
+    def _probabilities_torch(self, channels: np.ndarray) -> np.ndarray:
+        import torch
+
+        assert self.network is not None
+        device = next(self.network.parameters()).device
         with torch.inference_mode():
             found = self.network(torch.from_numpy(channels)[None].to(device)).softmax(1)[0]
-        return Image(found.cpu().numpy(), frame)
+        probabilities: np.ndarray = found.cpu().numpy()
+        return probabilities
 
     def frame(self, grid: Grid) -> Grid:
         """Where the network sees a scan: as in training, and larger where the scan is."""
@@ -144,9 +152,13 @@ class SegmentationModel(Model):
 
     def peak_memory_bytes(self, grid: Grid) -> int:
         """Peak memory of segmenting a scan on a grid."""
-        seen, width = int(np.prod(self.shape_for(grid))), 4 * int(self.architecture["mult"])
-        cells, classes = seen // int(self.architecture["stem"]) ** 3, len(self.labels) + 1
-        return 4 * cells * CHANNELS_HELD * width + 4 * classes * (seen + int(np.prod(grid.shape)))
+        shape, stem = self.shape_for(grid), int(self.architecture["stem"])
+        padding = padding_to_multiple(shape, stem * 2 ** len(self.architecture["convolutions"]))
+        padded = np.array(shape) + np.sum(padding, axis=1)
+        seen, framed = int(np.prod(padded)), int(np.prod(padded // stem + 2))
+        width = 4 * int(self.architecture["mult"])
+        scores = (len(self.labels) + 1) * (seen + max(seen, int(np.prod(grid.shape))))
+        return 4 * (framed * CHANNELS_HELD * width + scores)
 
 
 Kind = Literal["slicreg", "regression"]

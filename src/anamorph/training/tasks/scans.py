@@ -12,8 +12,8 @@ import torch
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.networks import NETWORKS
-from anamorph.networks.blocks import CONVOLUTIONS, Activation
 from anamorph.networks.preprocessing import Normalise, Preprocessing, Reading
+from anamorph.networks.widths import CONVOLUTIONS, Activation
 from anamorph.training.augmentation import Augmentation
 from anamorph.training.task import Task
 

@@ -14,7 +14,8 @@ from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Labels
 from anamorph.methods.base import setting
-from anamorph.networks.blocks import Activation, one_hot
+from anamorph.networks.blocks import one_hot
+from anamorph.networks.widths import Activation
 from anamorph.training.augmentation import augmented_batch
 from anamorph.training.cache import HIGHEST_LABEL
 from anamorph.training.losses import partial_cross_entropy, partial_dice
