@@ -12,7 +12,7 @@ from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image
 from anamorph.methods.working_frame import Scan
-from anamorph.networks.model import find_model
+from anamorph.networks.model_folders import find_model
 from anamorph.transforms.maps import Transform
 
 Device = Literal["cpu", "cuda"]
