@@ -21,9 +21,8 @@ from typer.testing import CliRunner
 from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.image import bounds
-from anamorph.networks import model_archive, model_folders
-from anamorph.networks.get_model import get_model
-from anamorph.networks.model_folders import find_model
+from anamorph.networks import model_folders, model_sources
+from anamorph.networks.model_folders import find_model, get_model
 from tiny_models import save_tiny
 
 pytest.importorskip("pooch", reason="needs the extra download")
@@ -147,7 +146,7 @@ def test_what_is_no_part_of_a_model_is_refused(own, model):
     for source in (model, packed(model, "zip"), packed(model, "gztar")):
         refused(own, source, "run.py', which is no part of a model; take the model folder alone")
     (model / "run.py").unlink()
-    (model / "README").write_bytes(bytes(model_archive.LARGEST_TEXT_BYTES + 1))
+    (model / "README").write_bytes(bytes(model_sources.LARGEST_TEXT_BYTES + 1))
     for source in (model, packed(model, "zip"), packed(model, "gztar")):
         refused(own, source, "README' is too large for a file of its name")
 
@@ -196,7 +195,7 @@ def test_links_devices_and_traps_are_refused(own, model, tmp_path, monkeypatch):
             archive.addfile(member)
         refused(own, tmp_path / "link.tar.gz", "which is no file|damaged archive")
     with zip_of(tmp_path / "many.zip", model) as archive:
-        for n in range(model_archive.MOST_FILES):
+        for n in range(model_sources.MOST_FILES):
             archive.writestr(f"{n}/README", "")
     refused(own, tmp_path / "many.zip", "holds more than 100 files")
     monkeypatch.setattr(bounds, "HARMLESS_BYTES", 1000)

@@ -93,8 +93,8 @@ def list_models(
     """List the models that are found by name, with where they come from, and those below a folder."""
     from anamorph.errors import UserError
     from anamorph.networks.model import read_card
-    from anamorph.networks.model_folders import CARD, SOURCE, Place, known_models
-    from anamorph.reading import read_own_record
+    from anamorph.networks.model_folders import CARD, Place, known_models
+    from anamorph.networks.model_sources import source_of
 
     found = known_models()
     if folder is not None:
@@ -102,7 +102,7 @@ def list_models(
     columns = ("model", "kind", ">parameters", "licence", "from", "what it is")
     table = make_table(*columns, paths_first=folder is not None)
     for name, place in found.items():
-        origin = str(read_own_record(place.folder / SOURCE).get("source", place.origin))
+        origin = source_of(place.folder) or place.origin
         try:
             card = read_card(place.folder)
         except UserError as error:  # the rest of the list is of use all the same
@@ -156,8 +156,8 @@ def get_model(
 
     Your models are in $ANAMORPH_MODELS, else in the folder that the system has for the data of programs.
     """
-    from anamorph.networks.get_model import get_model as get
     from anamorph.networks.model import read_card
+    from anamorph.networks.model_folders import get_model as get
 
     with progress_bar(quiet) as progress:
         folder = get(source, name, sha256, overwrite=overwrite, progress=progress)

@@ -1,4 +1,4 @@
-"""Where models live: in anamorph, in a folder of the user, and in packages that bring models along.
+"""Where models live: in anamorph, in a folder of the user, to which they can be brought, and in packages.
 
 A package brings models by an entry point that names a package of its own, whose folder holds model folders:
 
@@ -8,20 +8,27 @@ A package brings models by an entry point that names a package of its own, whose
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from anamorph.errors import UserError
+from anamorph.errors import RegistrationFailure, UserError
+from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.registry import installed
+from anamorph.types import Progress
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
-SOURCE = "source.json"
-"""What `anamorph models get` leaves beside a card: where the model came from."""
 YOURS = "yours"
 GROUP = "anamorph.models"
 SHIPPED = Path(__file__).parents[1] / "models"
@@ -29,6 +36,7 @@ SHIPPED = Path(__file__).parents[1] / "models"
 ELSEWHERE = {"symmetric-hippocampus": "anamorph-models"}
 """Packages of this repository by the models that they bring."""
 LOG = logging.getLogger(__name__)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,12 @@ class Place:
 
 def own_folder() -> Path:
     """The user's models: ``$ANAMORPH_MODELS``, else the folder of the system for the data of programs."""
+    given = os.environ.get("ANAMORPH_MODELS")
+    if given:
+        return Path(given)
     from platformdirs import user_data_path
 
-    given = os.environ.get("ANAMORPH_MODELS")
-    return Path(given) if given else user_data_path("anamorph", appauthor=False) / "models"
+    return user_data_path("anamorph", appauthor=False) / "models"
 
 
 def places() -> Iterator[Place]:
@@ -104,3 +114,97 @@ def find_model(name_or_path: str | Path) -> Path:
         )
     known = ", ".join(sorted(known_models())) or "none"
     raise UserError(f"there is no model '{name}'; name a folder with {CARD}, or one of these: {known}")
+
+
+def get_model(
+    source: str,
+    name: str | None = None,
+    sha256: str | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, fraction: None,
+) -> Path:
+    """Put a model among the user's own, where its name finds it.
+
+    Args:
+        source: a model folder or a run, a ``.zip`` or ``.tar.gz`` of a model folder, or the URL of such an archive.
+        name: under which it is found; by default the name on its card.
+        sha256: hash that the archive must have; a URL needs one.
+        overwrite: replace an earlier model of the user with this name.
+        progress: called while a URL is loaded.
+
+    Returns:
+        its folder.
+
+    Raises:
+        UserError: there is no such source, another hash, damage, files that are no part of a model, paths or links
+            that lead elsewhere, or a name that is taken.
+        RegistrationFailure: the disk is full.
+    """
+    from anamorph.networks.model import read_card
+    from anamorph.networks.model_sources import SOURCE, archive_of, hash_of, model_in, parts_of, unpack, without_secrets
+    from anamorph.networks.trained import check_model
+
+    if name is not None:
+        _free_place(name, overwrite)
+    expected = hash_of(sha256)
+    with tempfile.TemporaryDirectory(prefix="anamorph-") as scratch, _full_disk_reported():
+        archive = archive_of(source, expected, Path(scratch), progress)
+        shown = without_secrets(source)
+        if archive is None:
+            folder = find_model(Path(source))
+        else:
+            folder = Path(scratch) / "unpacked"
+            with _named(archive, shown):
+                unpack(archive, folder, shown)
+            folder = model_in(folder, shown)
+        parts = parts_of(folder, shown)
+        with _named(folder, shown):
+            target = _free_place(name or read_card(folder).name, overwrite)
+        with atomic_directory(target, overwrite, marker=CARD, inputs=[folder]) as made, _named(made, shown):
+            for part in parts:
+                (made / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / part, made / part)
+            for card in sorted(made.rglob(CARD)):
+                check_model(card.parent)
+            record = {"source": shown, "sha256": expected, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+            write_text(made / SOURCE, json.dumps(record, indent=2) + "\n")
+    return target
+
+
+def _free_place(name: str, overwrite: bool) -> Path:
+    """The folder of a new model of the user.
+
+    Raises:
+        UserError: the name can be none of a folder, or is taken.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"'{name[:60]}' cannot be the name of a model folder; give --name with letters, digits, '.', '_' and '-'"
+        )
+    taken = known_models().get(name)
+    if taken is not None and taken.origin != YOURS:
+        raise UserError(f"{taken.origin} brings a model '{name}' already; give this one another name with --name")
+    target = own_folder() / name
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} is there already; give this model another name with --name, or pass --overwrite")
+    return target
+
+
+@contextmanager
+def _named(folder: Path, shown: str) -> Iterator[None]:
+    """Say of a temporary folder what it was made from."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), shown)) from error
+
+
+@contextmanager
+def _full_disk_reported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RegistrationFailure(f"the disk is full: no room for the model in {tempfile.gettempdir()}") from error
