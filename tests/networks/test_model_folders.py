@@ -132,6 +132,14 @@ def test_a_missing_package_is_named_in_one_line(alone):
         assert CliRunner().invoke(app, command).exit_code == 0
 
 
+def test_a_name_within_a_model_that_is_there(alone, own):
+    save_tiny(own / "symmetric-hippocampus")
+    with pytest.raises(
+        UserError, match=r"no model 'symmetric-hippocampus/other'; .* one of these: .*symmetric-hippocampus"
+    ):
+        find_model("symmetric-hippocampus/other")
+
+
 def test_a_damaged_model_does_not_hide_the_list(alone, own):
     save_tiny(own / "mine")
     save_tiny(own / "other")

@@ -106,14 +106,15 @@ def find_model(name_or_path: str | Path) -> Path:
     for place in places():
         if (place.folder / name / CARD).is_file():
             return place.folder / name
-    package = ELSEWHERE.get(path.parts[0] if path.parts else "")
-    if package is not None:
+    known, first = known_models(), path.parts[0] if path.parts else ""
+    package = ELSEWHERE.get(first)
+    if package is not None and first not in known:
         raise UserError(
             f"the model '{name}' is in the package {package}, which is not installed; "
             f"in a clone of anamorph: pip install ./packages/{package}"
         )
-    known = ", ".join(sorted(known_models())) or "none"
-    raise UserError(f"there is no model '{name}'; name a folder with {CARD}, or one of these: {known}")
+    names = ", ".join(sorted(known)) or "none"
+    raise UserError(f"there is no model '{name}'; name a folder with {CARD}, or one of these: {names}")
 
 
 def get_model(
