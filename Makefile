@@ -2,6 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
+MODELS := packages/anamorph-models
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
@@ -14,7 +15,7 @@ help:
 	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/geometry/test_grid.py: some tests)"
 	@echo "make docs      build the documentation site into site/"
-	@echo "make package   build wheel and sdist into dist/, install each in a fresh environment and try it"
+	@echo "make package   build wheels and sdists into dist/, install each in a fresh environment and try it"
 	@echo "make hooks     check every commit before it is made"
 	@echo "make lock      write requirements.lock for the ranges of pyproject.toml (UPGRADE=1: the newest versions)"
 	@echo "make changes   show what has changed since the last version (VERSION=0.2.0: write it into CHANGELOG.md)"
@@ -51,10 +52,15 @@ docs: $(VENV)/.installed-docs
 package: $(VENV)/.installed-dev
 	rm -rf dist build
 	$(BIN)/python -m build
-	for file in dist/*; do \
+	$(BIN)/python -m build --outdir dist $(MODELS)
+	for file in dist/anamorph-*; do \
 	  $(BIN)/python -m venv --clear build/fresh && build/fresh/bin/python -m pip install --quiet $$file && \
 	  build/fresh/bin/anamorph --version && build/fresh/bin/anamorph methods > build/methods.txt && \
 	  build/fresh/bin/anamorph demo -o build/demo --overwrite || exit 1; \
+	done
+	for file in dist/anamorph_models-*; do \
+	  build/fresh/bin/python -m pip install --quiet --force-reinstall $$file && \
+	  build/fresh/bin/anamorph models check symmetric-hippocampus || exit 1; \
 	done
 
 hooks: $(VENV)/.installed-dev
@@ -76,12 +82,12 @@ clean:
 # requirements.lock is the one list of versions. Its hashes are checked on request: pip then wants one for everything, and the small
 # build of PyTorch for processors alone is another file than the one that the lock file names.
 define install
-$(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps -e .,\
-  grep '^[a-z0-9]' requirements.lock | tr -d '\\' > $(VENV)/versions.txt && $(PIP) -c $(VENV)/versions.txt -e ".[$(1)]")
+$(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps -e . -e $(MODELS),\
+  grep '^[a-z0-9]' requirements.lock | tr -d '\\' > $(VENV)/versions.txt && $(PIP) -c $(VENV)/versions.txt -e ".[$(1)]" -e $(MODELS))
 endef
 
 # A name on the PATH may be too old, or a wrapper that does not run: each candidate is tried.
-$(VENV)/.installed: pyproject.toml requirements.lock CMakeLists.txt $(wildcard src/kernels/*)
+$(VENV)/.installed: pyproject.toml $(MODELS)/pyproject.toml requirements.lock CMakeLists.txt $(wildcard src/kernels/*)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  for python in $(PYTHONS); do \
 	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from anamorph.networks.model import find_model, read_card
+from anamorph.networks.model import read_card
+from anamorph.networks.model_folders import find_model
 
 COLUMNS = ("dice", "sdlogj_learn2reg", "folding_percent", "inverse_consistency_vox")
 

@@ -62,8 +62,13 @@ class Registry:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self.noun} '{name}' of the package {package} cannot be loaded: {reason}") from error
 
-    def _others(self) -> dict[str, EntryPoint]:
-        return _entry_points(self.group, tuple(sys.path))
+    def _others(self) -> Mapping[str, EntryPoint]:
+        return installed(self.group)
+
+
+def installed(group: str) -> Mapping[str, EntryPoint]:
+    """What installed packages add to a group, by name."""
+    return _entry_points(group, tuple(sys.path))
 
 
 @cache

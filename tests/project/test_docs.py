@@ -37,7 +37,7 @@ NOT_RUN = {
     "docs/how-to/prepare-a-dataset.md": 2,  # downloads
     "docs/how-to/register-a-pair.md": 1,  # DICOM
     "docs/how-to/symmetric.md": 1,  # a GPU
-    "docs/how-to/train-a-model.md": 1,  # a class of the reader's own
+    "docs/how-to/train-a-model.md": 2,  # an address and a class of the reader's own
     "docs/how-to/use-the-transform-elsewhere.md": 2,  # ANTs, the published deeds
 }
 COMMAND = re.compile(r"^\s*(\$ |anamorph |python -m |from anamorph|import anamorph)", re.MULTILINE)
@@ -48,6 +48,7 @@ COMMAND = re.compile(r"^\s*(\$ |anamorph |python -m |from anamorph|import anamor
 )
 def test_a_page_can_be_followed_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANAMORPH_MODELS", str(tmp_path / ".models"))
     follow(PAGES[name])
 
 

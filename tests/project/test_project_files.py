@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from collections import Counter
@@ -32,6 +33,30 @@ def test_the_lock_file_pins_every_package_by_hash_and_names_no_server():
     asked = [*PROJECT["dependencies"], *(one for name, some in extras.items() if name != "peers" for one in some)]
     names = {re.match(r"[\w.-]+", one)[0].lower() for one in asked} - {"anamorph"}
     assert names <= set(pinned), f"make lock: {', '.join(sorted(names - set(pinned)))}"
+
+
+def test_the_wheel_holds_small_models_under_licences_like_the_codes():
+    """Weights under licences that ask for more, such as CC BY-SA, are in a distribution of their own."""
+    models = ROOT / "src" / "anamorph" / "models"
+    licences = {json.loads(card.read_text(encoding="utf-8"))["licence"] for card in models.rglob("model.json")}
+    assert licences <= {"CC0-1.0", "MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "public domain"}
+    assert sum(path.stat().st_size for path in models.rglob("*") if path.is_file()) <= 5_000_000
+
+
+def test_the_package_of_models_has_their_licence_and_no_code():
+    package = ROOT / "packages" / "anamorph-models"
+    project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cards = [json.loads(card.read_text(encoding="utf-8")) for card in package.rglob("model.json")]
+    assert {card["licence"] for card in cards} == {project["license"]} == {"CC-BY-SA-4.0"}
+    assert "Attribution-ShareAlike 4.0 International" in (package / "LICENSE").read_text(encoding="utf-8")
+    assert "arXiv:1902.09063" in (package / "NOTICE").read_text(encoding="utf-8")
+    assert project["entry-points"] == {"anamorph.models": {"anamorph-models": "anamorph_models"}}
+    assert "dependencies" not in project
+    suffixes = {
+        path.suffix for path in (package / "src").rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+    }
+    assert suffixes == {".json", ".safetensors", ".py"}
+    assert len([*(package / "src").rglob("*.py")]) == 1
 
 
 def test_every_page_is_in_the_navigation():

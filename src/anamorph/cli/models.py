@@ -11,7 +11,7 @@ from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
-models = typer.Typer(cls=Group, no_args_is_help=True, help="List, describe and check models.")
+models = typer.Typer(cls=Group, no_args_is_help=True, help="List, describe, check and get models.")
 Model = Annotated[str, typer.Argument(help="A name of `anamorph models list`, a model folder, or a run folder.")]
 
 
@@ -90,30 +90,40 @@ def metrics() -> None:
 def list_models(
     folder: Annotated[Path | None, typer.Argument(help="Also look in the folders below this one.")] = None,
 ) -> None:
-    """List the models that come with anamorph, and those below a folder."""
-    from anamorph.networks.model import CARD, SHIPPED, read_card, shipped_models
+    """List the models that are found by name, with where they come from, and those below a folder."""
+    from anamorph.errors import UserError
+    from anamorph.networks.model import read_card
+    from anamorph.networks.model_folders import CARD, Place, known_models
+    from anamorph.networks.model_sources import source_of
 
-    found = {name: SHIPPED / name for name in shipped_models()}
+    found = known_models()
     if folder is not None:
-        found |= {str(path.parent): path.parent for path in sorted(folder.rglob(CARD))}
-    table = make_table("model", "kind", ">parameters", "licence", "what it is", paths_first=folder is not None)
-    for name, one in found.items():
-        card = read_card(one)
-        table.add_row(name, card.kind, f"{card.parameters:,}", card.licence, card.summary)
-    show(table if found else "no models; train one with `anamorph train`")
+        found |= {str(path.parent): Place(path.parent, "this folder") for path in sorted(folder.rglob(CARD))}
+    columns = ("model", "kind", ">parameters", "licence", "from", "what it is")
+    table = make_table(*columns, paths_first=folder is not None)
+    for name, place in found.items():
+        origin = source_of(place.folder) or place.origin
+        try:
+            card = read_card(place.folder)
+        except UserError as error:  # the rest of the list is of use all the same
+            table.add_row(name, "", "", "", origin, str(error))
+        else:
+            table.add_row(name, card.kind, f"{card.parameters:,}", card.licence, origin, card.summary)
+    show(table if found else "no models; train one with `anamorph train`, or take one with `anamorph models get`")
 
 
 def show_model(model: Model) -> None:
-    """Describe a model: what it expects, what it was trained on, how good it was, its licence."""
-    from anamorph.networks.model import find_model, read_card
+    """Describe a model: what it expects, was trained and measured on, must not be used for, and its licence."""
+    from anamorph.networks.model import read_card
+    from anamorph.networks.model_folders import find_model
 
     folder = find_model(model)
     card = read_card(folder)
     show(f"{card.name} ({card.kind}): {card.summary}")
     table = make_table("", "", title=str(folder))
     table.show_header = False
-    for key in ("licence", "attribution", "parameters", "sha256", "anamorph"):
-        table.add_row(key, str(getattr(card, key)))
+    for key in ("licence", "attribution", "not_for", "measured_on", "parameters", "sha256", "anamorph"):
+        table.add_row(key.replace("_", " "), str(getattr(card, key)))
     for part in ("architecture", "preprocessing", "labels", "metrics"):
         for key, value in getattr(card, part).items():
             table.add_row(f"{part}: {key}", f"{value:.4f}" if isinstance(value, float) else str(value))
@@ -127,20 +137,39 @@ def show_model(model: Model) -> None:
 
 def check_model(model: Model) -> None:
     """See that the weights are those of the card and fit the network it describes; exit code 2 if not."""
-    from typing import get_args
-
-    from anamorph.networks.model import Model, find_model, read_card
-    from anamorph.networks.trained import Kind, TemplateModel
+    from anamorph.networks.model_folders import find_model
+    from anamorph.networks.trained import check_model as checked
 
     folder = find_model(model)
-    one = TemplateModel if read_card(folder).kind in get_args(Kind) else Model
-    card = one.load(folder).card
+    card = checked(folder)
     show(f"{folder}: sound ({card.kind}, {card.parameters:,} parameters, sha256 {card.sha256[:12]})")
+
+
+def get_model(
+    source: Annotated[str, typer.Argument(help="A model folder, a .zip or .tar.gz of one, or the URL of such a file.")],
+    name: Annotated[str | None, typer.Option(help="What to call it; by default the name on its card.")] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HASH", help="SHA-256 of the file; a URL needs it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace your own model of this name.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+) -> None:
+    """Put a model among your own, where its name finds it: checked, and whole or not at all.
+
+    Your models are in $ANAMORPH_MODELS, else in the folder that the system has for the data of programs.
+    """
+    from anamorph.networks.model import read_card
+    from anamorph.networks.model_folders import get_model as get
+
+    with progress_bar(quiet) as progress:
+        folder = get(source, name, sha256, overwrite=overwrite, progress=progress)
+    if not quiet:
+        card = read_card(folder)
+        show(f"{folder}: {card.kind}, licence {card.licence}, not for {card.not_for}")
 
 
 add_command(models, list_models, "list")
 add_command(models, show_model, "show")
 add_command(models, check_model, "check")
+add_command(models, get_model, "get")
 
 
 predict = typer.Typer(cls=Group, no_args_is_help=True, help="Use a trained network on whole data sets.")

@@ -13,7 +13,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.background import content_box
 from anamorph.image.image import Image
 from anamorph.methods.working_frame import Scan
-from anamorph.networks.model import find_model, is_model
+from anamorph.networks.model_folders import find_model, is_model
 from anamorph.transforms.maps import Affine, Composite, Transform
 
 if TYPE_CHECKING:

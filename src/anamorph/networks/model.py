@@ -24,6 +24,7 @@ from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
 from anamorph.networks.architecture import architecture_of, build_compiled, build_network
+from anamorph.networks.model_folders import CARD, WEIGHTS, find_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation import CompiledSegmentation
 from anamorph.reading import DAMAGE, read_json, reason_of, understood
@@ -31,15 +32,13 @@ from anamorph.reading import DAMAGE, read_json, reason_of, understood
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CARD = "model.json"
-WEIGHTS = "weights.safetensors"
 FORMAT = 1
-SHIPPED = Path(__file__).parents[1] / "models"
 MOST_TENSORS = 10_000
 LARGEST_WEIGHTS_BYTES = 8 << 30
 _KINDS = {"str": str, "int": int, "dict": dict, "list": list}
 _WORDS = {str: "text", int: "whole number", dict: "table", list: "list"}
 _REMEDY = "copy the whole model folder again"
+NOT_FOR = "diagnosis and treatment; scans unlike those it was trained on"
 MUCH_LARGER = 1.5
 """A scan this many times longer than those of the training is none of their kind."""
 
@@ -58,8 +57,10 @@ class ModelCard:
         volumes_ml: smallest and largest volume that each label has in the scans of the training.
         training_data: data sets, each with its name, number of scans and hash.
         metrics: numbers of the best validation.
+        measured_on: the scans that gave these numbers.
         licence: licence of the weights.
         attribution: whom users of the weights must name.
+        not_for: what it must not be used for.
         provenance: how the training can be repeated.
         sha256: hash of the file of weights.
         parameters: number of weights.
@@ -75,8 +76,10 @@ class ModelCard:
     volumes_ml: dict[int, list[float]] = field(default_factory=dict)
     training_data: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    measured_on: str = "not stated"
     licence: str = "not stated"
     attribution: str = "not stated"
+    not_for: str = NOT_FOR
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     parameters: int = 0
@@ -137,34 +140,6 @@ def save_model(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> Mo
     return complete
 
 
-def find_model(name_or_path: str | Path) -> Path:
-    """The folder of a model: a path, else the name of one that comes with anamorph. A run folder stands for its model.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(name_or_path)
-    for folder in (path, path / "model", SHIPPED / str(name_or_path)):
-        if (folder / CARD).is_file():
-            return folder
-    known = ", ".join(shipped_models()) or "none"
-    raise UserError(f"there is no model '{name_or_path}'; name a folder with {CARD}, or one that comes along: {known}")
-
-
-def is_model(name_or_path: str | Path) -> bool:
-    """Whether :func:`find_model` finds a model."""
-    try:
-        find_model(name_or_path)
-    except UserError:
-        return False
-    return True
-
-
-def shipped_models() -> list[str]:
-    """The names of the models that come with anamorph; what guides a model lies within its folder."""
-    return sorted(card.parent.relative_to(SHIPPED).as_posix() for card in SHIPPED.rglob(CARD))
-
-
 def read_card(folder: Path) -> ModelCard:
     """The card of a model folder.
 
@@ -211,7 +186,7 @@ def read_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[Mod
     """The card and the weights of a model, which must be those that the card describes.
 
     Args:
-        name_or_path: a folder, or a name that :func:`find_model` knows.
+        name_or_path: a folder, or a name that :func:`~anamorph.networks.model_folders.find_model` knows.
         kind: the training that the model must come from; None takes any.
 
     Raises:
@@ -271,7 +246,7 @@ class Model:
         """Read the card alone.
 
         Args:
-            name_or_path: a folder, or a name that :func:`find_model` knows.
+            name_or_path: a folder, or a name that :func:`~anamorph.networks.model_folders.find_model` knows.
             kind: the training that the model must come from; None takes any.
 
         Raises:
@@ -289,7 +264,7 @@ class Model:
         """Read the card and the weights.
 
         Args:
-            name_or_path: a folder, or a name that :func:`find_model` knows.
+            name_or_path: a folder, or a name that :func:`~anamorph.networks.model_folders.find_model` knows.
             kind: the training that the model must come from; None takes any.
             device: ``cpu`` or ``cuda``, where the network is put.
 

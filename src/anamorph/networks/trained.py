@@ -13,7 +13,7 @@ from anamorph.features.intensity import body_centre_mm
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels
-from anamorph.networks.model import Model
+from anamorph.networks.model import Model, ModelCard, read_card
 from anamorph.networks.widths import padding_to_multiple
 from anamorph.reading import understood
 from anamorph.transforms.maps import Affine, Transform
@@ -255,3 +255,13 @@ def _coarse(image: Image) -> Image:
     """The scan at about 2 mm, at which the centre of the body is found as in the preprocessing."""
     grid = image.grid.resampled(np.maximum(image.grid.spacing_mm, 2.0))
     return image if grid == image.grid else Affine.identity().warp_image(image, grid)
+
+
+def check_model(folder: Path) -> ModelCard:
+    """The card of a model whose weights are those of the card and fit the network that it describes.
+
+    Raises:
+        UserError: they are not, or do not.
+    """
+    one = TemplateModel if read_card(folder).kind in get_args(Kind) else Model
+    return one.load(folder).card

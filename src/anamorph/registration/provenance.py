@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.image.image import Image
 from anamorph.methods.base import Config
-from anamorph.networks.model import CARD, WEIGHTS, find_model
+from anamorph.networks.model_folders import CARD, WEIGHTS, find_model
 from anamorph.runtime.machine import current_hash
 
 

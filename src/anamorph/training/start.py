@@ -205,6 +205,7 @@ def _card(
         kind,
         labels=labels,
         training_data=data,
+        measured_on=f"the validation scans of {', '.join(dict.fromkeys(one['name'] for one in data))}",
         licence=licence or "; ".join(dict.fromkeys(filter(None, licences))) or "not stated",
         attribution=attribution or "; ".join(dict.fromkeys(filter(None, sources))) or "not stated",
         provenance={key: described[key] for key in kept} | {"pretrained": begun},

@@ -21,7 +21,7 @@ from anamorph.data.dataset import Case, Dataset
 from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.read import read_image
-from anamorph.networks.model import find_model
+from anamorph.networks.model_folders import find_model
 from anamorph.report.many_scans import LayersReport, ScanRow, write_layers_page
 from anamorph.report.page import drawn
 from anamorph.supervoxels.files import KEY, Prepared

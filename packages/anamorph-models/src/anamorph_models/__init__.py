@@ -1,0 +1,1 @@
+"""Folders with trained networks, which anamorph finds by name."""
