@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,8 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import Activation, one_hot
 from anamorph.training.augmentation import augmented_batch
-from anamorph.training.losses import partial_cross_entropy, partial_dice
+from anamorph.training.cache import HIGHEST_LABEL
+from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch
 from anamorph.training.tasks.scans import EncoderTraining, ScanTask
 
@@ -134,32 +135,51 @@ class SegmentTask(ScanTask):
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, annotated = network(batch["image"]).float(), batch["annotated"]
+        if self.config.cross_entropy > 0 and bool(annotated.all()):
+            channels = torch.zeros(HIGHEST_LABEL + 1, dtype=torch.int64, device=logits.device)
+            channels[self.labels] = torch.arange(1, len(self.labels) + 1, device=logits.device)
+            overlap, entropy = dice_and_cross_entropy(logits, channels[batch["labels"].long()])
+            return self._summed(overlap, entropy)
         target = one_hot(batch["labels"][:, None], logits.new_tensor(self.labels))
         overlap = partial_dice(logits.softmax(1)[:, 1:], target, annotated)
         if self.config.cross_entropy == 0:
             return {"loss": overlap}
         entropy = partial_cross_entropy(logits, batch["labels"], self.labels, annotated)
-        return {"loss": overlap + self.config.cross_entropy * entropy, "dice": overlap, "cross_entropy": entropy}
+        return self._summed(overlap, entropy)
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N."""
         scores: dict[int, list[float]] = {}
         means = []
         values = np.array([0, *self.labels])
-        scans = [(cohort, row) for cohort in self.cohorts for row in cohort.of_split("validation", labelled=True)]
-        for n, (cohort, row) in enumerate(scans, 1):
-            image, labels = cohort.load([row], device)
+        for (cohort, row), image, labels, share in self._validation_scans(device):
             predicted = values[network(image).argmax(1)[0].cpu().numpy()]
-            grid = Grid(cohort.shape, np.eye(4))
+            grid = Grid(predicted.shape, np.eye(4))
             overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
-            own = {label: overlaps[label] for label in cohort.annotated_by_row[row] if label in overlaps}
+            known = [
+                label for label, is_known in zip(self.labels, self.annotated[cohort][row], strict=True) if is_known
+            ]
+            own = {label: overlaps[label] for label in known if label in overlaps}
             for label, value in own.items():
                 scores.setdefault(label, []).append(value)
             if own:
                 means.append(float(np.mean([*own.values()])))
-            self.on_validated(n / len(scans))
+            self.on_validated(share)
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
+
+    def _summed(self, overlap: Tensor, entropy: Tensor) -> dict[str, Tensor]:
+        return {"loss": overlap + self.config.cross_entropy * entropy, "dice": overlap, "cross_entropy": entropy}
+
+    def _validation_scans(self, device: torch.device) -> Iterator[tuple[Scan, Tensor, Tensor, float]]:
+        """Where each scan is from, the scan and its label map as batches of one, and the share that is then done."""
+        scans = self._validation_rows()
+        for n, (cohort, row) in enumerate(scans, 1):
+            yield (cohort, row), *self.cohorts[cohort].load([row], device), n / len(scans)
+
+    def _validation_rows(self) -> list[Scan]:
+        cohorts = enumerate(self.cohorts)
+        return [(n, row) for n, one in cohorts for row in one.of_split("validation", labelled=True)]
 
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
