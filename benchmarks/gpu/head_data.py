@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.gpu.head_data LABEL_MAPS .gpu/data/heads``
 
-``LABEL_MAPS`` is a folder of whole-head label maps with FreeSurfer's numbers, and numbers from 500 outside the
-brain, those of SynthSeg (Billot et al., MedIA 2023; Apache-2.0). They become places in the ordered numbers of :data:`STRUCTURES`,
-which fit into 8 bits; a manifest names them and what the network learns. There are no scans: the training
-``segment-synthetic`` makes them.
+``LABEL_MAPS`` is a folder of whole-head label maps with FreeSurfer's numbers, and numbers from 500 outside the brain,
+those of SynthSeg (Billot et al., MedIA 2023; Apache-2.0). They become places in the ordered numbers of
+:data:`STRUCTURES`, which fit into 8 bits; a manifest names them and what the network learns. There are no scans: the
+training ``segment-synthetic`` makes them.
 """
 
 from __future__ import annotations
