@@ -17,8 +17,7 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.training.augmentation import Augmentation
 from anamorph.training.cache import Cohort
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
-from anamorph.training.synthesis import Anatomy, Synthesis
-from anamorph.training.tasks.synthetic import SyntheticTask, SyntheticTraining
+from anamorph.training.tasks.synthetic import Anatomy, Synthesis, SyntheticTask, SyntheticTraining
 from blobs import make_blobs
 from learning import CPU, generators
 
