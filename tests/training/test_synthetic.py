@@ -14,16 +14,16 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.training.augmentation import Augmentation
+from anamorph.training.augmentation import Augmentation, Synthesis
 from anamorph.training.cache import Cohort
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
-from anamorph.training.tasks.synthetic import Anatomy, Synthesis, SyntheticTask, SyntheticTraining
+from anamorph.training.tasks.segment import SyntheticTask, SyntheticTraining, anatomy_of
 from blobs import make_blobs
 from learning import CPU, generators
 
 NAMES = {1: "left half", 2: "right half", 3: "skull bone"}
 UNIONS = {"left brain": [1], "right brain": [2], "head": [3]}
-ANATOMY = Anatomy.of(NAMES, UNIONS, ["head"])
+ANATOMY = anatomy_of(NAMES, UNIONS, ["head"])
 SHAPE = (20, 16, 12)
 EXACT = Synthesis(Augmentation())
 
