@@ -157,9 +157,9 @@ def test_dice_and_cross_entropy_together_are_what_they_are_apart():
         partial_cross_entropy(logits, labels, [1, 2, 3], annotated),
     )
     together = dice_and_cross_entropy(logits, labels)
-    torch.testing.assert_close(together, apart)
-    slopes = [torch.autograd.grad(sum(losses), logits, retain_graph=True)[0] for losses in (apart, together)]
-    torch.testing.assert_close(*slopes)
+    slopes = [torch.autograd.grad(sum(losses), logits, retain_graph=True)[0].numpy() for losses in (apart, together)]
+    np.testing.assert_allclose([float(loss) for loss in together], [float(loss) for loss in apart], rtol=1e-5)
+    np.testing.assert_allclose(*slopes, atol=1e-7)
 
 
 def test_head_maps_are_written_under_small_numbers_with_what_is_learned(tmp_path):
