@@ -18,7 +18,7 @@ from anamorph.geometry.averaging import pool_volume
 from anamorph.image.image import Image
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.pyramid import Pyramid
-from anamorph.runtime.device import to_device, to_numpy
+from anamorph.runtime.device import to_numpy
 from anamorph.transforms.fields import warp_descriptor
 from anamorph.transforms.maps import Displacement
 
@@ -51,7 +51,7 @@ def uncertainty_mm(pair: DescribedPair, pyramid: Pyramid, deformation: Displacem
     cells = level.cells(CELL)
     disp_vox = deformation.displacement_on(level.grid).disp_vox.astype(np.float32, copy=False)
     if not isinstance(pair.fixed, np.ndarray):
-        disp_vox = to_device(disp_vox, pair.fixed.device.type)
+        disp_vox = pair.fixed.new_tensor(disp_vox)
     moving = warp_descriptor(pair.moving, disp_vox)
     window = (cells, (1, 1, 1), level.radius(0, REACH), COSTS_BYTES, level.neighbours)
     costs = CostVolume(pair.fixed, pair.fixed_weight, moving, *window)
