@@ -38,8 +38,6 @@ from anamorph.types import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AnyImage = Image | Labels | Mask
-
 
 class Result:
     """Both directions of a transform, and what follows from them: numbers, warped scans, files, a report.
@@ -140,17 +138,13 @@ class Result:
 
     @property
     def uncertainty_mm(self) -> Image | None:
-        """How far the right place of a point may be from the one found, on a grid of its own; None: not estimated.
-
-        In 68 of 100 cases it lies within that distance; NaN where nothing was compared.
-        """
+        """The distance within which the right place lies in 68 of 100 cases; NaN: not compared. None: not estimated."""
         return self.outcome.uncertainty_mm
 
     @cached_property
     def uncertainty(self) -> Uncertainty | None:
         """The numbers of that map inside the body, and the place to look at first."""
-        with limited_threads(self.threads):
-            return judge_uncertainty(self.uncertainty_mm, self.fixed)
+        return judge_uncertainty(self.uncertainty_mm, self.fixed)
 
     @cached_property
     def verdict(self) -> Verdict:
