@@ -22,7 +22,7 @@ BODY_HU = -500.0
 BODY_SHARE = 0.15
 """Of the range of values, above which a voxel of a scan that is no CT belongs to the body."""
 REGION_MM = 10.0
-"""Half the side of the region whose mean says where to look first; at least one cell, at most three."""
+"""Half the side of a region whose mean counts; at least one cell, at most three."""
 
 
 @dataclass(frozen=True)
