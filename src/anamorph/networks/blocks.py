@@ -229,7 +229,7 @@ def cut(volume: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def cells_as_channels(volume: Tensor, cell: int) -> Tensor:
-    """``(B, C, I, J, K)`` to ``(B, C cell^3, I / cell, J / cell, K / cell)``: a channel for each voxel of a cell."""
+    """``(B, C, I, J, K)`` to ``(B, C cell^3, I / cell, J / cell, K / cell)``: one channel per voxel of a cell."""
     for axis in (2, 3, 4):
         volume = volume.unflatten(axis, (-1, cell)).movedim(axis + 1, 2).flatten(1, 2)
     return volume
