@@ -31,7 +31,10 @@ NEEDED_S, FINISH_S = 45.0, 25.0
 PACKED_EVERY_S = 40.0
 LEFT_OUT = ("best.pt", "tensorboard")
 """What a training goes on without, and what can be drawn from the numbers again."""
-TINY = {"segment": ("--set", "mult=1", "--set", "shape=16,16,16", "--precision", "32-true")}
+TINY = {
+    "segment": ("--set", "mult=1", "--set", "shape=16,16,16", "--precision", "32-true"),
+    "segment-synthetic": ("--set", "mult=1", "--set", "crop=16,16,16", "--precision", "32-true"),
+}
 """Of a rehearsal."""
 ENDED = ("finished", "no improvement")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anamorph.evaluation import Numbers, RegisteredPair, failed, measure, verdict
+from anamorph.evaluation.uncertainty import Uncertainty
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
@@ -383,3 +384,14 @@ def test_grid_lines_of_an_absurd_field_are_bounded(kind):
     if kind in ("one voxel", "far away"):  # what is usual is drawn as ever
         assert distance_mm == 5.0
         assert path.count("M") > 30
+
+
+def test_the_uncertainty_is_shown_with_the_place_to_look_at_first():
+    report = make_report()
+    coarse = report.fixed.grid.pooled((4, 4, 4))
+    unsure = np.full(coarse.shape, 2.0, np.float32)
+    unsure[0] = np.nan
+    found = Uncertainty(Image(unsure, coarse), 2.0, 5.0, (-20.4, -10.0, 30.0), (10, 5, 10), 6.25)
+    page = Page(render(make_report(uncertainty=found)))
+    assert "Look first at RAS -20, -10, 30 mm (voxel 10, 5, 10): 6.2 mm around there." in page.text
+    assert len(page.pictures) == len(Page(render(report)).pictures) + 3

@@ -174,6 +174,31 @@ def test_what_cannot_be_predicted_is_refused(tmp_path, model):
         SegmentTask(SegmentTraining(**TINY), [blob_cohort(tmp_path, name="None", annotated_labels=[])]).check()
 
 
+def test_one_scan_gets_a_label_map_and_is_stripped_to_a_label(tmp_path, model):
+    values, truth = blob_scan(99)
+    values[0, 0, 0] = -7.0  # the lowest value, which stands for nothing
+    scan, out, strip = (tmp_path / f"{name}.nii.gz" for name in ("scan", "labels", "stripped"))
+    nibabel.Nifti1Image(values, np.diag([-2.0, 2, 2, 1])).to_filename(scan)
+    command = ["predict", "segment", scan, "--model", model[1], "-o", out, "--strip", strip, "--device", "cpu"]
+    result = CliRunner().invoke(app, [*map(str, command), "--outside", "shell"])
+    assert result.exit_code == 0, result.output
+    labels, stripped = (np.asarray(nibabel.load(path).dataobj) for path in (out, strip))
+    np.testing.assert_allclose(nibabel.load(out).affine, nibabel.load(scan).affine)
+    assert dice(Labels(truth, Grid(truth.shape, np.eye(4))), Labels(labels, Grid(truth.shape, np.eye(4))))[1] > 0.7
+    kept = stripped != -7.0
+    assert kept.sum() > 50
+    assert (labels[kept] == 2).all()
+    np.testing.assert_array_equal(stripped[kept], values[kept])
+    for more, message in (
+        (["--outside", "hair"], "no label 'hair'"),
+        (["--dataset", "data"], "name a scan, or data sets"),
+        ([], "already exists"),
+    ):
+        refused = CliRunner().invoke(app, [*map(str, command), *more, *(["--overwrite"] if more else [])])
+        assert refused.exit_code == 2
+        assert message in " ".join(refused.stderr.split())
+
+
 def test_what_the_network_has_not_seen_is_background(tmp_path):
     torch.manual_seed(0)
     network = SegmentationNetwork(1, 3, 1, (1, 1))

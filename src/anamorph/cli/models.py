@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
+
+if TYPE_CHECKING:
+    from anamorph.networks.trained import SegmentationModel
 
 models = typer.Typer(cls=Group, no_args_is_help=True, help="List, describe, check and get models.")
 Model = Annotated[str, typer.Argument(help="A name of `anamorph models list`, a model folder, or a run folder.")]
@@ -172,48 +175,88 @@ add_command(models, check_model, "check")
 add_command(models, get_model, "get")
 
 
-predict = typer.Typer(cls=Group, no_args_is_help=True, help="Use a trained network on whole data sets.")
+predict = typer.Typer(cls=Group, no_args_is_help=True, help="Use a trained network on a scan, or on whole data sets.")
 
 
 @predict.callback()
 def root() -> None:
-    """Use a trained network on whole data sets."""
+    """Use a trained network on a scan, or on whole data sets."""
 
 
 def segment(
-    dataset: Annotated[
-        list[Path],
-        typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
-    ],
     model: Annotated[str, typer.Option(help="Of `anamorph train segment`: a run, a model folder, or a name.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder with a new data set per cohort, by its name.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Label map of SCAN, or folder with a new data set per cohort, by its name."),
+    ],
+    scan: Annotated[Path | None, typer.Argument(help="One scan, in place of data sets.")] = None,
+    dataset: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
+    ] = None,
+    strip: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write SCAN with its background outside the labels.")
+    ] = None,
+    outside: Annotated[str, typer.Option(help="Labels that --strip takes away too, by name, with commas.")] = "head",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier label maps.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
-    """Give every scan a complete label map: known labels where there are, predicted ones elsewhere.
+    """Give a scan, or every scan of data sets, a complete label map.
 
-    A label that a scan annotates (annotated_labels of its entry or of the manifest, else all) is taken from its own map
-    and never predicted. Labels go by their names and get the numbers of the model. The new manifests name the original
-    scans.
+    Of a data set, a label that a scan annotates (annotated_labels of its entry or of the manifest, else all) is taken
+    from its own map and never predicted; all others are. Labels go by their names and get the numbers of the model. The
+    new manifests name the original scans.
     """
-    from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.networks.trained import SEGMENT, SegmentationModel
     from anamorph.runtime.device import resolve_device
+
+    if (scan is None) == (not dataset):
+        raise UserError("name a scan, or data sets with --dataset, and not both")
+    if dataset and strip is not None:
+        raise UserError("--strip is for one scan; name it in place of --dataset")
+    loaded = SegmentationModel.load(model, SEGMENT, resolve_device(device))
+    if scan is not None:
+        _segment_scan(
+            loaded, scan, out, strip, [name.strip() for name in outside.split(",") if name.strip()], overwrite
+        )
+    else:
+        _segment_datasets(loaded, dataset or [], out, overwrite, quiet)
+
+
+def _segment_scan(
+    model: SegmentationModel, scan: Path, out: Path, strip: Path | None, outside: list[str], overwrite: bool
+) -> None:
+    from anamorph.cli.common_options import refuse_existing
+    from anamorph.image.read import read_image
+    from anamorph.image.write import world_code, write_image
+
+    for path in filter(None, (out, strip)):
+        refuse_existing(path, overwrite, (scan,))
+    image, world = read_image(scan), world_code(scan)
+    labels = model.predict(image)
+    stripped = None if strip is None else model.stripped(image, labels, outside)
+    write_image(labels, out, world)
+    if strip is not None and stripped is not None:
+        write_image(stripped, strip, world)
+
+
+def _segment_datasets(model: SegmentationModel, dataset: list[Path], out: Path, overwrite: bool, quiet: bool) -> None:
+    from anamorph.data.manifest import read_dataset
+    from anamorph.errors import UserError
     from anamorph.training.pseudo_labels import predict_dataset
 
     cohorts = [read_dataset(one) for one in dataset]
     names = [one.name for one in cohorts]
     if len(set(names)) < len(names):
         raise UserError(f"two data sets have the same name ({', '.join(names)}); rename one in its manifest")
-    loaded = SegmentationModel.load(model, SEGMENT, resolve_device(device))
     table = make_table("cohort", ">scans", "known", "predicted")
     for cohort in cohorts:
         with progress_bar(quiet) as progress:
-            made = predict_dataset(loaded, cohort, out / cohort.name, overwrite=overwrite, progress=progress)
+            made = predict_dataset(model, cohort, out / cohort.name, overwrite=overwrite, progress=progress)
         known = made.extra["pseudo_labels"]["known"]
-        predicted = [label for label in loaded.labels if label not in known]
+        predicted = [label for label in model.labels if label not in known]
         table.add_row(str(made.path), str(len(made.cases)), _list(known), _list(predicted))
     say("predicted labels are noisy: train on them first, then on labels that people made", quiet)
     if not quiet:

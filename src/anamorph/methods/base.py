@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Mask
 from anamorph.image.points import Points
@@ -68,8 +70,8 @@ class Pair:
 class Run:
     """One run of a method: where it computes, its seed, and what it collects on the way.
 
-    A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``; ``seconds`` are
-    the times of the stages.
+    A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
+    map ``uncertainty_mm`` of the fixed scan; ``seconds`` are the times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -88,6 +90,7 @@ class Run:
         self.trace: dict[str, list[float]] = {}
         self.warnings: list[str] = []
         self.provenance: dict[str, Any] = {}
+        self.uncertainty_mm: Image | None = None
 
     @contextmanager
     def stage(self, name: str, fraction: float) -> Iterator[None]:
@@ -115,7 +118,8 @@ class Run:
 
     def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
         """Both transforms with everything that the run has collected."""
-        return Outcome(fixed_to_moving, moving_to_fixed, self.seconds, self.trace, self.warnings, self.provenance)
+        collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm
+        return Outcome(fixed_to_moving, moving_to_fixed, *collected)
 
 
 @dataclass
@@ -124,7 +128,9 @@ class Outcome:
 
     ``fixed_to_moving`` pulls the moving image onto the fixed grid and maps fixed points to moving points;
     ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration
-    for each stage; ``provenance`` says how to repeat the run.
+    for each stage; ``provenance`` says how to repeat the run. ``uncertainty_mm`` is a map on a grid of the fixed frame:
+    the distance within which the right place of a point lies in 68 of 100 cases, NaN where nothing was compared; None
+    if the method has no such map.
     """
 
     fixed_to_moving: Transform
@@ -133,10 +139,24 @@ class Outcome:
     trace: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    uncertainty_mm: Image | None = None
 
-    def exchanged(self) -> Outcome:
-        """The outcome for the pair with fixed and moving scan exchanged."""
-        return dataclasses.replace(self, fixed_to_moving=self.moving_to_fixed, moving_to_fixed=self.fixed_to_moving)
+    def exchanged(self, moving: Grid) -> Outcome:
+        """The outcome for the pair with fixed and moving scan exchanged.
+
+        Args:
+            moving: grid of the moving scan, the fixed one from here on.
+        """
+        unsure = self.uncertainty_mm
+        if unsure is not None:
+            there = moving.resampled(np.maximum(moving.spacing_mm, unsure.grid.finest_mm))
+            unsure = self.moving_to_fixed.warp_image(unsure, there, background=np.nan)
+        return dataclasses.replace(
+            self,
+            fixed_to_moving=self.moving_to_fixed,
+            moving_to_fixed=self.fixed_to_moving,
+            uncertainty_mm=unsure,
+        )
 
     def __post_init__(self) -> None:
         self.fixed_to_moving = self.fixed_to_moving.between("fixed", "moving")

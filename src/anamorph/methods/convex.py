@@ -18,6 +18,7 @@ from anamorph.methods.discrete_search import SearchConfig, search
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Array, Recipe, Started
+from anamorph.methods.uncertainty import evidence_bytes
 
 
 class Convex(Recipe):
@@ -42,4 +43,5 @@ class Convex(Recipe):
     def led_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)
         held = self.config.held_bytes(pyramid, fixed, moving)
-        return max(held + self.config.costs_bytes(pyramid, held), linear_start_bytes(fixed, moving, self.config.init))
+        costs = max(self.config.costs_bytes(pyramid, held), evidence_bytes(pyramid))
+        return max(held + costs, linear_start_bytes(fixed, moving, self.config.init))

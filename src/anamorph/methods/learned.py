@@ -20,6 +20,7 @@ from anamorph.methods.guide import Guide, guide_bytes, guide_models
 from anamorph.methods.linear_start import comparable_after, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
+from anamorph.methods.uncertainty import evidence_bytes
 from anamorph.methods.working_frame import Scan, body_weight, within
 from anamorph.networks.trained import Kind, RegistrationModel, TemplateModel
 from anamorph.runtime.device import to_device
@@ -57,7 +58,8 @@ class NetworkConfig(SearchConfig):
             return start
         pyramid = self.pyramid(fixed)
         held = self.held_bytes(pyramid, fixed, moving)
-        return max(start, held + (self.costs_bytes(pyramid, held) if self.search else 0))
+        costs = self.costs_bytes(pyramid, held) if self.search else 0
+        return max(start, held + max(costs, evidence_bytes(pyramid)))
 
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, and of a guide."""

@@ -19,6 +19,7 @@ from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.start.search import ENOUGH, Start
 from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.uncertainty import uncertainty_mm
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
 from anamorph.transforms.maps import Affine, Displacement, Transform
@@ -115,7 +116,7 @@ class Recipe(Method):
             scans = prepared(pair)
         if leads(*scans):
             return self._register(pair, scans, run)
-        return self._register(pair.exchanged(), scans[::-1], run).exchanged()
+        return self._register(pair.exchanged(), scans[::-1], run).exchanged(pair.fixed.grid)
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         return prepared_bytes(fixed, moving) + max(self.led_bytes(fixed, moving), self.led_bytes(moving, fixed))
@@ -175,6 +176,8 @@ class Recipe(Method):
             if noise is not None:
                 run.provenance["start"].append(noise)
                 return _undeformed(started, run)
+            with run.timed("uncertainty"):
+                run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
             return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.features.intensity import body_centre_mm
 from anamorph.geometry.grid import Grid
-from anamorph.image.background import looks_like_ct
+from anamorph.image.background import background_value, looks_like_ct
 from anamorph.image.image import Image, Labels
 from anamorph.networks.model import Model, ModelCard, read_card
 from anamorph.networks.widths import padding_to_multiple
@@ -115,6 +115,31 @@ class SegmentationModel(Model):
             truth = np.where(np.isin(known.data[0], [*annotated]), known.data[0], 0)
             values = np.where(truth > 0, truth, values).astype(np.uint8)
         return Labels(values, image.grid, image.name)
+
+    def stripped(self, image: Image, labels: Labels, outside: Collection[str] = ()) -> Image:
+        """The scan with the value of its background wherever no label is.
+
+        Args:
+            image: a scan.
+            labels: what :meth:`predict` gives for it; the largest connected part counts.
+            outside: names of labels that count as none, such as ``head``.
+
+        Raises:
+            UserError: the model has no such label, or nothing is left.
+        """
+        from scipy import ndimage
+
+        names = {name: label for label, name in self.card.labels.items()}
+        strange = sorted(set(outside) - set(names))
+        if strange:
+            raise UserError(f"{self.card.name} has no label '{strange[0]}'; it has: {', '.join(names)}")
+        inside = (labels.data[0] != 0) & ~np.isin(labels.data[0], [names[name] for name in outside])
+        parts, count = ndimage.label(inside)
+        if count == 0:
+            raise UserError(f"{image.name}: {self.card.name} finds none of its labels; is it a scan of that kind?")
+        largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+        nothing = np.asarray(background_value(image), image.data.dtype)
+        return image.with_data(np.where(parts == largest, image.data, nothing))
 
     def probabilities(self, image: Image) -> np.ndarray:
         """``(1 + labels, I, J, K)`` on the grid of the scan; all 0 where the network saw nothing.

@@ -16,6 +16,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.evaluation.measure import RegisteredPair, measure
 from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.uncertainty import Uncertainty, judge_uncertainty
 from anamorph.evaluation.verdict import Verdict, verdict
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.geometry.grid import Grid
@@ -36,8 +37,6 @@ from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-AnyImage = Image | Labels | Mask
 
 
 class Result:
@@ -136,6 +135,16 @@ class Result:
         """All numbers before and after registration."""
         with self._stage("evaluation"):
             return measure(self.pair)
+
+    @property
+    def uncertainty_mm(self) -> Image | None:
+        """The distance within which the right place lies in 68 of 100 cases; NaN: not compared. None: not estimated."""
+        return self.outcome.uncertainty_mm
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty | None:
+        """The numbers of that map inside the body, and the place to look at first."""
+        return judge_uncertainty(self.uncertainty_mm, self.fixed)
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -8,6 +8,7 @@ TASKS = Registry(
     {
         "symmetric": "anamorph.training.tasks.symmetric:SymmetricTask",
         "segment": "anamorph.training.tasks.segment:SegmentTask",
+        "segment-synthetic": "anamorph.training.tasks.segment:SyntheticTask",
         "pdd": "anamorph.training.tasks.pdd:PddTask",
         "lindef": "anamorph.training.tasks.lindef:LindefTask",
         "pwc": "anamorph.training.tasks.pwc:PwcTask",

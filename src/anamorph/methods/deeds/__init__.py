@@ -23,6 +23,7 @@ from anamorph.methods.guide import guide_bytes
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Array, Recipe, Started
+from anamorph.methods.uncertainty import evidence_bytes
 from anamorph.runtime.device import to_device
 from anamorph.transforms.maps import Composite, Transform
 
@@ -56,8 +57,10 @@ class Deeds(Recipe):
         levels = self.config.levels(pyramid.working)
         costs = max(int(np.prod(level.cells) * np.prod(level.labels)) * 4 for level in levels)
         # Both scans on the working grid and one warped, their weights, three codes, the costs of one direction;
-        # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser.
-        search = 40 * voxels + max(24 * voxels + costs, 4 * described * (3 * 16 + 8 * 3))
+        # later two descriptors of 16 lanes, both pooled once, and the fields of the optimiser; or, for the uncertainty,
+        # one of them warped, two of them planar, and costs.
+        after = max(4 * described * (3 * 16 + 8 * 3), 4 * described * (5 * 16 + 2 * 3) + evidence_bytes(pyramid))
+        search = 40 * voxels + max(24 * voxels + costs, after)
         guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
         return guide + max(search, linear_start_bytes(fixed, moving, self.config.init))
 

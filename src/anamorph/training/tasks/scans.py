@@ -124,9 +124,10 @@ class ScanTask(Task):
     """Scans of which each annotates some labels; the network is the one of the task's name.
 
     Subclasses set ``made``, what the card calls the model, and ``built_from``, the settings that the network is built
-    from besides the number of channels.
+    from besides the number of channels; and ``kind``, if the network has another name.
     """
 
+    kind: ClassVar[str] = ""
     made: ClassVar[str]
     built_from: ClassVar[tuple[str, ...]]
     score: ClassVar[tuple[str, Literal["max", "min"]]] = ("dice", "max")
@@ -158,7 +159,7 @@ class ScanTask(Task):
             augmentation.check(crop or cohort.shape)  # type: ignore[arg-type]
 
     def network(self) -> nn.Module:
-        network: nn.Module = NETWORKS.find(self.name)(**self._architecture())
+        network: nn.Module = NETWORKS.find(self.kind or self.name)(**self._architecture())
         return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -169,7 +170,7 @@ class ScanTask(Task):
         # The shape that the scans had, so that those in use get no less room.
         shape: Any = tuple(int(max(sizes)) for sizes in zip(*(cohort.shape for cohort in self.cohorts), strict=True))
         return {
-            "kind": self.name,
+            "kind": self.kind or self.name,
             "summary": f"{self.made} of {', '.join(cohort.dataset.name for cohort in self.cohorts)}",
             "architecture": self._architecture(),
             "preprocessing": replace(self.config.preprocessing(), shape=shape).as_json(),

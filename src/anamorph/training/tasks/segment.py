@@ -1,8 +1,8 @@
-"""Training of the segmentation network that predicts pseudo-labels (Estienne et al., Learn2Reg 2020)."""
+"""Training of the segmentation network, on scans (Estienne et al., Learn2Reg 2020) or label maps (SynthSeg)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,10 +16,10 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.widths import Activation
-from anamorph.training.augmentation import augmented_batch
+from anamorph.training.augmentation import Anatomy, Synthesis, augmented_batch
 from anamorph.training.cache import HIGHEST_LABEL
-from anamorph.training.losses import partial_cross_entropy, partial_dice
-from anamorph.training.task import Batch
+from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
+from anamorph.training.task import Batch, generator_at
 from anamorph.training.tasks.scans import EncoderTraining, ScanTask
 
 if TYPE_CHECKING:
@@ -136,30 +136,36 @@ class SegmentTask(ScanTask):
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, annotated = network(batch["image"]).float(), batch["annotated"]
+        if self.config.cross_entropy > 0 and bool(annotated.all()):
+            channels = torch.zeros(HIGHEST_LABEL + 1, dtype=torch.int64, device=logits.device)
+            channels[self.labels] = torch.arange(1, len(self.labels) + 1, device=logits.device)
+            overlap, entropy = dice_and_cross_entropy(logits, channels[batch["labels"].long()])
+            return self._summed(overlap, entropy)
         target = one_hot(batch["labels"][:, None], logits.new_tensor(self.labels))
         overlap = partial_dice(logits.softmax(1)[:, 1:], target, annotated)
         if self.config.cross_entropy == 0:
             return {"loss": overlap}
         entropy = partial_cross_entropy(logits, batch["labels"], self.labels, annotated)
-        return {"loss": overlap + self.config.cross_entropy * entropy, "dice": overlap, "cross_entropy": entropy}
+        return self._summed(overlap, entropy)
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
         """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N."""
         scores: dict[int, list[float]] = {}
         means = []
         values = np.array([0, *self.labels])
-        scans = [(cohort, row) for cohort in self.cohorts for row in cohort.of_split("validation", labelled=True)]
-        for n, (cohort, row) in enumerate(scans, 1):
-            image, labels = cohort.load([row], device)
+        for (cohort, row), image, labels, share in self._validation_scans(device):
             predicted = values[network(image).argmax(1)[0].cpu().numpy()]
-            grid = Grid(cohort.shape, np.eye(4))
+            grid = Grid(predicted.shape, np.eye(4))
             overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
-            own = {label: overlaps[label] for label in cohort.annotated_by_row[row] if label in overlaps}
+            known = [
+                label for label, is_known in zip(self.labels, self.annotated[cohort][row], strict=True) if is_known
+            ]
+            own = {label: overlaps[label] for label in known if label in overlaps}
             for label, value in own.items():
                 scores.setdefault(label, []).append(value)
             if own:
                 means.append(float(np.mean([*own.values()])))
-            self.on_validated(n / len(scans))
+            self.on_validated(share)
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 
@@ -179,8 +185,166 @@ class SegmentTask(ScanTask):
                         )
         return {label: [min(volumes), max(volumes)] for label, volumes in sorted(found.items())}
 
+    def _summed(self, overlap: Tensor, entropy: Tensor) -> dict[str, Tensor]:
+        return {"loss": overlap + self.config.cross_entropy * entropy, "dice": overlap, "cross_entropy": entropy}
+
+    def _validation_scans(self, device: torch.device) -> Iterator[tuple[Scan, Tensor, Tensor, float]]:
+        """Where each scan is from, the scan and its label map as batches of one, and the share that is then done."""
+        scans = self._validation_rows()
+        for n, (cohort, row) in enumerate(scans, 1):
+            yield (cohort, row), *self.cohorts[cohort].load([row], device), n / len(scans)
+
+    def _validation_rows(self) -> list[Scan]:
+        cohorts = enumerate(self.cohorts)
+        return [(n, row) for n, one in cohorts for row in one.of_split("validation", labelled=True)]
+
     def _rows(self, cohort: Cohort) -> list[int]:
         return cohort.of_split("training") + (cohort.of_split("validation") if self.config.merge_validation else [])
 
     def _architecture(self) -> dict[str, Any]:
         return super()._architecture() | {"classes": len(self.labels) + 1}
+
+
+SIDES = ("left ", "right ")
+LEARNED, OUTSIDE = "learned", "outside"
+"""Keys of a manifest: the numbers that each learned label brings together, and those that a skull strip takes away."""
+VALIDATION_DRAWS = 3
+"""Scans made of every map that is held for validation."""
+
+
+@dataclass(frozen=True)
+class SyntheticTraining(SegmentTraining):
+    """Settings of the training of ``segment-synthetic``."""
+
+    bend_vox: float = setting(2.5, "largest deviation of a smooth random displacement", "voxels")
+    bias: float = setting(0.4, "largest deviation of the logarithm of a random bias field")
+    thickness_vox: float = setting(4.5, "largest thickness of random slices along one axis", "voxels")
+    strip: float = setting(0.2, "share of the scans that show the brain alone")
+    ct: float = setting(0.1, "share of the scans that look like CT")
+
+    def synthesis(self) -> Synthesis:
+        """How scans are made."""
+        return Synthesis(self.augmentation(), self.bend_vox, self.bias, self.thickness_vox, self.strip, self.ct)
+
+
+BRAIN: dict[str, Any] = {
+    "spacing_mm": 2.0,
+    "crop": (64, 80, 64),
+    "stem": 2,
+    "mult": 3,
+    "convolutions": (1, 2, 2),
+    "cross_entropy": 1.0,
+    "flip_axes": (0,),
+    "rotation_deg": 15.0,
+    "zoom": 1.25,
+    "shift": 0.2,
+    "shear": 0.05,
+    "gamma": 0.5,
+    "noise": 0.06,
+    "rate": 3e-3,
+    "schedule": "cosine",
+    "warmup_steps": 50,
+    "average_decay": 0.99,
+    "epochs": 150,
+    "batch_size": 1,
+    "validate_every": 15,
+    "validate_first": False,
+}
+
+
+class SyntheticTask(SegmentTask):
+    """Label maps that are bent and given random contrasts; the network learns some of their labels, or unions."""
+
+    name = "segment-synthetic"
+    kind = "segment"
+    summary = "segmentation of any contrast, from label maps alone (`anamorph predict segment`)"
+    Config = SyntheticTraining
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"brain": BRAIN}
+    config: SyntheticTraining
+
+    def __init__(self, config: SyntheticTraining, cohorts: Sequence[Cohort]) -> None:
+        super().__init__(config, cohorts)
+        tables = [_learned(cohort) for cohort in self.cohorts]
+        self.learned = tables[0]
+        self.agreed = all(list(one) == list(self.learned) for one in tables)
+        self.labels = list(range(1, len(self.learned) + 1))
+        self.annotated = [torch.ones((len(one.frames), len(self.labels)), dtype=torch.bool) for one in self.cohorts]
+        self.anatomies = [
+            anatomy_of(cohort.names, table, cohort.dataset.extra.get(OUTSIDE, ()))
+            for cohort, table in zip(self.cohorts, tables, strict=True)
+        ]
+
+    def check(self) -> None:
+        super().check()
+        if not self.agreed:
+            raise UserError(f"the data sets name other labels under '{LEARNED}'; a network learns one list of labels")
+
+    def batch(self, items: Sequence[Scan], device: torch.device, generators: Sequence[Generator]) -> Batch:
+        made = [self._made(*item, device, random) for item, random in zip(items, generators, strict=True)]
+        annotated = torch.stack([self.annotated[cohort][row] for cohort, row in items]).to(device)
+        images, labels = zip(*made, strict=True)
+        return {"image": torch.stack(images), "labels": torch.stack(labels), "annotated": annotated}
+
+    def export(self, network: torch.nn.Module) -> dict[str, Any]:
+        # Bodies of any size are made, of which a part is seen: volumes say nothing.
+        return super().export(network) | {"labels": dict(enumerate(self.learned, 1)), "volumes_ml": {}}
+
+    def _validation_scans(self, device: torch.device) -> Iterator[tuple[Scan, Tensor, Tensor, float]]:
+        """A few scans of every map, always the same."""
+        draws = [(scan, draw) for scan in self._validation_rows() for draw in range(VALIDATION_DRAWS)]
+        for n, (scan, draw) in enumerate(draws, 1):
+            image, labels = self._made(*scan, device, generator_at(0, *scan, draw))
+            yield scan, image[None], labels[None], n / len(draws)
+
+    def _made(self, cohort: int, row: int, device: torch.device, random: Generator) -> tuple[Tensor, Tensor]:
+        one = self.cohorts[cohort]
+        labels = torch.from_numpy(one.label_maps[row].copy()).to(device)
+        shape: Any = tuple(self.config.crop) or one.shape
+        spacing = one.frames[row].spacing_mm.tolist()
+        return self.config.synthesis().draw(labels, self.anatomies[cohort], shape, spacing, random)
+
+
+def _learned(cohort: Cohort) -> dict[str, list[int]]:
+    """The numbers in the training that each learned label brings together; every label by itself if none is given."""
+    given: Any = cohort.dataset.extra.get(LEARNED)
+    if given is None:
+        return {name: [value] for value, name in cohort.names.items()}
+    try:
+        return {str(name): [cohort.numbers[int(value)] for value in values] for name, values in given.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{cohort.dataset.path.name}: '{LEARNED}' must list numbers of its labels for each name, such as "
+            f'{{"white matter": [2, 41]}}; {error} is none'
+        ) from error
+
+
+def anatomy_of(names: Mapping[int, str], learned: Mapping[str, Sequence[int]], outside: Sequence[str]) -> Anatomy:
+    """What numbers mean, read from names: sides begin with ``left`` or ``right``, bones end with ``bone``.
+
+    Args:
+        names: of the numbers in the maps.
+        learned: the numbers that each learned label, counted from 1, brings together.
+        outside: learned labels that a skull strip takes away.
+    """
+    size, numbers = max(names) + 1, {name: n for n, name in enumerate(learned, 1)}
+    tables = torch.zeros((3, size), dtype=torch.int64)
+    brain, bone = torch.zeros((2, size), dtype=torch.bool)
+    for number, (name, values) in enumerate(learned.items(), 1):
+        for value in values:
+            tables[0, value], tables[1, value] = number, numbers.get(_other_side(name), number)
+            brain[value] = name not in outside
+    kinds = {name: n for n, name in enumerate(dict.fromkeys(map(_without_side, names.values())), 1)}
+    for value, name in names.items():
+        tables[2, value], bone[value] = kinds[_without_side(name)], name.endswith("bone")
+    return Anatomy(tables[0], tables[1], tables[2], brain, bone)
+
+
+def _without_side(name: str) -> str:
+    return name.removeprefix(SIDES[0]).removeprefix(SIDES[1])
+
+
+def _other_side(name: str) -> str:
+    for here, there in (SIDES, SIDES[::-1]):
+        if name.startswith(here):
+            return there + name.removeprefix(here)
+    return name
