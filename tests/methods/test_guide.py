@@ -68,7 +68,7 @@ def overlap(result) -> float:
 
 @pytest.mark.parametrize("method", ["convex", "deeds"])
 def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
-    alone = register(*scans(), method=method, settings={"init": "world"}, device="cpu")
+    alone = register(*scans(), method=method, settings={"init": "world", "guide": "none"}, device="cpu")
     settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
     led = register(*scans(), method=method, settings=settings, device="cpu")
     assert overlap(alone) < 0.72
