@@ -58,7 +58,8 @@ class DescribedPair:
             weight = side.weight * (other.scan.weight > 0)
             sides += [_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]]
         used = lanes_used(len(fixed.scan.channels), settings, kind)
-        return cls(*(to_device(array, device) for array in sides), used)
+        here, here_weight, there, there_weight = (to_device(array, device) for array in sides)
+        return cls(here, here_weight, there, there_weight, used)
 
     def guided(self, guide: Guide | None, weight: float, pyramid: Pyramid, start: Transform) -> DescribedPair:
         """The same with what a segmentation network sees in both scans, if there is one."""
