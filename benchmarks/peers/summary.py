@@ -20,6 +20,7 @@ TITLES = {
     "elastix": "elastix: affine + B-spline",
     "demons": "SimpleITK: affine + diffeomorphic demons",
     "anamorph": "anamorph",
+    "anamorph_unguided": "anamorph by the images alone",
     "anamorph_masked": "anamorph with masks",
     "anamorph_deeds": "anamorph deeds",
     "anamorph_deeds_published": "anamorph deeds, as published",

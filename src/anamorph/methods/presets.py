@@ -20,10 +20,8 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 """Those of the linear start alone."""
 GUIDES: dict[str, dict[str, Any]] = {
-    "head-neck-ct": {"guide": "guide-head-neck,none", "guide_weight": 10.0},
     "cardiac-mr": {"guide": "guide-heart,none", "guide_weight": 40.0},
     "small-mr": {"guide": "symmetric-hippocampus/guide,none"},
-    "brain-mr": {"guide": "guide-fetal-brain,guide-brain,none", "guide_weight": 10.0},
 }
 """Models that know the anatomy of a kind of scans, where they are installed, and how much what they see counts."""
 AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "frame"}}

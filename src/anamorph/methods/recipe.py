@@ -17,7 +17,7 @@ from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_start
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
-from anamorph.methods.start.search import ENOUGH, Start
+from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.uncertainty import uncertainty_mm
 from anamorph.methods.working_frame import Scan, Side
@@ -141,9 +141,12 @@ class Recipe(Method):
         return Started(self.config, *scans, found.transform, kind, run.device, found.explained, found.is_guess)
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
-        """Let a guide correct a start that was searched for, which is then not doubted; where scans are alike, none."""
+        """Let a guide correct a start that was searched for, which is then not doubted.
+
+        Scans that are alike, as of one patient, tell more of each other than a network knows: they need no guide.
+        """
         run.provenance["intensities"] = started.kind
-        if started.explained is not None and started.explained > ENOUGH:
+        if started.explained is not None and started.explained > ALIKE:
             return
         guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
         if guide is None:
