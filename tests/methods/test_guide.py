@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
@@ -51,12 +52,13 @@ def oracle(monkeypatch, tmp_path):
     """Folder of a segmentation network that knows where the balls are."""
     save_segmenter(tmp_path / "oracle")
 
-    def seen(image: Image) -> Image:
+    def seen(image: Image, frame: Grid) -> Image:
         inside = HERE if image.name == "fixed" else THERE
         return Image(np.stack([1 - inside, inside]), GRID)
 
     card = SimpleNamespace(volumes_ml=VOLUMES_ML, labels={1: "ball"})
     model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], seen=seen, card=card)
+    model.can_turn, model.frame = False, lambda grid: grid
     monkeypatch.setattr(SegmentationModel, "load", lambda name, kind, device: model)
     return tmp_path / "oracle"
 
@@ -109,6 +111,35 @@ def test_a_label_counts_by_how_sure_it_is():
     model = SimpleNamespace(labels=[1, 2, 3], card=SimpleNamespace(volumes_ml={}))
     seen = Scan(np.stack([HERE, half, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
     np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.3) / 0.3, 1), 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("upright", ["fixed", "moving"])
+@pytest.mark.parametrize("turn_deg", [10, 40, 90])
+def test_a_turned_scan_is_seen_as_the_other_one_lies(oracle, monkeypatch, upright, turn_deg):
+    """A network that knows the ball in upright scans alone; what a scan shows is turned, not its header."""
+    turn = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
+    start = np.eye(4)
+    start[:3, :3] = turn
+    lies = {"fixed": np.eye(3), "moving": turn} if upright == "fixed" else {"fixed": turn.T, "moving": np.eye(3)}
+    seen_on: dict[str, list[np.ndarray]] = {"fixed": [], "moving": []}
+
+    def seen(image: Image, frame: Grid) -> Image:
+        seen_on[image.name].append(frame.directions)
+        is_upright = np.allclose(frame.directions, lies[image.name], atol=1e-6)
+        inside = np.full(frame.shape, 0.9 if is_upright else 0.2, np.float32)
+        return Image(np.stack([1 - inside, inside]), frame)
+
+    monkeypatch.setitem(VOLUMES_ML, 1, [1.0, 1e3])
+    model = SegmentationModel.load(str(oracle), "segment", "cpu")
+    model.can_turn, model.seen = True, seen
+    guide = Guide.of(str(oracle), *scans(), "cpu", Affine(start))
+    if turn_deg < 12:
+        assert guide is None
+        assert len(seen_on["fixed"]) == len(seen_on["moving"]) == 1
+        return
+    assert guide is not None
+    np.testing.assert_allclose(guide.fixed.grid.directions, lies["fixed"], atol=1e-6)
+    np.testing.assert_allclose(guide.moving.grid.directions, lies["moving"], atol=1e-6)
 
 
 def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():

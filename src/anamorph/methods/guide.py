@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +13,9 @@ from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import content_box
 from anamorph.image.image import Image
-from anamorph.methods.working_frame import Scan
+from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.networks.model_folders import find_model, is_model
+from anamorph.transforms.affine import AffineParts
 from anamorph.transforms.maps import Affine, Composite, Transform
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ CLEARLY_BETTER = 0.1
 """Agreement that middles of labels must gain over a start by the images."""
 UNSURE, SURE = 0.3, 0.6
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
+TURNED_DEG = 12.0
+"""Networks are trained on scans that are turned this little."""
 STRANGE = 2.0
 """A label this many times smaller or larger than any of the training is none."""
 OWN = "guide"
@@ -52,7 +56,15 @@ class Guide:
     model: dict[str, Any]
 
     @classmethod
-    def of(cls, name: str, fixed: Image, moving: Image, device: Device, beside: str | None = None) -> Guide | None:
+    def of(
+        cls,
+        name: str,
+        fixed: Image,
+        moving: Image,
+        device: Device,
+        start: Transform | None = None,
+        beside: str | None = None,
+    ) -> Guide | None:
         """Segment both scans by the first model that was made for scans like these; None where there is none.
 
         Args:
@@ -60,6 +72,7 @@ class Guide:
             fixed: the fixed scan.
             moving: the moving scan.
             device: ``cpu`` or ``cuda``.
+            start: of fixed to moving points; where it turns, one scan is seen turned as the other one lies.
             beside: the registration network.
 
         Raises:
@@ -75,8 +88,7 @@ class Guide:
             if len(named) > 1 and not (described.is_sized_for(fixed.grid) and described.is_sized_for(moving.grid)):
                 continue
             model = SegmentationModel.load(one, SEGMENT, device)
-            here, there = (_seen(model, image) for image in (fixed, moving))
-            trust = np.minimum(trust_of(model, here), trust_of(model, there))
+            here, there, trust = max(_views(model, fixed, moving, start), key=lambda view: float(view[2].sum()))
             if trust.any():
                 names = (model.card.labels[label] for label in model.labels)
                 trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
@@ -109,10 +121,38 @@ class Guide:
         return shift if self.agreement(shift) > self.agreement(start) + CLEARLY_BETTER else start
 
 
-def _seen(model: SegmentationModel, image: Image) -> Scan:
-    """The probabilities of the labels where the network sees a scan without its margins of padding."""
+def _views(
+    model: SegmentationModel, fixed: Image, moving: Image, start: Transform | None
+) -> Iterator[tuple[Scan, Scan, np.ndarray]]:
+    """What the network sees in both scans, and its trust; of turned scans once as each of them lies."""
+    from scipy.spatial.transform import Rotation
+
+    ways: list[tuple[np.ndarray | None, np.ndarray | None]] = [(None, None)]
+    if isinstance(start, Affine) and model.can_turn:
+        parts = AffineParts.of(start, fixed.grid.centre_mm)
+        if parts.turn_deg > TURNED_DEG:
+            turn = Rotation.from_rotvec(np.deg2rad(parts.turn_deg) * np.array(parts.turn_axis)).as_matrix()
+            axes = [model.frame(image.grid).directions for image in (fixed, moving)]
+            ways = [(None, turn @ axes[0]), (turn.T @ axes[1], None)]
+    for mine, other in ways:
+        here, there = _seen(model, fixed, mine), _seen(model, moving, other)
+        yield here, there, np.minimum(trust_of(model, here), trust_of(model, there))
+
+
+def _seen(model: SegmentationModel, image: Image, directions: np.ndarray | None) -> Scan:
+    """The probabilities of the labels where the network sees a scan without its margins of padding.
+
+    Args:
+        model: the network.
+        image: a scan.
+        directions: axes of the frame; None for those of the scan.
+    """
     box = content_box(image)
-    seen = model.seen(image if box is None else image.cropped(box))
+    shown = image if box is None else image.cropped(box)
+    frame = model.frame(shown.grid)
+    if directions is not None:
+        frame = covering_grid(shown.grid, directions, frame.finest_mm)
+    seen = model.seen(shown, frame)
     return Scan(seen.data[1:], np.ones(seen.grid.shape, np.float32), seen.grid)
 
 

@@ -177,7 +177,7 @@ class Learned(Recipe):
         start = Composite.of(linear, seen.start)
         kind = comparable_after(fixed, moving, start, kind)
         run.provenance["intensities"] = kind
-        guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, beside=config.model)
+        guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
         known = to_device(rest, run.device), found.grid
         return Followed(config, fixed, moving, start, kind, run.device, guide=guide, known=known)
 

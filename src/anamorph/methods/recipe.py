@@ -148,7 +148,7 @@ class Recipe(Method):
         run.provenance["intensities"] = started.kind
         if started.explained is not None and started.explained > ALIKE:
             return
-        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device)
+        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device, started.start)
         if guide is None:
             if not self.config.guide.endswith(NONE):
                 run.warnings.append(LEFT_OUT)

@@ -149,14 +149,23 @@ class SegmentationModel(Model):
         """
         return Affine.identity().warp_image(self.seen(image), image.grid, background=0).data
 
-    def seen(self, image: Image) -> Image:
+    @property
+    def can_turn(self) -> bool:
+        """Whether the network can see a scan from any side: its voxels are cubes of a known size."""
+        return isinstance(self.preprocessing.spacing_mm, int | float)
+
+    def seen(self, image: Image, frame: Grid | None = None) -> Image:
         """The probabilities ``(1 + labels, I, J, K)`` on the frame in which the network sees a scan.
+
+        Args:
+            image: a scan.
+            frame: where the network is to see it; by default that of :meth:`frame`.
 
         Raises:
             UserError: other channels than in the training, or no contrast.
         """
         self.check(image)
-        frame = self.frame(image.grid)
+        frame = self.frame(image.grid) if frame is None else frame
         channels = self.preprocessing.channels(image, frame)
         run = self._probabilities_torch if self.compiled is None else self.compiled.probabilities
         return Image(run(channels), frame)
