@@ -183,6 +183,11 @@ class Config:
         """Names or folders of the trained models that a result depends on."""
         return ()
 
+    @property
+    def remark(self) -> str:
+        """A line on what the settings bring along that a user may not expect; empty for nothing."""
+        return ""
+
 
 class Method(ABC):
     """A registration method: a config, and a call that registers a pair.

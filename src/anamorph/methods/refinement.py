@@ -13,7 +13,7 @@ from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import guide_models
+from anamorph.methods.guide import NONE, guide_models
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
@@ -62,6 +62,11 @@ class RefinementConfig(StartConfig):
 
     def models(self) -> tuple[str, ...]:
         return tuple(guide_models(self.guide))
+
+    @property
+    def remark(self) -> str:
+        optional = guide_models(self.guide) if self.guide.endswith(NONE) else []
+        return f"guided by what {' or '.join(optional)} sees; --set guide=none leaves it out" if optional else ""
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""

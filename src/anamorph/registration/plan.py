@@ -110,6 +110,8 @@ def make_plan(
     told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
     told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
     told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
+    if config.remark:
+        told.append(("note", config.remark))
     if kernels is None:
         told.append(("note", MISSING))
     warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
