@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.geometry import Grid
-from anamorph.image import Image, Labels
+from anamorph.image import Image, Labels, Mask
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import Guide, guide_models, trust_of
@@ -94,6 +94,29 @@ def test_a_label_of_a_strange_volume_is_not_compared(oracle, monkeypatch, volume
     monkeypatch.setitem(VOLUMES_ML, 1, volumes_ml)
     found = Guide.of(str(oracle), *scans(), "cpu")
     assert (found is not None) == is_used
+
+
+def test_a_guide_of_a_preset_does_not_refuse_scans_of_other_channels(tmp_path):
+    save_segmenter(tmp_path / "guide")
+    two = [Image(np.stack([one.data[0]] * 2), GRID, one.name) for one in scans()]
+    with pytest.raises(UserError, match="2 channels"):
+        Guide.of(str(tmp_path / "guide"), *two, "cpu")
+    assert Guide.of(f"{tmp_path / 'guide'},none", *two, "cpu") is None
+
+
+def test_what_is_masked_is_not_shown_to_a_guide(oracle, monkeypatch):
+    seen = []
+    model = SegmentationModel.load(str(oracle), "segment", "cpu")
+    known = model.seen
+    monkeypatch.setattr(model, "seen", lambda image, frame: (seen.append(image), known(image, frame))[1])
+    fixed, moving = scans()
+    mask = np.ones(GRID.shape, np.float32)
+    mask[:8] = 0
+    fixed.data[:, :8] = 50.0
+    settings = {"init": "world", "guide": str(oracle), "refine_iterations": (1, 1)}
+    register(fixed, moving, fixed_mask=Mask(mask, GRID), settings=settings, device="cpu")
+    assert len(seen) == 2
+    assert max(image.data.max() for image in seen) < 2
 
 
 def test_a_guide_that_was_asked_for_and_is_left_out_is_told(oracle, monkeypatch):

@@ -76,24 +76,40 @@ class Guide:
             beside: the registration network.
 
         Raises:
-            UserError: there is no such model, or it takes scans of other channels.
+            UserError: there is no such model, or it takes scans of other channels; where the name ends with ``none``
+                such a model is passed over.
         """
-        from anamorph.networks.trained import SEGMENT, SegmentationModel
-
         named = guide_models(name, beside)
         for one in named:
-            described = SegmentationModel.describe(one, SEGMENT)
-            if not described.labels:
-                raise UserError(f"{one} knows no labels; train one with `anamorph train segment`")
-            if len(named) > 1 and not (described.is_sized_for(fixed.grid) and described.is_sized_for(moving.grid)):
+            try:
+                found = cls._by(one, fixed, moving, device, start, is_only=len(named) == 1)
+            except UserError:
+                if not name.endswith(NONE):
+                    raise
                 continue
-            model = SegmentationModel.load(one, SEGMENT, device)
-            here, there, trust = max(_views(model, fixed, moving, start), key=lambda view: float(view[2].sum()))
-            if trust.any():
-                names = (model.card.labels[label] for label in model.labels)
-                trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
-                return cls(here, there, trust, model.identity | {"trust": trusted})
+            if found is not None:
+                return found
         return None
+
+    @classmethod
+    def _by(
+        cls, name: str, fixed: Image, moving: Image, device: Device, start: Transform | None, is_only: bool
+    ) -> Guide | None:
+        """Segment both scans by one model; among several it must have been trained on scans of their size."""
+        from anamorph.networks.trained import SEGMENT, SegmentationModel
+
+        described = SegmentationModel.describe(name, SEGMENT)
+        if not described.labels:
+            raise UserError(f"{name} knows no labels; train one with `anamorph train segment`")
+        if not (is_only or (described.is_sized_for(fixed.grid) and described.is_sized_for(moving.grid))):
+            return None
+        model = SegmentationModel.load(name, SEGMENT, device)
+        here, there, trust = max(_views(model, fixed, moving, start), key=lambda view: float(view[2].sum()))
+        if not trust.any():
+            return None
+        names = (model.card.labels[label] for label in model.labels)
+        trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
+        return cls(here, there, trust, model.identity | {"trust": trusted})
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""

@@ -20,7 +20,7 @@ from anamorph.methods.refinement import RefinementConfig, both_directions, refin
 from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.uncertainty import uncertainty_mm
-from anamorph.methods.working_frame import Scan, Side
+from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
@@ -146,9 +146,10 @@ class Recipe(Method):
         Scans that are alike, as of one patient, tell more of each other than a network knows: they need no guide.
         """
         run.provenance["intensities"] = started.kind
-        if started.explained is not None and started.explained > ALIKE:
+        if self.config.guide == NONE or (started.explained is not None and started.explained > ALIKE):
             return
-        guide = Guide.of(self.config.guide, pair.fixed, pair.moving, run.device, started.start)
+        shown = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
+        guide = Guide.of(self.config.guide, *shown, run.device, started.start)
         if guide is None:
             if not self.config.guide.endswith(NONE):
                 run.warnings.append(LEFT_OUT)
