@@ -141,12 +141,12 @@ def _views(
     model: SegmentationModel, fixed: Image, moving: Image, start: Transform | None
 ) -> Iterator[tuple[Scan, Scan, np.ndarray]]:
     """What the network sees in both scans, and its trust; of turned scans once as each of them lies."""
-    from scipy.spatial.transform import Rotation
-
     ways: list[tuple[np.ndarray | None, np.ndarray | None]] = [(None, None)]
     if isinstance(start, Affine) and model.can_turn:
         parts = AffineParts.of(start, fixed.grid.centre_mm)
         if parts.turn_deg > TURNED_DEG:
+            from scipy.spatial.transform import Rotation
+
             turn = Rotation.from_rotvec(np.deg2rad(parts.turn_deg) * np.array(parts.turn_axis)).as_matrix()
             axes = [model.frame(image.grid).directions for image in (fixed, moving)]
             ways = [(None, turn @ axes[0]), (turn.T @ axes[1], None)]
