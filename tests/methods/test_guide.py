@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,6 +188,22 @@ def test_models_are_taken_in_order_and_those_that_may_lack_are_passed_over(tmp_p
     assert guide_models(f"missing,{b},none") == [b]
     assert guide_models("missing,none") == guide_models("none") == []
     assert guide_models("missing") == ["missing"]  # an error as soon as it is read
+
+
+@pytest.mark.parametrize(
+    ("guide", "remark"),
+    [
+        ("none", "^$"),
+        ("GUIDE", "^$"),
+        ("GUIDE,none", "guided by what .*guide sees; --set guide=none leaves it out"),
+        ("missing,GUIDE,none", "guided by what .*guide sees"),
+        ("missing,none", "missing, which would guide such scans, is not installed: pip install"),
+    ],
+)
+def test_what_guides_without_being_asked_is_said(tmp_path, guide, remark):
+    save_segmenter(tmp_path / "guide")
+    config = make_config(METHODS.find("convex"), "default", {"guide": guide.replace("GUIDE", str(tmp_path / "guide"))})
+    assert re.search(remark, config.remark)
 
 
 def test_added_lanes_fill_the_empty_ones_first():

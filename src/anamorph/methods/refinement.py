@@ -65,8 +65,13 @@ class RefinementConfig(StartConfig):
 
     @property
     def remark(self) -> str:
-        optional = guide_models(self.guide) if self.guide.endswith(NONE) else []
-        return f"guided by what {' or '.join(optional)} sees; --set guide=none leaves it out" if optional else ""
+        *optional, last = self.guide.split(",")
+        if not optional or last != NONE:
+            return ""
+        found = guide_models(self.guide)
+        if found:
+            return f"guided by what {' or '.join(found)} sees; --set guide=none leaves it out"
+        return f"{optional[0]}, which would guide such scans, is not installed: pip install ./packages/anamorph-models"
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""
