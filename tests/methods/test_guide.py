@@ -134,7 +134,7 @@ def test_a_label_counts_by_how_sure_it_is():
     expected = np.square(half).sum() / half.sum()
     model = SimpleNamespace(labels=[1, 2, 3], card=SimpleNamespace(volumes_ml={}))
     seen = Scan(np.stack([HERE, half, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
-    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.3) / 0.3, 1), 0], rtol=1e-5)
+    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.5) / 0.15, 1), 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("upright", ["fixed", "moving"])

@@ -25,7 +25,7 @@ Device = Literal["cpu", "cuda"]
 LEFT_OUT = "the guide is sure of none of its labels in both scans, and was left out"
 CLEARLY_BETTER = 0.1
 """Agreement that middles of labels must gain over a start by the images."""
-UNSURE, SURE = 0.3, 0.6
+UNSURE, SURE = 0.5, 0.65
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
 TURNED_DEG = 12.0
 """Networks are trained on scans that are turned this little."""
