@@ -55,7 +55,13 @@ def test_a_named_guide_counts_for_methods_without_a_network(model: Path):
     first = wanted.described()["models"]
     save_tiny(model, bend=0.1)
     assert wanted.described()["models"] != first
-    assert RegistrationSettings("convex", "auto", (), "cpu").described()["models"] == {}
+    assert RegistrationSettings("convex", "default", (), "cpu").described()["models"] == {}
+
+
+def test_guides_of_presets_count_where_the_preset_is_chosen_for_each_pair():
+    described = RegistrationSettings("convex", "auto", (), "cpu").described()["models"]
+    assert set(described) == {"guide-heart", "symmetric-hippocampus/guide"}
+    assert RegistrationSettings("convex", "auto", ("guide=none",), "cpu").described()["models"] == {}
 
 
 def test_a_model_without_weights_is_told(model: Path):
