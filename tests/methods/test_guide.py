@@ -173,11 +173,26 @@ def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():
     scan = [Scan(one[None], np.ones(GRID.shape, np.float32), GRID) for one in (here, there)]
     guide = Guide(*scan, np.ones(1), {})
     assert guide.agreement(Affine.identity()) < 0.2
-    moved = guide.moved(Affine.identity())
+    moved = guide.moved(Affine.identity(), may_scale=True)
     np.testing.assert_allclose(moved.matrix[:3, 3], -np.array([6, 8, 5]) * GRID.spacing_mm, atol=1e-6)
     assert guide.agreement(moved) > 0.99
     near = Affine.translation(-np.array([6, 8, 4.8]) * GRID.spacing_mm)
-    assert guide.moved(near) is near
+    assert guide.moved(near, may_scale=True) is near
+
+
+@pytest.mark.parametrize("may_scale", [True, False])
+def test_sizes_of_labels_correct_a_start_too(may_scale):
+    """A cube of 16 mm about one place, and one of 24 mm about another."""
+    small, large = np.zeros((2, 40, 40, 40), np.float32)
+    small[4:20, 6:22, 10:26], large[12:36, 10:34, 8:32] = 1, 1
+    grid = Grid(small.shape, np.eye(4))
+    guide = Guide(*(Scan(one[None], np.ones(grid.shape, np.float32), grid) for one in (small, large)), np.ones(1), {})
+    moved = guide.moved(Affine.identity(), may_scale)
+    middles = np.array([11.5, 13.5, 17.5]), np.array([23.5, 21.5, 19.5])
+    np.testing.assert_allclose(moved.map_world(middles[0][None])[0], middles[1], atol=1e-5)
+    factor = 1.5 if may_scale else 1.0
+    np.testing.assert_allclose(moved.matrix[:3, :3], factor * np.eye(3), atol=1e-6)
+    assert guide.agreement(moved) > (0.95 if may_scale else 0.5)
 
 
 def test_models_are_taken_in_order_and_those_that_may_lack_are_passed_over(tmp_path):

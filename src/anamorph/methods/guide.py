@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 LEFT_OUT = "the guide is sure of none of its labels in both scans, and was left out"
 CLEARLY_BETTER = 0.1
-"""Agreement that middles of labels must gain over a start by the images."""
+"""Agreement that middles of labels must gain over a start by the images, and their sizes over that."""
+MOST_SCALED = 1.6
+"""Largest factor by which sizes of labels change that of a scan."""
 UNSURE, SURE = 0.5, 0.65
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
 TURNED_DEG = 12.0
@@ -127,14 +129,33 @@ class Guide:
         alike = shared / np.maximum(np.sqrt(own[0] * own[1]), 1e-9)
         return float(np.average(alike, weights=self.trust[self.trust > 0]))
 
-    def moved(self, start: Affine) -> Affine:
-        """The start, or one by the middles of the labels where that brings them clearly better upon each other."""
-        middles = [_middles_mm(scan)[self.trust > 0] for scan in (self.fixed, self.moving)]
-        there = start.map_world(middles[0])
-        weights = self.trust[self.trust > 0] / self.trust.sum()
-        shift = Composite.of(start, Affine.translation(weights @ (middles[1] - there)))
-        assert isinstance(shift, Affine)
-        return shift if self.agreement(shift) > self.agreement(start) + CLEARLY_BETTER else start
+    def moved(self, start: Affine, may_scale: bool) -> Affine:
+        """The start, or one by the middles of the labels, or also by their sizes.
+
+        The latter are taken where they bring the labels clearly better upon each other.
+
+        Args:
+            start: by the images.
+            may_scale: whether sizes may change.
+        """
+        trusted = self.trust > 0
+        weights = self.trust[trusted] / self.trust.sum()
+        here, there = (_middles_mm(scan)[trusted] for scan in (self.fixed, self.moving))
+        shifted = Composite.of(start, Affine.translation(weights @ (there - start.map_world(here))))
+        assert isinstance(shifted, Affine)
+        volumes = [_volumes_ml(scan)[trusted] for scan in (self.fixed, self.moving)]
+        larger = weights @ np.log(volumes[1] / volumes[0]) - np.linalg.slogdet(start.matrix[:3, :3])[1]
+        factor = float(np.clip(np.exp(larger / 3), 1 / MOST_SCALED, MOST_SCALED))
+        about = np.eye(4)
+        about[:3] = np.column_stack([factor * np.eye(3), (1 - factor) * (weights @ there)])
+        scaled = Composite.of(shifted, Affine(about))
+        assert isinstance(scaled, Affine)
+        best, agreed = start, self.agreement(start)
+        for other in (shifted, scaled)[: 1 + may_scale]:
+            agreement = self.agreement(other)
+            if agreement > agreed + CLEARLY_BETTER:
+                best, agreed = other, agreement
+        return best
 
 
 def _views(
@@ -180,12 +201,17 @@ def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
     total, squared = (scan.channels.sum(axis=(1, 2, 3), dtype=np.float64), np.square(scan.channels).sum(axis=(1, 2, 3)))
     sure = squared / np.maximum(total, 1e-9)
     trust = np.clip((sure - UNSURE) / (SURE - UNSURE), 0, 1)
-    volumes_ml = total * scan.grid.voxel_mm**3 / 1000
+    volumes_ml = _volumes_ml(scan)
     for channel, label in enumerate(model.labels):
         low, high = model.card.volumes_ml.get(label, (0.0, np.inf))
         if not low / STRANGE < volumes_ml[channel] < high * STRANGE:
             trust[channel] = 0
     return trust
+
+
+def _volumes_ml(scan: Scan) -> np.ndarray:
+    """``(L,)``: the volume of each channel."""
+    return scan.channels.sum(axis=(1, 2, 3), dtype=np.float64) * scan.grid.voxel_mm**3 / 1000
 
 
 def _middles_mm(scan: Scan) -> np.ndarray:

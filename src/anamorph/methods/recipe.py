@@ -14,7 +14,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
-from anamorph.methods.linear_start import comparable_after, leads, linear_start
+from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, refine
 from anamorph.methods.start.search import ALIKE, Start
@@ -157,9 +157,9 @@ class Recipe(Method):
         started.guide, started.explained = guide, None
         if pair.start is not None or not isinstance(started.start, Affine):
             return
-        moved = guide.moved(started.start)
+        moved = guide.moved(started.start, may_scale=linear_model(self.config.init) == "affine")
         if moved is not started.start:
-            run.provenance["start"].insert(0, "middles of the labels that the guide sees")
+            run.provenance["start"].insert(0, "middles or sizes of the labels that the guide sees")
             images = comparable_intensities(started.fixed.image, started.moving.image)
             started.start, started.is_guess = moved, False
             started.kind = comparable_after(started.fixed, started.moving, moved, images)
