@@ -129,8 +129,8 @@ class Outcome:
     ``fixed_to_moving`` pulls the moving image onto the fixed grid and maps fixed points to moving points;
     ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration
     for each stage; ``provenance`` says how to repeat the run. ``uncertainty_mm`` is a map on a grid of the fixed frame:
-    the distance within which the right place of a point lies in 68 of 100 cases, NaN where nothing was compared; None
-    if the method has no such map.
+    the distance within which the right place of a point lies in about two of three cases, NaN where nothing was
+    compared; None if the method has no such map.
     """
 
     fixed_to_moving: Transform

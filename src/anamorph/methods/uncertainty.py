@@ -4,7 +4,8 @@ After the refinement, every cell of the leading scan is compared once more with 
 every displacement of a small window. Where one displacement fits far better than all others the place is certain; where
 many fit about as well, as inside an organ without texture, it is not. Read as energies of a Boltzmann distribution, the
 costs give the root mean square of the displacement that may be missing. Constants measured on scans with known answers
-(``benchmarks/uncertainty.py``) turn that into the distance within which the right place lies in 68 of 100 cases.
+(``benchmarks/uncertainty.py``) turn that into the distance within which the right place lies in about two of three
+cases.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ COSTS_BYTES = 64 * 2**20
 SHARPNESS = 2.0
 """A displacement whose costs exceed the least ones by what the cell's mismatch still is, is exp(-2) as likely."""
 FACTOR = 0.75
-"""From the root mean square of the distribution to the distance of 68 of 100 cases."""
+"""From the root mean square of the distribution to the distance of two of three cases."""
 
 
 def uncertainty_mm(pair: DescribedPair, pyramid: Pyramid, deformation: Displacement) -> Image:
-    """The distance in mm within which the right place lies in 68 of 100 cases; NaN where nothing was compared.
+    """The distance in mm within which the right place lies in about two of three cases; NaN where nothing was compared.
 
     Args:
         pair: both scans, described at the base of the pyramid.

@@ -64,7 +64,7 @@ DESCRIPTIONS = {
     },
     JACOBIAN: "local change of volume at every so many-th voxel of the fixed scan; <= 0 is folded",
     INVERSE_CONSISTENCY: "at the same voxels, mm after going to the moving scan and back; NaN outside it",
-    UNCERTAINTY: "mm within which the right place lies in 68 of 100 cases, on a grid of its own; NaN: not compared",
+    UNCERTAINTY: "mm within which the right place lies in about two of three cases, on its own grid; NaN: not compared",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }

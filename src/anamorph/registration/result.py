@@ -138,7 +138,7 @@ class Result:
 
     @property
     def uncertainty_mm(self) -> Image | None:
-        """The distance within which the right place lies in 68 of 100 cases; NaN: not compared. None: not estimated."""
+        """Within which the right place lies in about two of three cases; NaN: not compared. None: not estimated."""
         return self.outcome.uncertainty_mm
 
     @cached_property

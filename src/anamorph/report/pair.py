@@ -340,8 +340,9 @@ def _uncertainty_panel(found: Uncertainty, arrangement: list[list[View]], grey: 
     ras = ", ".join(f"{value:.0f}" for value in found.look_first_ras_mm)
     voxel = ", ".join(str(value) for value in found.look_first_voxel)
     caption = (
-        "Distance within which the right place lies in 68 of 100 cases, by how sharply the scans match. Grey: not "
-        f"compared. Look first at RAS {ras} mm (voxel {voxel}): {found.look_first_mm:.1f} mm around there."
+        "Distance within which the right place lies in about two of three cases (52 to 89 of 100, where it is known), "
+        "by how sharply the scans match. Grey: not compared. "
+        f"Look first at RAS {ras} mm (voxel {voxel}): {found.look_first_mm:.1f} mm around there."
     )
     scale = colours.magnitude_scale(list(values.values()), "magma", 0.5)
     return _painted("Uncertainty", caption, arrangement, values, grey, scale, "mm")
