@@ -15,7 +15,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide, guide_models, trust_of
+from anamorph.methods.guide import Guide, guide_models, trust_of, turned_frame
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -147,7 +147,8 @@ def test_a_turned_scan_is_seen_as_the_other_one_lies(oracle, monkeypatch, uprigh
     lies = {"fixed": np.eye(3), "moving": turn} if upright == "fixed" else {"fixed": turn.T, "moving": np.eye(3)}
     seen_on: dict[str, list[np.ndarray]] = {"fixed": [], "moving": []}
 
-    def seen(image: Image, frame: Grid) -> Image:
+    def seen(image: Image, frame: Grid | None) -> Image:
+        frame = image.grid if frame is None else frame
         seen_on[image.name].append(frame.directions)
         is_upright = np.allclose(frame.directions, lies[image.name], atol=1e-6)
         inside = np.full(frame.shape, 0.9 if is_upright else 0.2, np.float32)
@@ -155,7 +156,7 @@ def test_a_turned_scan_is_seen_as_the_other_one_lies(oracle, monkeypatch, uprigh
 
     monkeypatch.setitem(VOLUMES_ML, 1, [1.0, 1e3])
     model = SegmentationModel.load(str(oracle), "segment", "cpu")
-    model.can_turn, model.seen = True, seen
+    model.can_turn, model.seen, model.preprocessing = True, seen, Preprocessing(shape=(30, 30, 50))
     guide = Guide.of(str(oracle), *scans(), "cpu", Affine(start))
     if turn_deg < 12:
         assert guide is None
@@ -164,6 +165,22 @@ def test_a_turned_scan_is_seen_as_the_other_one_lies(oracle, monkeypatch, uprigh
     assert guide is not None
     np.testing.assert_allclose(guide.fixed.grid.directions, lies["fixed"], atol=1e-6)
     np.testing.assert_allclose(guide.moving.grid.directions, lies["moving"], atol=1e-6)
+
+
+def test_a_turned_frame_holds_what_the_scan_shows_as_in_the_training():
+    """A scan of 12 x 16 x 8 mm that was turned by 45 degrees and resampled on a grid of 40^3 is turned back."""
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", 45, degrees=True).as_matrix()
+    own = Grid((12, 16, 8), turn @ np.array([[1, 0, 0, -5.5], [0, 1, 0, -7.5], [0, 0, 1, -3.5], [0, 0, 0, 1]]))
+    around = np.eye(4)
+    around[:3, 3] = -20
+    turned = Affine.identity().warp_image(Image(1 + noise(1, own.shape), own), Grid((40, 40, 40), around), background=0)
+    model = SimpleNamespace(frame=lambda grid: grid, preprocessing=Preprocessing(shape=(10, 30, 10)))
+    frame = turned_frame(model, turned, turn[:3, :3])
+    assert frame.shape[1:] == (30, 10)  # at least that of the training
+    assert 12 <= frame.shape[0] <= 14
+    np.testing.assert_allclose(frame.centre_mm, 0, atol=0.6)
+    np.testing.assert_allclose(frame.directions, turn[:3, :3], atol=1e-6)
 
 
 def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():

@@ -186,11 +186,22 @@ def _seen(model: SegmentationModel, image: Image, directions: np.ndarray | None)
     """
     box = content_box(image)
     shown = image if box is None else image.cropped(box)
-    frame = model.frame(shown.grid)
-    if directions is not None:
-        frame = covering_grid(shown.grid, directions, frame.finest_mm)
-    seen = model.seen(shown, frame)
+    seen = model.seen(shown, None if directions is None else turned_frame(model, shown, directions))
     return Scan(seen.data[1:], np.ones(seen.grid.shape, np.float32), seen.grid)
+
+
+def turned_frame(model: SegmentationModel, image: Image, directions: np.ndarray) -> Grid:
+    """The frame along other axes in which the network sees no more of the outside than in its training.
+
+    Around what the scan shows, which is less than its field of view where it was turned and resampled before.
+    """
+    cover = covering_grid(image.grid, directions, model.frame(image.grid).finest_mm)
+    shown = np.argwhere(model.preprocessing.channels(image, cover).any(axis=0))
+    first, last = shown.min(axis=0), shown.max(axis=0)
+    shape = np.maximum(last - first + 1, model.preprocessing.shape or (1, 1, 1))
+    affine = cover.affine.copy()
+    affine[:3, 3] = cover.voxel_to_world((first + last) / 2 - (shape - 1) / 2)
+    return Grid(tuple(shape.tolist()), affine)
 
 
 def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
