@@ -80,6 +80,17 @@ def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
     assert "guide" not in alone.provenance
 
 
+def test_a_guide_that_pulls_hard_may_pull_on_a_stiffer_field(oracle):
+    settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
+    overlaps = [overlap(register(*scans(), settings=settings | {"guide_diffusion": d}, device="cpu")) for d in (0, 50)]
+    assert overlaps[0] > overlaps[1] + 0.01
+    alone = [
+        register(*scans(), settings={"init": "world", "guide": "none", "guide_diffusion": d}, device="cpu")
+        for d in (0, 50)
+    ]
+    assert overlap(alone[0]) == overlap(alone[1])
+
+
 def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
     """What is predicted on the moving scan's own grid is read under the start."""
     fixed, moving = scans()

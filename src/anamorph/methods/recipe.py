@@ -171,7 +171,8 @@ class Recipe(Method):
         with run.stage("refine", self.refined_from):
             described, pyramid = started.described, started.pyramid
             tell = run.within("refine", self.refined_from, FINISHED)
-            deformation, trace = refine(described, pyramid, self.config, field, grid, tell)
+            config = self.config if started.guide is None else self.config.guided()
+            deformation, trace = refine(described, pyramid, config, field, grid, tell)
             run.trace |= trace
         if started.guide is not None:
             run.provenance["guide"] = started.guide.model

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class RefinementConfig(StartConfig):
         "a model of `anamorph train segment` whose labels are compared too, the first fitting one of several, or none",
     )
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
+    guide_diffusion: float = setting(0.0, "diffusion where a guide is used, which may pull hard; 0: as without one")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +59,7 @@ class RefinementConfig(StartConfig):
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        if min(self.guide_weight, self.diffusion, *self.refine_iterations) < 0:
+        if min(self.guide_weight, self.guide_diffusion, self.diffusion, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
     def models(self) -> tuple[str, ...]:
@@ -72,6 +74,10 @@ class RefinementConfig(StartConfig):
         if found:
             return f"guided by what {' or '.join(found)} sees; --set guide=none leaves it out"
         return f"{optional[0]}, which would guide such scans, is not installed: pip install ./packages/anamorph-models"
+
+    def guided(self) -> Self:
+        """The settings where a guide is used."""
+        return dataclasses.replace(self, diffusion=self.guide_diffusion) if self.guide_diffusion > 0 else self
 
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""
