@@ -34,19 +34,36 @@ MM_PER_UNIT = {
 GREY_REMEDY = "convert it to grey values first, for example with ITK-SNAP or 3D Slicer"
 
 
+SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+"""By the names that nibabel gives to units of time."""
+
+
+def series_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int, int, int]:
+    """``(I, J, K, T, C)`` of a file's array shape ``(i, j[, k[, t[, c]]])``.
+
+    Raises:
+        UserError: fewer than two axes, more than five, or an axis without voxels.
+    """
+    if 0 in shape or len(shape) < 2:
+        raise UserError(f"{name}: the image is empty (shape {shape}); export it again")
+    i, j, k, t, c, *more = (*shape, 1, 1, 1, 1)[: max(5, len(shape))]
+    if any(n > 1 for n in more):
+        raise UserError(f"{name}: an image of {len(shape)} axes (shape {shape}); extract one volume first")
+    return i, j, k, t, c
+
+
 def spatial_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int, int]:
     """``(I, J, K, C)`` of a file's array shape ``(i, j[, k[, t[, c]]])``.
 
     Raises:
         UserError: there is more than one time point, fewer than two axes, or an axis without voxels.
     """
-    if 0 in shape or len(shape) < 2:
-        raise UserError(f"{name}: the image is empty (shape {shape}); export it again")
-    i, j, k, t, c, *more = (*shape, 1, 1, 1, 1)[: max(5, len(shape))]
-    if t > 1 or any(n > 1 for n in more):
+    i, j, k, t, c = series_shape(shape, name)
+    if t > 1:
         raise UserError(
             f"{name}: 4D: {t} volumes; extract one volume first, for example "
-            "`nibabel.load(path).slicer[..., 0].to_filename('volume0.nii.gz')`"
+            "`nibabel.load(path).slicer[..., 0].to_filename('volume0.nii.gz')`, or register all to one with "
+            "`anamorph series`"
         )
     return i, j, k, c
 
@@ -55,8 +72,14 @@ def nibabel_grid(image: Any, name: str) -> Grid:
     """The grid of a nibabel image in millimetres: its sform if set, else its qform, else its voxel sizes.
 
     Raises:
-        UserError: the header holds no usable affine.
+        UserError: the header holds no usable affine, or there is more than one time point.
     """
+    spatial_shape(image.shape, name)
+    return _frame_grid(image, name)
+
+
+def _frame_grid(image: Any, name: str) -> Grid:
+    """The grid of every time point of a nibabel image."""
     affine = np.array(image.affine, np.float64)
     header = image.header
     if hasattr(header, "get_qform") and not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0):
@@ -64,7 +87,7 @@ def nibabel_grid(image: Any, name: str) -> Grid:
         affine = affine if qform is None else qform
     if hasattr(header, "get_xyzt_units"):
         affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
-    i, j, k, _ = spatial_shape(image.shape, name)
+    i, j, k, _, _ = series_shape(image.shape, name)
     try:
         return Grid((i, j, k), affine)
     except UserError as error:
@@ -77,8 +100,18 @@ def from_nibabel(image: Any, name: str = "image") -> Image:
     Raises:
         UserError: 4D, colour or complex voxels, or an unusable affine.
     """
-    grid = nibabel_grid(image, name)
-    _, _, _, channels = spatial_shape(image.shape, name)
+    spatial_shape(image.shape, name)
+    return frames_of_nibabel(image, name)[0]
+
+
+def frames_of_nibabel(image: Any, name: str = "image") -> list[Image]:
+    """Every time point of an image of any nibabel type.
+
+    Raises:
+        UserError: colour or complex voxels, or an unusable affine.
+    """
+    grid = _frame_grid(image, name)
+    _, _, _, count, channels = series_shape(image.shape, name)
     proxy = image.dataobj
     kind = np.dtype(proxy.dtype).kind
     if kind == "V":
@@ -87,13 +120,25 @@ def from_nibabel(image: Any, name: str = "image") -> Image:
         raise UserError(f"{name}: complex voxels are not real numbers; take the magnitude first")
     slope, inter = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
     data = np.asarray(proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy)
-    data = native(np.moveaxis(data.reshape(*grid.shape, channels, order="F"), 3, 0))
-    if (slope, inter) != (1.0, 0.0):
-        data = data.astype(np.float32)
-        with np.errstate(all="ignore"):  # what overflows is infinite, and refused as that
-            data *= np.float32(slope)
-            data += np.float32(inter)
-    return Image(data, grid, name)
+    frames = []
+    for volume in np.moveaxis(data.reshape(*grid.shape, count, channels, order="F"), 3, 0):
+        values = native(np.moveaxis(volume, 3, 0))
+        if (slope, inter) != (1.0, 0.0):
+            values = values.astype(np.float32)
+            with np.errstate(all="ignore"):  # what overflows is infinite, and refused as that
+                values *= np.float32(slope)
+                values += np.float32(inter)
+        frames.append(Image(values, grid, name if count == 1 else f"{name}, frame {len(frames)}"))
+    return frames
+
+
+def nibabel_frame_s(image: Any) -> float | None:
+    """Seconds between the time points of a nibabel image; None if its header gives no unit of time."""
+    header = image.header
+    if not hasattr(header, "get_xyzt_units") or len(image.shape) < 4:
+        return None
+    seconds = float(header.get_zooms()[3]) * SECONDS_PER_UNIT.get(header.get_xyzt_units()[1], 0.0)
+    return seconds if seconds > 0 else None
 
 
 def itk_path(path: Path) -> str:

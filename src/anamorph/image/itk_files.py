@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +93,21 @@ def read_itk(path: Path, name: str) -> Image:
         UserError: a pipe, a trap, voxels elsewhere, damaged compressed voxels, several volumes, colour.
         RuntimeError: ITK cannot read it.
     """
+    image, header = _read(path, name)
+    with quiet_itk():
+        return _placed(from_simpleitk(image, name), path, header)
+
+
+def read_itk_frames(path: Path, name: str) -> list[Image]:
+    """Read every volume of an image by SimpleITK; errors as of :func:`read_itk`, without that of several volumes."""
+    image, header = _read(path, name)
+    if image.GetDimension() < 4:
+        return [_placed(from_simpleitk(image, name), path, header)]
+    frames = [from_simpleitk(image[:, :, :, t], f"{name}, frame {t}") for t in range(image.GetSize()[3])]
+    return [_placed(frame, path, header) for frame in frames]
+
+
+def _read(path: Path, name: str) -> tuple[Any, TextHeader | None]:
     import SimpleITK as sitk
 
     check_before_itk(path)
@@ -99,10 +115,14 @@ def read_itk(path: Path, name: str) -> Image:
     if header is not None and any(kind in _COLOUR_KINDS for kind in header.fields.get("kinds", "").lower().split()):
         raise UserError(f"{name}: colour voxels; {GREY_REMEDY}")
     with quiet_itk():
-        image = from_simpleitk(sitk.ReadImage(str(path)), name)
+        return sitk.ReadImage(str(path)), header
+
+
+def _placed(image: Image, path: Path, header: TextHeader | None) -> Image:
+    """An image of ITK in the units of its NRRD header."""
     if header is None or not path.name.lower().endswith(NRRD_SUFFIXES):
         return image
-    return Image(image.data, nrrd_grid(image.grid, header), name)
+    return Image(image.data, nrrd_grid(image.grid, header), image.name)
 
 
 def check_before_itk(path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.point_files import read_points
-from anamorph.image.types import ImageLike
+from anamorph.image.series import ImageSeries
+from anamorph.image.types import ImageLike, SeriesLike
 
-__all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points"]
+__all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points", "read_series"]
 
-Read = TypeVar("Read", Image, Grid)
+Read = TypeVar("Read")
 _NO_SUCH_FILE = "no such file; check the path"
 
 
@@ -38,6 +39,61 @@ def read_image(source: ImageLike, name: str | None = None) -> Image:
     """
     image = _read(source, name)
     _refuse_layers(source, image)
+    return _sound(image)
+
+
+def read_series(source: SeriesLike, *, frame_s: float | None = None, name: str | None = None) -> ImageSeries:
+    """Read a series of scans of one grid, such as the phases of a heart beat.
+
+    Args:
+        source: a 4D file (NIfTI, or what SimpleITK reads), a 4D image of nibabel, an :class:`ImageSeries`, or the
+            frames one by one, in the order of time: files, DICOM folders or images.
+        frame_s: seconds between frames; by default what the header of the 4D image says.
+        name: what messages call it; the file name by default.
+
+    Raises:
+        UserError: unreadable, fewer than two frames, frames on different grids, or a frame that is no scan.
+    """
+    if isinstance(source, ImageSeries):
+        return ImageSeries(source.frames, source.frame_s if frame_s is None else frame_s, name or source.name)
+    if not isinstance(source, (str, os.PathLike)) and isinstance(source, Sequence):
+        frames = [read_image(frame) for frame in source]
+        return ImageSeries(tuple(frames), frame_s, name or (frames[0].name if frames else "series"))
+    found, told_s, label = _frames(source, name)
+    return ImageSeries(tuple(_sound(frame) for frame in found), told_s if frame_s is None else frame_s, label)
+
+
+def _frames(source: Any, name: str | None) -> tuple[list[Image], float | None, str]:
+    """The frames of one source, the seconds between them where they are known, and what the source is called."""
+    from anamorph.image import convert, itk_files, nibabel_files, types
+
+    if isinstance(source, types.NibabelImage):
+        label = name or Path(source.get_filename() or "series").name
+        frames = _guarded(lambda: convert.frames_of_nibabel(source, label), label)
+        return frames, convert.nibabel_frame_s(source), label
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    if path is None or not path.is_file():
+        image = _read(source, name)
+        return [image], None, image.name
+    label = name or path.name
+
+    def read() -> tuple[list[Image], float | None]:
+        if path.name.lower().endswith(nibabel_files.SUFFIXES):
+            with nibabel_files.opened(path) as image:
+                frames = convert.frames_of_nibabel(image, label)
+                nibabel_files.check_rest(image)
+                return frames, convert.nibabel_frame_s(image)
+        return itk_files.read_itk_frames(path, label), None
+
+    return *_guarded(read, str(path)), label
+
+
+def _sound(image: Image) -> Image:
+    """A scan, once every value is finite and they differ.
+
+    Raises:
+        UserError: it has values that are not, or one value only.
+    """
     data = image.data
     if data.dtype.kind == "f":
         bad = data.size - np.count_nonzero(np.isfinite(data))

@@ -13,6 +13,7 @@ import numpy as np
 
 from anamorph.image.image import Image
 from anamorph.image.points import Points
+from anamorph.image.series import ImageSeries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +110,8 @@ MeshLike: TypeAlias = VertexMesh | PointMesh
 """Any object whose vertices can be read and set."""
 ImageLike: TypeAlias = PathLike | Image | NibabelImage | SimpleItkImage | ItkImage | AntsImage | TensorImage | Tensor
 """A file, a DICOM folder, or the image of this or another package."""
+SeriesLike: TypeAlias = ImageLike | ImageSeries | Sequence[ImageLike]
+"""A 4D file or image, a series, or its frames in the order of time."""
 PointsLike: TypeAlias = PathLike | Points | np.ndarray | Sequence[Sequence[float]]
 """A file of landmarks, landmarks, or ``(N, 3)`` RAS millimetres."""
 ArrayLike: TypeAlias = np.ndarray | Tensor
