@@ -22,6 +22,7 @@ from anamorph.evaluation import verdict as verdict
 from anamorph.evaluation.cohort import Evaluation as Evaluation
 from anamorph.evaluation.cohort import evaluate_dataset as evaluate_dataset
 from anamorph.evaluation.ranking import rank as rank
+from anamorph.evaluation.strain import measure_strain as measure_strain
 from anamorph.geometry import Grid as Grid
 from anamorph.image import Image as Image
 from anamorph.image import Labels as Labels
@@ -31,9 +32,13 @@ from anamorph.image.read import read_image as read_image
 from anamorph.image.read import read_labels as read_labels
 from anamorph.image.read import read_mask as read_mask
 from anamorph.image.read import read_points as read_points
+from anamorph.image.read import read_series as read_series
+from anamorph.image.series import ImageSeries as ImageSeries
+from anamorph.image.series import write_series as write_series
 from anamorph.image.types import ImageLike as ImageLike
 from anamorph.image.types import MeshLike as MeshLike
 from anamorph.image.types import PointsLike as PointsLike
+from anamorph.image.types import SeriesLike as SeriesLike
 from anamorph.image.write import write_image as write_image
 from anamorph.image.write import write_points as write_points
 from anamorph.methods import METHODS as METHODS
@@ -46,6 +51,7 @@ from anamorph.networks import NETWORKS as NETWORKS
 from anamorph.networks.model import ModelCard as ModelCard
 from anamorph.networks.model import save_model as save_model
 from anamorph.phantom import make_pair as make_pair
+from anamorph.phantom.ventricle import make_beat as make_beat
 from anamorph.registration.dictionary import Registerd as Registerd
 from anamorph.registration.preflight import inspect_image as inspect_image
 from anamorph.registration.preflight import inspect_pair as inspect_pair
@@ -66,6 +72,9 @@ from anamorph.workflows.cohort.plan import CohortPlan as CohortPlan
 from anamorph.workflows.cohort.run import run_cohort as run_cohort
 from anamorph.workflows.preprocess.run import preprocess_dataset as preprocess_dataset
 from anamorph.workflows.preprocess.steps import PreprocessSettings as PreprocessSettings
+from anamorph.workflows.series.results import SeriesResult as SeriesResult
+from anamorph.workflows.series.run import register_series as register_series
+from anamorph.workflows.series.settings import SeriesSettings as SeriesSettings
 from anamorph.workflows.submission.run import make_submission as make_submission
 from anamorph.workflows.supervoxels.run import prepare_dataset as prepare_dataset
 from anamorph.workflows.template.build import build_template as build_template

@@ -23,6 +23,7 @@ from anamorph.cli.inspect import inspect
 from anamorph.cli.models import methods, metrics, models, predict
 from anamorph.cli.preprocess import map_back, preprocess
 from anamorph.cli.register import register
+from anamorph.cli.series import series
 from anamorph.cli.slicreg import slicreg
 from anamorph.cli.submit import submit
 from anamorph.cli.template import template
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for command in (
     register,
+    series,
     apply,
     convert,
     inspect,

@@ -120,7 +120,7 @@ def frames_of_nibabel(image: Any, name: str = "image") -> list[Image]:
         raise UserError(f"{name}: complex voxels are not real numbers; take the magnitude first")
     slope, inter = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
     data = np.asarray(proxy.get_unscaled() if hasattr(proxy, "get_unscaled") else proxy)
-    frames = []
+    frames: list[Image] = []
     for volume in np.moveaxis(data.reshape(*grid.shape, count, channels, order="F"), 3, 0):
         values = native(np.moveaxis(volume, 3, 0))
         if (slope, inter) != (1.0, 0.0):

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,6 +81,15 @@ def data_uri(picture: np.ndarray, quality: int = 86) -> str:
     return _uri(image, LONGEST_SIDE, "JPEG", quality=quality, subsampling=0, optimize=True)
 
 
+def film_uri(pictures: Sequence[np.ndarray], frame_ms: int, quality: int = 75) -> str:
+    """8-bit grey or colour pictures of one size as text that stands for an animated WebP file, which runs for ever."""
+    from PIL import Image as Picture
+
+    images = [Picture.fromarray(np.ascontiguousarray(picture)).convert("RGB") for picture in pictures]
+    rest = {"save_all": True, "append_images": images[1:], "duration": frame_ms, "loop": 0}
+    return _uri(images[0], max(images[0].size), "WEBP", quality=quality, **rest)
+
+
 def file_uri(path: Path, longest_side: int) -> str | None:
     """A JPEG or PNG file in small, as text that stands for a WebP file, half as long as a JPEG; None if unreadable.
 
@@ -95,7 +104,7 @@ def file_uri(path: Path, longest_side: int) -> str | None:
         return None
 
 
-def _uri(image: PilImage, longest_side: int, kind: str, **options: int) -> str:
+def _uri(image: PilImage, longest_side: int, kind: str, **options: Any) -> str:
     from PIL import Image as Picture
 
     image.thumbnail((longest_side, longest_side), Picture.Resampling.BOX)

@@ -207,6 +207,7 @@ def iterate(
     workers: int | str,
     progress: Progress,
     on_failure: Callable[[str, str], None] | None = None,
+    remedy: str = REMEDY,
 ) -> Iteration:
     """The next template.
 
@@ -229,7 +230,7 @@ def iterate(
     if earlier is not None:
         return earlier
     jobs = scan_jobs(FieldJob, before.template, cases, hashes, folder / FIELDS, wanted)
-    failed = run_scans(jobs, workers, settings, progress, on_failure).failed
+    failed = run_scans(jobs, workers, settings, progress, on_failure, remedy).failed
     used = [job for job in jobs if job.name not in failed]
     progress("averaging", 1.0)
     old = read_image(before.template)
@@ -268,6 +269,7 @@ def run_scans(
     settings: TemplateSettings,
     progress: Progress,
     on_failure: Callable[[str, str], None] | None,
+    remedy: str = REMEDY,
 ) -> Ran:
     """Do jobs; enough scans for a template are left if some may be left out.
 
@@ -275,7 +277,7 @@ def run_scans(
         RegistrationFailure: scans failed, and may not; or a worker was stopped from outside.
     """
     ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
-    ran.check("scans", REMEDY, fewest=FEWEST if settings.leave_out_failed else None)
+    ran.check("scans", remedy, fewest=FEWEST if settings.leave_out_failed else None)
     return ran
 
 

@@ -1,0 +1,74 @@
+"""Smoothing over time: what every frame of a series shows on its own, made to agree with the frames beside it.
+
+The smooth series ``u`` minimises ``sum |u_t - v_t|^2 + strength * sum |u_{t-1} - 2 u_t + u_{t+1}|^2`` (Whittaker 1923;
+Eilers, Analytical Chemistry 2003): a straight course in time costs nothing, a jump costs much. The strength can be the
+one that predicts left-out frames best, by generalised cross-validation (Craven and Wahba, Numerische Mathematik 1978).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+FEWEST_FRAMES = 5
+"""Frames from which a strength can be chosen by cross-validation."""
+STRENGTHS = np.geomspace(1e-3, 1e3, 61)
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalSmoother:
+    """The linear map that smooths a series, of any number of values at a time.
+
+    Args:
+        frames: in the series.
+        cyclic: the first frame follows the last one, as in a heart beat.
+        still: a frame that is known to be zero, such as the velocity of the reference; None for none.
+    """
+
+    frames: int
+    cyclic: bool = False
+    still: int | None = None
+
+    @property
+    def free(self) -> list[int]:
+        """The frames that are not known."""
+        return [frame for frame in range(self.frames) if frame != self.still]
+
+    def roughness(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors, as columns, of the penalty of the free frames."""
+        identity = np.eye(self.frames)
+        second = np.roll(identity, 1, axis=1) - 2 * identity + np.roll(identity, -1, axis=1)
+        second = (second if self.cyclic else second[1:-1])[:, self.free]
+        values, vectors = np.linalg.eigh(second.T @ second)
+        return np.maximum(values, 0), vectors
+
+    def strength(self, values: np.ndarray) -> float:
+        """The strength with the least generalised cross-validation score over all values together.
+
+        Args:
+            values: ``(T, ...)`` of all frames.
+        """
+        roughness, vectors = self.roughness()
+        free = values[self.free].reshape(len(roughness), -1)
+        power = ((vectors.T @ free).astype(np.float64) ** 2).sum(axis=1)
+        kept = 1 / (1 + STRENGTHS[:, None] * roughness)
+        residual, freedom = (1 - kept) ** 2 @ power, (1 - kept).sum(axis=1)
+        return float(STRENGTHS[np.argmin(residual / freedom**2)])
+
+    def smooth(self, values: np.ndarray, strength: float | Literal["auto"] = "auto") -> tuple[np.ndarray, float]:
+        """The smooth series, float32, and the strength that made it.
+
+        Args:
+            values: ``(T, ...)`` of all frames; the still one is zero.
+            strength: of the penalty; ``"auto"`` is that of :meth:`strength`, and 0 for fewer than five frames.
+        """
+        if strength == "auto":
+            strength = self.strength(values) if len(self.free) >= FEWEST_FRAMES else 0.0
+        roughness, vectors = self.roughness()
+        matrix = vectors / (1 + strength * roughness) @ vectors.T
+        smooth = np.array(values, np.float32)
+        free = smooth[self.free].reshape(len(matrix), -1)
+        smooth[self.free] = (matrix.astype(np.float32) @ free).reshape(-1, *values.shape[1:])
+        return smooth, float(strength)
