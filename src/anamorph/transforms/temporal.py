@@ -8,7 +8,6 @@ one that predicts left-out frames best, by generalised cross-validation (Craven 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -47,9 +46,13 @@ class TemporalSmoother:
     def strength(self, values: np.ndarray) -> float:
         """The strength with the least generalised cross-validation score over all values together.
 
+        It is 0 for fewer than five frames that are not known.
+
         Args:
             values: ``(T, ...)`` of all frames.
         """
+        if len(self.free) < FEWEST_FRAMES:
+            return 0.0
         roughness, vectors = self.roughness()
         free = values[self.free].reshape(len(roughness), -1)
         power = ((vectors.T @ free).astype(np.float64) ** 2).sum(axis=1)
@@ -57,18 +60,15 @@ class TemporalSmoother:
         residual, freedom = (1 - kept) ** 2 @ power, (1 - kept).sum(axis=1)
         return float(STRENGTHS[np.argmin(residual / freedom**2)])
 
-    def smooth(self, values: np.ndarray, strength: float | Literal["auto"] = "auto") -> tuple[np.ndarray, float]:
-        """The smooth series, float32, and the strength that made it.
+    def smooth(self, values: np.ndarray, strength: float) -> np.ndarray:
+        """The smooth series, float32.
 
         Args:
             values: ``(T, ...)`` of all frames; the still one is zero.
-            strength: of the penalty; ``"auto"`` is that of :meth:`strength`, and 0 for fewer than five frames.
+            strength: of the penalty.
         """
-        if strength == "auto":
-            strength = self.strength(values) if len(self.free) >= FEWEST_FRAMES else 0.0
         roughness, vectors = self.roughness()
-        matrix = vectors / (1 + strength * roughness) @ vectors.T
+        matrix = (vectors / (1 + strength * roughness) @ vectors.T).astype(np.float32)
         smooth = np.array(values, np.float32)
-        free = smooth[self.free].reshape(len(matrix), -1)
-        smooth[self.free] = (matrix.astype(np.float32) @ free).reshape(-1, *values.shape[1:])
-        return smooth, float(strength)
+        smooth[self.free] = (matrix @ smooth[self.free].reshape(len(matrix), -1)).reshape(-1, *values.shape[1:])
+        return smooth

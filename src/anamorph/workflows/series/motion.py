@@ -11,6 +11,7 @@ import numpy as np
 from anamorph.evaluation.strain import LabelStrain, StrainMeter
 from anamorph.features.intensity import body_mask, prepared_channels
 from anamorph.geometry.grid import Grid
+from anamorph.geometry.sampling import sample
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels
 from anamorph.image.series import ImageSeries
@@ -25,6 +26,10 @@ LEAST_POINTS = 24
 """Along the longest axis of that grid."""
 DARK = 0.15
 """Share of its range up to which a voxel of a scan other than CT is no tissue."""
+COMPARED_VOXELS = 1 << 17
+"""Of a frame that are looked at to see whether frames still agree."""
+MOST_WORSE, LEAST_STRENGTH = 1.05, 1e-2
+"""Factor by which smoothing may raise the deviation of the frames from each other, and what is no smoothing."""
 MEASURED_VOXELS = 1 << 22
 """Of a frame at the most that motion is measured at, evenly spread."""
 
@@ -33,31 +38,56 @@ Maps = tuple[Displacement, Displacement]
 """Of points of the target to those of a frame, and back."""
 
 
-def smooth_motion(maps: Sequence[Maps], still: int | None, settings: SeriesSettings) -> tuple[list[Maps], float]:
+def smooth_motion(
+    maps: Sequence[Maps], series: ImageSeries, still: int | None, settings: SeriesSettings
+) -> tuple[list[Maps], float]:
     """Smooth the velocities of all frames over time.
 
     Each map is taken to be the flow of a stationary velocity for unit time; a frame has one for its whole way from the
-    target, so that the velocities of all frames are fields on one grid, and can be smoothed point by point.
+    target, so that the velocities of all frames are fields on one grid, and can be smoothed point by point. Motion that
+    jumps from frame to frame looks like noise to cross-validation, so its strength is lowered until the warped frames
+    agree about as well as without smoothing.
 
     Args:
         maps: of every frame.
+        series: the frames.
         still: number of the frame whose map is the identity; None where all are brought to a mean.
         settings: strength, and whether the series is a cycle.
 
     Returns:
         both directions of every frame's smooth map, and the strength; the maps as they are where it is 0.
     """
-    if settings.smoothing == 0:
+    strength = settings.smoothing
+    if strength == 0:
         return [*maps], 0.0
     grid = _velocity_grid([forward for forward, _ in maps])
     velocities = np.stack([logarithm(forward.displacement_on(grid).disp_vox) for forward, _ in maps])
     if still is not None:
         velocities[still] = 0
-    smooth, strength = TemporalSmoother(len(maps), settings.cyclic, still).smooth(velocities, settings.smoothing)
-    if strength == 0:
-        return [*maps], 0.0
-    both = [(Displacement(exponential(one), grid), Displacement(exponential(-one), grid)) for one in smooth]
-    return both, strength
+    smoother = TemporalSmoother(len(maps), settings.cyclic, still)
+    limit = np.inf
+    if strength == "auto":
+        strength = smoother.strength(velocities)
+        limit = MOST_WORSE * _disagreement(series, [forward for forward, _ in maps])
+    while strength > LEAST_STRENGTH:
+        smooth = smoother.smooth(velocities, strength)
+        onward = [Displacement(exponential(one), grid) for one in smooth]
+        if _disagreement(series, onward) <= limit:
+            back = (Displacement(exponential(-one), grid) for one in smooth)
+            return [*zip(onward, back, strict=True)], strength
+        strength /= 3
+    return [*maps], 0.0
+
+
+def _disagreement(series: ImageSeries, maps: Sequence[Transform]) -> float:
+    """Root mean square deviation of the warped frames from their mean, at some voxels."""
+    step = int(np.ceil((np.prod(series.grid.shape) / COMPARED_VOXELS) ** (1 / 3)))
+    grid = series.grid.thinned([step if n > 8 * step else 1 for n in series.grid.shape])
+    values = [
+        sample(prepared_channels(frame)[:1], one.moving_positions(grid, series.grid))
+        for frame, one in zip(series.frames, maps, strict=True)
+    ]
+    return float(np.sqrt(np.var(values, axis=0).mean()))
 
 
 def _velocity_grid(maps: Sequence[Displacement]) -> Grid:

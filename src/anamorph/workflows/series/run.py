@@ -134,7 +134,7 @@ def register_series(
     ran = run_jobs(jobs, workers, noun="frame", progress=part(progress, begun, DONE), on_failure=on_failure)
     ran.check("frames", REMEDY)
     tell("smoothing over time", DONE)
-    maps, strength = smooth_motion(_maps(jobs, series, still), still, settings)
+    maps, strength = smooth_motion(_maps(jobs, series, still), series, still, settings)
     for number, both in enumerate(maps):
         _write_maps(both, series.frames[0], out / FIELDS / number_name(number))
     if drawn_on is not None and still is None:
