@@ -34,13 +34,13 @@ from anamorph.image.read import read_mask as read_mask
 from anamorph.image.read import read_points as read_points
 from anamorph.image.read import read_series as read_series
 from anamorph.image.series import ImageSeries as ImageSeries
-from anamorph.image.series import write_series as write_series
 from anamorph.image.types import ImageLike as ImageLike
 from anamorph.image.types import MeshLike as MeshLike
 from anamorph.image.types import PointsLike as PointsLike
 from anamorph.image.types import SeriesLike as SeriesLike
 from anamorph.image.write import write_image as write_image
 from anamorph.image.write import write_points as write_points
+from anamorph.image.write import write_series as write_series
 from anamorph.methods import METHODS as METHODS
 from anamorph.methods.base import Method as Method
 from anamorph.methods.base import Outcome as Outcome

@@ -1,17 +1,14 @@
-"""Scans in the order of time on one grid, and their 4D file."""
+"""Scans in the order of time on one grid."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry.grid import SAME_GRID_MM, Grid
 from anamorph.image.image import Image
-from anamorph.image.write import NIFTI_SUFFIXES, SCANNER, save_nifti
 
 FEWEST = 2
 
@@ -79,32 +76,3 @@ def _difference(first: Image, frame: Image) -> str | None:
     if frame.data.dtype != first.data.dtype:
         return f"has voxels of type {frame.data.dtype}, not {first.data.dtype}"
     return None
-
-
-def write_series(series: ImageSeries, path: str | os.PathLike[str], world: int = SCANNER) -> None:
-    """Write a series as one 4D NIfTI file, with the time between frames in the header.
-
-    Args:
-        series: frames of one type of voxels; label maps too.
-        path: ends in .nii.gz or .nii; replaced only once the new file is complete.
-        world: code of NIfTI for the world that the series lies in.
-
-    Raises:
-        UserError: another suffix, or an unwritable folder.
-        RegistrationFailure: the disk is full.
-    """
-    import nibabel
-
-    from anamorph.image.convert import place
-
-    if not Path(path).name.lower().endswith(NIFTI_SUFFIXES):
-        raise UserError(f"cannot write {Path(path).name} as a series: choose {' or '.join(NIFTI_SUFFIXES)}")
-    # The first index runs fastest in the file, so each frame lies together in memory.
-    frames = np.stack([np.moveaxis(frame.data, 0, -1) for frame in series.frames]).transpose(1, 2, 3, 0, 4)
-    values = frames[..., 0] if frames.shape[4] == 1 else frames
-    nifti = nibabel.Nifti1Image(values, series.grid.affine, dtype=values.dtype)
-    place(nifti, series.grid, world)
-    if series.frame_s is not None:
-        nifti.header.set_zooms((*nifti.header.get_zooms()[:3], series.frame_s, *nifti.header.get_zooms()[4:]))
-        nifti.header.set_xyzt_units("mm", "sec")
-    save_nifti(nifti, path)

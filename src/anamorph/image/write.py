@@ -15,8 +15,9 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.gzip_stream import gzip_writer
 from anamorph.image.image import Image
 from anamorph.image.point_files import write_points
+from anamorph.image.series import ImageSeries
 
-__all__ = ["save_nifti", "world_code", "write_image", "write_points"]
+__all__ = ["save_nifti", "world_code", "write_image", "write_points", "write_series"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
@@ -58,6 +59,35 @@ def write_image(image: Image, path: str | os.PathLike[str], world: int = SCANNER
         raise UserError(f"cannot write {Path(path).name}: choose {', '.join((*NIFTI_SUFFIXES, *ITK_SUFFIXES))}")
 
 
+def write_series(series: ImageSeries, path: str | os.PathLike[str], world: int = SCANNER) -> None:
+    """Write a series as one 4D NIfTI file, with the time between frames in the header.
+
+    Args:
+        series: frames of one type of voxels; label maps too.
+        path: ends in .nii.gz or .nii; replaced only once the new file is complete.
+        world: code of NIfTI for the world that the series lies in.
+
+    Raises:
+        UserError: another suffix, or an unwritable folder.
+        RegistrationFailure: the disk is full.
+    """
+    import nibabel
+
+    from anamorph.image.convert import place
+
+    if not Path(path).name.lower().endswith(NIFTI_SUFFIXES):
+        raise UserError(f"cannot write {Path(path).name} as a series: choose {' or '.join(NIFTI_SUFFIXES)}")
+    # The first index runs fastest in the file, so each frame lies together in memory.
+    frames = np.stack([np.moveaxis(frame.data, 0, -1) for frame in series.frames]).transpose(1, 2, 3, 0, 4)
+    values = frames[..., 0] if frames.shape[4] == 1 else frames
+    nifti = nibabel.Nifti1Image(values, series.grid.affine, dtype=values.dtype)
+    place(nifti, series.grid, world)
+    if series.frame_s is not None:
+        nifti.header.set_zooms((*nifti.header.get_zooms()[:3], series.frame_s, *nifti.header.get_zooms()[4:]))
+        nifti.header.set_xyzt_units("mm", "sec")
+    save_nifti(nifti, path)
+
+
 def save_nifti(nifti: Any, path: str | os.PathLike[str]) -> None:
     """Write a nibabel image so that the file appears only when it is complete."""
     zipped = Path(path).name.lower().endswith(".gz")
@@ -74,8 +104,8 @@ def _in_file_order(values: np.ndarray, dtype: np.dtype) -> Iterator[memoryview]:
 
     One plane at a time would fetch every cache line of a volume as often as it holds voxels.
     """
-    volumes = values.reshape(*values.shape[:3], -1)
-    for volume in np.moveaxis(volumes, 3, 0):
+    for last in np.ndindex(*values.shape[:2:-1]):
+        volume = values[(..., *last[::-1])]
         for first in range(0, volume.shape[2], PLANES):
             planes = volume[:, :, first : first + PLANES].T
             ordered = np.empty(planes.shape, dtype)

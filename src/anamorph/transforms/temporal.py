@@ -1,8 +1,9 @@
 """Smoothing over time: what every frame of a series shows on its own, made to agree with the frames beside it.
 
-The smooth series ``u`` minimises ``sum |u_t - v_t|^2 + strength * sum |u_{t-1} - 2 u_t + u_{t+1}|^2`` (Whittaker 1923;
-Eilers, Analytical Chemistry 2003): a straight course in time costs nothing, a jump costs much. The strength can be the
-one that predicts left-out frames best, by generalised cross-validation (Craven and Wahba, Numerische Mathematik 1978).
+The smooth series ``u`` minimises ``sum |u_t - v_t|^2 + strength * sum |u_{t+3} - 3 u_{t+2} + 3 u_{t+1} - u_t|^2``
+(Whittaker 1923; Eilers, Analytical Chemistry 2003): even acceleration costs nothing, a jump costs much. The strength
+can be the one that predicts left-out frames best, by generalised cross-validation (Craven and Wahba, Numerische
+Mathematik 1978).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 FEWEST_FRAMES = 5
 """Frames from which a strength can be chosen by cross-validation."""
-STRENGTHS = np.geomspace(1e-3, 1e3, 61)
+STRENGTHS = np.geomspace(1e-3, 1e7, 101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,10 @@ class TemporalSmoother:
     def roughness(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues and eigenvectors, as columns, of the penalty of the free frames."""
         identity = np.eye(self.frames)
-        second = np.roll(identity, 1, axis=1) - 2 * identity + np.roll(identity, -1, axis=1)
-        second = (second if self.cyclic else second[1:-1])[:, self.free]
-        values, vectors = np.linalg.eigh(second.T @ second)
+        ahead = [np.roll(identity, step, axis=1) for step in range(4)]
+        third = ahead[3] - 3 * ahead[2] + 3 * ahead[1] - identity
+        third = (third if self.cyclic else third[:-3])[:, self.free]
+        values, vectors = np.linalg.eigh(third.T @ third)
         return np.maximum(values, 0), vectors
 
     def strength(self, values: np.ndarray) -> float:

@@ -14,8 +14,8 @@ from anamorph.geometry.lengths import length_text
 from anamorph.image.atomic import atomic_text
 from anamorph.image.image import Image, Labels
 from anamorph.image.read import read_series
-from anamorph.image.series import ImageSeries, write_series
-from anamorph.image.write import write_image
+from anamorph.image.series import ImageSeries
+from anamorph.image.write import write_image, write_series
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, WARPED
 from anamorph.report.series import Chart, Curve, SeriesReport, write_series_page
 from anamorph.transforms.files import read_transform
