@@ -19,6 +19,7 @@ from anamorph.evaluation import RegisteredPair as RegisteredPair
 from anamorph.evaluation import Verdict as Verdict
 from anamorph.evaluation import measure as measure
 from anamorph.evaluation import verdict as verdict
+from anamorph.evaluation.change import find_change as find_change
 from anamorph.evaluation.cohort import Evaluation as Evaluation
 from anamorph.evaluation.cohort import evaluate_dataset as evaluate_dataset
 from anamorph.evaluation.ranking import rank as rank
