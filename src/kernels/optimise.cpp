@@ -135,23 +135,34 @@ void point_data_term(Index begin, Index end, Array<const float, 2> wanted, Array
     }
 }
 
-// Sum over planes of strength[c, a] * (forward difference of u_c along axis a)^2; its gradient is added.
-double add_diffusion(Index begin, Index end, Array<const float, 4> disp, Array<const float, 2> strength,
-                     Array<float, 4> gradient) {
+// Sum over planes of strength[c, a] * (forward difference of u_c along axis a)^2; its gradient is added. The factor of a
+// difference is that of both voxels, from rows of factors like those of the field; 1 where nothing varies.
+template <bool Varies>
+double diffusion(Index begin, Index end, Array<const float, 4> disp, Array<const float, 2> strength, Array<float, 4> gradient,
+                 const float *factors) {
     const Index ni = disp.shape[1], nj = disp.shape[2], nk = disp.shape[3];
+    const auto row = [&](Index i, Index j) { return Varies ? factors + (i * nj + j) * nk : nullptr; };
     double total = 0;
     for (Index i = begin; i < end; ++i)
         for (Index c = 0; c < 3; ++c) {
             const float si = strength(c, 0), sj = strength(c, 1), sk = strength(c, 2);
             for (Index j = 0; j < nj; ++j) {
                 // A border that repeats itself has no differences.
-                const float *here = disp.at(c, i, j);
-                const float *above = i > 0 ? disp.at(c, i - 1, j) : here, *below = i < ni - 1 ? disp.at(c, i + 1, j) : here;
-                const float *left = j > 0 ? disp.at(c, i, j - 1) : here, *right = j < nj - 1 ? disp.at(c, i, j + 1) : here;
+                const Index i0 = i > 0 ? i - 1 : i, i1 = i < ni - 1 ? i + 1 : i, j0 = j > 0 ? j - 1 : j, j1 = j < nj - 1 ? j + 1 : j;
+                const float *here = disp.at(c, i, j), *above = disp.at(c, i0, j), *below = disp.at(c, i1, j);
+                const float *left = disp.at(c, i, j0), *right = disp.at(c, i, j1);
+                const float *own = row(i, j), *fa = row(i0, j), *fb = row(i1, j), *fl = row(i, j0), *fr = row(i, j1);
                 float *__restrict slope = gradient.at(c, i, j);
                 const auto add = [&](Index k, Index before, Index after) {
                     const float v = here[k], di = v - below[k], dj = v - right[k], dk = v - here[after];
-                    slope[k] += 2 * (si * (di + (v - above[k])) + sj * (dj + (v - left[k])) + sk * (dk + (v - here[before])));
+                    const float ei = v - above[k], ej = v - left[k], ek = v - here[before];
+                    if constexpr (Varies) {
+                        const float f = own[k], wi = si * (f + fb[k]), wj = sj * (f + fr[k]), wk = sk * (f + own[after]);
+                        slope[k] += wi * di + si * (f + fa[k]) * ei + wj * dj + sj * (f + fl[k]) * ej + wk * dk +
+                                    sk * (f + own[before]) * ek;
+                        return (wi * di * di + wj * dj * dj + wk * dk * dk) / 2;
+                    }
+                    slope[k] += 2 * (si * (di + ei) + sj * (dj + ej) + sk * (dk + ek));
                     return si * di * di + sj * dj * dj + sk * dk * dk;
                 };
                 float energy = add(0, 0, std::min<Index>(1, nk - 1));
@@ -163,6 +174,16 @@ double add_diffusion(Index begin, Index end, Array<const float, 4> disp, Array<c
     return total;
 }
 
+double add_diffusion(Index begin, Index end, Array<const float, 4> disp, Array<const float, 2> strength,
+                     Array<float, 4> gradient) {
+    return diffusion<false>(begin, end, disp, strength, gradient, nullptr);
+}
+
+double add_varying_diffusion(Index begin, Index end, Array<const float, 4> disp, Array<const float, 2> strength,
+                             Array<float, 4> gradient, Array<const float, 3> stiffness) {
+    return diffusion<true>(begin, end, disp, strength, gradient, stiffness.data);
+}
+
 }  // namespace
 
 void define_optimise(nb::module_ &module) {
@@ -170,4 +191,5 @@ void define_optimise(nb::module_ &module) {
     define(module, "data_term", data_term);
     define(module, "point_data_term", point_data_term);
     define(module, "add_diffusion", add_diffusion);
+    define(module, "add_varying_diffusion", add_varying_diffusion);
 }

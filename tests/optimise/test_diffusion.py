@@ -14,14 +14,25 @@ def field_of(shape, seed=0):
     return np.random.default_rng(seed).standard_normal((3, *shape)).astype(np.float32)
 
 
+@pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernel_equals_twin(shape):
+def test_kernel_equals_twin(shape, varies):
     field, strength = field_of(shape), diffusion_strength(0.7, SPACING)
+    stiffness = np.exp(field_of(shape, 2)[0]) if varies else None
     gradient = field_of(shape, 1)
     twin = torch.from_numpy(gradient.copy())
-    loss = add_diffusion(field, strength, gradient)
-    assert loss == pytest.approx(add_diffusion(torch.from_numpy(field), strength, twin), rel=1e-5)
+    loss = add_diffusion(field, strength, gradient, stiffness)
+    factors = None if stiffness is None else torch.from_numpy(stiffness)
+    assert loss == pytest.approx(add_diffusion(torch.from_numpy(field), strength, twin, factors), rel=1e-5)
     np.testing.assert_allclose(gradient, twin, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stiffness_of_three_counts_three_times_inside_and_twice_at_its_border():
+    field = np.zeros((3, 6, 1, 1), np.float32)
+    field[0, :, 0, 0] = np.arange(6)
+    stiffness = np.array([1, 1, 3, 3, 3, 1], np.float32).reshape(6, 1, 1)
+    loss = add_diffusion(field, diffusion_strength(1.0, np.ones(3)), np.zeros_like(field), stiffness)
+    assert loss == pytest.approx(1 + 2 + 3 + 3 + 2)
 
 
 def test_it_is_the_diffusion_of_millimetres():
@@ -34,13 +45,15 @@ def test_it_is_the_diffusion_of_millimetres():
 
 def test_gradient_is_that_of_finite_differences():
     field = torch.from_numpy(field_of((4, 5, 3))).double()
-    strength = diffusion_strength(0.7, SPACING)
+    strength, stiffness = diffusion_strength(0.7, SPACING), torch.from_numpy(np.exp(field_of((4, 5, 3), 1)[0]).copy())
     gradient = torch.zeros_like(field)
-    add_diffusion_torch(field, strength, gradient)
+    add_diffusion_torch(field, strength, gradient, stiffness)
     for place in [(0, 0, 0, 0), (1, 2, 3, 1), (2, 3, 4, 2), (1, 0, 2, 2)]:
         step = torch.zeros_like(field)
         step[place] = 1e-4
-        after, before = (add_diffusion_torch(field + s * step, strength, torch.zeros_like(field)) for s in (1, -1))
+        after, before = (
+            add_diffusion_torch(field + s * step, strength, torch.zeros_like(field), stiffness) for s in (1, -1)
+        )
         assert (after - before) / 2e-4 == pytest.approx(float(gradient[place]), rel=1e-6, abs=1e-6)
 
 

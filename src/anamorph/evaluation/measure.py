@@ -16,7 +16,7 @@ from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics import METRICS
 from anamorph.evaluation.metrics.hausdorff import Surfaces, surface_distances_mm
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm, summary
-from anamorph.evaluation.metrics.jacobian import Sums, folded_cells, summary_of, sums_of
+from anamorph.evaluation.metrics.jacobian import Sums, summary_of, sums_of
 from anamorph.evaluation.metrics.metric import Column, Need, Value, columns_of, load
 from anamorph.evaluation.metrics.outside import outside_percent
 from anamorph.evaluation.numbers import Numbers, score
@@ -25,6 +25,7 @@ from anamorph.geometry.slabs import over_grid, planes_of
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.points import Points
 from anamorph.methods.working_frame import Scan
+from anamorph.transforms.folding import folded_cells
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
 MAP_POINTS = 64

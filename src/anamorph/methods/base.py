@@ -15,6 +15,7 @@ import numpy as np
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Mask
 from anamorph.image.points import Points
+from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
 from anamorph.runtime.device import resolve_device
 from anamorph.transforms.maps import Transform
 from anamorph.types import Device, Progress
@@ -44,6 +45,8 @@ class Pair:
         start: transform of fixed to moving points to begin with, in place of the method's own search for one.
         fixed_points: landmarks in the fixed scan.
         moving_points: the same landmarks in the moving scan, in the same order.
+        fixed_tissue: what of the fixed scan must not deform, or is stiff.
+        moving_tissue: the same of the moving scan.
     """
 
     fixed: Image
@@ -53,6 +56,13 @@ class Pair:
     start: Transform | None = None
     fixed_points: Points | None = None
     moving_points: Points | None = None
+    fixed_tissue: Tissue = NOTHING_KNOWN
+    moving_tissue: Tissue = NOTHING_KNOWN
+
+    @property
+    def tissues(self) -> tuple[Tissue, Tissue]:
+        """What is known of the tissue of the fixed and of the moving scan."""
+        return self.fixed_tissue, self.moving_tissue
 
     def exchanged(self) -> Pair:
         """The pair with the roles of fixed and moving scan exchanged."""
@@ -64,6 +74,8 @@ class Pair:
             None if self.start is None else self.start.inverse(),
             self.moving_points,
             self.fixed_points,
+            self.moving_tissue,
+            self.fixed_tissue,
         )
 
 
@@ -71,7 +83,8 @@ class Run:
     """One run of a method: where it computes, its seed, and what it collects on the way.
 
     A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
-    map ``uncertainty_mm`` of the fixed scan; ``seconds`` are the times of the stages.
+    map ``uncertainty_mm`` of the fixed scan and, where it knows of tissue, ``free``: both directions before that had a
+    say. ``seconds`` are the times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -91,6 +104,7 @@ class Run:
         self.warnings: list[str] = []
         self.provenance: dict[str, Any] = {}
         self.uncertainty_mm: Image | None = None
+        self.free: tuple[Transform, Transform] | None = None
 
     @contextmanager
     def stage(self, name: str, fraction: float) -> Iterator[None]:
@@ -118,7 +132,7 @@ class Run:
 
     def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
         """Both transforms with everything that the run has collected."""
-        collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm
+        collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm, self.free
         return Outcome(fixed_to_moving, moving_to_fixed, *collected)
 
 
@@ -130,7 +144,8 @@ class Outcome:
     ``moving_to_fixed`` does the reverse. ``timings`` are seconds per stage; ``trace`` holds the objective per iteration
     for each stage; ``provenance`` says how to repeat the run. ``uncertainty_mm`` is a map on a grid of the fixed frame:
     the distance within which the right place of a point lies in about two of three cases, NaN where nothing was
-    compared; None if the method has no such map.
+    compared; None if the method has no such map. ``free`` holds both directions as they were before tissue had a say;
+    None where that changed nothing.
     """
 
     fixed_to_moving: Transform
@@ -140,6 +155,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     uncertainty_mm: Image | None = None
+    free: tuple[Transform, Transform] | None = None
 
     def exchanged(self, moving: Grid) -> Outcome:
         """The outcome for the pair with fixed and moving scan exchanged.
@@ -156,6 +172,7 @@ class Outcome:
             fixed_to_moving=self.moving_to_fixed,
             moving_to_fixed=self.fixed_to_moving,
             uncertainty_mm=unsure,
+            free=None if self.free is None else self.free[::-1],
         )
 
     def __post_init__(self) -> None:

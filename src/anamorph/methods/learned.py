@@ -179,7 +179,8 @@ class Learned(Recipe):
         run.provenance["intensities"] = kind
         guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
         known = to_device(rest, run.device), found.grid
-        return Followed(config, fixed, moving, start, kind, run.device, guide=guide, known=known)
+        tissues = seen.pair.tissues
+        return Followed(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
 
     def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
         assert isinstance(started, Followed)

@@ -16,13 +16,16 @@ from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
 from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.refinement import RefinementConfig, both_directions, refine
+from anamorph.methods.refinement import RefinementConfig, both_directions, first_velocity, refine
 from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.tissue import NOTHING_KNOWN, Demands, Tissue
 from anamorph.methods.uncertainty import uncertainty_mm
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
-from anamorph.transforms.maps import Affine, Displacement, Transform
+from anamorph.runtime.device import to_numpy
+from anamorph.transforms.fields import exponential
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
@@ -46,6 +49,7 @@ class Started:
         explained: by the start, beyond chance; None for a start that is not doubted.
         is_guess: the start was searched for, and explains no more than a wrong place may.
         guide: what a segmentation network sees in both scans.
+        tissues: what is known of the tissue of both scans, the fixed one first.
     """
 
     config: RefinementConfig
@@ -57,6 +61,7 @@ class Started:
     explained: float | None = None
     is_guess: bool = False
     guide: Guide | None = None
+    tissues: tuple[Tissue, Tissue] = (NOTHING_KNOWN, NOTHING_KNOWN)
 
     @cached_property
     def pyramid(self) -> Pyramid:
@@ -136,9 +141,10 @@ class Recipe(Method):
         """The given start, or the one that a search finds; only the latter is doubted."""
         if pair.start is not None:
             kind = comparable_after(*scans, pair.start, comparable_intensities(scans[0].image, scans[1].image))
-            return Started(self.config, *scans, pair.start, kind, run.device)
+            return Started(self.config, *scans, pair.start, kind, run.device, tissues=pair.tissues)
         found, kind = search_start(self.config, scans, run)
-        return Started(self.config, *scans, found.transform, kind, run.device, found.explained, found.is_guess)
+        judged = found.explained, found.is_guess
+        return Started(self.config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
         """Let a guide correct a start that was searched for, which is then not doubted.
@@ -172,7 +178,12 @@ class Recipe(Method):
             described, pyramid = started.described, started.pyramid
             tell = run.within("refine", self.refined_from, FINISHED)
             config = self.config if started.guide is None else self.config.guided()
-            deformation, trace = refine(described, pyramid, config, field, grid, tell)
+            velocity, grid = first_velocity(config, pyramid, field, grid)
+            demands = Demands.of(started.tissues, started.start, pyramid.base)
+            if demands is not None:
+                free = (Displacement(to_numpy(exponential(sign * velocity)), grid) for sign in (1, -1))
+                run.free = _whole(*free, started.start)
+            deformation, trace = refine(described, pyramid, config, velocity, grid, tell, demands)
             run.trace |= trace
         if started.guide is not None:
             run.provenance["guide"] = started.guide.model
@@ -180,10 +191,16 @@ class Recipe(Method):
             noise = started.noise_in(deformation)
             if noise is not None:
                 run.provenance["start"].append(noise)
+                run.free = None
                 return _undeformed(started, run)
             with run.timed("uncertainty"):
                 run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
             return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
+
+
+def _whole(deformation: Displacement, opposite: Displacement, start: Transform) -> tuple[Transform, Transform]:
+    """Both directions of a deformation of the leading frame, whose inverse is known there, and the start after it."""
+    return Composite.of(deformation, start), Composite.of(start.inverse(), opposite)
 
 
 def _undeformed(started: Started, run: Run) -> tuple[Transform, Transform]:

@@ -17,6 +17,7 @@ from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import NONE, guide_models
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.tissue import Demands
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms.fields import exponential, logarithm
@@ -98,28 +99,43 @@ def check_scales(scales: tuple[int, ...]) -> None:
         raise ValueError("scales must be powers of two, coarsest first")
 
 
+def first_velocity(config: RefinementConfig, pyramid: Pyramid, disp_vox: Array, grid: Grid) -> tuple[Array, Grid]:
+    """The velocity, on the coarsest control grid, that leads to a field: smooth and without folds, as a refinement needs.
+
+    Args:
+        config: levels.
+        pyramid: of the grids.
+        disp_vox: ``(3, ...)`` from fixed to moving, voxels of ``grid``.
+        grid: where it sits.
+    """
+    level = pyramid.level(config.refine_scales[0])
+    control = level.grid.pooled(level.cells(config.control_cell))
+    return logarithm(moved(disp_vox, grid, control), level.neighbours), control
+
+
 def refine(
     pair: DescribedPair,
     pyramid: Pyramid,
     config: RefinementConfig,
-    disp_vox: Array,
+    velocity: Array,
     grid: Grid,
     progress: Callable[[float], None],
+    demands: Demands | None = None,
 ) -> tuple[Displacement, dict[str, list[float]]]:
-    """Refine a field of the fixed frame; it is smoothed by taking its logarithm even when there are no iterations.
+    """Refine a velocity of the fixed frame.
 
     Args:
         pair: both scans, described.
         pyramid: of their grids.
         config: levels, iterations, stiffness.
-        disp_vox: ``(3, ...)`` from fixed to moving, voxels of ``grid``.
-        grid: where it sits.
+        velocity: ``(3, ...)`` from fixed to moving, voxels of ``grid``.
+        grid: where it sits; of :func:`first_velocity`.
         progress: called with the fraction done.
+        demands: of the tissue of both scans.
 
     Returns:
         the refined field, which does not fold, and the objective per iteration for each level.
     """
-    velocity: Array = None
     current = grid
     trace = {}
     done, planned = 0, max(sum(config.refine_iterations), 1)
@@ -127,17 +143,20 @@ def refine(
         level = pyramid.level(scale)
         control = level.cells(config.control_cell)
         control_grid = level.grid.pooled(control)
-        if velocity is None:
-            velocity = logarithm(moved(disp_vox, current, control_grid), level.neighbours)
-        else:
-            velocity = moved(velocity, current, control_grid)
+        velocity = moved(velocity, current, control_grid)
         current = control_grid
+        pulls = None if demands is None else demands.pulls(control_grid)
+        stiffness = None if demands is None else demands.stiffness(control_grid)
+        if pulls is not None and not trace:
+            velocity = logarithm(pulls.begin(exponential(velocity)), level.neighbours)
         at = pair.pooled(level.cell)
         velocity, objective = optimise_velocity(
             at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
             level.neighbours,
             VelocitySettings(iterations, config.rate, config.diffusion, 1, level.searched),
             partial(_tell, progress, done / planned, iterations / planned),
+            pulls,
+            stiffness if stiffness is None else _like(velocity, stiffness),
         )  # fmt: skip
         done += iterations
         trace[f"refine at {level.grid.finest_mm:.3g} mm"] = objective
@@ -193,5 +212,9 @@ def moved(field: Array, source: Grid, target: Grid) -> Array:
     """A field in voxels of one grid, brought to another grid of the same frame."""
     if source == target:
         return field
-    moved = Displacement(to_numpy(field), source).displacement_on(target).disp_vox
-    return moved if isinstance(field, np.ndarray) else to_device(moved, field.device.type)
+    return _like(field, Displacement(to_numpy(field), source).displacement_on(target).disp_vox)
+
+
+def _like(field: Array, values: np.ndarray) -> Array:
+    """Values where a field is: on the CPU, or on its device."""
+    return values if isinstance(field, np.ndarray) else to_device(values, field.device.type)

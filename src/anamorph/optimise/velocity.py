@@ -16,6 +16,7 @@ import numpy as np
 
 from anamorph.geometry.averaging import Radius, box_smooth, pool_volume
 from anamorph.optimise.adam import Adam
+from anamorph.optimise.pulls import Pulls
 from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.fields import exponential, upsample
@@ -79,26 +80,36 @@ def diffusion_strength(weight: float, spacing_mm: np.ndarray) -> np.ndarray:
     return (weight * ratio**2).astype(np.float32)
 
 
-def add_diffusion(field: Array, strength: np.ndarray, gradient: Array) -> float:
+def add_diffusion(field: Array, strength: np.ndarray, gradient: Array, stiffness: Array | None = None) -> float:
     """Sum of ``strength[c, a] * (forward difference of component c along axis a)^2``; its gradient is added in place.
 
     Args:
         field: ``(3, I, J, K)``.
         strength: ``(3, 3)`` from :func:`diffusion_strength`.
         gradient: ``(3, I, J, K)``, changed.
+        stiffness: ``(I, J, K)``: a difference counts so much more as the mean of both voxels says; 1 by default.
     """
     if not isinstance(field, np.ndarray):
-        return add_diffusion_torch(field, strength, gradient)
+        return add_diffusion_torch(field, strength, gradient, stiffness)
     if kernels is None:
-        return float(by_twin(add_diffusion_torch, field, strength, gradient))
-    return sum(over_slabs(kernels.add_diffusion, field.shape[1], np.ascontiguousarray(field), strength, gradient))
+        return float(by_twin(add_diffusion_torch, field, strength, gradient, stiffness))
+    given = np.ascontiguousarray(field), strength, gradient
+    if stiffness is None:
+        return sum(over_slabs(kernels.add_diffusion, field.shape[1], *given))
+    factors = np.ascontiguousarray(stiffness, np.float32)
+    return sum(over_slabs(kernels.add_varying_diffusion, field.shape[1], *given, factors))
 
 
-def add_diffusion_torch(field: torch.Tensor, strength: np.ndarray, gradient: torch.Tensor) -> float:
+def add_diffusion_torch(
+    field: torch.Tensor, strength: np.ndarray, gradient: torch.Tensor, stiffness: torch.Tensor | None = None
+) -> float:
     """The readable twin of :func:`add_diffusion`."""
     total = 0.0
     for axis in range(3):
         weight = field.new_tensor(strength[:, axis].tolist()).reshape(3, 1, 1, 1)
+        if stiffness is not None:
+            n = stiffness.shape[axis]
+            weight = weight * (stiffness.narrow(axis, 0, n - 1) + stiffness.narrow(axis, 1, n - 1)) / 2
         difference = field.diff(dim=axis + 1)
         total += float((weight * difference**2).sum())
         n = field.shape[axis + 1]
@@ -129,6 +140,8 @@ def optimise_velocity(
     radius: Radius,
     settings: VelocitySettings,
     progress: Callable[[float], None],
+    pulls: Pulls | None = None,
+    stiffness: Array | None = None,
 ) -> tuple[Array, list[float]]:
     """Refine a velocity field on a control grid.
 
@@ -143,6 +156,8 @@ def optimise_velocity(
         radius: of one smoothing pass, in control cells per axis.
         settings: of the method.
         progress: called with the fraction done.
+        pulls: pieces that should move rigidly or keep their volume.
+        stiffness: ``(*control cells)`` factors of the diffusion.
 
     Returns:
         The velocity on the control grid, and the objective per iteration (mean over weighted voxels).
@@ -159,15 +174,16 @@ def optimise_velocity(
     trace: list[float] = []
     for iteration in range(settings.iterations):
         velocity = box_smooth(parameters, radius, settings.smoothing)
-        loss_forward, gradient = data_term(fixed, fixed_weight, moving, upsample(exponential(velocity), control, shape))
-        loss_backward, opposite = data_term(
-            moving, moving_weight, fixed, upsample(exponential(-velocity), control, shape)
-        )
+        forward, backward = exponential(velocity), exponential(-velocity)
+        loss_forward, gradient = data_term(fixed, fixed_weight, moving, upsample(forward, control, shape))
+        loss_backward, opposite = data_term(moving, moving_weight, fixed, upsample(backward, control, shape))
         gradient -= opposite
         gradient = pool_volume(gradient, control)
         for axis in range(3):
             gradient[axis] *= chain[axis]
-        roughness = add_diffusion(velocity, strength, gradient)
+        roughness = add_diffusion(velocity, strength, gradient, stiffness)
+        if pulls is not None:
+            roughness += pulls.add(velocity, forward, backward, gradient, voxels_per_cell)
         trace.append(((loss_forward + loss_backward) / 2 + roughness) / total_weight)
         for axis in range(3):
             if not settings.axes[axis]:

@@ -107,7 +107,7 @@ def fit_least_trimmed_squares(
     kept = np.ones(len(source), bool)
     matrix = np.eye(4)
     for _ in range(iterations + 1):
-        matrix = _fit(source[kept], target[kept], model)
+        matrix = fit_linear(source[kept], target[kept], model)
         apart = source @ matrix[:3, :3].T + matrix[:3, 3] - target
         residual = np.einsum("nd,nd->n", apart, apart)
         last = int(trim * (len(source) - 1))
@@ -126,7 +126,11 @@ def is_plausible(matrix: np.ndarray) -> bool:
     return bool(stretch.min() >= SINGULAR_VALUES[0] and stretch.max() <= SINGULAR_VALUES[1])
 
 
-def _fit(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarray:
+def fit_linear(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarray:
+    """The 4x4 matrix of a model that takes points ``(N, 3)`` closest to others, by least squares.
+
+    Rigid maps by Kabsch (Acta Cryst. A 1976): a rotation and a translation, never a reflection.
+    """
     matrix = np.eye(4)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     if model == "affine":

@@ -1,0 +1,169 @@
+"""Soft demands on a velocity field: pieces that move rigidly, regions that keep their volume.
+
+Both are sums of squares that :func:`~anamorph.optimise.velocity.optimise_velocity` adds to its objective, in voxels of the
+control grid. A rigid piece is drawn to the rigid motion nearest to where it is at present, which so stays free to follow
+the images. Where a velocity has no divergence, its exponential keeps all volumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anamorph.geometry.sampling import identity_positions, sample
+from anamorph.runtime.device import to_device, to_numpy
+from anamorph.transforms.affine import fit_linear
+
+DRAGGED = 5
+"""Every so many iterations a region is dragged along anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class RigidPull:
+    """A piece of one scan that should move rigidly.
+
+    Args:
+        weight: of squared distances in control voxels, per control cell that the piece fills.
+        cover: ``(I, J, K)`` share of each control cell that the piece fills.
+        points: ``(N, 3)`` some of its points, in control voxels.
+        to_source: ``(4, 4)`` from control voxels to RAS mm of the scan.
+        to_target: ``(4, 4)`` from the control voxels reached to RAS mm of the other scan.
+        is_forward: whether the scan is the one in whose frame the velocity is.
+    """
+
+    weight: float
+    cover: np.ndarray
+    points: np.ndarray
+    to_source: np.ndarray
+    to_target: np.ndarray
+    is_forward: bool
+
+    def wanted(self, disp_vox: np.ndarray) -> np.ndarray:
+        """``(4, 4)`` affine map of control voxels that is the nearest rigid motion in the world."""
+        reached = self.points + sample(disp_vox, self.points.T.astype(np.float32)).T
+        motion = fit_linear(_mapped(self.to_source, self.points), _mapped(self.to_target, reached), "rigid")
+        return np.linalg.inv(self.to_target) @ motion @ self.to_source
+
+    def missing(self, disp_vox: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+        """How far cells are from that motion ``(3, N)``, the shares that the piece fills ``(N,)``, and which cells."""
+        cells = np.nonzero(self.cover)
+        at = np.stack(cells).astype(np.float64)
+        wanted = self.wanted(disp_vox)
+        apart = disp_vox[(slice(None), *cells)] + at - wanted[:3, :3] @ at - wanted[:3, 3:]
+        return apart.astype(np.float32), self.cover[cells], cells
+
+
+@dataclass(frozen=True, eq=False)
+class VolumePull:
+    """A region of one scan that should keep its volume.
+
+    Args:
+        weight: of the squared divergence, per control cell that the region fills.
+        cover: ``(I, J, K)`` share of each control cell that the region fills.
+        divergence: that keeps the volume: with a start that scales it is not 0.
+        is_forward: whether the scan is the one in whose frame the velocity is.
+    """
+
+    weight: float
+    cover: np.ndarray
+    divergence: float
+    is_forward: bool
+
+
+class Pulls:
+    """The demands of both scans on one control grid.
+
+    Args:
+        rigid: pieces.
+        volume: regions.
+    """
+
+    def __init__(self, rigid: Sequence[RigidPull], volume: Sequence[VolumePull]) -> None:
+        self.rigid, self.volume = tuple(rigid), tuple(volume)
+        self._dragged: list[np.ndarray] = []
+        self._calls = 0
+
+    def begin(self, disp_vox: Any) -> Any:
+        """A first field with its pieces of the leading scan brought near to rigid motions."""
+        field = to_numpy(disp_vox).copy()
+        for pull in self.rigid:
+            if pull.is_forward:
+                apart, cover, cells = pull.missing(field)
+                field[(slice(None), *cells)] -= pull.weight / (1 + pull.weight) * cover * apart
+        return field if isinstance(disp_vox, np.ndarray) else to_device(field, disp_vox.device.type)
+
+    def add(self, velocity: Any, forward: Any, backward: Any, gradient: Any, scale: float) -> float:
+        """The energy of all demands; its gradient is added in place.
+
+        Args:
+            velocity: ``(3, I, J, K)`` in control voxels.
+            forward: its exponential.
+            backward: that of its opposite.
+            gradient: ``(3, I, J, K)``, changed.
+            scale: factor of all weights.
+        """
+        fields = to_numpy(forward), to_numpy(backward)
+        added, energy = np.zeros(fields[0].shape, np.float32), 0.0
+        for pull in self.rigid:
+            apart, cover, cells = pull.missing(fields[0 if pull.is_forward else 1])
+            energy += scale * pull.weight * float((cover * apart**2).sum())
+            side = 1 if pull.is_forward else -1
+            added[(slice(None), *cells)] += np.float32(2 * scale * pull.weight * side) * cover * apart
+        if self.volume:
+            energy += self._add_volume(to_numpy(velocity), fields, added, scale)
+        gradient += added if isinstance(gradient, np.ndarray) else to_device(added, gradient.device.type)
+        return energy
+
+    def _add_volume(
+        self, velocity: np.ndarray, fields: tuple[np.ndarray, np.ndarray], added: np.ndarray, scale: float
+    ) -> float:
+        if self._calls % DRAGGED == 0:
+            self._dragged = [_dragged(pull.cover, fields[1 if pull.is_forward else 0]) for pull in self.volume]
+        self._calls += 1
+        energy, found = 0.0, divergence(velocity)
+        for pull, cover in zip(self.volume, self._dragged, strict=True):
+            excess = found - np.float32(pull.divergence)
+            energy += scale * pull.weight * float((cover * excess**2).sum())
+            add_divergence_slope(np.float32(2 * scale * pull.weight) * cover * excess, added)
+        return energy
+
+
+def _mapped(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _dragged(cover: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """A region and the places it comes through: there the velocity must be without divergence too.
+
+    Args:
+        cover: ``(I, J, K)``.
+        back: ``(3, I, J, K)`` the field that pulls the region to where it ends.
+    """
+    still = identity_positions(cover.shape)
+    through = [cover, *(sample(cover[None], still + np.float32(part) * back, fill=0.0)[0] for part in (0.5, 1.0))]
+    return np.maximum.reduce(through)
+
+
+def divergence(velocity: np.ndarray) -> np.ndarray:
+    """``(I, J, K)`` divergence of a field in voxels, by central differences, one-sided at the border."""
+    several = [axis for axis in range(3) if velocity.shape[axis + 1] > 1]
+    return np.sum([np.gradient(velocity[axis], axis=axis) for axis in several], axis=0)
+
+
+def add_divergence_slope(slope: np.ndarray, gradient: np.ndarray) -> None:
+    """Add to a gradient ``(3, I, J, K)`` what a slope ``(I, J, K)`` with respect to the divergence makes of it."""
+    for axis in range(3):
+        n = slope.shape[axis]
+        if n == 1:
+            continue
+        along, target = np.moveaxis(slope, axis, 0), np.moveaxis(gradient[axis], axis, 0)
+        half = along[1:-1] / 2
+        target[2:] += half
+        target[:-2] -= half
+        target[1] += along[0]
+        target[0] -= along[0]
+        target[-1] += along[-1]
+        target[-2] -= along[-1]

@@ -1,0 +1,93 @@
+"""Rigid bodies seen in one scan or both, their motions, and whether they would collide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anamorph.image.pieces import Piece
+from anamorph.transforms.affine import fit_linear
+from anamorph.transforms.maps import Affine, Transform
+
+SAME = 0.25
+"""A piece of the moving scan of which so much falls on one of the fixed scan is the same body."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """What moves as one rigid body.
+
+    Args:
+        here: its pieces in the scan whose points are mapped.
+        there: its pieces in the other scan.
+        motion: of points of this scan to the other.
+    """
+
+    here: tuple[Piece, ...]
+    there: tuple[Piece, ...]
+    motion: Affine
+
+    @property
+    def name(self) -> str:
+        """The name of its first piece."""
+        return (*self.here, *self.there)[0].name
+
+    def inverse(self) -> Body:
+        """The same body seen from the other scan."""
+        return Body(self.there, self.here, self.motion.inverse())
+
+    def centres_mm(self) -> np.ndarray:
+        """``(N, 3)`` RAS positions of its voxels, all in this scan."""
+        back = self.motion.inverse()
+        own = [piece.centres_mm for piece in self.here]
+        return np.concatenate([*own, *(back.map_world(piece.centres_mm) for piece in self.there)])
+
+
+def bodies_of(here: Sequence[Piece], there: Sequence[Piece], onward: Transform, back: Transform) -> list[Body]:
+    """The rigid bodies of two scans with the motions nearest to a map, by least squares over their voxels.
+
+    Args:
+        here: pieces of this scan that move rigidly.
+        there: likewise of the other scan; what falls on one of this scan is the same body.
+        onward: maps points of this scan to the other.
+        back: the inverse.
+    """
+    members: list[tuple[list[Piece], list[Piece]]] = [([piece], []) for piece in here]
+    for piece in there:
+        arrived = back.map_world(piece.centres_mm)
+        shares = [_share_within(arrived, one) for one in here]
+        if max(shares, default=0.0) > SAME:
+            members[int(np.argmax(shares))][1].append(piece)
+        else:
+            members.append(([], [piece]))
+    return [_fitted(tuple(own), tuple(other), onward, back) for own, other in members]
+
+
+def _fitted(here: tuple[Piece, ...], there: tuple[Piece, ...], onward: Transform, back: Transform) -> Body:
+    own, other = ([piece.centres_mm for piece in pieces] for pieces in (here, there))
+    source = np.concatenate([*own, *(back.map_world(points) for points in other)])
+    target = np.concatenate([*(onward.map_world(points) for points in own), *other])
+    return Body(here, there, Affine(fit_linear(source, target, "rigid")))
+
+
+def overlap_percent(first: Body, second: Body) -> float:
+    """Share of a piece of two bodies that would lie in a piece of the other one after both have moved, the largest."""
+    between = second.motion.inverse() @ first.motion
+    shares = [_share_within(between.map_world(one.centres_mm), other) for one in first.here for other in second.here]
+    back = between.inverse()
+    shares += [_share_within(back.map_world(other.centres_mm), one) for one in first.here for other in second.here]
+    return 100 * max(shares, default=0.0)
+
+
+def _share_within(points_mm: np.ndarray, piece: Piece) -> float:
+    """Share of points that lie in voxels of a piece."""
+    low = piece.voxels.min(axis=0)
+    inside = np.zeros(piece.voxels.max(axis=0) - low + 1, bool)
+    places = np.rint(piece.grid.world_to_voxel(points_mm)).astype(int) - low
+    near = ((places >= 0) & (places < inside.shape)).all(axis=1)
+    if not near.any():
+        return 0.0
+    inside[tuple((piece.voxels - low).T)] = True
+    return float(inside[tuple(places[near].T)].sum()) / len(points_mm)

@@ -1,0 +1,204 @@
+"""The points where a trilinear map is defined, fine enough for pieces, and the map given anew at some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from anamorph.geometry.grid import Grid
+from anamorph.geometry.sampling import identity_positions
+from anamorph.transforms.fields import jacobian_determinant
+from anamorph.transforms.folding import folded_cells
+from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
+
+Box = tuple[slice, slice, slice]
+Index = tuple[np.ndarray, ...]
+ROUNDING_VOX = 1e-3
+LEAST_DETERMINANT = 0.1
+"""A cell around a piece that shrinks further, and did not before, is too steep a transition."""
+REACH = 1.6
+"""Of the largest change at a piece: over a shorter way the map would fold."""
+WIDENINGS, WIDER = 6, 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """A transform as places at points of a grid, trilinear between them, and an affine map after it.
+
+    Args:
+        grid: the points.
+        places: ``(3, I, J, K)`` float32: where each point goes before ``after``, in voxels of the grid.
+        after: a map of the world.
+    """
+
+    grid: Grid
+    places: np.ndarray
+    after: Affine
+
+    @classmethod
+    def of(cls, transform: Transform, scan: Grid, closest_mm: float) -> Lattice:
+        """The points of a transform's own field, and others between them until they are close enough.
+
+        Nothing is lost: a trilinear field read at its own points and between them stays the same. A transform of
+        another form than a field with affine maps after it is read at the voxels of the scan.
+
+        Args:
+            transform: maps points of the scan.
+            scan: the field of view that matters.
+            closest_mm: points that are so close are close enough.
+        """
+        first, *others = transform.parts if isinstance(transform, Composite) else (transform,)
+        if isinstance(first, Affine):
+            own, field, others = _corners(scan), Affine.identity(), [first, *others]
+        elif isinstance(first, Displacement):
+            own, field = first.grid.extended(scan.corners_mm(), reach_vox=0), first
+        if not isinstance(first, Affine | Displacement) or not all(isinstance(part, Affine) for part in others):
+            own, field, others = scan, transform, []
+        parts = np.maximum(np.ceil(own.spacing_mm / closest_mm - 0.01), 1).astype(int)
+        grid = own.refined(parts)
+        after = reduce(np.matmul, [part.matrix for part in reversed(others)], np.eye(4))
+        return cls(grid, field.positions_on(grid), Affine(after))
+
+    def transform(self, places: np.ndarray) -> Transform:
+        """The transform that takes the points to other places."""
+        field = Displacement(places - identity_positions(self.grid.shape), self.grid)
+        return Composite.of(field, self.after)
+
+    def to_places(self, matrix: np.ndarray) -> np.ndarray:
+        """The matrix to :attr:`places`, of one to where the whole transform ends, RAS mm."""
+        return np.linalg.inv(self.after.matrix @ self.grid.affine) @ matrix
+
+    def touched(self, points_mm: np.ndarray, half_mm: np.ndarray | None = None) -> np.ndarray:
+        """``(N,)`` flat indices of the points of the grid that say where some places go, or boxes around them.
+
+        Args:
+            points_mm: ``(N, 3)`` RAS.
+            half_mm: ``(3, 3)`` half edges of a box around each, as columns; none by default.
+        """
+        places = self.grid.world_to_voxel(points_mm)
+        to_voxels = np.linalg.inv(self.grid.affine[:3, :3])
+        half = np.zeros(3) if half_mm is None else abs(to_voxels @ half_mm).sum(axis=1)
+        last = np.array(self.grid.shape) - 1
+        low = np.clip(np.floor(places - half + ROUNDING_VOX), 0, last).astype(int)
+        high = np.clip(np.ceil(places + half - ROUNDING_VOX), 0, last).astype(int)
+        inside = np.zeros(self.grid.shape, bool)
+        for step in np.ndindex(*(high - low).max(axis=0) + 1):
+            at = low + step
+            inside[tuple(at[(at <= high).all(axis=1)].T)] = True
+        return np.flatnonzero(inside)
+
+
+def _corners(grid: Grid) -> Grid:
+    """Two points along each axis of more than one voxel: the outer corners of a grid."""
+    several = np.array(grid.shape) > 1
+    affine = grid.affine.copy()
+    affine[:3, :3] *= np.where(several, grid.shape, 1)
+    affine[:3, 3] = grid.voxel_to_world(np.where(several, -0.5, 0.0))
+    i, j, k = np.where(several, 2, 1)
+    return Grid((int(i), int(j), int(k)), affine)
+
+
+@dataclass(eq=False)
+class Given:
+    """Points of a lattice whose places are given by an affine map.
+
+    Args:
+        points: flat indices of the points.
+        matrix: ``(4, 4)``, of the point itself or, if ``of_places``, of its place so far; both in voxels of the grid.
+        of_places: see there.
+        reach_mm: over which distance the map around the points becomes what it was; 0 asks for a first guess.
+    """
+
+    points: np.ndarray
+    matrix: np.ndarray
+    of_places: bool = False
+    reach_mm: float = 0.0
+
+    def box(self, grid: Grid, reach_mm: float = 0.0) -> tuple[Box, Index]:
+        """The box of grid points around by no more than a reach, and where in it the given points are."""
+        at = np.array(np.unravel_index(self.points, grid.shape))
+        margin = np.ceil(reach_mm / grid.spacing_mm).astype(int) + 1
+        low = np.maximum(at.min(axis=1) - margin, 0)
+        high = np.minimum(at.max(axis=1) + margin + 1, grid.shape)
+        i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return (i, j, k), tuple(at - low[:, None])
+
+    def wanted(self, lattice: Lattice, box: Box) -> np.ndarray:
+        """``(3, ...)`` float64 places of the points of a box."""
+        source = lattice.places[(slice(None), *box)].astype(np.float64)
+        if not self.of_places:
+            axes = [np.arange(side.start, side.stop, dtype=np.float64) for side in box]
+            source = np.stack(np.meshgrid(*axes, indexing="ij"))
+        return np.tensordot(self.matrix[:3, :3], source, 1) + self.matrix[:3, 3].reshape(3, 1, 1, 1)
+
+    def farthest_mm(self, lattice: Lattice) -> float:
+        """The largest distance between the given places and those that were."""
+        box, inner = self.box(lattice.grid)
+        whole = (slice(None), *box)
+        apart = (self.wanted(lattice, box) - lattice.places[whole])[(slice(None), *inner)]
+        return float(np.linalg.norm(lattice.grid.affine[:3, :3] @ apart, axis=0).max())
+
+
+def given_anew(lattice: Lattice, all_given: Sequence[Given]) -> tuple[np.ndarray, list[int]]:
+    """The places of a lattice where some are given, and a smooth transition around those.
+
+    Around each piece the map fades from the given one into the one that was, over ``reach_mm``: where that would fold or
+    squeeze the lattice, over more. Between pieces the nearer one weighs more.
+
+    Args:
+        lattice: the map that was.
+        all_given: what is given, at points that no two of them share; each ``reach_mm`` is set to what was needed.
+
+    Returns:
+        ``(3, I, J, K)`` float32 places, and the numbers of those around which the map folds all the same.
+    """
+    apart_mm = lattice.grid.spacing_mm[np.array(lattice.grid.shape) > 1].max()
+    for one in all_given:
+        one.reach_mm = one.reach_mm or max(2 * apart_mm, REACH * one.farthest_mm(lattice))
+    for _ in range(WIDENINGS):
+        places = _blended(lattice, all_given)
+        steep = [one for one in all_given if _is_steep(lattice, places, one, LEAST_DETERMINANT)]
+        for one in steep:
+            one.reach_mm *= WIDER
+        if not steep:
+            return places, []
+    return places, [n for n, one in enumerate(all_given) if _is_steep(lattice, places, one, 0.0)]
+
+
+def _blended(lattice: Lattice, all_given: Sequence[Given]) -> np.ndarray:
+    from scipy.ndimage import distance_transform_edt
+
+    pull, weight, strength = (np.zeros((n, *lattice.grid.shape), np.float32) for n in (3, 1, 1))
+    exact = []
+    for one in all_given:
+        box, inner = one.box(lattice.grid, one.reach_mm)
+        whole = (slice(None), *box)
+        wanted = one.wanted(lattice, box)
+        outside = np.ones(wanted.shape[1:], bool)
+        outside[inner] = False
+        distance = distance_transform_edt(outside, sampling=lattice.grid.spacing_mm).astype(np.float32)
+        left = np.clip(1 - distance / np.float32(one.reach_mm), 0, 1)
+        fading = left * left * (3 - 2 * left)
+        share = fading / np.maximum(distance, np.float32(1e-3))
+        pull[whole] += share * (wanted - lattice.places[whole])
+        weight[whole] += share
+        np.maximum(strength[whole], fading, out=strength[whole])
+        exact.append(wanted[(slice(None), *inner)])
+    places = lattice.places + strength * pull / np.maximum(weight, np.float32(1e-30))
+    for one, values in zip(all_given, exact, strict=True):  # to the last bit, where another piece is near
+        places.reshape(3, -1)[:, one.points] = values
+    return places
+
+
+def _is_steep(lattice: Lattice, places: np.ndarray, one: Given, least: float) -> bool:
+    """Whether the map around a piece folds, or squeezes below ``least``, where it did not before."""
+    box = (slice(None), *one.box(lattice.grid, one.reach_mm)[0])
+    still = identity_positions(lattice.grid.shape)[box]
+    before, after = (np.ascontiguousarray(values[box] - still, np.float32) for values in (lattice.places, places))
+    if folded_cells(after) > folded_cells(before) + 1e-6:
+        return True
+    squeezed = jacobian_determinant(after) < least
+    return bool((squeezed & (jacobian_determinant(before) >= least)).any())
