@@ -9,7 +9,6 @@ from functools import reduce
 import numpy as np
 
 from anamorph.geometry.grid import Grid
-from anamorph.geometry.sampling import identity_positions
 from anamorph.transforms.fields import jacobian_determinant
 from anamorph.transforms.folding import folded_cells
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
@@ -26,16 +25,16 @@ WIDENINGS, WIDER = 6, 1.5
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """A transform as places at points of a grid, trilinear between them, and an affine map after it.
+    """A transform as displacements at points of a grid, trilinear between them, and an affine map after that.
 
     Args:
         grid: the points.
-        places: ``(3, I, J, K)`` float32: where each point goes before ``after``, in voxels of the grid.
+        disp_vox: ``(3, I, J, K)`` float32, in voxels of the grid.
         after: a map of the world.
     """
 
     grid: Grid
-    places: np.ndarray
+    disp_vox: np.ndarray
     after: Affine
 
     @classmethod
@@ -60,15 +59,14 @@ class Lattice:
         parts = np.maximum(np.ceil(own.spacing_mm / closest_mm - 0.01), 1).astype(int)
         grid = own.refined(parts)
         after = reduce(np.matmul, [part.matrix for part in reversed(others)], np.eye(4))
-        return cls(grid, field.positions_on(grid), Affine(after))
+        return cls(grid, field.displacement_on(grid).disp_vox, Affine(after))
 
-    def transform(self, places: np.ndarray) -> Transform:
-        """The transform that takes the points to other places."""
-        field = Displacement(places - identity_positions(self.grid.shape), self.grid)
-        return Composite.of(field, self.after)
+    def transform(self, disp_vox: np.ndarray) -> Transform:
+        """The transform with other displacements."""
+        return Composite.of(Displacement(disp_vox, self.grid), self.after)
 
-    def to_places(self, matrix: np.ndarray) -> np.ndarray:
-        """The matrix to :attr:`places`, of one to where the whole transform ends, RAS mm."""
+    def to_voxels(self, matrix: np.ndarray) -> np.ndarray:
+        """The matrix that ends in voxels of the grid before ``after``, of one that ends in the world after it."""
         return np.linalg.inv(self.after.matrix @ self.grid.affine) @ matrix
 
     def touched(self, points_mm: np.ndarray, half_mm: np.ndarray | None = None) -> np.ndarray:
@@ -107,14 +105,14 @@ class Given:
 
     Args:
         points: flat indices of the points.
-        matrix: ``(4, 4)``, of the point itself or, if ``of_places``, of its place so far; both in voxels of the grid.
-        of_places: see there.
+        matrix: ``(4, 4)``, of the point itself or, if ``follows``, of where it went; both in voxels of the grid.
+        follows: whether the map so far goes before the matrix.
         reach_mm: over which distance the map around the points becomes what it was; 0 asks for a first guess.
     """
 
     points: np.ndarray
     matrix: np.ndarray
-    of_places: bool = False
+    follows: bool = False
     reach_mm: float = 0.0
 
     def box(self, grid: Grid, reach_mm: float = 0.0) -> tuple[Box, Index]:
@@ -127,23 +125,21 @@ class Given:
         return (i, j, k), tuple(at - low[:, None])
 
     def wanted(self, lattice: Lattice, box: Box) -> np.ndarray:
-        """``(3, ...)`` float64 places of the points of a box."""
-        source = lattice.places[(slice(None), *box)].astype(np.float64)
-        if not self.of_places:
-            axes = [np.arange(side.start, side.stop, dtype=np.float64) for side in box]
-            source = np.stack(np.meshgrid(*axes, indexing="ij"))
-        return np.tensordot(self.matrix[:3, :3], source, 1) + self.matrix[:3, 3].reshape(3, 1, 1, 1)
+        """``(3, ...)`` float64 displacements of the points of a box."""
+        still = np.stack(np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float64) for s in box), indexing="ij"))
+        source = still + lattice.disp_vox[(slice(None), *box)] if self.follows else still
+        return np.tensordot(self.matrix[:3, :3], source, 1) + self.matrix[:3, 3].reshape(3, 1, 1, 1) - still
 
     def farthest_mm(self, lattice: Lattice) -> float:
-        """The largest distance between the given places and those that were."""
+        """The largest distance between where the points are to go and where they went."""
         box, inner = self.box(lattice.grid)
         whole = (slice(None), *box)
-        apart = (self.wanted(lattice, box) - lattice.places[whole])[(slice(None), *inner)]
+        apart = (self.wanted(lattice, box) - lattice.disp_vox[whole])[(slice(None), *inner)]
         return float(np.linalg.norm(lattice.grid.affine[:3, :3] @ apart, axis=0).max())
 
 
 def given_anew(lattice: Lattice, all_given: Sequence[Given]) -> tuple[np.ndarray, list[int]]:
-    """The places of a lattice where some are given, and a smooth transition around those.
+    """The displacements of a lattice where some points are given, and a smooth transition around those.
 
     Around each piece the map fades from the given one into the one that was, over ``reach_mm``: where that would fold or
     squeeze the lattice, over more. Between pieces the nearer one weighs more.
@@ -153,19 +149,19 @@ def given_anew(lattice: Lattice, all_given: Sequence[Given]) -> tuple[np.ndarray
         all_given: what is given, at points that no two of them share; each ``reach_mm`` is set to what was needed.
 
     Returns:
-        ``(3, I, J, K)`` float32 places, and the numbers of those around which the map folds all the same.
+        ``(3, I, J, K)`` float32 displacements, and the numbers of those around which the map folds all the same.
     """
     apart_mm = lattice.grid.spacing_mm[np.array(lattice.grid.shape) > 1].max()
     for one in all_given:
         one.reach_mm = one.reach_mm or max(2 * apart_mm, REACH * one.farthest_mm(lattice))
     for _ in range(WIDENINGS):
-        places = _blended(lattice, all_given)
-        steep = [one for one in all_given if _is_steep(lattice, places, one, LEAST_DETERMINANT)]
+        disp_vox = _blended(lattice, all_given)
+        steep = [one for one in all_given if _is_steep(lattice, disp_vox, one, LEAST_DETERMINANT)]
         for one in steep:
             one.reach_mm *= WIDER
         if not steep:
-            return places, []
-    return places, [n for n, one in enumerate(all_given) if _is_steep(lattice, places, one, 0.0)]
+            return disp_vox, []
+    return disp_vox, [n for n, one in enumerate(all_given) if _is_steep(lattice, disp_vox, one, 0.0)]
 
 
 def _blended(lattice: Lattice, all_given: Sequence[Given]) -> np.ndarray:
@@ -183,21 +179,20 @@ def _blended(lattice: Lattice, all_given: Sequence[Given]) -> np.ndarray:
         left = np.clip(1 - distance / np.float32(one.reach_mm), 0, 1)
         fading = left * left * (3 - 2 * left)
         share = fading / np.maximum(distance, np.float32(1e-3))
-        pull[whole] += share * (wanted - lattice.places[whole])
+        pull[whole] += share * (wanted - lattice.disp_vox[whole])
         weight[whole] += share
         np.maximum(strength[whole], fading, out=strength[whole])
         exact.append(wanted[(slice(None), *inner)])
-    places = lattice.places + strength * pull / np.maximum(weight, np.float32(1e-30))
+    disp_vox = lattice.disp_vox + strength * pull / np.maximum(weight, np.float32(1e-30))
     for one, values in zip(all_given, exact, strict=True):  # to the last bit, where another piece is near
-        places.reshape(3, -1)[:, one.points] = values
-    return places
+        disp_vox.reshape(3, -1)[:, one.points] = values
+    return disp_vox
 
 
-def _is_steep(lattice: Lattice, places: np.ndarray, one: Given, least: float) -> bool:
+def _is_steep(lattice: Lattice, disp_vox: np.ndarray, one: Given, least: float) -> bool:
     """Whether the map around a piece folds, or squeezes below ``least``, where it did not before."""
     box = (slice(None), *one.box(lattice.grid, one.reach_mm)[0])
-    still = identity_positions(lattice.grid.shape)[box]
-    before, after = (np.ascontiguousarray(values[box] - still, np.float32) for values in (lattice.places, places))
+    before, after = (np.ascontiguousarray(field[box]) for field in (lattice.disp_vox, disp_vox))
     if folded_cells(after) > folded_cells(before) + 1e-6:
         return True
     squeezed = jacobian_determinant(after) < least

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from anamorph.geometry.grid import Grid
-from anamorph.geometry.sampling import advance_affine
 from anamorph.image.pieces import Piece
 from anamorph.transforms.bodies import Body
 from anamorph.transforms.inversion import invert
 from anamorph.transforms.lattice import Given, Lattice, given_anew
-from anamorph.transforms.maps import Affine, Transform
+from anamorph.transforms.maps import Affine, Composite, Transform
 from anamorph.transforms.piece_change import moved_volume_mm3
 
-MOST_POINTS = 1 << 19
+MOST_POINTS = 1 << 20
 """Of a field that pieces do not ask to be finer."""
-VOXELS_APART = 2.0
+VOXELS_APART = 1.5
 """Points of the field are about so many voxels of the scan apart, unless pieces lie closer."""
 INVERSE_TOLERANCE = 1e-3
 """Of a voxel."""
@@ -56,23 +55,23 @@ def project(
     own, opposite, claims = _fine_enough(onward, back, here, there, bodies)
     points = _shared_out(own, [_piece_claim(own, piece) for piece in volumes], claims)[0]
     given = [
-        Given(nodes, own.to_places(body.motion.matrix @ own.grid.affine))
+        Given(nodes, own.to_voxels(body.motion.matrix @ own.grid.affine))
         for nodes, body in zip(points[len(volumes) :], bodies, strict=True)
     ]
-    swelling = [Given(nodes, np.eye(4), of_places=True) for nodes in points[: len(volumes)]]
+    swelling = [Given(nodes, np.eye(4), follows=True) for nodes in points[: len(volumes)]]
     middles = [onward.map_world(piece.centres_mm).mean(axis=0) for piece in volumes]
     factors = np.ones(len(volumes))
     for _ in range(ROUNDS):
         for one, middle, factor in zip(swelling, middles, factors, strict=True):
-            one.matrix = own.to_places(_scaling(middle, factor) @ own.after.matrix @ own.grid.affine)
-        places, folded = given_anew(own, [one for one in (*given, *swelling) if len(one.points)])
-        changed = own.transform(places)
+            one.matrix = own.to_voxels(_scaling(middle, factor) @ own.after.matrix @ own.grid.affine)
+        disp_vox, folded = given_anew(own, [one for one in (*given, *swelling) if len(one.points)])
+        changed = own.transform(disp_vox)
         wrong = np.array([piece.volume_mm3 / moved_volume_mm3(piece, changed) for piece in volumes])
         if (abs(wrong - 1) < SAME_VOLUME).all():
             break
         factors = factors * wrong ** (1 / (2 if here.is_2d else 3))
     names = [*(body.name for body in bodies), *(piece.name for piece in volumes)]
-    inverse = _inverse(own, places, opposite, [body.inverse() for body in bodies])
+    inverse = _inverse(own, disp_vox, opposite, [body.inverse() for body in bodies])
     return Projected(changed, inverse, tuple(names[n] for n in folded))
 
 
@@ -104,7 +103,7 @@ def _fine_enough(
         if closest_mm <= here.finest_mm:
             break
         closest_mm, other_mm = closest_mm / 2, other_mm / 2
-    own = Lattice(here, onward.positions_on(here), Affine.identity())
+    own = Lattice(here, onward.displacement_on(here).disp_vox, Affine.identity())
     return own, opposite, [_body_claim(own, opposite, body) for body in bodies]
 
 
@@ -182,36 +181,33 @@ def _nearest(
     return nearest
 
 
-def _inverse(own: Lattice, places: np.ndarray, opposite: Lattice, bodies: Sequence[Body]) -> Transform:
+def _inverse(own: Lattice, disp_vox: np.ndarray, opposite: Lattice, bodies: Sequence[Body]) -> Transform:
     """The other direction: inverted where the map has changed, with the motions of the bodies exact."""
-    found = opposite.places.copy()
-    box = _reached(own, places, opposite)
+    found = opposite.disp_vox.copy()
+    box = _reached(own, disp_vox, opposite)
     if box is not None:
         part = opposite.grid.cropped(box)
-        inverted = invert(own.transform(places), part, INVERSE_TOLERANCE * part.finest_mm).transform
-        positions = inverted.positions_on(part)
-        advance_affine(positions.reshape(3, -1), opposite.to_places(part.affine))
-        found[(slice(None), *box)] = positions
-    claims = [
-        _Claim((_solid(opposite, body), opposite.touched(body.centres_mm())), body.centres_mm()) for body in bodies
-    ]
+        back = Composite.of(opposite.after, own.transform(disp_vox))
+        inverted = invert(back, part, INVERSE_TOLERANCE * part.finest_mm)
+        found[(slice(None), *box)] = inverted.transform.disp_vox
+    claims = [_Claim((_solid(opposite, body), opposite.touched(body.centres_mm())), body.centres_mm()) for body in bodies]
     for body, points in zip(bodies, _shared_out(opposite, [], claims)[0], strict=True):
         at = np.array(np.unravel_index(points, opposite.grid.shape), np.float64)
-        matrix = opposite.to_places(body.motion.matrix @ opposite.grid.affine)
-        found.reshape(3, -1)[:, points] = matrix[:3, :3] @ at + matrix[:3, 3:]
+        matrix = opposite.to_voxels(body.motion.matrix @ opposite.grid.affine)
+        found.reshape(3, -1)[:, points] = matrix[:3, :3] @ at + matrix[:3, 3:] - at
     return opposite.transform(found)
 
 
-def _reached(own: Lattice, places: np.ndarray, opposite: Lattice) -> tuple[slice, slice, slice] | None:
+def _reached(own: Lattice, disp_vox: np.ndarray, opposite: Lattice) -> tuple[slice, slice, slice] | None:
     """The box of points of the other direction around where changed points go now and went before; None for none."""
-    changed = (np.abs(places - own.places) > MOVED_VOX).any(axis=0)
-    if not changed.any():
+    changed = np.nonzero((np.abs(disp_vox - own.disp_vox) > MOVED_VOX).any(axis=0))
+    if len(changed[0]) == 0:
         return None
-    reached = np.concatenate([own.places[:, changed], places[:, changed]], axis=1).T
-    world = own.after.map_world(own.grid.voxel_to_world(reached))
+    still = np.stack(changed).astype(np.float64)
+    reached = [still + field[(slice(None), *changed)] for field in (own.disp_vox, disp_vox)]
+    world = own.after.map_world(own.grid.voxel_to_world(np.concatenate(reached, axis=1).T))
     there = opposite.grid.world_to_voxel(world)
     low = np.clip(np.floor(there.min(axis=0)) - 1, 0, np.array(opposite.grid.shape) - 1).astype(int)
-    high = np.clip(np.ceil(there.max(axis=0)) + 2, 1, opposite.grid.shape).astype(int)
-    high = np.maximum(high, low + 1)
+    high = np.clip(np.ceil(there.max(axis=0)) + 2, low + 1, opposite.grid.shape).astype(int)
     i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return i, j, k
