@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from anamorph.registration.plan import RegistrationPlan
     from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
+    from anamorph.registration.tissue import KeepLike
 
-INPUTS, RUN = "Inputs", "Run"
+INPUTS, TISSUE, RUN = "Inputs", "Tissue", "Run"
 
 
 def register(
@@ -62,6 +63,39 @@ def register(
     ] = None,
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    keep_rigid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK[=WEIGHT]",
+            help="Of the fixed scan: each connected piece moves rigidly, exactly or by a weight; repeatable.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
+    keep_volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK[=WEIGHT]",
+            help="Of the fixed scan: each connected piece keeps its volume; repeatable.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
+    stiffness: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAP", help="Factor of the smoothness per voxel of the fixed scan.", rich_help_panel=TISSUE
+        ),
+    ] = None,
+    moving_keep_rigid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=TISSUE),
+    ] = None,
+    moving_keep_volume: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=TISSUE),
+    ] = None,
+    moving_stiffness: Annotated[
+        str | None, typer.Option(metavar="MAP", help="The same for the moving scan.", rich_help_panel=TISSUE)
     ] = None,
     resample: Annotated[
         bool,
@@ -109,6 +143,12 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        keep_rigid=_kept(keep_rigid),
+        keep_volume=_kept(keep_volume),
+        stiffness=stiffness,
+        moving_keep_rigid=_kept(moving_keep_rigid),
+        moving_keep_volume=_kept(moving_keep_volume),
+        moving_stiffness=moving_stiffness,
         init=init,
         method=method,
         preset=preset,
@@ -131,6 +171,13 @@ def register(
     if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
+
+
+def _kept(masks: list[str] | None) -> KeepLike | None:
+    """Masks with their weights."""
+    from anamorph.registration.tissue import with_weight
+
+    return [one if weight is None else (one, weight) for one, weight in map(with_weight, masks)] if masks else None
 
 
 def _linear(method: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.learn2reg.measures import inner_box
 from anamorph.evaluation.measured import Measured
@@ -49,6 +50,7 @@ class RegisteredPair:
         fixed_mask: where the fixed scan counts.
         moving_mask: where the moving scan has data.
         labels: which labels to compare, of those that both scans have; all by default.
+        kept: pieces that were to move rigidly or keep their volume.
     """
 
     fixed: Image | Grid
@@ -61,6 +63,7 @@ class RegisteredPair:
     fixed_mask: Mask | None = None
     moving_mask: Mask | None = None
     labels: frozenset[int] | None = None
+    kept: tuple[KeptPiece, ...] = ()
 
     def __post_init__(self) -> None:
         for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
@@ -191,6 +194,8 @@ class RegisteredPair:
             return bool(self.points)
         if need == "images":
             return isinstance(self.fixed, Image) and isinstance(self.moving, Image)
+        if need == "kept tissue":
+            return bool(self.kept)
         return self.moving_to_fixed is not None
 
     def with_points(self, kind: str) -> RegisteredPair:

@@ -13,6 +13,7 @@ from anamorph.geometry.lengths import patient_mm, significant
 from anamorph.image.image import Image
 from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.registration.keep import keep
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
     inspect_image,
@@ -129,7 +130,7 @@ def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
     """
     _check_start(plan, pair)
     try:
-        result = plan.method(pair, run)
+        result = keep(plan.method(pair, run), pair, run)
     except (MemoryError, RuntimeError) as error:
         failure = out_of_memory_failure(error)
         if failure is None:

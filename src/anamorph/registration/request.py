@@ -8,13 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.geometry.grid import SAME_GRID_MM
-from anamorph.geometry.lengths import length_text
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.points import Points
@@ -24,7 +22,9 @@ from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Config, Method, Pair
 from anamorph.methods.start.settings import Init
+from anamorph.registration.grids import check_grid
 from anamorph.registration.provenance import models_of
+from anamorph.registration.tissue import KeepLike, read_tissue, sources_of
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms.maps import Affine, Transform
@@ -47,6 +47,13 @@ class Request:
         moving_points: the same landmarks in the moving scan.
         fixed_mask: weights in [0, 1] on the fixed grid.
         moving_mask: weights in [0, 1] on the moving grid.
+        keep_rigid: masks of the fixed scan whose connected pieces move rigidly: one or several, each alone (exactly) or
+            as a pair with a weight (about so).
+        keep_volume: masks of the fixed scan whose connected pieces keep their volume.
+        stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
+        moving_keep_rigid: as ``keep_rigid``, of the moving scan.
+        moving_keep_volume: as ``keep_volume``, of the moving scan.
+        moving_stiffness: as ``stiffness``, of the moving scan.
         init: transform of fixed to moving points to start from, its file, or a name of hypotheses such as ``"world"``.
         method: name, class or instance.
         preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
@@ -69,6 +76,12 @@ class Request:
     moving_points: PointsLike | None = None
     fixed_mask: ImageLike | None = None
     moving_mask: ImageLike | None = None
+    keep_rigid: KeepLike | None = None
+    keep_volume: KeepLike | None = None
+    stiffness: ImageLike | None = None
+    moving_keep_rigid: KeepLike | None = None
+    moving_keep_volume: KeepLike | None = None
+    moving_stiffness: ImageLike | None = None
     init: Transform | PathLike | None = None
     method: MethodLike = DEFAULT_METHOD
     preset: str = "auto"
@@ -104,7 +117,10 @@ class Request:
 
     def files(self) -> list[Path]:
         """Files and folders that are read, models included; of objects that were read before, none."""
-        given = (*self.scans().values(), self.fixed_points, self.moving_points, self.init)
+        kept = (self.keep_rigid, self.keep_volume, self.moving_keep_rigid, self.moving_keep_volume)
+        masks = [source for one in kept for source, _ in sources_of(one)]
+        tissue = (*masks, self.stiffness, self.moving_stiffness)
+        given = (*self.scans().values(), self.fixed_points, self.moving_points, *tissue, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # wrong settings are refused when the pair is planned
             files += models_of(self._config_by_default()).values()
@@ -148,6 +164,10 @@ class Request:
                 read_init(self.init, fixed, moving),
                 _points_of(self.fixed_points, fixed),
                 _points_of(self.moving_points, moving),
+                read_tissue(fixed, self.keep_rigid, self.keep_volume, self.stiffness, self.resample),
+                read_tissue(
+                    moving, self.moving_keep_rigid, self.moving_keep_volume, self.moving_stiffness, self.resample
+                ),
             ),
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
@@ -195,30 +215,6 @@ def mask_on(image: Image, source: ImageLike | None, resample: bool = False) -> M
     return Mask(Affine.identity().warp_image(mask, image.grid, background=0).data, image.grid, mask.name)
 
 
-def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["mask", "labels"]) -> bool:
-    """True when a mask or label map lies on the grid of its scan, False when it has to be resampled.
-
-    Raises:
-        UserError: it lies elsewhere and ``resample`` is off.
-    """
-    from anamorph.registration.preflight import header_mismatch_mm
-
-    apart = header_mismatch_mm(companion.grid, image.grid)
-    same = apart <= image.grid.limit_mm(SAME_GRID_MM)
-    if same or resample:
-        return same
-    where = (
-        f"has shape {_times(companion)}, not {_times(image)}"
-        if companion.grid.shape != image.grid.shape
-        else f"lies up to {length_text(apart, 1)} away (another header)"
-    )
-    verb = "is" if kind == "mask" else "are"
-    raise UserError(
-        f"the {kind} {companion.name} {verb} not on the grid of {image.name}: it {where}; "
-        f"pass --resample to bring it there by world position, or repair the header"
-    )
-
-
 def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) -> Transform | None:
     """The transform to start from, read from its file if need be.
 
@@ -230,10 +226,6 @@ def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) ->
     from anamorph.transforms.files import read_transform
 
     return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
-
-
-def _times(image: Image) -> str:
-    return " x ".join(map(str, image.grid.shape))
 
 
 def _labels(source: ImageLike | None) -> Labels | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.evaluation.kept_tissue import kept_pieces
 from anamorph.evaluation.measure import RegisteredPair, measure
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.uncertainty import Uncertainty, judge_uncertainty
@@ -118,16 +119,17 @@ class Result:
         points = {}
         if pair.fixed_points is not None and pair.moving_points is not None:
             points["landmarks"] = pair.fixed_points, pair.moving_points
+        both = delivered(self.fixed_to_moving, pair.fixed.grid), delivered(self.moving_to_fixed, pair.moving.grid)
         return RegisteredPair(
             pair.fixed,
             pair.moving,
-            delivered(self.fixed_to_moving, pair.fixed.grid),
-            delivered(self.moving_to_fixed, pair.moving.grid),
+            *both,
             fixed_labels=self.inputs.fixed_labels,
             moving_labels=self.inputs.moving_labels,
             points=points,
             fixed_mask=pair.fixed_mask,
             moving_mask=pair.moving_mask,
+            kept=tuple(kept_pieces(pair, self.outcome, *both)),
         )
 
     @cached_property

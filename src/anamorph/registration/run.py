@@ -19,6 +19,7 @@ from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes
 from anamorph.registration.request import Inputs, MethodLike, Request
 from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of
+from anamorph.registration.tissue import KeepLike
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory, gigabytes
 from anamorph.runtime.threads import limited_threads
@@ -44,6 +45,12 @@ def register(
     moving_points: PointsLike | None = None,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
+    keep_rigid: KeepLike | None = None,
+    keep_volume: KeepLike | None = None,
+    stiffness: ImageLike | None = None,
+    moving_keep_rigid: KeepLike | None = None,
+    moving_keep_volume: KeepLike | None = None,
+    moving_stiffness: ImageLike | None = None,
     init: Transform | PathLike | None = None,
     device: Device = "auto",
     seed: int = 0,
@@ -67,6 +74,13 @@ def register(
         moving_points: the same landmarks in the moving scan.
         fixed_mask: weights in [0, 1] on the fixed grid: where the scan takes part.
         moving_mask: weights in [0, 1] on the moving grid.
+        keep_rigid: masks of the fixed scan whose connected pieces move rigidly, such as bones: one or several, each
+            alone (exactly) or as a pair with a weight (about so).
+        keep_volume: masks of the fixed scan whose connected pieces keep their volume, such as lesions.
+        stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
+        moving_keep_rigid: as ``keep_rigid``, of the moving scan.
+        moving_keep_volume: as ``keep_volume``, of the moving scan.
+        moving_stiffness: as ``stiffness``, of the moving scan.
         init: fixed-to-moving transform (or its file) to start from, or the name of hypotheses such as ``"world"``.
         device: ``"cuda"`` asks for a GPU; ``"auto"`` leaves the choice to the method.
         seed: of every random choice.
@@ -91,6 +105,12 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        keep_rigid=keep_rigid,
+        keep_volume=keep_volume,
+        stiffness=stiffness,
+        moving_keep_rigid=moving_keep_rigid,
+        moving_keep_volume=moving_keep_volume,
+        moving_stiffness=moving_stiffness,
         init=init,
         method=method,
         preset=preset,

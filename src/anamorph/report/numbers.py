@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.metric import Column, Metric
 from anamorph.evaluation.numbers import Numbers
@@ -91,6 +92,24 @@ def total_seconds(timings: Mapping[str, float]) -> float:
     return sum(
         seconds for name, seconds in timings.items() if name.partition(": ")[0] not in timings or ": " not in name
     )
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A piece that must not deform: change of volume and distance from a rigid motion, before it had a say and after."""
+
+    name: str
+    scan: str
+    keeps: str
+    cells: list[tuple[str, str]]
+
+
+def kept_row(piece: KeptPiece) -> KeptRow:
+    """The row of a piece."""
+    keeps = piece.keeps if piece.weight is None else f"{piece.keeps}, weight {piece.weight:g}"
+    volume = text(piece.free.volume_percent, 2), text(piece.after.volume_percent, 3)
+    rigid = mm(piece.free.deviation_mm, 2), mm(piece.after.deviation_mm, 3)
+    return KeptRow(piece.name, piece.scan, keeps, [volume, rigid])
 
 
 def label_columns(metrics: Measured) -> list[Column]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
@@ -44,6 +45,7 @@ class PairReport:
         warped_labels: outlines after registration.
         fixed_points: landmarks, where the views are centred in the absence of labels.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
+        kept: pieces that were to move rigidly or keep their volume.
         metrics: the numbers.
         timings: seconds per stage; ``"stage: part"`` is a part of ``"stage"`` and not counted twice.
         trace: objective per iteration of each stage.
@@ -67,6 +69,7 @@ class PairReport:
     warped_labels: Labels | None = None
     fixed_points: Points | None = None
     uncertainty: Uncertainty | None = None
+    kept: Sequence[KeptPiece] = ()
     metrics: Measured | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     trace: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -141,6 +144,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         "overview": numbers.overview(metrics) if metrics else [],
         "label_columns": numbers.label_columns(metrics) if metrics else [],
         "label_rows": numbers.label_rows(metrics, ranks) if metrics else [],
+        "kept": [numbers.kept_row(piece) for piece in report.kept],
         "checks": [check for check in report.verdict.checks if check.measured is not None],
         "curves": [c for name, values in report.trace.items() if (c := curve(name, values))],
         "timings": [(name, f"{s:.2f}", s / max(report.timings.values())) for name, s in report.timings.items()],

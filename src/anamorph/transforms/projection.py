@@ -190,7 +190,9 @@ def _inverse(own: Lattice, disp_vox: np.ndarray, opposite: Lattice, bodies: Sequ
         back = Composite.of(opposite.after, own.transform(disp_vox))
         inverted = invert(back, part, INVERSE_TOLERANCE * part.finest_mm)
         found[(slice(None), *box)] = inverted.transform.disp_vox
-    claims = [_Claim((_solid(opposite, body), opposite.touched(body.centres_mm())), body.centres_mm()) for body in bodies]
+    claims = [
+        _Claim((_solid(opposite, body), opposite.touched(body.centres_mm())), body.centres_mm()) for body in bodies
+    ]
     for body, points in zip(bodies, _shared_out(opposite, [], claims)[0], strict=True):
         at = np.array(np.unravel_index(points, opposite.grid.shape), np.float64)
         matrix = opposite.to_voxels(body.motion.matrix @ opposite.grid.affine)

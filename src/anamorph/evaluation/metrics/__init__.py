@@ -27,6 +27,8 @@ METRICS = Registry(
         "inverse_consistency_mm_mean": f"{_HERE}.inverse_consistency:MEAN",
         "inverse_consistency_mm_p95": f"{_HERE}.inverse_consistency:P95",
         "inverse_consistency_mm_max": f"{_HERE}.inverse_consistency:LARGEST",
+        "kept_volume_percent": f"{_HERE}.kept_tissue:VOLUME",
+        "kept_deviation_mm": f"{_HERE}.kept_tissue:DEVIATION",
         "outside_percent": f"{_HERE}.outside:OUTSIDE",
         "similarity": f"{_HERE}.structural_similarity:SIMILARITY",
         "jacobian_min": f"{_HERE}.jacobian:SMALLEST",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anamorph.evaluation.gates import Gate
     from anamorph.evaluation.measure import RegisteredPair
 
-Need = Literal["labels", "points", "images", "both directions"]
+Need = Literal["labels", "points", "images", "both directions", "kept tissue"]
 Per = Literal["pair", "label", "point", "axis"]
 Prominence = Literal["tile", "table", "file"]
 Value = float | Mapping[int, float] | Sequence[float] | None

@@ -29,7 +29,8 @@ from anamorph.image.read import read_grid, read_image, read_labels, read_points
 from anamorph.image.write import write_image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.working_frame import Scan
-from anamorph.registration.request import check_grid, mask_on
+from anamorph.registration.grids import check_grid
+from anamorph.registration.request import mask_on
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.maps import Affine
