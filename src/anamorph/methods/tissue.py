@@ -10,11 +10,12 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image
 from anamorph.image.pieces import Piece
 from anamorph.optimise.pulls import Pulls, RigidPull, VolumePull
+from anamorph.transforms.bodies import Held
 from anamorph.transforms.inversion import affine_part
 from anamorph.transforms.maps import Affine, Reading, Transform
 
-EXACT_WEIGHT = 200.0
-"""Of pieces whose property will be made exact: the refinement brings the map so near that little is left to change."""
+EXACT_PULL, WEIGHED_PULL = 200.0, 20.0
+"""In the refinement, of pieces whose property will be made exact, and per unit of weight of others."""
 FITTED_POINTS = 200
 """More of a piece tell nothing new of a rigid motion."""
 
@@ -25,21 +26,22 @@ class Kept:
 
     Args:
         pieces: each keeps it of its own.
-        weight: how much that counts beside the images; None makes it exact.
+        weight: of the property beside the images; None makes it exact.
     """
 
     pieces: tuple[Piece, ...]
     weight: float | None = None
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the property holds in the delivered map, whatever the images say."""
-        return self.weight is None
-
-    @property
     def pull(self) -> float:
         """The weight in the refinement."""
-        return EXACT_WEIGHT if self.weight is None else self.weight
+        return EXACT_PULL if self.weight is None else WEIGHED_PULL * self.weight
+
+    @property
+    def held(self) -> list[Held]:
+        """The pieces, and how much of the way to the property the map is brought at last: all of it for an exact one."""
+        share = 1.0 if self.weight is None else self.weight / (1 + self.weight)
+        return [Held(piece, share) for piece in self.pieces]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,6 @@ class Tissue:
     rigid: tuple[Kept, ...] = ()
     volume: tuple[Kept, ...] = ()
     stiffness: Image | None = None
-
-    def exact(self, kept: tuple[Kept, ...]) -> list[Piece]:
-        """The pieces among some whose property is exact."""
-        return [piece for one in kept if one.is_exact for piece in one.pieces]
 
 
 NOTHING_KNOWN = Tissue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ def make_pair(
     rotation_deg: float = 5.0,
     scale: float = 0.08,
     noise_hu: float = 12.0,
+    alter: Callable[[Transform], Transform] | None = None,
 ) -> PhantomPair:
     """Make two CT-like scans (int16, HU) of one random anatomy, one of them deformed by a known diffeomorphism.
 
@@ -73,6 +74,7 @@ def make_pair(
         rotation_deg: limit of the rotation about each axis.
         scale: limit of the relative change of size along each axis.
         noise_hu: standard deviation of the noise.
+        alter: makes another map of the random one, by which the scans differ instead.
 
     Raises:
         UserError: the body, the seed, a size or a limit is out of range, or one grid is a slice and the other is not.
@@ -85,10 +87,12 @@ def make_pair(
         raise UserError("one grid is a single slice and the other is not; give both the same number of dimensions")
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
     anatomy = BODIES[body](streams[0])
-    transform = Composite.of(
+    transform: Transform = Composite.of(
         random_affine(streams[1], translation_mm, rotation_deg, scale, planar),
         random_diffeomorphism(streams[2], deformation_mm, planar),
     )
+    if alter is not None:
+        transform = alter(transform)
     width_mm = max(_voxel_mm(fixed_grid), _voxel_mm(moving_grid))
     scene = build_scene(anatomy.organs, streams[3], width_mm)
     fixed, fixed_labels = render_scan(anatomy, scene, transform, fixed_grid, noise_hu, streams[4], "phantom fixed")

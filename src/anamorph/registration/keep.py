@@ -8,7 +8,6 @@ from itertools import combinations
 import numpy as np
 
 from anamorph.geometry.grid import Grid
-from anamorph.image.pieces import Piece
 from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.tissue import NOTHING_KNOWN
 from anamorph.transforms.bodies import Body, bodies_of, overlap_percent
@@ -31,11 +30,10 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
     tissues = pair.tissues
     if tissues == (NOTHING_KNOWN, NOTHING_KNOWN):
         return outcome
-    soft = [one for tissue in tissues for one in (*tissue.rigid, *tissue.volume) if not one.is_exact]
-    if outcome.free is None and (soft or any(tissue.stiffness is not None for tissue in tissues)):
-        outcome.warnings.append("no field was refined, so stiffness and weights of kept pieces had no say")
-    rigid, volume = ([tissue.exact(kept) for tissue in tissues for kept in (getattr(tissue, name),)]
-                     for name in ("rigid", "volume"))  # fmt: skip
+    if outcome.free is None and any(tissue.stiffness is not None for tissue in tissues):
+        outcome.warnings.append("no field was refined, so the stiffness had no say")
+    rigid, volume = ([[held for kept in kind for held in kept.held] for kind in kinds]
+                     for kinds in zip(*((tissue.rigid, tissue.volume) for tissue in tissues), strict=True))  # fmt: skip
     if not any((*rigid, *volume)):
         return outcome
     run.progress("tissue", 0.99)
@@ -53,8 +51,8 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
         outcome.warnings += [
             f"{piece.name} leaves the field of view of the other scan; leave it out, or mask what is not shown"
             for some, transform, grid in pieces
-            for piece in some
-            if _outside(piece, transform.map_world(piece.centres_mm), grid)
+            for piece in (held.piece for held in some)
+            if _outside(transform.map_world(piece.centres_mm), grid)
         ]
         outcome.warnings += [
             f"around {name} the map folds: it is not as the images ask; see the report" for name in folded
@@ -64,7 +62,7 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
 
 def _collisions(bodies: list[Body]) -> list[str]:
     found = []
-    for first, second in combinations(bodies, 2):
+    for first, second in combinations([body for body in bodies if body.share == 1], 2):
         shared = overlap_percent(first, second)
         if shared > TOUCHING_PERCENT:
             text = (
@@ -75,5 +73,5 @@ def _collisions(bodies: list[Body]) -> list[str]:
     return found
 
 
-def _outside(piece: Piece, moved_mm: np.ndarray, grid: Grid) -> bool:
+def _outside(moved_mm: np.ndarray, grid: Grid) -> bool:
     return bool((~grid.contains(moved_mm)).mean() > MOST_OUTSIDE)

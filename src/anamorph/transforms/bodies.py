@@ -16,6 +16,14 @@ SAME = 0.25
 
 
 @dataclass(frozen=True, eq=False)
+class Held:
+    """A piece with a property, and how much of the way to it the map is brought: 1 makes it exact."""
+
+    piece: Piece
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
 class Body:
     """What moves as one rigid body.
 
@@ -23,11 +31,13 @@ class Body:
         here: its pieces in the scan whose points are mapped.
         there: its pieces in the other scan.
         motion: of points of this scan to the other.
+        share: how much of the way to that motion the map is brought.
     """
 
     here: tuple[Piece, ...]
     there: tuple[Piece, ...]
     motion: Affine
+    share: float = 1.0
 
     @property
     def name(self) -> str:
@@ -36,7 +46,7 @@ class Body:
 
     def inverse(self) -> Body:
         """The same body seen from the other scan."""
-        return Body(self.there, self.here, self.motion.inverse())
+        return Body(self.there, self.here, self.motion.inverse(), self.share)
 
     def centres_mm(self) -> np.ndarray:
         """``(N, 3)`` RAS positions of its voxels, all in this scan."""
@@ -45,7 +55,7 @@ class Body:
         return np.concatenate([*own, *(back.map_world(piece.centres_mm) for piece in self.there)])
 
 
-def bodies_of(here: Sequence[Piece], there: Sequence[Piece], onward: Transform, back: Transform) -> list[Body]:
+def bodies_of(here: Sequence[Held], there: Sequence[Held], onward: Transform, back: Transform) -> list[Body]:
     """The rigid bodies of two scans with the motions nearest to a map, by least squares over their voxels.
 
     Args:
@@ -54,22 +64,24 @@ def bodies_of(here: Sequence[Piece], there: Sequence[Piece], onward: Transform, 
         onward: maps points of this scan to the other.
         back: the inverse.
     """
-    members: list[tuple[list[Piece], list[Piece]]] = [([piece], []) for piece in here]
-    for piece in there:
-        arrived = back.map_world(piece.centres_mm)
-        shares = [_share_within(arrived, one) for one in here]
+    members: list[tuple[list[Held], list[Held]]] = [([one], []) for one in here]
+    for other in there:
+        arrived = back.map_world(other.piece.centres_mm)
+        shares = [_share_within(arrived, one.piece) for one in here]
         if max(shares, default=0.0) > SAME:
-            members[int(np.argmax(shares))][1].append(piece)
+            members[int(np.argmax(shares))][1].append(other)
         else:
-            members.append(([], [piece]))
-    return [_fitted(tuple(own), tuple(other), onward, back) for own, other in members]
+            members.append(([], [other]))
+    return [_fitted(own, others, onward, back) for own, others in members]
 
 
-def _fitted(here: tuple[Piece, ...], there: tuple[Piece, ...], onward: Transform, back: Transform) -> Body:
-    own, other = ([piece.centres_mm for piece in pieces] for pieces in (here, there))
+def _fitted(here: Sequence[Held], there: Sequence[Held], onward: Transform, back: Transform) -> Body:
+    own, other = ([one.piece.centres_mm for one in held] for held in (here, there))
     source = np.concatenate([*own, *(back.map_world(points) for points in other)])
     target = np.concatenate([*(onward.map_world(points) for points in own), *other])
-    return Body(here, there, Affine(fit_linear(source, target, "rigid")))
+    motion = Affine(fit_linear(source, target, "rigid"))
+    pieces = (tuple(one.piece for one in held) for held in (here, there))
+    return Body(*pieces, motion, max(one.share for one in (*here, *there)))
 
 
 def overlap_percent(first: Body, second: Body) -> float:

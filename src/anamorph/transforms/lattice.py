@@ -107,12 +107,14 @@ class Given:
         points: flat indices of the points.
         matrix: ``(4, 4)``, of the point itself or, if ``follows``, of where it went; both in voxels of the grid.
         follows: whether the map so far goes before the matrix.
+        share: how much of the way from where the points went to where they are to go they are brought.
         reach_mm: over which distance the map around the points becomes what it was; 0 asks for a first guess.
     """
 
     points: np.ndarray
     matrix: np.ndarray
     follows: bool = False
+    share: float = 1.0
     reach_mm: float = 0.0
 
     def box(self, grid: Grid, reach_mm: float = 0.0) -> tuple[Box, Index]:
@@ -127,8 +129,10 @@ class Given:
     def wanted(self, lattice: Lattice, box: Box) -> np.ndarray:
         """``(3, ...)`` float64 displacements of the points of a box."""
         still = np.stack(np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float64) for s in box), indexing="ij"))
-        source = still + lattice.disp_vox[(slice(None), *box)] if self.follows else still
-        return np.tensordot(self.matrix[:3, :3], source, 1) + self.matrix[:3, 3].reshape(3, 1, 1, 1) - still
+        so_far = lattice.disp_vox[(slice(None), *box)]
+        source = still + so_far if self.follows else still
+        whole = np.tensordot(self.matrix[:3, :3], source, 1) + self.matrix[:3, 3].reshape(3, 1, 1, 1) - still
+        return whole if self.share == 1 else so_far + self.share * (whole - so_far)
 
     def farthest_mm(self, lattice: Lattice) -> float:
         """The largest distance between where the points are to go and where they went."""

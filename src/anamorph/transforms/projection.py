@@ -13,7 +13,7 @@ import numpy as np
 
 from anamorph.geometry.grid import Grid
 from anamorph.image.pieces import Piece
-from anamorph.transforms.bodies import Body
+from anamorph.transforms.bodies import Body, Held
 from anamorph.transforms.inversion import invert
 from anamorph.transforms.lattice import Given, Lattice, given_anew
 from anamorph.transforms.maps import Affine, Composite, Transform
@@ -40,7 +40,7 @@ class Projected:
 
 
 def project(
-    onward: Transform, back: Transform, here: Grid, there: Grid, bodies: Sequence[Body], volumes: Sequence[Piece] = ()
+    onward: Transform, back: Transform, here: Grid, there: Grid, bodies: Sequence[Body], volumes: Sequence[Held] = ()
 ) -> Projected:
     """Give rigid bodies their motions and pieces their volumes, in both directions.
 
@@ -50,29 +50,36 @@ def project(
         here: grid of this scan.
         there: grid of the other scan.
         bodies: what moves rigidly.
-        volumes: pieces of this scan whose volume stays, and which hold no voxel of a body.
+        volumes: pieces of this scan whose volume stays; what they share with a body belongs to the body.
     """
     own, opposite, claims = _fine_enough(onward, back, here, there, bodies)
-    points = _shared_out(own, [_piece_claim(own, piece) for piece in volumes], claims)[0]
-    given = [
-        Given(nodes, own.to_voxels(body.motion.matrix @ own.grid.affine))
+    points, _ = _shared_out(own, [_piece_claim(own, held.piece) for held in volumes], claims)
+    swelling = [Given(nodes, np.eye(4), True, held.share) for nodes, held in zip(points, volumes, strict=False)]
+    moved = [
+        Given(nodes, own.to_voxels(body.motion.matrix @ own.grid.affine), share=body.share)
         for nodes, body in zip(points[len(volumes) :], bodies, strict=True)
     ]
-    swelling = [Given(nodes, np.eye(4), follows=True) for nodes in points[: len(volumes)]]
-    middles = [onward.map_world(piece.centres_mm).mean(axis=0) for piece in volumes]
-    factors = np.ones(len(volumes))
+    names = [*(held.piece.name for held in volumes), *(body.name for body in bodies)]
+    middles = [onward.map_world(held.piece.centres_mm).mean(axis=0) for held in volumes]
+    factors, wrong = np.ones(len(volumes)), _too_small(volumes, onward)
     for _ in range(ROUNDS):
+        factors = factors * wrong ** (1 / (2 if here.is_2d else 3))
         for one, middle, factor in zip(swelling, middles, factors, strict=True):
             one.matrix = own.to_voxels(_scaling(middle, factor) @ own.after.matrix @ own.grid.affine)
-        disp_vox, folded = given_anew(own, [one for one in (*given, *swelling) if len(one.points)])
+        given = [(name, one) for name, one in zip(names, (*swelling, *moved), strict=True) if len(one.points)]
+        disp_vox, folded = given_anew(own, [one for _, one in given])
         changed = own.transform(disp_vox)
-        wrong = np.array([piece.volume_mm3 / moved_volume_mm3(piece, changed) for piece in volumes])
+        # What is not exact is brought its share of the way, once.
+        wrong = np.where([held.share == 1 for held in volumes], _too_small(volumes, changed), 1.0)
         if (abs(wrong - 1) < SAME_VOLUME).all():
             break
-        factors = factors * wrong ** (1 / (2 if here.is_2d else 3))
-    names = [*(body.name for body in bodies), *(piece.name for piece in volumes)]
-    inverse = _inverse(own, disp_vox, opposite, [body.inverse() for body in bodies])
-    return Projected(changed, inverse, tuple(names[n] for n in folded))
+    exact = [body.inverse() for body in bodies if body.share == 1]
+    return Projected(changed, _inverse(own, disp_vox, opposite, exact), tuple(given[n][0] for n in folded))
+
+
+def _too_small(volumes: Sequence[Held], transform: Transform) -> np.ndarray:
+    """By which factor each piece is too small after a map."""
+    return np.array([held.piece.volume_mm3 / moved_volume_mm3(held.piece, transform) for held in volumes])
 
 
 def _scaling(middle: np.ndarray, factor: float) -> np.ndarray:
@@ -118,11 +125,13 @@ def _body_claim(own: Lattice, opposite: Lattice, body: Body) -> _Claim:
 
     The widest ring holds what the other direction asks for, so that both stay each other's inverse.
     """
+    solid, centres_mm = _solid(own, body), body.centres_mm()
+    if body.share < 1:
+        return _Claim((solid, solid, own.touched(centres_mm)), centres_mm)
     back = body.motion.inverse()
     asked = opposite.grid.voxel_to_world(
         np.array(np.unravel_index(_solid(opposite, body.inverse()), opposite.grid.shape)).T
     )
-    solid, centres_mm = _solid(own, body), body.centres_mm()
     ring = np.union1d(solid, own.touched(back.map_world(asked)))
     return _Claim((ring, solid, own.touched(centres_mm)), centres_mm)
 
