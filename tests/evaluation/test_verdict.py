@@ -40,7 +40,8 @@ def pair(before: dict, after: dict, **more) -> Measured:
 
 
 BEFORE = {"dice": {1: 0.5, 2: 0.7}, "hd95_mm": {1: 9.0, 2: 9.0}, "similarity": 0.4, **points(5.0, 7.0)}
-AFTER = {"dice": {1: 0.8, 2: 0.9}, "hd95_mm": {1: 3.0, 2: 3.0}, "similarity": 0.7, **points(1.0, 2.0)}
+KEPT = {"kept_volume_percent": 0.1, "kept_deviation_mm": 0.1}
+AFTER = {"dice": {1: 0.8, 2: 0.9}, "hd95_mm": {1: 3.0, 2: 3.0}, "similarity": 0.7, **KEPT, **points(1.0, 2.0)}
 GOOD = pair(BEFORE, AFTER)
 
 
@@ -68,6 +69,8 @@ FLIPS = [
     ("inverse_consistency", changed(inverse_consistency_mm_mean=float("nan")), "FAIL"),
     ("field_of_view", changed(outside_percent=61.0), "WARN"),
     ("field_of_view", changed(outside_percent=96.0), "FAIL"),
+    ("kept_volume", changed(kept_volume_percent=0.6), "WARN"),
+    ("kept_rigid", changed(kept_deviation_mm=0.6), "WARN"),
     ("similarity_loss", changed(similarity=0.39), "WARN"),
     ("similarity_loss", changed(similarity=0.3), "FAIL"),
     ("dice_loss", changed(dice={1: 0.49, 2: 0.69}), "WARN"),

@@ -79,8 +79,8 @@ def kept_pieces(
         for keeps in properties:
             for kept in getattr(tissue, keeps):
                 for piece in kept.pieces:
-                    changes = (_change(piece, one, keeps == "rigid") for one in (before, after))
-                    yield KeptPiece(piece.name, scan, keeps, kept.weight, *changes)
+                    free_change, change = (_change(piece, one, keeps == "rigid") for one in (before, after))
+                    yield KeptPiece(piece.name, scan, keeps, kept.weight, free_change, change)
 
 
 def _change(piece: Piece, transform: Transform, rigid: bool) -> Change:

@@ -181,8 +181,9 @@ class Recipe(Method):
             velocity, grid = first_velocity(config, pyramid, field, grid)
             demands = Demands.of(started.tissues, started.start, pyramid.base)
             if demands is not None:
-                free = (Displacement(to_numpy(exponential(sign * velocity)), grid) for sign in (1, -1))
-                run.free = _whole(*free, started.start)
+                there, back = (Displacement(to_numpy(exponential(sign * velocity)), grid) for sign in (1, -1))
+                start = started.start
+                run.free = Composite.of(there, start), Composite.of(start.inverse(), back)
             deformation, trace = refine(described, pyramid, config, velocity, grid, tell, demands)
             run.trace |= trace
         if started.guide is not None:
@@ -196,11 +197,6 @@ class Recipe(Method):
             with run.timed("uncertainty"):
                 run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
             return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
-
-
-def _whole(deformation: Displacement, opposite: Displacement, start: Transform) -> tuple[Transform, Transform]:
-    """Both directions of a deformation of the leading frame, whose inverse is known there, and the start after it."""
-    return Composite.of(deformation, start), Composite.of(start.inverse(), opposite)
 
 
 def _undeformed(started: Started, run: Run) -> tuple[Transform, Transform]:

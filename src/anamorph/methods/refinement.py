@@ -19,7 +19,7 @@ from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.tissue import Demands
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
-from anamorph.runtime.device import to_device, to_numpy
+from anamorph.runtime.device import beside, to_numpy
 from anamorph.transforms.fields import exponential, logarithm
 from anamorph.transforms.inversion import invert
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
@@ -100,7 +100,7 @@ def check_scales(scales: tuple[int, ...]) -> None:
 
 
 def first_velocity(config: RefinementConfig, pyramid: Pyramid, disp_vox: Array, grid: Grid) -> tuple[Array, Grid]:
-    """The velocity, on the coarsest control grid, that leads to a field: smooth and without folds, as a refinement needs.
+    """The velocity on the coarsest control grid that leads to a field: smooth, so that no fold enters the refinement.
 
     Args:
         config: levels.
@@ -137,7 +137,7 @@ def refine(
         the refined field, which does not fold, and the objective per iteration for each level.
     """
     current = grid
-    trace = {}
+    trace: dict[str, list[float]] = {}
     done, planned = 0, max(sum(config.refine_iterations), 1)
     for scale, iterations in zip(config.refine_scales, config.refine_iterations, strict=True):
         level = pyramid.level(scale)
@@ -156,7 +156,7 @@ def refine(
             VelocitySettings(iterations, config.rate, config.diffusion, 1, level.searched),
             partial(_tell, progress, done / planned, iterations / planned),
             pulls,
-            stiffness if stiffness is None else _like(velocity, stiffness),
+            stiffness if stiffness is None else beside(velocity, stiffness),
         )  # fmt: skip
         done += iterations
         trace[f"refine at {level.grid.finest_mm:.3g} mm"] = objective
@@ -212,9 +212,4 @@ def moved(field: Array, source: Grid, target: Grid) -> Array:
     """A field in voxels of one grid, brought to another grid of the same frame."""
     if source == target:
         return field
-    return _like(field, Displacement(to_numpy(field), source).displacement_on(target).disp_vox)
-
-
-def _like(field: Array, values: np.ndarray) -> Array:
-    """Values where a field is: on the CPU, or on its device."""
-    return values if isinstance(field, np.ndarray) else to_device(values, field.device.type)
+    return beside(field, Displacement(to_numpy(field), source).displacement_on(target).disp_vox)

@@ -39,7 +39,7 @@ class Kept:
 
     @property
     def held(self) -> list[Held]:
-        """The pieces, and how much of the way to the property the map is brought at last: all of it for an exact one."""
+        """The pieces, and how much of the way to the property the map is brought at last."""
         share = 1.0 if self.weight is None else self.weight / (1 + self.weight)
         return [Held(piece, share) for piece in self.pieces]
 

@@ -1,8 +1,8 @@
 """Soft demands on a velocity field: pieces that move rigidly, regions that keep their volume.
 
-Both are sums of squares that :func:`~anamorph.optimise.velocity.optimise_velocity` adds to its objective, in voxels of the
-control grid. A rigid piece is drawn to the rigid motion nearest to where it is at present, which so stays free to follow
-the images. Where a velocity has no divergence, its exponential keeps all volumes.
+Both are sums of squares that :func:`~anamorph.optimise.velocity.optimise_velocity` adds to its objective, in voxels of
+the control grid. A rigid piece is drawn to the rigid motion nearest to where it is at present, which so stays free to
+follow the images. Where a velocity has no divergence, its exponential keeps all volumes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anamorph.geometry.sampling import identity_positions, sample
-from anamorph.runtime.device import to_device, to_numpy
+from anamorph.runtime.device import beside, to_numpy
 from anamorph.transforms.affine import fit_linear
 
 DRAGGED = 5
@@ -47,13 +47,13 @@ class RigidPull:
         motion = fit_linear(_mapped(self.to_source, self.points), _mapped(self.to_target, reached), "rigid")
         return np.linalg.inv(self.to_target) @ motion @ self.to_source
 
-    def missing(self, disp_vox: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    def missing(self, disp_vox: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How far cells are from that motion ``(3, N)``, the shares that the piece fills ``(N,)``, and which cells."""
-        cells = np.nonzero(self.cover)
-        at = np.stack(cells).astype(np.float64)
+        cells = np.flatnonzero(self.cover)
+        at = np.stack(np.unravel_index(cells, self.cover.shape)).astype(np.float64)
         wanted = self.wanted(disp_vox)
-        apart = disp_vox[(slice(None), *cells)] + at - wanted[:3, :3] @ at - wanted[:3, 3:]
-        return apart.astype(np.float32), self.cover[cells], cells
+        apart = disp_vox.reshape(3, -1)[:, cells] + at - wanted[:3, :3] @ at - wanted[:3, 3:]
+        return apart.astype(np.float32), self.cover.flat[cells], cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,8 @@ class Pulls:
         for pull in self.rigid:
             if pull.is_forward:
                 apart, cover, cells = pull.missing(field)
-                field[(slice(None), *cells)] -= pull.weight / (1 + pull.weight) * cover * apart
-        return field if isinstance(disp_vox, np.ndarray) else to_device(field, disp_vox.device.type)
+                field.reshape(3, -1)[:, cells] -= pull.weight / (1 + pull.weight) * cover * apart
+        return beside(disp_vox, field)
 
     def add(self, velocity: Any, forward: Any, backward: Any, gradient: Any, scale: float) -> float:
         """The energy of all demands; its gradient is added in place.
@@ -111,10 +111,10 @@ class Pulls:
             apart, cover, cells = pull.missing(fields[0 if pull.is_forward else 1])
             energy += scale * pull.weight * float((cover * apart**2).sum())
             side = 1 if pull.is_forward else -1
-            added[(slice(None), *cells)] += np.float32(2 * scale * pull.weight * side) * cover * apart
+            added.reshape(3, -1)[:, cells] += np.float32(2 * scale * pull.weight * side) * cover * apart
         if self.volume:
             energy += self._add_volume(to_numpy(velocity), fields, added, scale)
-        gradient += added if isinstance(gradient, np.ndarray) else to_device(added, gradient.device.type)
+        gradient += beside(gradient, added)
         return energy
 
     def _add_volume(

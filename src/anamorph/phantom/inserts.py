@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +13,40 @@ from anamorph.phantom.pair import FIELD_OF_VIEW_MM, PhantomPair, make_pair
 from anamorph.transforms.affine import fit_linear
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
-ROD_HU, LESION_HU = 1400.0, 220.0
+
+@dataclass(frozen=True)
+class Insert:
+    """An ellipsoid of the fixed scan: its middle and half axes, RAS mm, and its intensity."""
+
+    middle_mm: tuple[float, float, float]
+    half_mm: tuple[float, float, float]
+    hu: float
+
+    def depth_mm(self, points: np.ndarray) -> np.ndarray:
+        """``(N,)`` depth of points below its surface, negative outside, about in mm."""
+        half = np.array(self.half_mm)
+        away = (points - self.middle_mm) / half
+        relative = np.linalg.norm(away, axis=1)
+        slope = np.linalg.norm(away / half, axis=1) / np.maximum(relative, 1e-6)
+        return (1 - relative) / np.maximum(slope, 1 / half.max())
+
+    def motion(self, transform: Transform, model: str) -> Affine:
+        """The map of a model, rigid or affine, nearest to a transform inside."""
+        at = np.random.default_rng(0).uniform(-1, 1, (4000, 3))
+        inside = self.middle_mm + at[np.linalg.norm(at, axis=1) <= 1] * self.half_mm
+        return Affine(fit_linear(inside, transform.map_world(inside), "rigid" if model == "rigid" else "affine"))
+
+
 RODS = (
-    ((-58.0, 8.0, -70.0), (9.0, 9.0, 34.0)),
-    ((62.0, -12.0, -10.0), (26.0, 9.0, 9.0)),
-    ((8.0, 44.0, -60.0), (20.0, 8.0, 14.0)),
+    Insert((-58.0, 8.0, -70.0), (9.0, 9.0, 34.0), 1400.0),
+    Insert((62.0, -12.0, -10.0), (26.0, 9.0, 9.0), 1400.0),
+    Insert((8.0, 44.0, -60.0), (20.0, 8.0, 14.0), 1400.0),
 )
-"""Middles and half axes in the fixed scan, RAS mm."""
-LESION = ((58.0, 20.0, -100.0), (17.0, 17.0, 17.0))
+LESION = Insert((58.0, 20.0, -100.0), (17.0, 17.0, 17.0), 220.0)
 FADING_MM = 22.0
 """Over which the motion of a rod fades into that of the tissue."""
-LATTICE_MM = 3.0
-MARGIN_MM = 6.0
+LATTICE_MM = 4.0
+MARGIN_MM = 7.5
 """Around a rod that moves with it: more than the diagonal of a cell of the lattice."""
 
 
@@ -49,7 +72,7 @@ class InsertPair:
 
 
 def make_insert_pair(
-    shape: tuple[int, int, int] = (96, 80, 88), seed: int = 0, growth: float = 1.5, **limits: float
+    shape: tuple[int, int, int] = (96, 80, 88), seed: int = 0, growth: float = 1.5, deformation_mm: float = 15.0
 ) -> InsertPair:
     """Make two scans of one anatomy in which rods have moved rigidly and a lesion has changed its size.
 
@@ -57,67 +80,38 @@ def make_insert_pair(
         shape: of both scans.
         seed: any whole number >= 0.
         growth: volume of the lesion in the moving scan, as a multiple of that in the fixed one.
-        limits: of the deformation, as in :func:`~anamorph.phantom.pair.make_pair`.
+        deformation_mm: largest length of the non-linear part of the motion of the tissue.
     """
     motions: list[Affine] = []
 
     def with_inserts(free: Transform) -> Transform:
-        lattice = _lattice()
-        points = lattice.voxel_to_world(np.moveaxis(np.indices(lattice.shape), 0, -1)).reshape(-1, 3)
-        middle, axes = (np.array(values) for values in LESION)
-        away = points - middle
-        radius = np.linalg.norm(away, axis=1)
-        ball = points[radius <= axes[0]]
-        so_far = np.linalg.det(fit_linear(ball, free.map_world(ball), "affine")[:3, :3])
-        stretch = (growth / so_far) ** (1 / 3) - 1
-        grown = points + away * (stretch * _fade(radius - axes[0], 2 * axes[0]))[:, None]
-        target = free.map_world(grown)
-        change = np.zeros_like(points)
-        for centre, half in RODS:
-            inside = points[_depth_mm(points, np.array(centre), np.array(half)) >= 0]
-            motion = Affine(fit_linear(inside, free.map_world(inside), "rigid"))
-            motions.append(motion)
-            weight = _fade(-_depth_mm(points, np.array(centre), np.array(half)) - MARGIN_MM, FADING_MM)
-            change += weight[:, None] * (motion.map_world(points) - target)
-        vectors = (target + change - points).T.reshape(3, *lattice.shape)
-        return Displacement.from_world(vectors, lattice)
+        motions.extend(rod.motion(free, "rigid") for rod in RODS)
+        return _true_map(free, motions, growth)
 
-    pair = make_pair(shape, seed=seed, alter=with_inserts, **limits)
-    scans, rods, lesions = [], [], []
-    for image, moves in ((pair.fixed, False), (pair.moving, True)):
-        points = image.grid.voxel_to_world(np.moveaxis(np.indices(image.grid.shape), 0, -1)).reshape(-1, 3)
-        if moves:
-            depths = [
-                _depth_mm(motion.inverse().map_world(points), np.array(centre), np.array(half))
-                for motion, (centre, half) in zip(motions, RODS, strict=True)
-            ]
-            lesion = _depth_mm(_back_to_lesion(points, pair.true_fixed_to_moving), *map(np.array, LESION))
-        else:
-            depths = [_depth_mm(points, np.array(centre), np.array(half)) for centre, half in RODS]
-            lesion = _depth_mm(points, *map(np.array, LESION))
-        voxel = image.grid.voxel_mm
-        hu = image.data.reshape(-1).astype(np.float64)
-        named = np.zeros(len(points), np.uint8)
-        for number, (depth, value) in enumerate([*((d, ROD_HU) for d in depths), (lesion, LESION_HU)], 1):
-            share = np.clip(0.5 + depth / voxel, 0, 1)
-            hu += share * (value - hu)
-            named[depth >= 0] = number
-        scans.append(Image(np.rint(hu).astype(image.data.dtype).reshape(image.data.shape), image.grid, image.name))
-        named = named.reshape(image.grid.shape)
-        last = len(RODS) + 1
-        rods.append(Labels(np.where(named < last, named, 0), image.grid, f"{image.name} rods"))
-        lesions.append(Labels((named == last).astype(np.uint8), image.grid, f"{image.name} lesion"))
-    whole = PhantomPair(
-        scans[0], scans[1], pair.fixed_labels, pair.moving_labels, pair.fixed_points, pair.moving_points,
-        pair.true_fixed_to_moving,
-    )  # fmt: skip
-    return InsertPair(whole, *rods, *lesions, tuple(motions))
+    pair = make_pair(shape, seed=seed, deformation_mm=deformation_mm, alter=with_inserts)
+    still = [Affine.identity()] * (len(RODS) + 1)
+    moved = [*motions, LESION.motion(pair.true_fixed_to_moving, "affine")]
+    fixed, rods, lesion = _drawn(pair.fixed, still)
+    moving, moving_rods, moving_lesion = _drawn(pair.moving, moved)
+    scans = dataclasses.replace(pair, fixed=fixed, moving=moving)
+    return InsertPair(scans, rods, moving_rods, lesion, moving_lesion, tuple(motions))
 
 
-def _lattice() -> Grid:
-    shape = tuple(int(np.ceil(side / LATTICE_MM)) + 1 for side in FIELD_OF_VIEW_MM)
-    half = LATTICE_MM * (np.array(shape) - 1) / 2
-    return Grid((shape[0], shape[1], shape[2]), spacing_mm=LATTICE_MM, origin_mm=-half)
+def _true_map(free: Transform, motions: list[Affine], growth: float) -> Transform:
+    """A map of tissue in which the lesion grows and the rods move rigidly, on a lattice of its own."""
+    half = np.ceil(np.array(FIELD_OF_VIEW_MM) / LATTICE_MM / 2)
+    i, j, k = (2 * half + 1).astype(int)
+    lattice = Grid((int(i), int(j), int(k)), spacing_mm=LATTICE_MM, origin_mm=-LATTICE_MM * half)
+    points = lattice.voxel_to_world(np.moveaxis(np.indices(lattice.shape), 0, -1)).reshape(-1, 3)
+    so_far = np.linalg.det(LESION.motion(free, "affine").matrix[:3, :3])
+    stretch = (growth / so_far) ** (1 / 3) - 1
+    fading = _fade(-LESION.depth_mm(points), 2 * LESION.half_mm[0])
+    target = free.map_world(points + stretch * fading[:, None] * (points - LESION.middle_mm))
+    change = np.zeros_like(points)
+    for rod, motion in zip(RODS, motions, strict=True):
+        weight = _fade(-rod.depth_mm(points) - MARGIN_MM, FADING_MM)
+        change += weight[:, None] * (motion.map_world(points) - target)
+    return Displacement.from_world((target + change - points).T.reshape(3, *lattice.shape), lattice)
 
 
 def _fade(distance_mm: np.ndarray, over_mm: float) -> np.ndarray:
@@ -126,16 +120,20 @@ def _fade(distance_mm: np.ndarray, over_mm: float) -> np.ndarray:
     return left * left * (3 - 2 * left)
 
 
-def _depth_mm(points: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Depth below the surface of an ellipsoid, negative outside, about in mm."""
-    away = (points - centre) / half
-    relative = np.linalg.norm(away, axis=1)
-    slope = np.linalg.norm(away / half, axis=1) / np.maximum(relative, 1e-6)
-    return (1 - relative) / np.maximum(slope, 1 / half.max())
-
-
-def _back_to_lesion(points: np.ndarray, true: Transform) -> np.ndarray:
-    """Points of the moving scan in the fixed one, by the linear part of the map in the lesion."""
-    middle, half = map(np.array, LESION)
-    inside = middle + half * np.random.default_rng(0).uniform(-0.6, 0.6, (500, 3))
-    return Affine(fit_linear(inside, true.map_world(inside), "affine")).inverse().map_world(points)
+def _drawn(image: Image, motions: list[Affine]) -> tuple[Image, Labels, Labels]:
+    """A scan with the inserts where motions take them, the labels of the rods, and that of the lesion."""
+    grid = image.grid
+    points = grid.voxel_to_world(np.moveaxis(np.indices(grid.shape), 0, -1)).reshape(-1, 3)
+    hu, named = image.data.reshape(-1).astype(np.float64), np.zeros(len(points), np.uint8)
+    for number, (insert, motion) in enumerate(zip((*RODS, LESION), motions, strict=True), 1):
+        depth = insert.depth_mm(motion.inverse().map_world(points))
+        hu += np.clip(0.5 + depth / grid.voxel_mm, 0, 1) * (insert.hu - hu)
+        named[depth >= 0] = number
+    named = named.reshape(grid.shape)
+    values = np.rint(hu).astype(image.data.dtype).reshape(image.data.shape)
+    rods = Labels(np.where(named <= len(RODS), named, 0), grid, f"{image.name} rods")
+    return (
+        Image(values, grid, image.name),
+        rods,
+        Labels((named > len(RODS)).astype(np.uint8), grid, f"{image.name} lesion"),
+    )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Outcome, Pair, Run
-from anamorph.methods.tissue import NOTHING_KNOWN
-from anamorph.transforms.bodies import Body, bodies_of, overlap_percent
+from anamorph.methods.tissue import NOTHING_KNOWN, Kept
+from anamorph.transforms.bodies import Body, Held, bodies_of, overlap_percent
 from anamorph.transforms.projection import project
 from anamorph.types import GraveWarning
 
@@ -32,15 +33,14 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
         return outcome
     if outcome.free is None and any(tissue.stiffness is not None for tissue in tissues):
         outcome.warnings.append("no field was refined, so the stiffness had no say")
-    rigid, volume = ([[held for kept in kind for held in kept.held] for kind in kinds]
-                     for kinds in zip(*((tissue.rigid, tissue.volume) for tissue in tissues), strict=True))  # fmt: skip
+    rigid, volume = (_held([tissue.rigid for tissue in tissues]), _held([tissue.volume for tissue in tissues]))
     if not any((*rigid, *volume)):
         return outcome
     run.progress("tissue", 0.99)
     with run.timed("tissue"):
         free = outcome.free or (outcome.fixed_to_moving, outcome.moving_to_fixed)
         grids = pair.fixed.grid, pair.moving.grid
-        bodies = bodies_of(*rigid, outcome.fixed_to_moving, outcome.moving_to_fixed)
+        bodies = bodies_of(rigid[0], rigid[1], outcome.fixed_to_moving, outcome.moving_to_fixed)
         outcome.warnings += _collisions(bodies)
         found = project(outcome.fixed_to_moving, outcome.moving_to_fixed, *grids, bodies, volume[0])
         onward, back, folded = found.onward, found.back, found.folded
@@ -58,6 +58,11 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
             f"around {name} the map folds: it is not as the images ask; see the report" for name in folded
         ]
     return dataclasses.replace(outcome, fixed_to_moving=onward, moving_to_fixed=back, free=free)
+
+
+def _held(kinds: Sequence[tuple[Kept, ...]]) -> list[list[Held]]:
+    """The pieces of both scans with one property."""
+    return [[held for kept in kind for held in kept.held] for kind in kinds]
 
 
 def _collisions(bodies: list[Body]) -> list[str]:

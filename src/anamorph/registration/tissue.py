@@ -11,6 +11,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.image.image import Image, Labels
+from anamorph.image.label_like import is_label_map
 from anamorph.image.pieces import FEWEST_VOXELS, pieces_of
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.types import ImageLike
@@ -47,7 +48,7 @@ def read_tissue(
 ) -> Tissue:
     """The tissue of a scan.
 
-    A voxel that moves rigidly keeps its volume anyway: where both are exact, it is left out of the pieces that keep theirs.
+    What moves rigidly keeps its volume: exactly rigid voxels are left out of the pieces that keep their volume.
 
     Args:
         scan: which it is of.
@@ -79,8 +80,8 @@ def read_tissue(
 
 def _mask(source: ImageLike, scan: Image, resample: bool) -> Labels:
     labels = read_labels(source)
-    if not labels.data.any():
-        raise UserError(f"the mask {labels.name} is empty; it names nothing to keep")
+    if not is_label_map(labels):
+        raise UserError(f"{labels.name} is no mask: its values vary like those of an image; give 0 and 1, or labels")
     if not check_grid(labels, scan, resample, "mask"):
         labels = Affine.identity().warp_labels(labels, scan.grid)
     return Labels(labels.data, scan.grid, labels.name)

@@ -96,7 +96,7 @@ def total_seconds(timings: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True)
 class KeptRow:
-    """A piece that must not deform: change of volume and distance from a rigid motion, before it had a say and after."""
+    """A piece that must not deform, its change of volume and its distance from a rigid motion."""
 
     name: str
     scan: str

@@ -53,3 +53,13 @@ def to_device(array: np.ndarray, device: str) -> Any:
 def to_numpy(array: Any) -> np.ndarray:
     """The array, or the tensor brought back."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+def beside(other: Any, array: np.ndarray) -> Any:
+    """A float32 array as it is where the other one is an array, or as a tensor on the device of that one."""
+    array = np.ascontiguousarray(array, np.float32)
+    if isinstance(other, np.ndarray):
+        return array
+    import torch
+
+    return torch.from_numpy(array).to(other.device)

@@ -80,8 +80,8 @@ def _fitted(here: Sequence[Held], there: Sequence[Held], onward: Transform, back
     source = np.concatenate([*own, *(back.map_world(points) for points in other)])
     target = np.concatenate([*(onward.map_world(points) for points in own), *other])
     motion = Affine(fit_linear(source, target, "rigid"))
-    pieces = (tuple(one.piece for one in held) for held in (here, there))
-    return Body(*pieces, motion, max(one.share for one in (*here, *there)))
+    share = max(one.share for one in (*here, *there))
+    return Body(tuple(one.piece for one in here), tuple(one.piece for one in there), motion, share)
 
 
 def overlap_percent(first: Body, second: Body) -> float:

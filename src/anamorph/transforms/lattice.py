@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from anamorph.transforms.folding import folded_cells
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 Box = tuple[slice, slice, slice]
-Index = tuple[np.ndarray, ...]
 ROUNDING_VOX = 1e-3
 LEAST_DETERMINANT = 0.1
 """A cell around a piece that shrinks further, and did not before, is too steep a transition."""
@@ -49,17 +47,15 @@ class Lattice:
             scan: the field of view that matters.
             closest_mm: points that are so close are close enough.
         """
-        first, *others = transform.parts if isinstance(transform, Composite) else (transform,)
-        if isinstance(first, Affine):
-            own, field, others = _corners(scan), Affine.identity(), [first, *others]
-        elif isinstance(first, Displacement):
-            own, field = first.grid.extended(scan.corners_mm(), reach_vox=0), first
-        if not isinstance(first, Affine | Displacement) or not all(isinstance(part, Affine) for part in others):
-            own, field, others = scan, transform, []
-        parts = np.maximum(np.ceil(own.spacing_mm / closest_mm - 0.01), 1).astype(int)
-        grid = own.refined(parts)
-        after = reduce(np.matmul, [part.matrix for part in reversed(others)], np.eye(4))
-        return cls(grid, field.displacement_on(grid).disp_vox, Affine(after))
+        field, after = _split(transform)
+        own = _corners(scan)
+        if isinstance(field, Displacement):
+            outermost = own.voxel_to_world(np.moveaxis(np.indices(own.shape), 0, -1).reshape(-1, 3))
+            own = field.grid.extended(outermost, reach_vox=0)
+        elif not isinstance(field, Affine):
+            own = scan
+        grid = own.refined(np.maximum(np.ceil(own.spacing_mm / closest_mm - 0.01), 1).astype(int))
+        return cls(grid, field.displacement_on(grid).disp_vox, after)
 
     def transform(self, disp_vox: np.ndarray) -> Transform:
         """The transform with other displacements."""
@@ -87,6 +83,15 @@ class Lattice:
             at = low + step
             inside[tuple(at[(at <= high).all(axis=1)].T)] = True
         return np.flatnonzero(inside)
+
+
+def _split(transform: Transform) -> tuple[Transform, Affine]:
+    """A field, or the identity where there is none, and the affine map after it; or the whole, and nothing after."""
+    first, *others = transform.parts if isinstance(transform, Composite) else (transform,)
+    if not isinstance(first, Displacement):
+        first, others = Affine.identity(), [first, *others]
+    after = Composite.of(Affine.identity(), *others)
+    return (first, after) if isinstance(after, Affine) else (transform, Affine.identity())
 
 
 def _corners(grid: Grid) -> Grid:
@@ -117,14 +122,14 @@ class Given:
     share: float = 1.0
     reach_mm: float = 0.0
 
-    def box(self, grid: Grid, reach_mm: float = 0.0) -> tuple[Box, Index]:
-        """The box of grid points around by no more than a reach, and where in it the given points are."""
+    def box(self, grid: Grid, reach_mm: float = 0.0) -> tuple[Box, np.ndarray]:
+        """The box of grid points around by no more than a reach, and the flat indices in it of the given points."""
         at = np.array(np.unravel_index(self.points, grid.shape))
         margin = np.ceil(reach_mm / grid.spacing_mm).astype(int) + 1
         low = np.maximum(at.min(axis=1) - margin, 0)
         high = np.minimum(at.max(axis=1) + margin + 1, grid.shape)
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        return (i, j, k), tuple(at - low[:, None])
+        return (i, j, k), np.ravel_multi_index(tuple(at - low[:, None]), tuple(high - low))
 
     def wanted(self, lattice: Lattice, box: Box) -> np.ndarray:
         """``(3, ...)`` float64 displacements of the points of a box."""
@@ -138,15 +143,15 @@ class Given:
         """The largest distance between where the points are to go and where they went."""
         box, inner = self.box(lattice.grid)
         whole = (slice(None), *box)
-        apart = (self.wanted(lattice, box) - lattice.disp_vox[whole])[(slice(None), *inner)]
+        apart = (self.wanted(lattice, box) - lattice.disp_vox[whole]).reshape(3, -1)[:, inner]
         return float(np.linalg.norm(lattice.grid.affine[:3, :3] @ apart, axis=0).max())
 
 
 def given_anew(lattice: Lattice, all_given: Sequence[Given]) -> tuple[np.ndarray, list[int]]:
     """The displacements of a lattice where some points are given, and a smooth transition around those.
 
-    Around each piece the map fades from the given one into the one that was, over ``reach_mm``: where that would fold or
-    squeeze the lattice, over more. Between pieces the nearer one weighs more.
+    Around each piece the map fades from the given one into the one that was, over ``reach_mm``: where that would fold
+    or squeeze the lattice, over more. Between pieces the nearer one weighs more.
 
     Args:
         lattice: the map that was.
@@ -178,7 +183,7 @@ def _blended(lattice: Lattice, all_given: Sequence[Given]) -> np.ndarray:
         whole = (slice(None), *box)
         wanted = one.wanted(lattice, box)
         outside = np.ones(wanted.shape[1:], bool)
-        outside[inner] = False
+        outside.flat[inner] = False
         distance = distance_transform_edt(outside, sampling=lattice.grid.spacing_mm).astype(np.float32)
         left = np.clip(1 - distance / np.float32(one.reach_mm), 0, 1)
         fading = left * left * (3 - 2 * left)
@@ -186,7 +191,7 @@ def _blended(lattice: Lattice, all_given: Sequence[Given]) -> np.ndarray:
         pull[whole] += share * (wanted - lattice.disp_vox[whole])
         weight[whole] += share
         np.maximum(strength[whole], fading, out=strength[whole])
-        exact.append(wanted[(slice(None), *inner)])
+        exact.append(wanted.reshape(3, -1)[:, inner])
     disp_vox = lattice.disp_vox + strength * pull / np.maximum(weight, np.float32(1e-30))
     for one, values in zip(all_given, exact, strict=True):  # to the last bit, where another piece is near
         disp_vox.reshape(3, -1)[:, one.points] = values

@@ -1,7 +1,7 @@
 """Both directions of a transform, changed so that pieces move rigidly or keep their volume exactly.
 
-A trilinear field is affine in a cell exactly if it is at the eight corners. So the points of the field around a piece are
-given the rigid motion nearest to the map that was, and further out the map fades into what it was.
+A trilinear field is affine in a cell exactly if it is at the eight corners. So the points of the field around a piece
+are given the rigid motion nearest to the map that was, and further out the map fades into what it was.
 """
 
 from __future__ import annotations
@@ -211,11 +211,11 @@ def _inverse(own: Lattice, disp_vox: np.ndarray, opposite: Lattice, bodies: Sequ
 
 def _reached(own: Lattice, disp_vox: np.ndarray, opposite: Lattice) -> tuple[slice, slice, slice] | None:
     """The box of points of the other direction around where changed points go now and went before; None for none."""
-    changed = np.nonzero((np.abs(disp_vox - own.disp_vox) > MOVED_VOX).any(axis=0))
-    if len(changed[0]) == 0:
+    changed = np.flatnonzero((np.abs(disp_vox - own.disp_vox) > MOVED_VOX).any(axis=0))
+    if len(changed) == 0:
         return None
-    still = np.stack(changed).astype(np.float64)
-    reached = [still + field[(slice(None), *changed)] for field in (own.disp_vox, disp_vox)]
+    still = np.stack(np.unravel_index(changed, own.grid.shape)).astype(np.float64)
+    reached = [still + field.reshape(3, -1)[:, changed] for field in (own.disp_vox, disp_vox)]
     world = own.after.map_world(own.grid.voxel_to_world(np.concatenate(reached, axis=1).T))
     there = opposite.grid.world_to_voxel(world)
     low = np.clip(np.floor(there.min(axis=0)) - 1, 0, np.array(opposite.grid.shape) - 1).astype(int)
