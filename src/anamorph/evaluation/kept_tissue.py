@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class KeptPiece:
-    """A piece that was to keep a property, and what became of it.
+    """A piece that was to keep a property, before that had a say and in the delivered map.
 
     Args:
         name: mask, label and piece.

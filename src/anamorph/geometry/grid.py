@@ -226,7 +226,7 @@ class Grid:
     def refined(self, parts: Sequence[int] | np.ndarray) -> Grid:
         """The grid with the way between neighbouring voxels cut into so many parts; a single-voxel axis stays.
 
-        Every voxel of this grid is one of it, so a trilinear field read there is the same field.
+        It holds every voxel of this grid, so a trilinear field read on it is the same field.
         """
         scale = np.where(np.array(self.shape) > 1, np.asarray(parts), 1)
         affine = self.affine.copy()

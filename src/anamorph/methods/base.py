@@ -46,7 +46,7 @@ class Pair:
         fixed_points: landmarks in the fixed scan.
         moving_points: the same landmarks in the moving scan, in the same order.
         fixed_tissue: what of the fixed scan must not deform, or is stiff.
-        moving_tissue: the same of the moving scan.
+        moving_tissue: likewise of the moving scan.
     """
 
     fixed: Image

@@ -12,6 +12,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
@@ -19,7 +20,7 @@ from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, first_velocity, refine
 from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
-from anamorph.methods.tissue import NOTHING_KNOWN, Demands, Tissue
+from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
 from anamorph.methods.uncertainty import uncertainty_mm
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left

@@ -13,11 +13,11 @@ import numpy as np
 from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
+from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import NONE, guide_models
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
-from anamorph.methods.tissue import Demands
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import beside, to_numpy
 from anamorph.transforms.fields import exponential, logarithm

@@ -154,7 +154,7 @@ def divergence(velocity: np.ndarray) -> np.ndarray:
 
 
 def add_divergence_slope(slope: np.ndarray, gradient: np.ndarray) -> None:
-    """Add to a gradient ``(3, I, J, K)`` what a slope ``(I, J, K)`` with respect to the divergence makes of it."""
+    """Add to a gradient ``(3, I, J, K)`` the part that comes from a slope ``(I, J, K)`` of the divergence."""
     for axis in range(3):
         n = slope.shape[axis]
         if n == 1:

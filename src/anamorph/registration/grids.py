@@ -8,7 +8,6 @@ from anamorph.errors import UserError
 from anamorph.geometry.grid import SAME_GRID_MM
 from anamorph.geometry.lengths import length_text
 from anamorph.image.image import Image
-from anamorph.registration.preflight import header_mismatch_mm
 
 
 def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["mask", "labels", "stiffness"]) -> bool:
@@ -17,6 +16,8 @@ def check_grid(companion: Image, image: Image, resample: bool, kind: Literal["ma
     Raises:
         UserError: it lies elsewhere and ``resample`` is off.
     """
+    from anamorph.registration.preflight import header_mismatch_mm
+
     apart = header_mismatch_mm(companion.grid, image.grid)
     same = apart <= image.grid.limit_mm(SAME_GRID_MM)
     if same or resample:

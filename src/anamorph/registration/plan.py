@@ -13,7 +13,6 @@ from anamorph.geometry.lengths import patient_mm, significant
 from anamorph.image.image import Image
 from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.registration.keep import keep
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
     inspect_image,
@@ -24,6 +23,7 @@ from anamorph.registration.preflight import (
 )
 from anamorph.registration.provenance import describe_input
 from anamorph.registration.request import MethodLike
+from anamorph.registration.tissue import keep
 from anamorph.runtime.compiled import MISSING, kernels
 from anamorph.runtime.machine import machine, versions
 from anamorph.runtime.memory import INTERPRETER_BYTES

@@ -121,9 +121,7 @@ class Result:
             points["landmarks"] = pair.fixed_points, pair.moving_points
         both = delivered(self.fixed_to_moving, pair.fixed.grid), delivered(self.moving_to_fixed, pair.moving.grid)
         return RegisteredPair(
-            pair.fixed,
-            pair.moving,
-            *both,
+            *(pair.fixed, pair.moving, *both),
             fixed_labels=self.inputs.fixed_labels,
             moving_labels=self.inputs.moving_labels,
             points=points,
@@ -140,7 +138,7 @@ class Result:
 
     @property
     def uncertainty_mm(self) -> Image | None:
-        """Within which the right place lies in about two of three cases; NaN: not compared. None: not estimated."""
+        """Within which the right place lies in about two of three cases, NaN where not compared; None without."""
         return self.outcome.uncertainty_mm
 
     @cached_property

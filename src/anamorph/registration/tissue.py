@@ -1,23 +1,30 @@
-"""What a request says of tissue, read and checked: masks of pieces with their weights, and maps of stiffness."""
+"""Tissue that must not deform: its masks and maps, read and checked, and the last step of all methods, which keeps it."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
 
 from anamorph.errors import UserError
+from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels
 from anamorph.image.label_like import is_label_map
 from anamorph.image.pieces import FEWEST_VOXELS, pieces_of
 from anamorph.image.read import read_image, read_labels
 from anamorph.image.types import ImageLike
+from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.tissue import NOTHING_KNOWN, Kept, Tissue
 from anamorph.registration.grids import check_grid
+from anamorph.transforms.bodies import Body, Held, bodies_of, overlap_percent
 from anamorph.transforms.maps import Affine
+from anamorph.transforms.projection import project
+from anamorph.types import GraveWarning
 
 KeepLike: TypeAlias = ImageLike | Sequence[ImageLike | tuple[ImageLike, float]]
 """A mask or label map, or several, each alone (exact) or with a weight (soft)."""
@@ -117,3 +124,70 @@ def _stiffness(source: ImageLike, scan: Image, resample: bool) -> Image:
     if image.channels != 1 or not np.isfinite(image.data).all() or not image.data.min() > 0:
         raise UserError(f"{image.name}: stiffness must be one positive number per voxel, 1 for ordinary tissue")
     return image
+
+
+TOUCHING_PERCENT, COLLIDING_PERCENT = 1.0, 10.0
+"""Overlaps of two rigid pieces after they have moved: less than the first is the rounding of voxels."""
+MOST_OUTSIDE = 0.5
+
+
+def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
+    """The outcome of a method with the exact properties of the tissue; what is wrong with them becomes a warning.
+
+    Args:
+        outcome: of any method.
+        pair: the scans and what is known of their tissue.
+        run: of the method.
+    """
+    tissues = pair.tissues
+    if tissues == (NOTHING_KNOWN, NOTHING_KNOWN):
+        return outcome
+    if outcome.free is None and any(tissue.stiffness is not None for tissue in tissues):
+        outcome.warnings.append("no field was refined, so the stiffness had no say")
+    rigid, volume = (_held([tissue.rigid for tissue in tissues]), _held([tissue.volume for tissue in tissues]))
+    if not any((*rigid, *volume)):
+        return outcome
+    run.progress("tissue", 0.99)
+    with run.timed("tissue"):
+        free = outcome.free or (outcome.fixed_to_moving, outcome.moving_to_fixed)
+        grids = pair.fixed.grid, pair.moving.grid
+        bodies = bodies_of(rigid[0], rigid[1], outcome.fixed_to_moving, outcome.moving_to_fixed)
+        outcome.warnings += _collisions(bodies)
+        found = project(outcome.fixed_to_moving, outcome.moving_to_fixed, *grids, bodies, volume[0])
+        onward, back, folded = found.onward, found.back, found.folded
+        if volume[1]:
+            other = project(back, onward, *grids[::-1], [body.inverse() for body in bodies], volume[1])
+            onward, back, folded = other.back, other.onward, (*folded, *other.folded)
+        pieces = zip((*rigid, *volume), (onward, back) * 2, grids[::-1] * 2, strict=True)
+        outcome.warnings += [
+            f"{piece.name} leaves the field of view of the other scan; leave it out, or mask what is not shown"
+            for some, transform, grid in pieces
+            for piece in (held.piece for held in some)
+            if _outside(transform.map_world(piece.centres_mm), grid)
+        ]
+        outcome.warnings += [
+            f"around {name} the map folds: it is not as the images ask; see the report" for name in folded
+        ]
+    return dataclasses.replace(outcome, fixed_to_moving=onward, moving_to_fixed=back, free=free)
+
+
+def _held(kinds: Sequence[tuple[Kept, ...]]) -> list[list[Held]]:
+    """The pieces of both scans with one property."""
+    return [[Held(piece, kept.share) for kept in kind for piece in kept.pieces] for kind in kinds]
+
+
+def _collisions(bodies: list[Body]) -> list[str]:
+    found = []
+    for first, second in combinations([body for body in bodies if body.share == 1], 2):
+        shared = overlap_percent(first, second)
+        if shared > TOUCHING_PERCENT:
+            text = (
+                f"{first.name} and {second.name} would overlap by {shared:.0f} % after moving; "
+                "make them one piece, or give one of them a weight"
+            )
+            found.append(GraveWarning(text) if shared > COLLIDING_PERCENT else text)
+    return found
+
+
+def _outside(moved_mm: np.ndarray, grid: Grid) -> bool:
+    return bool((~grid.contains(moved_mm)).mean() > MOST_OUTSIDE)
