@@ -1,4 +1,4 @@
-"""Tissue that must not deform: its masks and maps, read and checked, and the last step of all methods, which keeps it."""
+"""Tissue that must not deform: its masks and maps, read and checked, and the step after every method that keeps it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from anamorph.methods.tissue import NOTHING_KNOWN, Kept, Tissue
 from anamorph.registration.grids import check_grid
 from anamorph.transforms.bodies import Body, Held, bodies_of, overlap_percent
 from anamorph.transforms.maps import Affine
-from anamorph.transforms.projection import project
 from anamorph.types import GraveWarning
 
 KeepLike: TypeAlias = ImageLike | Sequence[ImageLike | tuple[ImageLike, float]]
@@ -147,6 +146,8 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
     rigid, volume = (_held([tissue.rigid for tissue in tissues]), _held([tissue.volume for tissue in tissues]))
     if not any((*rigid, *volume)):
         return outcome
+    from anamorph.transforms.projection import project
+
     run.progress("tissue", 0.99)
     with run.timed("tissue"):
         free = outcome.free or (outcome.fixed_to_moving, outcome.moving_to_fixed)

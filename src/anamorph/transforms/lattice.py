@@ -18,7 +18,7 @@ LEAST_DETERMINANT = 0.1
 """A cell around a piece that shrinks further, and did not before, is too steep a transition."""
 REACH = 1.6
 """Of the largest change at a piece: over a shorter way the map would fold."""
-WIDENINGS, WIDER = 6, 1.5
+WIDENINGS, WIDER = 4, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +163,17 @@ def given_anew(lattice: Lattice, all_given: Sequence[Given]) -> tuple[np.ndarray
     apart_mm = lattice.grid.spacing_mm[np.array(lattice.grid.shape) > 1].max()
     for one in all_given:
         one.reach_mm = one.reach_mm or max(2 * apart_mm, REACH * one.farthest_mm(lattice))
+    first_mm = [one.reach_mm for one in all_given]
     for _ in range(WIDENINGS):
         disp_vox = _blended(lattice, all_given)
-        steep = [one for one in all_given if _is_steep(lattice, disp_vox, one, LEAST_DETERMINANT)]
-        for one in steep:
-            one.reach_mm *= WIDER
+        steep = [n for n, one in enumerate(all_given) if _is_steep(lattice, disp_vox, one, LEAST_DETERMINANT)]
         if not steep:
             return disp_vox, []
+        for n in steep:
+            all_given[n].reach_mm *= WIDER
+    for n in steep:  # where no way is long enough, as between pieces that collide, a short one spoils less
+        all_given[n].reach_mm = first_mm[n]
+    disp_vox = _blended(lattice, all_given)
     return disp_vox, [n for n, one in enumerate(all_given) if _is_steep(lattice, disp_vox, one, 0.0)]
 
 

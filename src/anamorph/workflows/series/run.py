@@ -27,8 +27,9 @@ from anamorph.image.series import ImageSeries
 from anamorph.image.types import ImageLike, SeriesLike
 from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED
+from anamorph.registration.grids import check_grid
 from anamorph.registration.provenance import input_hash
-from anamorph.registration.request import check_grid, mask_on
+from anamorph.registration.request import mask_on
 from anamorph.report.page import drawn
 from anamorph.transforms.files import read_transform, write_transform
 from anamorph.transforms.files.itk_field import delivered, on_own_grid
