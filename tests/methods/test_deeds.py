@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import base, deeds, descriptors, refinement
+from anamorph.methods import base, deeds, descriptors
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds import Deeds, DeedsConfig, dense_search
 from anamorph.testing.conformance import MethodConformance
@@ -45,7 +45,7 @@ class TestDeeds(MethodConformance):
         method = Deeds(DeedsConfig(**self.quick, compatible=compatible))
         arrays = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         monkeypatch.setattr(base, "resolve_device", lambda device: "cuda")
-        for module in (deeds, dense_search, descriptors, refinement):
+        for module in (deeds, dense_search, descriptors):
             monkeypatch.setattr(module, "to_device", lambda array, device: torch.tensor(np.float32(array)))
         tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05

@@ -59,7 +59,7 @@ class TestLinear(MethodConformance):
 
 def test_presets_are_those_of_the_start_alone():
     assert Linear.presets["head-neck-ct"] == {"init": "rigid"}
-    assert Linear.presets["cardiac-mr"] == {"intensity_weight": 10.0}
+    assert Linear.presets["cardiac-mr"] == {"intensity_weight": 40.0}
     assert set(Linear.presets) == set(METHODS.find("convex").presets)
     with pytest.raises(ValueError, match="must not be negative"):
         StartConfig(intensity_weight=-1.0)

@@ -15,6 +15,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods import recipe, slicreg
 from anamorph.methods.base import Pair, Run
+from anamorph.methods.learned import carries_spline
 from anamorph.methods.regression import Regression, RegressionConfig
 from anamorph.methods.slicreg import PredictedLayers, Slicreg, SlicregConfig, _full_labels
 from anamorph.methods.start.search import Start
@@ -228,3 +229,10 @@ def test_every_preset_makes_a_config():
     for method in (Slicreg, Regression):
         for values in method.presets.values():
             method.Config(**values)
+
+
+def test_points_of_one_plane_carry_no_spline():
+    points = np.random.default_rng(0).uniform(-50, 50, (18, 3))
+    assert carries_spline(points)
+    assert not carries_spline(points[:7])
+    assert not carries_spline(np.where([True, True, False], points, 4.0))

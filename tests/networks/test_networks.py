@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from anamorph.networks.blocks import Convolution, cut, one_hot, pad, warp
+from anamorph.networks.supervoxel_network import DeepLab, UNetSlic
 from anamorph.networks.symmetric_network import SegmentationNetwork, SymmetricNetwork
 from anamorph.networks.widths import padding_to_multiple
 
@@ -155,3 +156,29 @@ def test_thin_volumes_have_right_gradients_in_bfloat16():
             convolution(image).float().square().sum().backward()
         gradients.append(convolution.weight.grad.clone())
     assert (gradients[0] - gradients[1]).abs().max() < 0.02 * gradients[0].abs().max()
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 8, 8), (16, 16, 1), (1, 1, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_thin_volumes_have_the_gradients_of_float32(shape, stride):
+    torch.manual_seed(2)
+    convolution = Convolution(64, 64, stride=stride, bias=False)
+    volume = torch.randn((2, 64, *shape))
+    gradients = []
+    for reduced in (False, True):
+        convolution.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            convolution(volume).float().square().sum().backward()
+        gradients.append(convolution.weight.grad.clone())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-4)
+
+
+def test_no_network_has_an_unguarded_convolution():
+    unguarded = [
+        module
+        for network in (UNetSlic(), DeepLab())
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv3d) and module.kernel_size == (3, 3, 3)
+        if not isinstance(module, Convolution)
+    ]
+    assert unguarded == []

@@ -223,6 +223,13 @@ class OnePass(Learned):
 
 FEWEST_POINTS = 8
 """A scan in which fewer points of the template are found is left where it is."""
+
+
+def carries_spline(points_mm: np.ndarray) -> bool:
+    """Whether points ``(N, 3)`` are enough for a spline, and span space."""
+    return len(points_mm) >= FEWEST_POINTS and np.linalg.matrix_rank(points_mm - points_mm.mean(axis=0)) == 3
+
+
 LATTICE_VOXELS = 2.5
 """Spacing of the lattice on which splines are evaluated, voxels of the frame; five of the scans, as published."""
 

@@ -19,10 +19,10 @@ from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
 from anamorph.methods.learned import (
-    FEWEST_POINTS,
     NetworkConfig,
     TemplatePair,
     TemplateSpace,
+    carries_spline,
     lattice,
     through_template,
 )
@@ -89,7 +89,7 @@ class PredictedPlaces:
             smoothing: of the thin-plate splines.
         """
         grid = lattice(self.frame)
-        if len(self.here) < FEWEST_POINTS:
+        if not carries_spline(self.here):
             zero = np.zeros((3, *grid.shape), np.float32)
             return zero, zero.copy()
         graph = KeypointGraph.of_neighbours(self.here, neighbours)
@@ -138,6 +138,6 @@ class Regression(TemplateSpace):
             (to_template, back_to_fixed), (other_to_template, to_moving) = (side.fields(*settings) for side in sides)
             forward = through_template(to_template, to_moving)
             backward = through_template(other_to_template, back_to_fixed)
-        if min(len(side.here) for side in sides) < FEWEST_POINTS:
+        if not all(carries_spline(side.here) for side in sides):
             run.warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")
         return forward, backward

@@ -27,10 +27,10 @@ from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
 from anamorph.methods.learned import (
-    FEWEST_POINTS,
     NetworkConfig,
     TemplatePair,
     TemplateSpace,
+    carries_spline,
     lattice,
     through_template,
 )
@@ -142,7 +142,7 @@ def keypoint_field(
     Returns:
         ``(3, I, J, K)`` voxels of the lattice, and the objective per iteration.
     """
-    if len(places) < FEWEST_POINTS:
+    if not carries_spline(places):
         return np.zeros((3, *lattice.shape), np.float32), []
     grid = moving.coded.grid
     graph = KeypointGraph.of_neighbours(places, neighbours)

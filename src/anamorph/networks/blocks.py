@@ -23,22 +23,26 @@ def activation_of(name: Activation) -> nn.Module:
 
 
 class Convolution(nn.Conv3d):
-    """A 3 x 3 x 3 convolution that keeps the size."""
+    """A 3 x 3 x 3 convolution that keeps the size, or divides it by its stride."""
 
-    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
-        super().__init__(inputs, outputs, 3, padding=dilation, dilation=dilation)
+    def __init__(
+        self, inputs: int, outputs: int, dilation: int = 1, stride: int = 1, groups: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, 3, stride, dilation, dilation, groups, bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        return convolve(image, self.weight, self.bias, self.dilation[0])
+        return convolve(image, self.weight, self.bias, self.dilation[0], self.stride[0], self.groups)
 
 
-def convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
+def convolve(
+    image: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1, stride: int = 1, groups: int = 1
+) -> Tensor:
     """What a :class:`Convolution` of these weights does."""
     # PyTorch 2.13 returns memory it never wrote as the gradient of bfloat16 weights for volumes thinner than these.
     if image.device.type == "cpu" and min(image.shape[2:]) <= 2 * dilation:
         with torch.autocast("cpu", enabled=False):
-            return F.conv3d(image.float(), weight.float(), bias, padding=dilation, dilation=dilation)
-    return F.conv3d(image, weight, bias, padding=dilation, dilation=dilation)
+            return F.conv3d(image.float(), weight.float(), bias, stride, dilation, dilation, groups)
+    return F.conv3d(image, weight, bias, stride, dilation, dilation, groups)
 
 
 class Block(nn.Sequential):

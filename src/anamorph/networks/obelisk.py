@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool3d, grid_sample, pad
 from anamorph.discrete import fused
 from anamorph.discrete.labels import grid_points, label_window
 from anamorph.geometry.frames import to_grid_sample_order, voxel_to_normalised
+from anamorph.networks.blocks import Convolution
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
@@ -125,7 +126,7 @@ class Obelisk(nn.Module):
             nn.Conv3d(FIRST_CHANNELS * 2 * channels, wide, 1, bias=False),
             nn.BatchNorm3d(wide),
             nn.ReLU(inplace=True),
-            nn.Conv3d(wide, wide, 3, padding=1, bias=False),
+            Convolution(wide, wide, bias=False),
             nn.BatchNorm3d(wide),
             nn.ReLU(inplace=True),
             nn.Conv3d(wide, channels, 1),

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv3d, cross_entropy, interpolate
 from torch.utils.checkpoint import checkpoint
 
+from anamorph.networks.blocks import Convolution
+
 WIDTHS = (32, 48, 64, 96)
 """Channels at a half, a quarter, an eighth and a sixteenth of the resolution."""
 
@@ -60,7 +62,7 @@ class _Deeper(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv3d(inputs, outputs, 3, padding=1, stride=stride, bias=False)
+    convolution = Convolution(inputs, outputs, stride=stride, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
 
 
@@ -124,7 +126,7 @@ class SupervoxelNetwork(_WithFeatures):
         wide = GROUP * layers
         self.head = nn.Sequential(
             *(nn.Conv3d(self.features.channels, wide, 1, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
-            *(nn.Conv3d(wide, wide, 3, padding=1, groups=layers, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            *(Convolution(wide, wide, groups=layers, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
             nn.Conv3d(wide, classes * layers, 1, groups=layers),
         )
         if template is not None:
@@ -197,7 +199,7 @@ class CoordinateNetwork(_WithFeatures):
         wide = 16 * GROUP
         self.head = nn.Sequential(
             *(nn.Conv3d(self.features.channels, wide, 1, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
-            *(nn.Conv3d(wide, wide, 3, padding=1, groups=16, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
+            *(Convolution(wide, wide, groups=16, bias=False), nn.BatchNorm3d(wide), nn.ReLU()),
             nn.Conv3d(wide, 3, 1),
         )
         if template is not None:
@@ -289,12 +291,8 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, inputs: int, middle: int, outputs: int, *, dense: bool, stride: int) -> None:
         super().__init__()
-        widen = (
-            nn.Conv3d(inputs, middle, 3, padding=1, stride=2, bias=False)
-            if dense
-            else nn.Conv3d(inputs, middle, 1, bias=False)
-        )
-        depthwise = nn.Conv3d(middle, middle, 3, padding=1, stride=stride, groups=middle, bias=False)
+        widen = Convolution(inputs, middle, stride=2, bias=False) if dense else nn.Conv3d(inputs, middle, 1, bias=False)
+        depthwise = Convolution(middle, middle, stride=stride, groups=middle, bias=False)
         self.layers = nn.Sequential(
             *(widen, nn.BatchNorm3d(middle), nn.ReLU6(inplace=True)),
             *(depthwise, nn.BatchNorm3d(middle), nn.ReLU6(inplace=True)),
@@ -311,7 +309,7 @@ class AtrousPooling(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...]) -> None:
         super().__init__()
-        spread = [nn.Conv3d(inputs, outputs, 3, padding=rate, dilation=rate, bias=False) for rate in rates]
+        spread = [Convolution(inputs, outputs, rate, bias=False) for rate in rates]
         views = [nn.Conv3d(inputs, outputs, 1, bias=False), *spread]
         mean = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Conv3d(inputs, outputs, 1, bias=False))
         self.views = nn.ModuleList(nn.Sequential(view, nn.BatchNorm3d(outputs), nn.ReLU()) for view in views)
