@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from anamorph.batch.records import Record, Store
+from anamorph.batch.records import Failure, Record, Store
 from anamorph.batch.store import Kept
 from anamorph.errors import UserError
 from anamorph.reading import read_own_record
@@ -101,3 +103,16 @@ def test_own_records_that_are_damaged_are_none(tmp_path: Path, text: str) -> Non
     assert read_own_record(path) == {}
     assert Kept(path, tmp_path, {}).find() is None
     assert read_own_record(tmp_path / "nowhere.json") == {}
+
+
+def test_workers_that_fail_at_once_lose_no_failure(tmp_path):
+    def note(number: int) -> None:
+        together.wait()
+        Store(folder).note(Failure(f"{number:032x}", "pair", "convex", "lost", "", f"worker {number}", "here", "now"))
+
+    for turn in range(40):
+        folder, together = tmp_path / str(turn), Barrier(8)
+        folder.mkdir()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(note, range(8)))
+        assert len(Store(folder).failures()) == 8

@@ -21,6 +21,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,10 @@ class Store:
         """
         for parent in reversed(path.relative_to(self.folder).parents[:-1]):
             place = self.folder / parent
-            if place.is_symlink() or not place.is_dir():
-                remove(place)
+            # Another worker may make the folder at any moment, which must not be removed then.
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                with suppress(IsADirectoryError, PermissionError):
+                    place.unlink(missing_ok=True)
         if path.is_dir():
             remove(path)
         return path
