@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
-from anamorph.methods.start.mirror import mirrored, reflection
+from anamorph.methods.start.hypotheses import mirrored, reflection
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine
 

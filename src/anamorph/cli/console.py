@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from anamorph.cli.logs import plain, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from anamorph.types import Progress
@@ -22,6 +24,17 @@ def warn_of_page(reason: str | None) -> None:
     """A line on a page that could not be drawn, if ``reason`` tells why."""
     if reason is not None:
         say(f"warning: the page could not be drawn ({reason}); everything else is complete")
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Says of interrupted work in a folder how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; what is finished is kept in {out}, the same command with --resume goes on from there"
+        ) from None
 
 
 def show(*things: Any) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, resumable, show, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -87,24 +87,19 @@ def series(
     from anamorph.workflows.series.settings import SeriesSettings
 
     at_once = workers_of(workers)
-    try:
-        with progress_bar(quiet) as progress:
-            result = register_series(
-                scans[0] if len(scans) == 1 else scans,
-                out,
-                labels=labels,
-                settings=SeriesSettings(reference, to, iterations, _strength(smooth), cyclic, _axis(axis)),  # type: ignore[arg-type]
-                registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed),  # type: ignore[arg-type]
-                frame_s=frame_time,
-                workers=at_once,
-                resume=resume,
-                progress=progress,
-                on_failure=say_failure,
-            )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; what is finished is kept in {out}, the same command with --resume goes on from there"
-        ) from None
+    with resumable(out), progress_bar(quiet) as progress:
+        result = register_series(
+            scans[0] if len(scans) == 1 else scans,
+            out,
+            labels=labels,
+            settings=SeriesSettings(reference, to, iterations, _strength(smooth), cyclic, _axis(axis)),  # type: ignore[arg-type]
+            registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed),  # type: ignore[arg-type]
+            frame_s=frame_time,
+            workers=at_once,
+            resume=resume,
+            progress=progress,
+            on_failure=say_failure,
+        )
     warn_of_page(result.page_failure)
     if not quiet:
         _show(result)

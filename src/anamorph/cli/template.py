@@ -7,7 +7,7 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, resumable, show, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -75,22 +75,17 @@ def build(
 
     at_once = workers_of(workers)
     cases = _cases(scans or [], dataset, split or [])
-    try:
-        with progress_bar(quiet) as progress:
-            result = build_template(
-                cases,
-                out,
-                settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
-                registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
-                workers=at_once,
-                resume=resume,
-                progress=progress,
-                on_failure=say_failure,
-            )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; what is finished is kept in {out}, the same command with --resume goes on from there"
-        ) from None
+    with resumable(out), progress_bar(quiet) as progress:
+        result = build_template(
+            cases,
+            out,
+            settings=TemplateSettings(start, iterations, tolerance, sharpen, leave_out_failed),
+            registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks),  # type: ignore[arg-type]
+            workers=at_once,
+            resume=resume,
+            progress=progress,
+            on_failure=say_failure,
+        )
     warn_of_page(result.page_failure)
     if not quiet:
         _show(result)

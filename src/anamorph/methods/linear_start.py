@@ -9,6 +9,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
+from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
 from anamorph.methods.start.settings import INTENSITY_WEIGHT, Init
@@ -46,8 +47,7 @@ def linear_start(
     kind = comparable_intensities(fixed.image, moving.image)
     if init in ("world", "centres"):
         shift = moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3)
-        title = "middles of the fields of view" if init == "centres" else "world coordinates of the files"
-        start = Start(Affine.translation(shift), steps=[f"{title}, as asked for"])
+        start = Start(Affine.translation(shift), steps=[f"{TITLES[init]}, as asked for"])
         return start, comparable_after(fixed, moving, start.transform, kind)
     if not leads(fixed, moving):
         start, kind = linear_start(moving, fixed, init, intensity_weight)

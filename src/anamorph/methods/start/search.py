@@ -7,9 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from anamorph.methods.start.hypotheses import Hypothesis, Name, Rules
+from anamorph.methods.start.hypotheses import Hypothesis, Name, Rules, mirror_warning
 from anamorph.methods.start.matching import Matched, Stage, match, polish
-from anamorph.methods.start.mirror import mirror_warning
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair

@@ -1,4 +1,10 @@
-"""From the map of every frame to a smooth course in time, and the numbers of the motion."""
+"""From the map of every frame to a smooth course in time, and the numbers of the motion.
+
+The smooth series ``u`` of velocities ``v`` minimises
+``sum |u_t - v_t|^2 + strength * sum |u_{t+3} - 3 u_{t+2} + 3 u_{t+1} - u_t|^2`` (Whittaker 1923; Eilers, Analytical
+Chemistry 2003): even acceleration costs nothing, a jump costs much. The strength can be the one that predicts left-out
+frames best, by generalised cross-validation (Craven and Wahba, Numerische Mathematik 1978).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,6 @@ from anamorph.image.image import Image, Labels
 from anamorph.image.series import ImageSeries
 from anamorph.transforms.fields import exponential, logarithm
 from anamorph.transforms.maps import Displacement, Transform
-from anamorph.transforms.temporal import TemporalSmoother
 from anamorph.workflows.series.settings import SeriesSettings
 
 MOST_POINTS = 1 << 20
@@ -32,10 +37,71 @@ MOST_WORSE, LEAST_STRENGTH = 1.05, 1e-2
 """Factor by which smoothing may raise the deviation of the frames from each other, and what is no smoothing."""
 MEASURED_VOXELS = 1 << 22
 """Of a frame at the most that motion is measured at, evenly spread."""
-
+FEWEST_FRAMES = 5
+"""Frames from which a strength can be chosen by cross-validation."""
+STRENGTHS = np.geomspace(1e-3, 1e7, 101)
 
 Maps = tuple[Displacement, Displacement]
 """Of points of the target to those of a frame, and back."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalSmoother:
+    """The linear map that smooths a series, of any number of values at a time.
+
+    Args:
+        frames: in the series.
+        cyclic: the first frame follows the last one, as in a heart beat.
+        still: a frame that is known to be zero, such as the velocity of the reference; None for none.
+    """
+
+    frames: int
+    cyclic: bool = False
+    still: int | None = None
+
+    @property
+    def free(self) -> list[int]:
+        """The frames that are not known."""
+        return [frame for frame in range(self.frames) if frame != self.still]
+
+    def roughness(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors, as columns, of the penalty of the free frames."""
+        identity = np.eye(self.frames)
+        ahead = [np.roll(identity, step, axis=1) for step in range(4)]
+        third = ahead[3] - 3 * ahead[2] + 3 * ahead[1] - identity
+        third = (third if self.cyclic else third[:-3])[:, self.free]
+        values, vectors = np.linalg.eigh(third.T @ third)
+        return np.maximum(values, 0), vectors
+
+    def strength(self, values: np.ndarray) -> float:
+        """The strength with the least generalised cross-validation score over all values together.
+
+        It is 0 for fewer than five frames that are not known.
+
+        Args:
+            values: ``(T, ...)`` of all frames.
+        """
+        if len(self.free) < FEWEST_FRAMES:
+            return 0.0
+        roughness, vectors = self.roughness()
+        free = values[self.free].reshape(len(roughness), -1)
+        power = ((vectors.T @ free).astype(np.float64) ** 2).sum(axis=1)
+        kept = 1 / (1 + STRENGTHS[:, None] * roughness)
+        residual, freedom = (1 - kept) ** 2 @ power, (1 - kept).sum(axis=1)
+        return float(STRENGTHS[np.argmin(residual / freedom**2)])
+
+    def smooth(self, values: np.ndarray, strength: float) -> np.ndarray:
+        """The smooth series, float32.
+
+        Args:
+            values: ``(T, ...)`` of all frames; the still one is zero.
+            strength: of the penalty.
+        """
+        roughness, vectors = self.roughness()
+        matrix = (vectors / (1 + strength * roughness) @ vectors.T).astype(np.float32)
+        smooth = np.array(values, np.float32)
+        smooth[self.free] = (matrix @ smooth[self.free].reshape(len(matrix), -1)).reshape(-1, *values.shape[1:])
+        return smooth
 
 
 def smooth_motion(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.transforms.temporal import TemporalSmoother
+from anamorph.workflows.series.motion import TemporalSmoother
 
 FRAMES, VALUES = 20, 400
 
