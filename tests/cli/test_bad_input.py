@@ -154,7 +154,8 @@ def test_channels_differ(refused, fixed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "kind"), [("--fixed-labels", "labels"), ("--moving-labels", "labels"), ("--moving-mask", "mask")]
+    ("option", "kind"),
+    [("--fixed-labels", "labels"), ("--moving-labels", "labels"), ("--moving-mask", "mask"), ("--no-partner", "mask")],
 )
 def test_companion_on_another_grid(refused, fixed, moving, tmp_path, option, kind):
     shifted = AFFINE.copy()
@@ -176,6 +177,16 @@ def test_companion_of_another_shape(refused, fixed, moving, tmp_path):
 def test_empty_mask(refused, fixed, moving, tmp_path):
     mask = save(tmp_path / "mask.nii.gz", np.zeros((24, 20, 18), np.uint8))
     assert "the mask is empty" in refused(fixed, moving, "--fixed-mask", mask)
+
+
+def test_a_mask_of_everything_leaves_nothing_to_compare(refused, fixed, moving, tmp_path):
+    mask = save(tmp_path / "mask.nii.gz", np.ones((24, 20, 18), np.uint8))
+    assert "mask.nii.gz leaves nothing of" in refused(fixed, moving, "--no-partner", mask)
+    assert "mask.nii.gz leaves nothing of" in refused(fixed, moving, "--moving-no-partner", mask)
+
+
+def test_a_method_without_refinement_does_not_look_for_what_has_no_partner(refused, fixed, moving):
+    assert "find_no_partner" in refused(fixed, moving, "--find-no-partner", "--method", "linear")
 
 
 def test_labels_that_are_an_image(refused, fixed, moving):

@@ -64,6 +64,25 @@ def register(
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
     ] = None,
+    no_partner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="What the fixed scan alone shows, such as a resection: left out of every comparison.",
+            rich_help_panel=INPUTS,
+        ),
+    ] = None,
+    moving_no_partner: Annotated[
+        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    find_no_partner: Annotated[
+        bool,
+        typer.Option(
+            "--find-no-partner",
+            help="Look for what one scan alone shows, and leave it out; the same as --set find_no_partner=true.",
+            rich_help_panel=common.REGISTRATION,
+        ),
+    ] = False,
     keep_rigid: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,6 +162,8 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        no_partner=no_partner,
+        moving_no_partner=moving_no_partner,
         keep_rigid=_kept(keep_rigid),
         keep_volume=_kept(keep_volume),
         stiffness=stiffness,
@@ -152,7 +173,7 @@ def register(
         init=init,
         method=method,
         preset=preset,
-        settings=settings,
+        settings=[*(settings or ()), "find_no_partner=true"] if find_no_partner else settings,
         device=device,  # type: ignore[arg-type]  # checked with the rest of the request
         seed=seed,
         resample=resample,
@@ -264,6 +285,8 @@ def show_result(result: Result, saved: Saved) -> None:
     for line in _start_lines(result.provenance.get("start", [])):
         show(line)
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
+    for line in result.no_partner.lines() if result.no_partner is not None else ():
+        show(line)
     judged = result.verdict
     show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))
     show(f"report: {saved.folder / REPORT}" if saved.report_failure is None else f"results: {saved.folder}")

@@ -83,8 +83,8 @@ class Run:
     """One run of a method: where it computes, its seed, and what it collects on the way.
 
     A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
-    map ``uncertainty_mm`` of the fixed scan and, where it knows of tissue, ``free``: both directions before that had a
-    say. ``seconds`` are the times of the stages.
+    map ``uncertainty_mm`` of the fixed scan, maps ``no_partner`` of both and, where it knows of tissue, ``free``: both
+    directions before that had a say. ``seconds`` are the times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -104,6 +104,7 @@ class Run:
         self.warnings: list[str] = []
         self.provenance: dict[str, Any] = {}
         self.uncertainty_mm: Image | None = None
+        self.no_partner: tuple[Image, Image] | None = None
         self.free: tuple[Transform, Transform] | None = None
 
     @contextmanager
@@ -133,7 +134,7 @@ class Run:
     def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
         """Both transforms with everything that the run has collected."""
         collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm, self.free
-        return Outcome(fixed_to_moving, moving_to_fixed, *collected)
+        return Outcome(fixed_to_moving, moving_to_fixed, *collected, no_partner=self.no_partner)
 
 
 @dataclass
@@ -145,7 +146,8 @@ class Outcome:
     for each stage; ``provenance`` says how to repeat the run. ``uncertainty_mm`` is a map on a grid of the fixed frame:
     the distance within which the right place of a point lies in about two of three cases, NaN where nothing was
     compared; None if the method has no such map. ``free`` holds both directions as they were before tissue had a say;
-    None where that changed nothing.
+    None where that changed nothing. ``no_partner`` are maps of the fixed and of the moving scan, each in its own frame:
+    1 where the method found that the other scan shows nothing of the kind, else 0; None where it found none.
     """
 
     fixed_to_moving: Transform
@@ -156,6 +158,7 @@ class Outcome:
     provenance: dict[str, Any] = field(default_factory=dict)
     uncertainty_mm: Image | None = None
     free: tuple[Transform, Transform] | None = None
+    no_partner: tuple[Image, Image] | None = None
 
     def exchanged(self, moving: Grid) -> Outcome:
         """The outcome for the pair with fixed and moving scan exchanged.
@@ -173,6 +176,7 @@ class Outcome:
             moving_to_fixed=self.fixed_to_moving,
             uncertainty_mm=unsure,
             free=None if self.free is None else self.free[::-1],
+            no_partner=None if self.no_partner is None else self.no_partner[::-1],
         )
 
     def __post_init__(self) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
+from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched, find_unmatched
 from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.refinement import RefinementConfig, both_directions, first_velocity, refine
+from anamorph.methods.refinement import RefinementConfig, both_directions, first_level, first_velocity, refine
 from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
@@ -26,6 +29,7 @@ from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
 from anamorph.runtime.device import to_numpy
 from anamorph.transforms.fields import exponential
+from anamorph.transforms.inversion import invert
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 Array = Any
@@ -84,6 +88,35 @@ class Started:
         del self.sides
         pair = DescribedPair.of(*sides, self.config.descriptor(), self.kind, self.pyramid, self.device)
         return pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
+
+    @property
+    def tells_partners(self) -> bool:
+        """Whether intensities compare, and so tell what has no partner; structure alone does not."""
+        return self.kind != "none" and self.config.intensity_weight > 0
+
+    def unmatched(self, velocity: Array, grid: Grid) -> Unmatched | None:
+        """What has no partner after a coarse refinement of a velocity ``(3, ...)`` on a grid; None if all has one."""
+        config, base = first_level(self.config), self.pyramid.base
+        demands = Demands.of(self.tissues, self.start, base)
+        coarse, _ = refine(self.described, self.pyramid, config, velocity, grid, lambda _: None, demands)
+        onward, back = coarse.displacement_on(base), invert(coarse, base).transform
+        given = len(self.fixed.channels), float(np.sqrt(config.intensity_weight))
+        return find_unmatched(self.described, base, onward.disp_vox, back.disp_vox, *given)
+
+    def maps_of(self, found: Unmatched) -> tuple[Image, Image]:
+        """What has no partner in the fixed and in the moving scan, each in the frame of its own."""
+        base, moving = self.pyramid.base, self.moving.grid
+        there = moving.resampled(np.maximum(moving.spacing_mm, base.finest_mm))
+        fixed, under_start = (Image(share, base, "no partner") for share in (found.fixed, found.moving))
+        return fixed, self.start.inverse().warp_image(under_start, there, background=0)
+
+    def without(self, fixed: Image, moving: Image) -> Self:
+        """The same pair, in which what two maps show does not count; they are described anew."""
+        scans = [
+            scan.without(Affine.identity().warp_image(alone, scan.grid, background=0).data[0] > 0)
+            for scan, alone in ((self.fixed, fixed), (self.moving, moving))
+        ]
+        return dataclasses.replace(self, fixed=scans[0], moving=scans[1])
 
     @property
     def explains_too_little(self) -> bool:
@@ -175,6 +208,14 @@ class Recipe(Method):
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
         """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
         field, grid = self.find_field(started, run)
+        if self.config.find_no_partner and not started.tells_partners:
+            run.warnings.append(NOT_LOOKED_FOR)
+        elif self.config.find_no_partner:
+            with run.timed("no partner"):
+                found = started.unmatched(*first_velocity(self.config, started.pyramid, field, grid))
+                if found is not None:
+                    run.no_partner = started.maps_of(found)
+                    started = started.without(*started.maps_of(found.widened()))
         with run.stage("refine", self.refined_from):
             described, pyramid = started.described, started.pyramid
             tell = run.within("refine", self.refined_from, FINISHED)

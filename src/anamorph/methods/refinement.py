@@ -41,6 +41,7 @@ class RefinementConfig(StartConfig):
     control_cell: int = setting(2, "control grid of the velocity field", "descriptor voxels")
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
+    find_no_partner: bool = setting(False, "look for what one scan alone shows, and leave it out of the refinement")
     air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
     guide: str = setting(
         "none",
@@ -97,6 +98,13 @@ def check_scales(scales: tuple[int, ...]) -> None:
     """
     if any(s < 1 or s & (s - 1) for s in scales) or list(scales) != sorted(scales, reverse=True):
         raise ValueError("scales must be powers of two, coarsest first")
+
+
+def first_level(config: RefinementConfig) -> RefinementConfig:
+    """The settings of a refinement that ends after its first level."""
+    return dataclasses.replace(
+        config, refine_scales=config.refine_scales[:1], refine_iterations=config.refine_iterations[:1]
+    )
 
 
 def first_velocity(config: RefinementConfig, pyramid: Pyramid, disp_vox: Array, grid: Grid) -> tuple[Array, Grid]:

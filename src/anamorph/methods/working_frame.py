@@ -50,6 +50,20 @@ class Scan:
             return cls(channels, np.ones(image.grid.shape, np.float32), image.grid, is_placed)
         return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid, is_placed)
 
+    def without(self, voxels: np.ndarray) -> Scan:
+        """The scan in which some voxels ``(I, J, K)`` have no influence."""
+        from scipy.ndimage import find_objects, label
+
+        channels = self.channels.copy()
+        # The nearest voxels that count are beside each piece: the rest of the scan need not be searched.
+        for box in find_objects(label(voxels)[0]):
+            sides = zip(box, voxels.shape, strict=True)
+            i, j, k = (slice(max(side.start - 1, 0), min(side.stop + 1, n)) for side, n in sides)
+            grid = self.grid.cropped((i, j, k))
+            part = within(Image(channels[:, i, j, k], grid), Mask(~voxels[None, i, j, k], grid))
+            channels[:, i, j, k] = part.data
+        return Scan(channels, np.where(voxels, np.float32(0), self.weight), self.grid, self.is_placed)
+
     @property
     def image(self) -> Image:
         """The prepared channels as an image."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation.measure import RegisteredPair
+from anamorph.evaluation.no_partner import NOT_LOOKED_FOR, NOTHING_FOUND
 from anamorph.evaluation.numbers import plain
 from anamorph.evaluation.uncertainty import NOT_ESTIMATED
 from anamorph.evaluation.verdict import Verdict, failed
@@ -47,6 +48,8 @@ LINEAR_FILES = {".tfm": "itk-tfm", ".mat": "itk-mat"}
 JACOBIAN = "jacobian.nii.gz"
 INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
 UNCERTAINTY = "uncertainty_mm.nii.gz"
+NO_PARTNER = "no_partner.nii.gz"
+MOVING_NO_PARTNER = "moving_no_partner.nii.gz"
 RESULT = "result.json"
 REPORT = "report.html"
 
@@ -65,6 +68,8 @@ DESCRIPTIONS = {
     JACOBIAN: "local change of volume at every so many-th voxel of the fixed scan; <= 0 is folded",
     INVERSE_CONSISTENCY: "at the same voxels, mm after going to the moving scan and back; NaN outside it",
     UNCERTAINTY: "mm within which the right place lies in about two of three cases, on its own grid; NaN: not compared",
+    NO_PARTNER: "1 where the fixed scan shows what the moving one does not, else 0, on a grid of its own",
+    MOVING_NO_PARTNER: "1 where the moving scan shows what the fixed one does not, else 0, in its frame",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }
@@ -168,6 +173,7 @@ def report_of(result: Result, more: Mapping[str, Any] | None = None) -> PairRepo
         warped_labels=pair.warped_labels if inputs.moving_labels else None,
         fixed_points=inputs.pair.fixed_points,
         uncertainty=result.uncertainty,
+        no_partner=result.no_partner,
         kept=pair.kept,
         metrics=result.metrics,
         timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
@@ -218,11 +224,19 @@ def describe_success(result: Result) -> dict[str, Any]:
         "direction_check": direction_check(result.fixed_to_moving, result.fixed.grid),
         "kept": [piece.as_dict() for piece in result.pair.kept],
         "uncertainty": NOT_ESTIMATED if result.uncertainty is None else result.uncertainty.as_dict(),
+        "no_partner": _no_partner(result),
         "timings_s": stage_timings(result),
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": result.provenance,
         "trace": result.trace,
     }
+
+
+def _no_partner(result: Result) -> dict[str, Any] | str:
+    """The regions that have no partner, or why there are none."""
+    if result.no_partner is not None:
+        return result.no_partner.as_dict()
+    return NOTHING_FOUND if result.plan.method.settings().get("find_no_partner") else NOT_LOOKED_FOR
 
 
 def stage_timings(result: Result) -> dict[str, Any]:
@@ -300,6 +314,14 @@ def write_maps(folder: Path, result: Result, dense: bool = False) -> None:
         if dense:
             unsure = Affine.identity().warp_image(unsure, pair.fixed_grid, background=np.nan)
         write_image(unsure, folder / UNCERTAINTY, world)
+    alone = result.no_partner
+    if alone is not None:
+        for name, found, scan in zip(
+            (NO_PARTNER, MOVING_NO_PARTNER), alone.maps, (pair.fixed_grid, pair.moving_grid), strict=True
+        ):
+            if found is not None:
+                shown = Affine.identity().warp_image(found, scan, background=0) if dense else found
+                write_image(shown, folder / name, world)
 
 
 def write_composites(folder: Path, result: Result) -> None:

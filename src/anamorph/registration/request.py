@@ -47,6 +47,8 @@ class Request:
         moving_points: the same landmarks in the moving scan.
         fixed_mask: weights in [0, 1] on the fixed grid.
         moving_mask: weights in [0, 1] on the moving grid.
+        no_partner: mask of what the fixed scan alone shows, such as a resection; it is left out of every comparison.
+        moving_no_partner: mask of what the moving scan alone shows.
         keep_rigid: masks of the fixed scan whose connected pieces move rigidly: one or several, each alone (exactly) or
             as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume.
@@ -76,6 +78,8 @@ class Request:
     moving_points: PointsLike | None = None
     fixed_mask: ImageLike | None = None
     moving_mask: ImageLike | None = None
+    no_partner: ImageLike | None = None
+    moving_no_partner: ImageLike | None = None
     keep_rigid: KeepLike | None = None
     keep_volume: KeepLike | None = None
     stiffness: ImageLike | None = None
@@ -112,7 +116,8 @@ class Request:
 
     def scans(self) -> dict[str, ImageLike | None]:
         """Scans, labels and masks by what they are."""
-        roles = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
+        scans = "fixed", "moving", "fixed_labels", "moving_labels"
+        roles = *scans, "fixed_mask", "moving_mask", "no_partner", "moving_no_partner"
         return {role.replace("_", " "): getattr(self, role) for role in roles}
 
     def files(self) -> list[Path]:
@@ -155,12 +160,16 @@ class Request:
             fixed_labels = Labels(fixed_labels.data, fixed.grid, fixed_labels.name)
         if moving_labels is not None:
             check_grid(moving_labels, moving, self.resample, "labels")
+        alone = (
+            mask_on(fixed, self.no_partner, self.resample),
+            mask_on(moving, self.moving_no_partner, self.resample),
+        )
         return Inputs(
             pair=Pair(
                 fixed,
                 moving,
-                mask_on(fixed, self.fixed_mask, self.resample),
-                mask_on(moving, self.moving_mask, self.resample),
+                _without(fixed, mask_on(fixed, self.fixed_mask, self.resample), alone[0]),
+                _without(moving, mask_on(moving, self.moving_mask, self.resample), alone[1]),
                 read_init(self.init, fixed, moving),
                 _points_of(self.fixed_points, fixed),
                 _points_of(self.moving_points, moving),
@@ -171,6 +180,7 @@ class Request:
             ),
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
+            no_partner=alone,
             world=world_code(self.fixed),
             files=tuple(self.files()),
         )
@@ -184,6 +194,7 @@ class Inputs:
         pair: what the method is given.
         fixed_labels: label map on the grid of the fixed scan.
         moving_labels: label map of the moving scan.
+        no_partner: masks of what the fixed and the moving scan alone show; the masks of the pair are without it.
         world: NIfTI's code of the world of the fixed scan, for what is written on its grid.
         files: what was read, which results never replace.
     """
@@ -191,6 +202,7 @@ class Inputs:
     pair: Pair
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
+    no_partner: tuple[Mask | None, Mask | None] = (None, None)
     world: int = SCANNER
     files: tuple[Path, ...] = ()
 
@@ -213,6 +225,20 @@ def mask_on(image: Image, source: ImageLike | None, resample: bool = False) -> M
     if check_grid(mask, image, resample, "mask"):
         return Mask(mask.data, image.grid, mask.name)
     return Mask(Affine.identity().warp_image(mask, image.grid, background=0).data, image.grid, mask.name)
+
+
+def _without(image: Image, mask: Mask | None, alone: Mask | None) -> Mask | None:
+    """The weights of a scan without what it alone shows.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    if alone is None:
+        return mask
+    left = (1 - alone.data.astype(np.float32)) * (1 if mask is None else mask.data)
+    if not left.any():
+        raise UserError(f"{alone.name} leaves nothing of {image.name} to compare; mask only what has no partner")
+    return Mask(left, image.grid, f"{image.name} without {alone.name}")
 
 
 def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) -> Transform | None:

@@ -17,6 +17,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.kept_tissue import kept_pieces
 from anamorph.evaluation.measure import RegisteredPair, measure
 from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.no_partner import NoPartner, judge_no_partner
 from anamorph.evaluation.uncertainty import Uncertainty, judge_uncertainty
 from anamorph.evaluation.verdict import Verdict, verdict
 from anamorph.geometry.frames import flip_ras_lps
@@ -64,8 +65,7 @@ class Result:
         threads: int | None = None,
     ) -> None:
         self.inputs, self.plan, self.outcome = inputs, plan, outcome
-        self.seconds = dict(seconds or {})
-        self.threads = threads
+        self.seconds, self.threads = dict(seconds or {}), threads
 
     def __repr__(self) -> str:
         seconds = sum(self.timings.values())
@@ -145,6 +145,11 @@ class Result:
     def uncertainty(self) -> Uncertainty | None:
         """The numbers of that map inside the body, and the place to look at first."""
         return judge_uncertainty(self.uncertainty_mm, self.fixed)
+
+    @cached_property
+    def no_partner(self) -> NoPartner | None:
+        """What one scan alone shows, as given and as found; None where nothing was."""
+        return judge_no_partner(self.outcome.no_partner, self.inputs.no_partner)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -291,6 +296,10 @@ Direction = Literal["moving_to_fixed", "fixed_to_moving"]
 POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json", ".txt", ".pts")
 MeshT = TypeVar("MeshT", bound=MeshLike)
 
+OUTSIDE = (
+    "%d of %d points lie outside the scan they belong to, where the transform goes on as at its border; "
+    "check that they are in mm and in the frame '%s'"
+)
 log = logging.getLogger(__name__)
 
 
@@ -347,13 +356,7 @@ class Carrier:
         ras = flip_ras_lps(given) if frame == "lps" else given
         outside = int((~self.source.contains(ras, 1.5)).sum())
         if outside:
-            log.warning(
-                "%d of %d points lie outside the scan they belong to, where the transform goes on as at its border; "
-                "check that they are in mm and in the frame '%s'",
-                outside,
-                len(ras),
-                frame,
-            )
+            log.warning(OUTSIDE, outside, len(ras), frame)
         mapped = self.push.map_world(ras)
         return flip_ras_lps(mapped) if frame == "lps" else mapped
 
@@ -387,13 +390,11 @@ class Carrier:
             return self.positions(np.asarray(thing), frame)
         if isinstance(thing, (VertexMesh, PointMesh)):
             return self.mesh(thing, frame)
-        if kind == "auto":
-            kind = kind_of(thing)[0] if isinstance(thing, (str, Path)) else self._kind_of_image(thing)
+        if kind == "auto" and isinstance(thing, (str, Path)):
+            kind = kind_of(thing)[0]
+        elif kind == "auto":
+            kind = "labels" if is_label_map(read_image(thing)) else "image"
         if kind == "points":
             assert isinstance(thing, (str, Path))
             return self.points(read_points(thing, grid=self.source))
         return self.image(read_labels(thing) if kind == "labels" else read_image(thing))
-
-    @staticmethod
-    def _kind_of_image(thing: ImageLike) -> Kind:
-        return "labels" if is_label_map(read_image(thing)) else "image"

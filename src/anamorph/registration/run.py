@@ -45,6 +45,8 @@ def register(
     moving_points: PointsLike | None = None,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
+    no_partner: ImageLike | None = None,
+    moving_no_partner: ImageLike | None = None,
     keep_rigid: KeepLike | None = None,
     keep_volume: KeepLike | None = None,
     stiffness: ImageLike | None = None,
@@ -74,6 +76,8 @@ def register(
         moving_points: the same landmarks in the moving scan.
         fixed_mask: weights in [0, 1] on the fixed grid: where the scan takes part.
         moving_mask: weights in [0, 1] on the moving grid.
+        no_partner: mask of what the fixed scan alone shows, such as a resection: it is left out of every comparison.
+        moving_no_partner: mask of what the moving scan alone shows.
         keep_rigid: masks of the fixed scan whose connected pieces move rigidly, such as bones: one or several, each
             alone (exactly) or as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume, such as lesions.
@@ -105,6 +109,8 @@ def register(
         moving_points=moving_points,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        no_partner=no_partner,
+        moving_no_partner=moving_no_partner,
         keep_rigid=keep_rigid,
         keep_volume=keep_volume,
         stiffness=stiffness,

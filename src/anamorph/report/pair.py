@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
+from anamorph.evaluation.no_partner import NoPartner
 from anamorph.evaluation.uncertainty import Uncertainty
 from anamorph.evaluation.verdict import Verdict
 from anamorph.image.background import background_value, looks_like_ct
@@ -21,7 +21,7 @@ from anamorph.image.image import Image, Labels
 from anamorph.image.points import Points
 from anamorph.report import colours
 from anamorph.report.colours import label_colour
-from anamorph.report.lines import deformed_grid, line_distance_mm, outline
+from anamorph.report.lines import curve, deformed_grid, line_distance_mm, outline
 from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
 from anamorph.report.views import View, columns, focus_voxel, orthogonal_views
@@ -45,6 +45,7 @@ class PairReport:
         warped_labels: outlines after registration.
         fixed_points: landmarks, where the views are centred in the absence of labels.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
+        no_partner: what one scan alone shows, as maps and regions.
         kept: pieces that were to move rigidly or keep their volume.
         metrics: the numbers.
         timings: seconds per stage; ``"stage: part"`` is a part of ``"stage"`` and not counted twice.
@@ -69,6 +70,7 @@ class PairReport:
     warped_labels: Labels | None = None
     fixed_points: Points | None = None
     uncertainty: Uncertainty | None = None
+    no_partner: NoPartner | None = None
     kept: Sequence[KeptPiece] = ()
     metrics: Measured | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -79,40 +81,6 @@ class PairReport:
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     failure: str | None = None
-
-
-WIDTH, HEIGHT = 300.0, 90.0
-MOST_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An objective over its iterations, ready to draw in a box of 300 x 90."""
-
-    name: str
-    path: str
-    first: str
-    last: str
-    iterations: int
-
-
-def curve(name: str, values: Sequence[float]) -> Curve | None:
-    """The line through a series; None without two finite values. Values that are not finite leave a gap."""
-    finite = [float(v) for v in values if math.isfinite(v)]
-    if len(finite) < 2:
-        return None
-    low, high = min(finite), max(finite)
-    height = (high - low) or 1.0
-    step = max(1, len(values) // MOST_POINTS)
-    kept = sorted({*range(0, len(values), step), len(values) - 1})
-    path, pen_down = "", False
-    for index in kept:
-        value = float(values[index])
-        if math.isfinite(value):
-            x, y = WIDTH * index / (len(values) - 1), HEIGHT * (high - value) / height
-            path += f"{'L' if pen_down else 'M'}{x:.1f},{y:.1f}"
-        pen_down = math.isfinite(value)
-    return Curve(name, path, f"{finite[0]:.4g}", f"{finite[-1]:.4g}", len(values))
 
 
 def write_report(path: str | os.PathLike[str], report: PairReport) -> None:
@@ -336,6 +304,8 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
         ]
     if report.uncertainty is not None:
         panels.append(_uncertainty_panel(report.uncertainty, arrangement, grey))
+    if report.no_partner is not None:
+        panels.append(_no_partner_panel(report.no_partner, arrangement, grey))
     return panels
 
 
@@ -350,6 +320,17 @@ def _uncertainty_panel(found: Uncertainty, arrangement: list[list[View]], grey: 
     )
     scale = colours.magnitude_scale(list(values.values()), "magma", 0.5)
     return _painted("Uncertainty", caption, arrangement, values, grey, scale, "mm")
+
+
+def _no_partner_panel(found: NoPartner, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
+    shown, missing = found.maps[0], np.float32(np.nan)
+    values = {}
+    for view in (view for column in arrangement for view in column):
+        slices = np.zeros_like(grey[view.name]["fixed"], np.float32) if shown is None else view.take_image(shown)
+        values[view.name] = np.where(slices > 0, slices, missing)
+    caption = "Coloured: what the fixed scan shows and the moving one does not; it did not count. "
+    caption += ". ".join(line[0].upper() + line[1:] for line in found.lines()) + "."
+    return _painted("No partner", caption, arrangement, values, grey, colours.ColourScale("magma", 0.0, 1.0), "")
 
 
 def _grid_panel(fields: dict[str, np.ndarray], arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
