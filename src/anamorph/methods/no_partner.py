@@ -47,6 +47,16 @@ class Unmatched:
     fixed: np.ndarray
     moving: np.ndarray
 
+    def spread(self, onward: np.ndarray, back: np.ndarray) -> Unmatched:
+        """The same with what a field leads into what has no partner in the other scan.
+
+        Args:
+            onward: ``(3, I, J, K)`` from fixed to moving, in voxels.
+            back: the other direction.
+        """
+        fixed = np.maximum(self.fixed, _pulled(self.moving, onward) > 0.5)
+        return Unmatched(fixed, np.maximum(self.moving, _pulled(self.fixed, back) > 0.5))
+
     def widened(self) -> Unmatched:
         """The same with a rim of one voxel, whose patches reach into it."""
         from scipy.ndimage import binary_dilation
@@ -72,10 +82,7 @@ def find_unmatched(
     fixed, moving = (np.stack([to_numpy(side[..., n]) for n in lanes]) / scale for side in (pair.fixed, pair.moving))
     counted = to_numpy(pair.fixed_weight) > 0.5, to_numpy(pair.moving_weight) > 0.5
     here, there = _alone(fixed, moving, counted, onward, grid), _alone(moving, fixed, counted[::-1], back, grid)
-    if not (here.any() or there.any()):
-        return None
-    both = here | (_pulled(there, onward) > 0.5), there | (_pulled(here, back) > 0.5)
-    return Unmatched(both[0].astype(np.float32), both[1].astype(np.float32))
+    return Unmatched(here.astype(np.float32), there.astype(np.float32)) if here.any() or there.any() else None
 
 
 def _pulled(mask: np.ndarray, disp_vox: np.ndarray) -> np.ndarray:

@@ -94,14 +94,15 @@ class Started:
         """Whether intensities compare, and so tell what has no partner; structure alone does not."""
         return self.kind != "none" and self.config.intensity_weight > 0
 
-    def unmatched(self, velocity: Array, grid: Grid) -> Unmatched | None:
-        """What has no partner after a coarse refinement of a velocity ``(3, ...)`` on a grid; None if all has one."""
+    def partnered(self, velocity: Array, grid: Grid) -> tuple[Self, Unmatched | None]:
+        """The pair without what has no partner after a coarse refinement of a velocity ``(3, ...)``, and that."""
         config, base = first_level(self.config), self.pyramid.base
         demands = Demands.of(self.tissues, self.start, base)
         coarse, _ = refine(self.described, self.pyramid, config, velocity, grid, lambda _: None, demands)
-        onward, back = coarse.displacement_on(base), invert(coarse, base).transform
+        fields = both_on(coarse, base)
         given = len(self.fixed.channels), float(np.sqrt(config.intensity_weight))
-        return find_unmatched(self.described, base, onward.disp_vox, back.disp_vox, *given)
+        found = find_unmatched(self.described, base, *fields, *given)
+        return self if found is None else self.without(*self.maps_of(found.spread(*fields).widened())), found
 
     def maps_of(self, found: Unmatched) -> tuple[Image, Image]:
         """What has no partner in the fixed and in the moving scan, each in the frame of its own."""
@@ -208,14 +209,12 @@ class Recipe(Method):
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
         """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
         field, grid = self.find_field(started, run)
+        found: Unmatched | None = None
         if self.config.find_no_partner and not started.tells_partners:
             run.warnings.append(NOT_LOOKED_FOR)
         elif self.config.find_no_partner:
             with run.timed("no partner"):
-                found = started.unmatched(*first_velocity(self.config, started.pyramid, field, grid))
-                if found is not None:
-                    run.no_partner = started.maps_of(found)
-                    started = started.without(*started.maps_of(found.widened()))
+                started, found = started.partnered(*first_velocity(self.config, started.pyramid, field, grid))
         with run.stage("refine", self.refined_from):
             described, pyramid = started.described, started.pyramid
             tell = run.within("refine", self.refined_from, FINISHED)
@@ -236,9 +235,16 @@ class Recipe(Method):
                 run.provenance["start"].append(noise)
                 run.free = None
                 return _undeformed(started, run)
+            if found is not None:
+                run.no_partner = started.maps_of(found.spread(*both_on(deformation, pyramid.base)))
             with run.timed("uncertainty"):
                 run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
             return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
+
+
+def both_on(deformation: Displacement, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """A deformation and its inverse on a grid of its frame, ``(3, I, J, K)`` in voxels."""
+    return deformation.displacement_on(grid).disp_vox, invert(deformation, grid).transform.disp_vox
 
 
 def _undeformed(started: Started, run: Run) -> tuple[Transform, Transform]:

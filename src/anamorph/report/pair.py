@@ -305,7 +305,7 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
     if report.uncertainty is not None:
         panels.append(_uncertainty_panel(report.uncertainty, arrangement, grey))
     if report.no_partner is not None:
-        panels.append(_no_partner_panel(report.no_partner, arrangement, grey))
+        panels.append(_no_partner_panel(report, report.no_partner))
     return panels
 
 
@@ -322,15 +322,22 @@ def _uncertainty_panel(found: Uncertainty, arrangement: list[list[View]], grey: 
     return _painted("Uncertainty", caption, arrangement, values, grey, scale, "mm")
 
 
-def _no_partner_panel(found: NoPartner, arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
-    shown, missing = found.maps[0], np.float32(np.nan)
-    values = {}
-    for view in (view for column in arrangement for view in column):
-        slices = np.zeros_like(grey[view.name]["fixed"], np.float32) if shown is None else view.take_image(shown)
-        values[view.name] = np.where(slices > 0, slices, missing)
+def _no_partner_panel(report: PairReport, found: NoPartner) -> Panel:
+    """The map of the fixed scan in views of its own, through the middle of the largest region."""
+    views = report_views(report)
+    if found.regions[0]:
+        grid = report.fixed.grid
+        middle = np.rint(grid.world_to_voxel(np.array(found.regions[0][0].middle_ras_mm)))
+        i, j, k = np.clip(middle, 0, np.array(grid.shape) - 1).astype(int)
+        views = orthogonal_views(grid, (int(i), int(j), int(k)))
+    shown, values = found.maps[0], {}
+    for view in views:
+        slices = np.zeros(view.pixels, np.float32) if shown is None else view.take_image(shown)
+        values[view.name] = np.where(slices > 0, slices, np.float32(np.nan))
     caption = "Coloured: what the fixed scan shows and the moving one does not; it did not count. "
     caption += ". ".join(line[0].upper() + line[1:] for line in found.lines()) + "."
-    return _painted("No partner", caption, arrangement, values, grey, colours.ColourScale("magma", 0.0, 1.0), "")
+    scale = colours.ColourScale("magma", 0.0, 1.0)
+    return _painted("No partner", caption, columns(views), values, _grey_slices(report, views), scale, "")
 
 
 def _grid_panel(fields: dict[str, np.ndarray], arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:
