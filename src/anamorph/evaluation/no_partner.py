@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.geometry.lengths import numbers_mm, significant
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.pieces import Piece, pieces_of
 from anamorph.methods.no_partner import LEAST_ML
@@ -39,8 +40,7 @@ class Region:
         return cls(piece.volume_mm3 / 1000, (float(x), float(y), float(z)))
 
     def __str__(self) -> str:
-        place = ", ".join(f"{value:.0f}" for value in self.middle_ras_mm)
-        return f"{self.volume_ml:.1f} mL at RAS ({place}) mm"
+        return f"{significant(self.volume_ml, 3):g} mL at RAS ({', '.join(numbers_mm(self.middle_ras_mm, 0))}) mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class NoPartner:
         """Plain values for ``result.json``."""
         return {
             role: [
-                {"volume_ml": round(r.volume_ml, 2), "middle_ras_mm": [round(v, 1) for v in r.middle_ras_mm]}
+                {"volume_ml": significant(r.volume_ml, 4), "middle_ras_mm": [round(v, 2) for v in r.middle_ras_mm]}
                 for r in regions
             ]
             for role, regions in zip(ROLES, self.regions, strict=True)
