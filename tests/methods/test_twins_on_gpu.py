@@ -183,8 +183,9 @@ def test_refinement():
 
     def refined(fixed, weight, moving, start):
         control, spacing = (2, 2, 2), np.full(3, 2.0)
-        arguments = fixed, weight, moving, weight, start, control, spacing, (1, 1, 1), settings
-        return optimise_velocity(*arguments, lambda fraction: None)
+        arguments = fixed, weight, moving, weight, [start], control, spacing, (1, 1, 1), settings
+        (velocity,), trace = optimise_velocity(*arguments, lambda fraction: None)
+        return velocity, trace
 
     start = field(0.5, CELLS)
     check(refined, smooth_descriptor(SHAPE), random_weight(SHAPE), smooth_descriptor(SHAPE, seed=1), start, share=0.02)

@@ -19,9 +19,10 @@ def optimise(fixed, moving, start=START, fixed_weight=ONES, moving_weight=ONES, 
     arrays = (fixed, fixed_weight, moving, moving_weight, start)
     if as_torch:
         arrays = tuple(torch.from_numpy(a.copy()) for a in arrays)
+    *arrays, start = arrays
     fractions = []
-    velocity, trace = optimise_velocity(
-        *arrays, CONTROL, np.full(3, 4.0), (1, 1, 1), settings, progress=fractions.append
+    (velocity,), trace = optimise_velocity(
+        *arrays, [start], CONTROL, np.full(3, 4.0), (1, 1, 1), settings, progress=fractions.append
     )
     assert fractions[-1] == 1
     return np.asarray(velocity), trace

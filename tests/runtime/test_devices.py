@@ -124,8 +124,8 @@ def test_search_and_refinement(gpu):
     assert warp_descriptor(moving, field).device.type == "cuda"
     start = cuda(np.zeros((3, 4, 5, 4), np.float32))
     settings = VelocitySettings(2, 0.5, 0.2, 1)
-    arguments = fixed, weight, moving, weight, start, (2, 2, 2), np.ones(3), (1, 1, 1), settings
-    velocity, _ = optimise_velocity(*arguments, lambda fraction: None)
+    arguments = fixed, weight, moving, weight, [start], (2, 2, 2), np.ones(3), (1, 1, 1), settings
+    (velocity,), _ = optimise_velocity(*arguments, lambda fraction: None)
     assert velocity.device.type == "cuda"
 
 

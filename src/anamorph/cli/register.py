@@ -105,6 +105,14 @@ def register(
             metavar="MAP", help="Factor of the smoothness per voxel of the fixed scan.", rich_help_panel=TISSUE
         ),
     ] = None,
+    sliding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="Of the fixed scan: what slides along its surroundings, such as lungs.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
     moving_keep_rigid: Annotated[
         list[str] | None,
         typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=TISSUE),
@@ -115,6 +123,9 @@ def register(
     ] = None,
     moving_stiffness: Annotated[
         str | None, typer.Option(metavar="MAP", help="The same for the moving scan.", rich_help_panel=TISSUE)
+    ] = None,
+    moving_sliding: Annotated[
+        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=TISSUE)
     ] = None,
     resample: Annotated[
         bool,
@@ -167,9 +178,11 @@ def register(
         keep_rigid=_kept(keep_rigid),
         keep_volume=_kept(keep_volume),
         stiffness=stiffness,
+        sliding=sliding,
         moving_keep_rigid=_kept(moving_keep_rigid),
         moving_keep_volume=_kept(moving_keep_volume),
         moving_stiffness=moving_stiffness,
+        moving_sliding=moving_sliding,
         init=init,
         method=method,
         preset=preset,

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anamorph.geometry.averaging import Cell
 from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image
 from anamorph.image.pieces import Piece
 from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
 from anamorph.optimise.pulls import Pulls, RigidPull, VolumePull
+from anamorph.optimise.sliding import Surface
 from anamorph.transforms.inversion import affine_part
 from anamorph.transforms.maps import Affine, Reading, Transform
 
@@ -25,20 +28,23 @@ class Demands:
         here: tissue of the scan in whose frame the field is.
         there: tissue of the other scan.
         start: linear map from this scan to the other.
+        whole: the start as it is given, which may bend.
     """
 
     here: Tissue
     there: Tissue
     start: Affine
+    whole: Transform
 
     @classmethod
     def of(cls, tissues: tuple[Tissue, Tissue], start: Transform, frame: Grid) -> Demands | None:
         """The demands of two scans, or None where nothing is known of them; of a start that bends the linear part."""
         if tissues == (NOTHING_KNOWN, NOTHING_KNOWN):
             return None
-        if not isinstance(start, Affine):
-            start = Affine(frame.affine @ affine_part(start, frame) @ np.linalg.inv(frame.affine))
-        return cls(*tissues, start)
+        linear = start
+        if not isinstance(linear, Affine):
+            linear = Affine(frame.affine @ affine_part(start, frame) @ np.linalg.inv(frame.affine))
+        return cls(*tissues, linear, start)
 
     def pulls(self, control: Grid) -> Pulls | None:
         """The demands of pieces on a control grid; None if there are no pieces."""
@@ -62,14 +68,38 @@ class Demands:
                 volume.append(VolumePull(kept.pull, np.maximum.reduce(covers), divergence, is_forward))
         return Pulls(rigid, volume) if rigid or volume else None
 
+    @property
+    def slides(self) -> bool:
+        """Whether there is a surface along which tissue slides."""
+        return self.here.sliding is not None or self.there.sliding is not None
+
+    def surface(self, control: Grid, cell: Cell, shape: tuple[int, int, int]) -> Surface | None:
+        """The surface along which tissue slides, on a control grid with so many descriptor voxels to a cell."""
+        if not self.slides:
+            return None
+        here, there = self.depths_mm(control)
+        finest = np.float32(control.finest_mm)
+        return Surface(here if here is None else here / finest, there if there is None else there / finest, cell, shape)
+
+    def depths_mm(self, grid: Grid) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """``(I, J, K)`` depth below that surface in both scans, the other one after the start, where it is known."""
+        return (
+            _read(self.here.sliding, Affine.identity(), grid, None),
+            _read(self.there.sliding, self.whole, grid, None),
+        )
+
     def stiffness(self, control: Grid) -> np.ndarray | None:
         """``(I, J, K)`` factors of the diffusion on a control grid: the geometric mean of what both scans say."""
-        read = [
-            np.log(Reading.of(image.grid, control, transform).read(image.data.astype(np.float32), fill=1.0)[0])
-            for image, transform in ((self.here.stiffness, Affine.identity()), (self.there.stiffness, self.start))
-            if image is not None
-        ]
+        both = (self.here.stiffness, Affine.identity()), (self.there.stiffness, self.whole)
+        read = [np.log(found) for found in (_read(*one, control, 1.0) for one in both) if found is not None]
         return np.exp(np.mean(read, axis=0)).astype(np.float32) if read else None
+
+
+def _read(image: Image | None, start: Transform, grid: Grid, fill: float | None) -> np.ndarray | None:
+    """What is known of a scan on a grid of the leading frame; None where nothing is."""
+    if image is None:
+        return None
+    return Reading.of(image.grid, grid, start).read(image.data.astype(np.float32), fill=fill)[0]
 
 
 def _some(places: np.ndarray) -> np.ndarray:

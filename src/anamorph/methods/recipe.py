@@ -239,7 +239,9 @@ class Recipe(Method):
                 run.no_partner = started.maps_of(found.spread(*both_on(deformation, pyramid.base)))
             with run.timed("uncertainty"):
                 run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
-            return both_directions(deformation, started.start, pyramid.base, started.moving.grid)
+            slides = demands is not None and demands.slides
+            finest = pyramid.working if slides else pyramid.base
+            return both_directions(deformation, started.start, finest, started.moving.grid, slides)
 
 
 def both_on(deformation: Displacement, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

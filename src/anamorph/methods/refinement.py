@@ -12,12 +12,14 @@ import numpy as np
 
 from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry.grid import Grid
+from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.methods.base import setting
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import NONE, guide_models
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
+from anamorph.optimise.sliding import join
 from anamorph.optimise.velocity import VelocitySettings, optimise_velocity
 from anamorph.runtime.device import beside, to_numpy
 from anamorph.transforms.fields import exponential, logarithm
@@ -144,31 +146,45 @@ def refine(
     Returns:
         the refined field, which does not fold, and the objective per iteration for each level.
     """
-    current = grid
+    current, velocities = grid, [velocity] * (2 if demands is not None and demands.slides else 1)
     trace: dict[str, list[float]] = {}
     done, planned = 0, max(sum(config.refine_iterations), 1)
     for scale, iterations in zip(config.refine_scales, config.refine_iterations, strict=True):
         level = pyramid.level(scale)
         control = level.cells(config.control_cell)
         control_grid = level.grid.pooled(control)
-        velocity = moved(velocity, current, control_grid)
+        velocities = [moved(velocity, current, control_grid) for velocity in velocities]
         current = control_grid
-        pulls = None if demands is None else demands.pulls(control_grid)
+        pulls = [] if demands is None else [p for _ in velocities if (p := demands.pulls(control_grid)) is not None]
         stiffness = None if demands is None else demands.stiffness(control_grid)
-        if pulls is not None and not trace:
-            velocity = logarithm(pulls.begin(exponential(velocity)), level.neighbours)
+        surface = None if demands is None else demands.surface(control_grid, control, level.grid.shape)
+        if pulls and not trace:
+            velocities = [logarithm(pulls[0].begin(exponential(velocity)), level.neighbours) for velocity in velocities]
         at = pair.pooled(level.cell)
-        velocity, objective = optimise_velocity(
-            at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocity, control, control_grid.spacing_mm,
+        velocities, objective = optimise_velocity(
+            at.fixed, at.fixed_weight, at.moving, at.moving_weight, velocities, control, control_grid.spacing_mm,
             level.neighbours,
             VelocitySettings(iterations, config.rate, config.diffusion, 1, level.searched),
             partial(_tell, progress, done / planned, iterations / planned),
             pulls,
-            stiffness if stiffness is None else beside(velocity, stiffness),
+            stiffness if stiffness is None else beside(velocities[0], stiffness),
+            surface,
         )  # fmt: skip
         done += iterations
         trace[f"refine at {level.grid.finest_mm:.3g} mm"] = objective
-    return Displacement(to_numpy(exponential(velocity)), current), trace
+    fields = [Displacement(to_numpy(exponential(velocity)), current) for velocity in velocities]
+    return (fields[0] if demands is None or len(fields) == 1 else _slid(fields, demands, pyramid.working)), trace
+
+
+def _slid(fields: list[Displacement], demands: Demands, fine: Grid) -> Displacement:
+    """The fields inside and outside a surface, joined there on a finer grid."""
+    inside, outside = (field.displacement_on(fine).disp_vox for field in fields)
+    here, there = demands.depths_mm(fine)
+    if here is None:
+        assert there is not None
+        still = identity_positions(fine.shape)
+        here = np.mean([sample(there[None], still + field)[0] for field in (inside, outside)], axis=0)
+    return Displacement(join(inside, outside, here / np.float32(fine.finest_mm)), fine)
 
 
 INVERSE_POINTS = 1 << 17
@@ -176,7 +192,7 @@ INVERSE_POINTS = 1 << 17
 
 
 def both_directions(
-    deformation: Displacement, start: Transform, base: Grid, other: Grid
+    deformation: Displacement, start: Transform, base: Grid, other: Grid, jumps: bool = False
 ) -> tuple[Transform, Transform]:
     """The whole map and its inverse: ``start`` after a deformation of the leading frame.
 
@@ -188,12 +204,14 @@ def both_directions(
         start: from the leading frame to the other.
         base: the finest grid of the leading frame on which the scans were compared.
         other: the grid of the other scan.
+        jumps: whether the map changes from voxel to voxel of ``base``, so that its inverse is as fine, and no finer.
     """
     onward = Composite.of(deformation, start)
     if not isinstance(start, Affine):  # a given map of another kind
         return onward, Composite.of(start.inverse(), invert(deformation, base).transform)
     # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
-    opposite = invert(Composite.of(start.inverse(), deformation, start), _inverse_grid(base, start, other)).transform
+    grid = other.resampled(np.maximum(other.spacing_mm, base.finest_mm)) if jumps else _inverse_grid(base, start, other)
+    opposite = invert(Composite.of(start.inverse(), deformation, start), grid).transform
     return onward, Composite.of(opposite, start.inverse())
 
 

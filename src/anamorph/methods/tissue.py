@@ -42,11 +42,13 @@ class Tissue:
         rigid: pieces that move as rigid bodies.
         volume: pieces that keep their volume.
         stiffness: factors of the smoothness of the deformation, 1 for ordinary tissue, on any grid.
+        sliding: depth in mm below the surface along which tissue slides, negative outside, on any grid.
     """
 
     rigid: tuple[Kept, ...] = ()
     volume: tuple[Kept, ...] = ()
     stiffness: Image | None = None
+    sliding: Image | None = None
 
 
 NOTHING_KNOWN = Tissue()

@@ -8,7 +8,7 @@ optimiser and the descriptor are those of ConvexAdam, Siebert et al., TMI 2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 from anamorph.geometry.averaging import Radius, box_smooth, pool_volume
 from anamorph.optimise.adam import Adam
 from anamorph.optimise.pulls import Pulls
+from anamorph.optimise.sliding import Surface
 from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.fields import exponential, upsample
@@ -134,61 +135,89 @@ def optimise_velocity(
     fixed_weight: Array,
     moving: Array,
     moving_weight: Array,
-    start: Array,
+    starts: Sequence[Array],
     control: tuple[int, int, int],
     spacing_mm: np.ndarray,
     radius: Radius,
     settings: VelocitySettings,
     progress: Callable[[float], None],
-    pulls: Pulls | None = None,
+    pulls: Sequence[Pulls] = (),
     stiffness: Array | None = None,
-) -> tuple[Array, list[float]]:
-    """Refine a velocity field on a control grid.
+    surface: Surface | None = None,
+) -> tuple[list[Array], list[float]]:
+    """Refine a velocity field on a control grid, or two that slide along a surface.
 
     Args:
         fixed: ``(I, J, K, C)`` descriptor.
         fixed_weight: ``(I, J, K)``.
         moving: descriptor on the same grid.
         moving_weight: its weights.
-        start: ``(3, *control cells)`` velocity in voxels of the control grid.
+        starts: ``(3, *control cells)`` velocity in voxels of the control grid; two with a surface, that inside first.
         control: descriptor voxels per control cell and axis.
         spacing_mm: of the control grid.
         radius: of one smoothing pass, in control cells per axis.
         settings: of the method.
         progress: called with the fraction done.
-        pulls: pieces that should move rigidly or keep their volume.
+        pulls: pieces that should move rigidly or keep their volume, for each velocity.
         stiffness: ``(*control cells)`` factors of the diffusion.
+        surface: along which two velocities slide.
 
     Returns:
-        The velocity on the control grid, and the objective per iteration (mean over weighted voxels).
+        The velocities on the control grid, and the objective per iteration (mean over weighted voxels).
     """
     ni, nj, nk, _ = fixed.shape
     shape = (ni, nj, nk)
     voxels_per_cell = float(np.prod(control))
     total_weight = max(float(fixed_weight.sum()) + float(moving_weight.sum()), 1e-6) / 2
-    parameters = start * 1.0
-    adam = Adam(parameters)
+    adams = [Adam(start * 1.0) for start in starts]
     # A change of one control voxel moves the descriptors by `control` voxels.
     chain = [c * voxels_per_cell / 2 for c in control]
     strength = diffusion_strength(settings.diffusion * voxels_per_cell, spacing_mm)
     trace: list[float] = []
     for iteration in range(settings.iterations):
-        velocity = box_smooth(parameters, radius, settings.smoothing)
-        forward, backward = exponential(velocity), exponential(-velocity)
-        loss_forward, gradient = data_term(fixed, fixed_weight, moving, upsample(forward, control, shape))
-        loss_backward, opposite = data_term(moving, moving_weight, fixed, upsample(backward, control, shape))
-        gradient -= opposite
-        gradient = pool_volume(gradient, control)
-        for axis in range(3):
-            gradient[axis] *= chain[axis]
-        roughness = add_diffusion(velocity, strength, gradient, stiffness)
-        if pulls is not None:
-            roughness += pulls.add(velocity, forward, backward, gradient, voxels_per_cell)
+        velocities = [box_smooth(adam.parameters, radius, settings.smoothing) for adam in adams]
+        forwards = [exponential(velocity) for velocity in velocities]
+        backwards = [exponential(-velocity) for velocity in velocities]
+        onward, back = ([upsample(field, control, shape) for field in fields] for fields in (forwards, backwards))
+        here = there = None
+        if surface is not None:
+            depths = surface.depths(forwards, backwards)
+            here, there = (surface.inside(depth, fixed_weight) for depth in depths)
+        loss_forward, slope = data_term(fixed, fixed_weight, moving, _joined(onward, here))
+        loss_backward, opposite = data_term(moving, moving_weight, fixed, _joined(back, there))
+        slopes = [a - b for a, b in zip(_split(slope, here), _split(opposite, there), strict=True)]
+        gradients = [pool_volume(one, control) for one in slopes]
+        for gradient in gradients:
+            for axis in range(3):
+                gradient[axis] *= chain[axis]
+        roughness = 0.0
+        if surface is not None:
+            surface.share(depths, gradients)
+        for velocity, gradient in zip(velocities, gradients, strict=True):
+            roughness += add_diffusion(velocity, strength, gradient, stiffness)
+        for n, pull in enumerate(pulls):
+            roughness += pull.add(velocities[n], forwards[n], backwards[n], gradients[n], voxels_per_cell)
+        if surface is not None:
+            roughness += surface.add(depths, forwards, backwards, gradients, voxels_per_cell)
         trace.append(((loss_forward + loss_backward) / 2 + roughness) / total_weight)
-        for axis in range(3):
-            if not settings.axes[axis]:
-                gradient[axis] = 0
         rate = settings.rate if iteration < 0.7 * settings.iterations else 0.4 * settings.rate
-        adam.step(box_smooth(gradient, radius, settings.smoothing), rate / max(control))
+        for adam, gradient in zip(adams, gradients, strict=True):
+            for axis in range(3):
+                if not settings.axes[axis]:
+                    gradient[axis] = 0
+            adam.step(box_smooth(gradient, radius, settings.smoothing), rate / max(control))
         progress((iteration + 1) / settings.iterations)
-    return box_smooth(parameters, radius, settings.smoothing), trace
+    return [box_smooth(adam.parameters, radius, settings.smoothing) for adam in adams], trace
+
+
+def _joined(fields: Sequence[Array], inside: Array | None) -> Array:
+    """One field, or the first of two inside and the second outside."""
+    return fields[0] if inside is None else fields[1] + inside * (fields[0] - fields[1])
+
+
+def _split(slope: Array, inside: Array | None) -> list[Array]:
+    """The slope of each field from that of both joined."""
+    if inside is None:
+        return [slope]
+    within = inside * slope
+    return [within, slope - within]

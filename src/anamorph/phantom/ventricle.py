@@ -164,14 +164,14 @@ def make_beat(
         for number, beat in enumerate(beats)
     )
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(frames + 1)]
-    texture = _Texture(streams[0])
+    texture = Texture(streams[0])
     rendered = [_render(motion, grid, texture, noise, rng) for motion, rng in zip(motions, streams[1:], strict=True)]
     scans = tuple(Image(scan, grid, f"frame {number}") for number, (scan, _) in enumerate(rendered))
     labels = tuple(Labels(found, grid, f"labels {number}") for number, (_, found) in enumerate(rendered))
     return PhantomSeries(ImageSeries(scans, 1 / frames if frame_s is None else frame_s, "beat"), labels, motions)
 
 
-class _Texture:
+class Texture:
     """Waves of random directions, lengths and phases: a factor of the brightness of each point of the tissue."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -188,7 +188,7 @@ class _Texture:
 
 
 def _render(
-    motion: VentricleMotion, grid: Grid, texture: _Texture, noise: float, rng: np.random.Generator
+    motion: VentricleMotion, grid: Grid, texture: Texture, noise: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """A scan (int16) and its labels (uint8)."""
     sites = grid.voxel_to_world(np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3))

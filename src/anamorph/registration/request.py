@@ -53,9 +53,11 @@ class Request:
             as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume.
         stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
+        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall.
         moving_keep_rigid: as ``keep_rigid``, of the moving scan.
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.
+        moving_sliding: as ``sliding``, of the moving scan.
         init: transform of fixed to moving points to start from, its file, or a name of hypotheses such as ``"world"``.
         method: name, class or instance.
         preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
@@ -83,9 +85,11 @@ class Request:
     keep_rigid: KeepLike | None = None
     keep_volume: KeepLike | None = None
     stiffness: ImageLike | None = None
+    sliding: ImageLike | None = None
     moving_keep_rigid: KeepLike | None = None
     moving_keep_volume: KeepLike | None = None
     moving_stiffness: ImageLike | None = None
+    moving_sliding: ImageLike | None = None
     init: Transform | PathLike | None = None
     method: MethodLike = DEFAULT_METHOD
     preset: str = "auto"
@@ -124,7 +128,7 @@ class Request:
         """Files and folders that are read, models included; of objects that were read before, none."""
         kept = (self.keep_rigid, self.keep_volume, self.moving_keep_rigid, self.moving_keep_volume)
         masks = [source for one in kept for source, _ in sources_of(one)]
-        tissue = (*masks, self.stiffness, self.moving_stiffness)
+        tissue = (*masks, self.stiffness, self.moving_stiffness, self.sliding, self.moving_sliding)
         given = (*self.scans().values(), self.fixed_points, self.moving_points, *tissue, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # wrong settings are refused when the pair is planned
@@ -173,9 +177,14 @@ class Request:
                 read_init(self.init, fixed, moving),
                 _points_of(self.fixed_points, fixed),
                 _points_of(self.moving_points, moving),
-                read_tissue(fixed, self.keep_rigid, self.keep_volume, self.stiffness, self.resample),
+                read_tissue(fixed, self.keep_rigid, self.keep_volume, self.stiffness, self.sliding, self.resample),
                 read_tissue(
-                    moving, self.moving_keep_rigid, self.moving_keep_volume, self.moving_stiffness, self.resample
+                    moving,
+                    self.moving_keep_rigid,
+                    self.moving_keep_volume,
+                    self.moving_stiffness,
+                    self.moving_sliding,
+                    self.resample,
                 ),
             ),
             fixed_labels=fixed_labels,

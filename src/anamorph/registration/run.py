@@ -50,9 +50,11 @@ def register(
     keep_rigid: KeepLike | None = None,
     keep_volume: KeepLike | None = None,
     stiffness: ImageLike | None = None,
+    sliding: ImageLike | None = None,
     moving_keep_rigid: KeepLike | None = None,
     moving_keep_volume: KeepLike | None = None,
     moving_stiffness: ImageLike | None = None,
+    moving_sliding: ImageLike | None = None,
     init: Transform | PathLike | None = None,
     device: Device = "auto",
     seed: int = 0,
@@ -82,9 +84,11 @@ def register(
             alone (exactly) or as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume, such as lesions.
         stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
+        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall.
         moving_keep_rigid: as ``keep_rigid``, of the moving scan.
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.
+        moving_sliding: as ``sliding``, of the moving scan.
         init: fixed-to-moving transform (or its file) to start from, or the name of hypotheses such as ``"world"``.
         device: ``"cuda"`` asks for a GPU; ``"auto"`` leaves the choice to the method.
         seed: of every random choice.
@@ -114,9 +118,11 @@ def register(
         keep_rigid=keep_rigid,
         keep_volume=keep_volume,
         stiffness=stiffness,
+        sliding=sliding,
         moving_keep_rigid=moving_keep_rigid,
         moving_keep_volume=moving_keep_volume,
         moving_stiffness=moving_stiffness,
+        moving_sliding=moving_sliding,
         init=init,
         method=method,
         preset=preset,

@@ -50,7 +50,12 @@ def with_weight(text: str) -> Source:
 
 
 def read_tissue(
-    scan: Image, rigid: KeepLike | None, volume: KeepLike | None, stiffness: ImageLike | None, resample: bool
+    scan: Image,
+    rigid: KeepLike | None,
+    volume: KeepLike | None,
+    stiffness: ImageLike | None,
+    sliding: ImageLike | None,
+    resample: bool,
 ) -> Tissue:
     """The tissue of a scan.
 
@@ -61,13 +66,15 @@ def read_tissue(
         rigid: masks of pieces that move rigidly.
         volume: masks of pieces that keep their volume.
         stiffness: factors of the smoothness, on the grid of the scan.
+        sliding: mask of what slides along what is around it.
         resample: bring what lies on another grid to that of the scan.
 
     Raises:
         UserError: a mask cannot be read, is empty, lies elsewhere or shares voxels with another, or a weight is wrong.
     """
-    if rigid is None and volume is None and stiffness is None:
+    if rigid is None and volume is None and stiffness is None and sliding is None:
         return NOTHING_KNOWN
+    slides = None if sliding is None else _depth_mm(_mask(sliding, scan, resample))
     stiff = None if stiffness is None else _stiffness(stiffness, scan, resample)
     bones = [(_mask(source, scan, resample), _checked(weight)) for source, weight in sources_of(rigid)]
     lesions = [(_mask(source, scan, resample), _checked(weight)) for source, weight in sources_of(volume)]
@@ -81,7 +88,8 @@ def read_tissue(
         (labels if weight is not None else Labels(np.where(solid, 0, labels.data[0]), scan.grid, labels.name), weight)
         for labels, weight in lesions
     ]
-    return Tissue(tuple(_kept(*one) for one in bones), tuple(_kept(*one) for one in kept if one[0].data.any()), stiff)
+    volumes = tuple(_kept(*one) for one in kept if one[0].data.any())
+    return Tissue(tuple(_kept(*one) for one in bones), volumes, stiff, slides)
 
 
 def _mask(source: ImageLike, scan: Image, resample: bool) -> Labels:
@@ -117,6 +125,25 @@ def _refuse_shared(masks: list[Labels]) -> None:
                 )
 
 
+DEEPEST_MM = 30.0
+"""Depths beyond do not matter."""
+SMOOTHED_VOX = 1.5
+
+
+def _depth_mm(mask: Labels) -> Image:
+    """How deep each voxel lies below the surface of a mask, negative outside, without the steps of voxels."""
+    from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
+
+    inside, grid = mask.data[0] != 0, mask.grid
+    if inside.all():
+        raise UserError(f"the mask {mask.name} fills its scan, so there is no surface along which it could slide")
+    outermost = inside & ~binary_erosion(inside, border_value=1)
+    apart = distance_transform_edt(~outermost, grid.spacing_mm).astype(np.float32)
+    depth = np.where(inside, apart, -apart) + np.float32(grid.finest_mm / 2)
+    depth = np.clip(depth, -DEEPEST_MM, DEEPEST_MM)
+    return Image(gaussian_filter(depth, SMOOTHED_VOX * grid.finest_mm / grid.spacing_mm), grid, mask.name)
+
+
 def _stiffness(source: ImageLike, scan: Image, resample: bool) -> Image:
     image = read_image(source)
     check_grid(image, scan, resample, "stiffness")
@@ -141,8 +168,9 @@ def keep(outcome: Outcome, pair: Pair, run: Run) -> Outcome:
     tissues = pair.tissues
     if tissues == (NOTHING_KNOWN, NOTHING_KNOWN):
         return outcome
-    if outcome.free is None and any(tissue.stiffness is not None for tissue in tissues):
-        outcome.warnings.append("no field was refined, so the stiffness had no say")
+    for what in ("stiffness", "sliding"):
+        if outcome.free is None and any(getattr(tissue, what) is not None for tissue in tissues):
+            outcome.warnings.append(f"no field was refined, so the {what} had no say")
     rigid, volume = (_held([tissue.rigid for tissue in tissues]), _held([tissue.volume for tissue in tissues]))
     if not any((*rigid, *volume)):
         return outcome
