@@ -19,7 +19,7 @@ from anamorph.transforms.folding import TETRAHEDRA
 
 BAND_VOX = 2.0
 """So far from the surface, in control voxels, both fields have to agree on how deep a place is."""
-WEIGHT, KNOWN_WEIGHT = 1.0, 5.0
+WEIGHT, KNOWN_WEIGHT = 1.0, 2.5
 """Of squared disagreements in control voxels, per control cell: with the mask of one scan, and with those of both."""
 WIDEST_VOX, WIDER, WIDENINGS = np.float32(8.0), 1.25, 24
 """The way over which one field becomes the other: at most, how much longer in a step, and how many steps."""

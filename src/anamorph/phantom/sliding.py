@@ -16,7 +16,7 @@ from anamorph.transforms.maps import Composite, Transform
 INNER_MM, SKIN_MM = (92.0, 62.0), (125.0, 95.0)
 """Half axes of the elliptic cylinders along z: of the inner organs, which slide, and of the trunk."""
 MIDDLE_MM, FADING_MM = 60.0, 70.0
-"""The sliding grows downwards: half of it is reached at this height, the rest within about this distance."""
+"""The sliding grows downwards: organs slide by half at this height, by all about this much further down."""
 AIR_HU, ORGAN_HU, WALL_HU, CONTRAST_HU = -1000.0, 120.0, 20.0, 150.0
 TRANSLATION_MM, ROTATION_DEG, SCALE = 5.0, 2.0, 0.02
 FIXED_POINT_STEPS = 40
