@@ -269,7 +269,8 @@ def show_plan(request: Request, out: Path, inputs: Inputs, plan: RegistrationPla
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(plan.needed_bytes)} at the peak")
-    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, plan.method.fields_at_voxels))}")
+    at_voxels = inputs.pair.slides or plan.method.fields_at_voxels
+    table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, at_voxels))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):
         for line in lines:
             table.add_row(kind, line)

@@ -64,6 +64,11 @@ class Pair:
         """What is known of the tissue of the fixed and of the moving scan."""
         return self.fixed_tissue, self.moving_tissue
 
+    @property
+    def slides(self) -> bool:
+        """Whether tissue of either scan slides, so that the map may change from voxel to voxel."""
+        return any(tissue.sliding is not None for tissue in self.tissues)
+
     def exchanged(self) -> Pair:
         """The pair with the roles of fixed and moving scan exchanged."""
         return Pair(

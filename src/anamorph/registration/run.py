@@ -222,7 +222,7 @@ def run_to_folder(
 
     def begin(inputs: Inputs, plan: RegistrationPlan) -> None:
         nonlocal at_risk
-        at_voxels = dense_fields or plan.method.fields_at_voxels
+        at_voxels = dense_fields or inputs.pair.slides or plan.method.fields_at_voxels
         check_space(out, output_bytes(inputs.pair.fixed, inputs.pair.moving, at_voxels))
         at_risk = inputs, plan
 
