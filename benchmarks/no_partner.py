@@ -38,7 +38,7 @@ PHANTOMS: dict[str, Callable[[int], UnmatchedPair]] = {
     "growth": lambda seed: make_growth_pair(seed=seed),
     "nothing missing": lambda seed: nothing_missing(seed),
 }
-WAYS = ("as they are", "found", "masks given, a voxel wider")
+WAYS = ("as they are", "found", "masks given, a voxel wider", "that of the fixed scan", "that of the moving scan")
 
 
 def nothing_missing(seed: int) -> UnmatchedPair:
@@ -55,6 +55,8 @@ def ways(made: UnmatchedPair) -> Iterator[tuple[str, dict[str, Any]]]:
     masks = [Mask(binary_dilation(only.data[0]), only.grid) for only in (made.fixed_only, made.moving_only)]
     if made.fixed_only.data.any():
         yield WAYS[2], {"no_partner": masks[0], "moving_no_partner": masks[1]}
+        yield WAYS[3], {"no_partner": masks[0]}
+        yield WAYS[4], {"moving_no_partner": masks[1]}
 
 
 def errors_mm(made: UnmatchedPair, result: Result) -> tuple[float, float]:
