@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +13,8 @@ from anamorph.errors import UserError
 
 if TYPE_CHECKING:
     from anamorph.geometry.grid import Grid
+    from anamorph.registration.carrier import Kind
     from anamorph.transforms.maps import Transform
-
-Kind = Literal["image", "labels", "points"]
-POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json", ".txt", ".pts")
 
 
 def apply(
@@ -72,21 +70,19 @@ def _kind_of(source: str, asked: str) -> Kind:
         return asked  # type: ignore[return-value]
     if asked != "auto":
         raise UserError(f"--as must be image, labels, points or auto, not '{asked}'")
-    if source.lower().endswith(POINT_SUFFIXES):
-        return "points"
-    from anamorph.image.label_like import is_label_map
-    from anamorph.image.read import read_image
-    from anamorph.image.segments import read_segments
+    from anamorph.registration.carrier import kind_of
 
-    labels = bool(read_segments(Path(source))) or is_label_map(read_image(source))
-    reason = "constant pieces of whole values" if labels else "no constant pieces of whole values"
-    kind: Kind = "labels" if labels else "image"
-    say(f"{Path(source).name}: taken for {'a label map' if labels else 'an image'} ({reason}); --as says otherwise")
+    kind, reason = kind_of(source)
+    if kind != "points":
+        taken = "a label map" if kind == "labels" else "an image"
+        say(f"{Path(source).name}: taken for {taken} ({reason}); --as says otherwise")
     return kind
 
 
 def _targets(sources: list[str], kinds: list[Kind], out: Path) -> list[Path]:
     """One file per input: OUT itself, or files in the folder OUT named after their inputs."""
+    from anamorph.registration.carrier import POINT_SUFFIXES
+
     file_like = out.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha", *POINT_SUFFIXES)) and not out.is_dir()
     if len(sources) == 1 and file_like:
         return [out]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anamorph.registration.result import Result
     from anamorph.registration.tissue import KeepLike
 
-INPUTS, TISSUE, RUN = "Inputs", "Tissue", "Run"
+INPUTS, PULLS, TISSUE, RUN = "Inputs", "What pulls", "Tissue", "Run"
 
 
 def register(
@@ -57,6 +57,25 @@ def register(
     ] = None,
     moving_points: Annotated[
         Path | None, typer.Option(help="The same landmarks in the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    fixed_outlines: Annotated[
+        list[Path] | None,
+        typer.Option(help="Curves (.mrk.json) or a mesh of the fixed scan; repeatable.", rich_help_panel=INPUTS),
+    ] = None,
+    moving_outlines: Annotated[
+        list[Path] | None, typer.Option(help="The same of the moving scan.", rich_help_panel=INPUTS)
+    ] = None,
+    use_points: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM", help="Landmarks and outlines pull; how exactly they are known.", rich_help_panel=PULLS
+        ),
+    ] = None,
+    use_labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|1,2[=WEIGHT]", help="Labels that pull, and so measure nothing.", rich_help_panel=PULLS
+        ),
     ] = None,
     fixed_mask: Annotated[
         str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
@@ -171,6 +190,10 @@ def register(
         moving_labels=moving_labels,
         fixed_points=fixed_points,
         moving_points=moving_points,
+        fixed_outlines=fixed_outlines,
+        moving_outlines=moving_outlines,
+        use_points=use_points,
+        use_labels=use_labels,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
         no_partner=no_partner,

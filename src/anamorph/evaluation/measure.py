@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class RegisteredPair:
         moving_mask: where the moving scan has data.
         labels: which labels to compare, of those that both scans have; all by default.
         kept: pieces that were to move rigidly or keep their volume.
+        outlines: points ``(N, 3)`` of curves and surfaces of both scans, RAS mm.
+        used_labels: labels that pulled the one scan to the other, which measure nothing.
+        uses_points: whether points and outlines pulled.
     """
 
     fixed: Image | Grid
@@ -64,6 +68,9 @@ class RegisteredPair:
     moving_mask: Mask | None = None
     labels: frozenset[int] | None = None
     kept: tuple[KeptPiece, ...] = ()
+    outlines: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    used_labels: frozenset[int] = frozenset()
+    uses_points: bool = False
 
     def __post_init__(self) -> None:
         for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
@@ -171,7 +178,8 @@ class RegisteredPair:
     def shared_labels(self) -> tuple[int, ...]:
         """The labels to compare, ascending."""
         fixed, moving = self.labels_in_each
-        return tuple(sorted(fixed & moving if self.labels is None else fixed & moving & self.labels))
+        shared = (fixed & moving) - self.used_labels
+        return tuple(sorted(shared if self.labels is None else shared & self.labels))
 
     @cached_property
     def surfaces(self) -> dict[int, Surfaces]:
@@ -191,7 +199,9 @@ class RegisteredPair:
         if need == "labels":
             return self.fixed_labels is not None and self.moving_labels is not None
         if need == "points":
-            return bool(self.points)
+            return bool(self.points) and not self.uses_points
+        if need == "outlines":
+            return bool(self.outlines) and not self.uses_points
         if need == "images":
             return isinstance(self.fixed, Image) and isinstance(self.moving, Image)
         if need == "kept tissue":
@@ -203,6 +213,23 @@ class RegisteredPair:
         narrowed = copy.copy(self)
         object.__setattr__(narrowed, "points", {kind: self.points[kind]})
         return narrowed
+
+    def by_used(self) -> RegisteredPair | None:
+        """The same pair to be measured by what pulled, and by nothing else; None where nothing did."""
+        if not (self.used_labels or self.uses_points):
+            return None
+        used = copy.copy(self)
+        for name in ("shared_labels", "surfaces"):
+            vars(used).pop(name, None)
+        given: dict[str, Any] = {"used_labels": frozenset(), "uses_points": False}
+        if self.used_labels:
+            given["labels"] = self.used_labels
+        else:
+            given |= {"fixed_labels": None, "moving_labels": None}
+        if not self.uses_points:
+            given |= {"points": {}, "outlines": ()}
+        vars(used).update(given)
+        return used
 
     def unregistered(self) -> RegisteredPair:
         """The same scans with the identity of the world: what the headers of the two files say."""
@@ -236,12 +263,16 @@ def measure(pair: RegisteredPair, *, metrics: Iterable[str] | None = None, befor
             "labels_lost": tuple(label for label in pair.shared_labels if label not in kept),
         }
     before = measure_unregistered(pair, metrics=names) if before is None else before
+    used = pair.by_used()
+    if used is not None:
+        used_by = measure(used, metrics=[name for name in names if load(name).compares])
     vars(pair).pop("prepared", None)  # nothing else asks for it, and it is large
     return Measured(
         before=before,
         after=after,
         voxel_mm=max(pair.fixed_grid.voxel_mm, pair.moving_grid.voxel_mm),
         notes=tuple(notes),
+        used=None if used is None else used_by,
         **lists,
     )
 

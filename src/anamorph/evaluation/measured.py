@@ -15,7 +15,8 @@ class Measured:
 
     Labels of one scan alone are not compared, but listed in ``labels_only_fixed`` and ``labels_only_moving``;
     ``labels_lost`` vanished in warping. ``voxel_mm`` is the edge of a voxel of the coarser scan, the ruler of the
-    limits that are in voxels. ``notes`` name metrics of other packages that failed.
+    limits that are in voxels. ``notes`` name metrics of other packages that failed. ``used`` are the numbers of the
+    labels, landmarks and outlines that pulled, which say how far they were followed and nothing of accuracy.
     """
 
     before: Numbers = field(default_factory=Numbers)
@@ -25,6 +26,7 @@ class Measured:
     labels_lost: tuple[int, ...] = ()
     voxel_mm: float = 1.0
     notes: tuple[str, ...] = ()
+    used: Measured | None = None
 
     def __repr__(self) -> str:
         told = [f"{c.heading} {self.after.mean(c.name):.4g}" for c in self.columns() if c.metric.prominence != "file"]
@@ -54,6 +56,11 @@ class Measured:
                 found[column.key] = _number(column, self)
         lists = ("labels_only_fixed", "labels_only_moving", "labels_lost", "voxel_mm")
         found |= {name: getattr(self, name) for name in lists}
+        if self.used is not None:
+            found["used"] = {state: {} for state in ("before", "after")}
+            for column in self.used.columns():
+                found["used"]["before"] |= _told(column, self.used.before)
+                found["used"]["after"] |= _told(column, self.used.after)
         return plain(found | ({"notes": self.notes} if self.notes else {}))
 
 

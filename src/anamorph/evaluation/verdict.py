@@ -21,6 +21,7 @@ Signs = Literal["none", "some", "clear"]
 _SIGNS: dict[Status, Signs] = {"PASS": "none", "WARN": "some", "FAIL": "clear"}
 _RATING: dict[Status, str] = {"PASS": "within limits", "WARN": "doubtful", "FAIL": "poor"}
 NOT_MEASURED = "not measured"
+KEEP_BACK = "all labels, landmarks and outlines that were given pulled; keep some back to measure by"
 HOW_TO_MEASURE = "give labels or landmarks of both scans"
 
 
@@ -164,6 +165,8 @@ def _accuracy(metrics: Measured, checks: Sequence[Check]) -> Accuracy:
         columns = [column for column in metrics.columns() if column.metric.compares]
         words = [c.metric.phrase(metrics.after) for c in columns if c.metric.phrase and c.points != "keypoints"]
         return Accuracy(_worst(own), _numbers(metrics), tuple(words), "")
+    if metrics.used is not None:
+        return Accuracy(remedy=KEEP_BACK)
     if metrics.labels_only_fixed or metrics.labels_only_moving:
         return Accuracy(remedy="the two label maps have no label in common")
     return Accuracy()

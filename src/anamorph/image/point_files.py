@@ -1,9 +1,10 @@
 """Landmark files: tables, 3D Slicer (.fcsv, .mrk.json), elastix text, and NIfTI images of labelled voxels.
 
 Columns of a table name the frame: ``x,y,z`` and ``x_ras,y_ras,z_ras`` are RAS mm, ``x_lps,y_lps,z_lps`` LPS mm,
-``x,y,z,t`` (ANTs) LPS mm, ``i,j,k`` voxel indices of the image the points belong to; ``label`` (or ``name``) is
-optional. A ``frame`` column, or a comment line such as ``# frame: LPS`` or ``# lps``, says what ``x,y,z`` are. A file
-without a heading holds voxel indices, as in Learn2Reg, unless a comment says otherwise.
+``x,y,z,t`` (ANTs) LPS mm, ``i,j,k`` voxel indices of the image the points belong to; ``label`` (or ``name``) and
+``sigma_mm``, how exactly a point is known, are optional. A ``frame`` column, or a comment line such as ``# frame: LPS``
+or ``# lps``, says what ``x,y,z`` are. A file without a heading holds voxel indices, as in Learn2Reg, unless a comment
+says otherwise.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _COLUMNS: dict[tuple[str, str, str], Frame | None] = {
     ("x", "y", "z"): None,
 }
 _ANTS_COLUMNS = {"x", "y", "z", "t"}
+SIGMA = "sigma_mm"
+"""The column that says how exactly each point is known."""
 # Slicer writes RAS, LPS, 0 (RAS) or 1 (LPS).
 _FRAMES: dict[str, Frame] = {
     **dict.fromkeys(("ras", "0", "right anterior superior"), "ras"),
@@ -44,7 +47,12 @@ _FRAME_KEYS = ("frame", "space", "coordinates", "coordinatesystem", "coordinatef
 
 
 def points_of(
-    rows: np.ndarray, frame: Frame, grid: Grid | None, labels: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+    rows: np.ndarray,
+    frame: Frame,
+    grid: Grid | None,
+    labels: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+    sigma_mm: np.ndarray | None = None,
 ) -> Points:
     """Landmarks of an ``(N, 3)`` table of numbers in a frame.
 
@@ -57,8 +65,8 @@ def points_of(
     if frame == "voxel":
         if grid is None:
             raise UserError("voxel indices need the image they belong to; give it, or use world coordinates")
-        return Points.from_voxel(rows, grid, labels)
-    return Points(flip_ras_lps(rows) if frame == "lps" else rows, labels, notes)
+        rows = grid.voxel_to_world(rows)
+    return Points(flip_ras_lps(rows) if frame == "lps" else rows, labels, notes, sigma_mm)
 
 
 def frame_named(text: str) -> Frame:
@@ -131,19 +139,18 @@ def read_table(path: Path, grid: Grid | None, frame: Frame | None) -> Points:
     rows = _numbers(body, [header.index(column) for column in names], 2)
     label = next((header.index(column) for column in ("label", "name") if column in header), None)
     labels = () if label is None else tuple(_cell(row, label, n) for n, row in enumerate(body, 2))
+    sigma_mm = _numbers(body, [header.index(SIGMA)], 2).ravel() if SIGMA in header else None
     own = _COLUMNS[names]
     stated = _frame_in_column(header, body) or stated
-    if own is not None:
-        if stated not in (None, own):
-            raise UserError(f"the columns {','.join(names)} are {own}, but the file says {stated}; keep one of the two")
-        return points_of(rows, own, grid, labels)
-    if stated is None and frame is None and set(header) >= _ANTS_COLUMNS:
-        note = (
+    notes: tuple[str, ...] = ()
+    if own is not None and stated not in (None, own):
+        raise UserError(f"the columns {','.join(names)} are {own}, but the file says {stated}; keep one of the two")
+    if own is None and stated is None and frame is None and set(header) >= _ANTS_COLUMNS:
+        own, notes = "lps", (
             f"{path.name}: columns x,y,z,t are those of ANTs, so taken as LPS mm; if they are RAS, begin the file with "
-            "the line # frame: RAS"
-        )
-        return points_of(rows, "lps", grid, labels, (note,))
-    return points_of(rows, frame or stated or "ras", grid, labels)
+            "the line # frame: RAS",
+        )  # fmt: skip
+    return points_of(rows, own or frame or stated or "ras", grid, labels, notes, sigma_mm)
 
 
 def _columns(header: Sequence[str]) -> tuple[str, str, str] | None:
@@ -295,24 +302,51 @@ def _csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _read_markups(path: Path) -> Points:
+    points, labels, curves = [], [], []
+    for markup in markups_in(path):
+        places, names = positions_of(markup)
+        points += places
+        labels += names
+        if "Curve" in str(markup.get("type")):
+            curves.append(str(markup.get("label") or markup["type"]))
+    note = (
+        f"{path.name}: the points of {', '.join(curves)} are taken as landmarks; --fixed-outlines takes curves as such"
+    )
+    return points_of(np.array(points), "ras", None, tuple(labels) if all(labels) else (), (note,) if curves else ())
+
+
+def markups_in(path: Path) -> list[dict[str, Any]]:
+    """The markups of a file of 3D Slicer.
+
+    Raises:
+        UserError: it holds none.
+    """
     content = read_json(path)
     markups = content.get("markups") if isinstance(content, dict) else None
     if not isinstance(markups, list) or not all(isinstance(one, dict) for one in markups):
         raise UserError("holds no list of markups; save the points from 3D Slicer again")
-    points, labels = [], []
-    for markup in markups:
-        if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "mm", "mm"]):
-            raise UserError(f"the points are in {str(markup['coordinateUnits'])[:40]}; save them in mm")
-        lps = frame_named(str(markup.get("coordinateSystem", "LPS"))) == "lps"
-        for point in _listed(markup, "controlPoints"):
-            if point.get("positionStatus", "defined") != "defined":
-                continue
-            position = np.array(_listed(point, "position", (int, float)), np.float64)
-            if position.shape != (3,):
-                raise UserError(f"a point has {position.size} coordinates; it needs three")
-            points.append(flip_ras_lps(position) if lps else position)
-            labels.append(str(point.get("label", "")))
-    return points_of(np.array(points), "ras", None, tuple(labels) if all(labels) else ())
+    return markups
+
+
+def positions_of(markup: dict[str, Any]) -> tuple[list[np.ndarray], list[str]]:
+    """The control points of a markup of 3D Slicer that are set, in RAS mm, and their names.
+
+    Raises:
+        UserError: they are not what 3D Slicer writes, or not in mm.
+    """
+    if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "mm", "mm"]):
+        raise UserError(f"the points are in {str(markup['coordinateUnits'])[:40]}; save them in mm")
+    lps = frame_named(str(markup.get("coordinateSystem", "LPS"))) == "lps"
+    places, names = [], []
+    for point in _listed(markup, "controlPoints"):
+        if point.get("positionStatus", "defined") != "defined":
+            continue
+        position = np.array(_listed(point, "position", (int, float)), np.float64)
+        if position.shape != (3,):
+            raise UserError(f"a point has {position.size} coordinates; it needs three")
+        places.append(flip_ras_lps(position) if lps else position)
+        names.append(str(point.get("label", "")))
+    return places, names
 
 
 def _listed(holder: dict[str, Any], key: str, kind: Any = dict) -> list[Any]:

@@ -25,14 +25,16 @@ class Points:
         positions_mm: ``(N, 3)`` float64, RAS.
         labels: one name per point; empty for unnamed points, which then correspond by their order.
         notes: what was assumed in reading them, for people.
+        sigma_mm: ``(N,)`` how exactly each is known, a standard deviation; None where nobody said.
 
     Raises:
-        UserError: the array is not ``(N, 3)`` or holds values that are not finite.
+        UserError: the array is not ``(N, 3)``, holds values that are not finite, or a deviation is not positive.
     """
 
     positions_mm: np.ndarray
     labels: tuple[str, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    sigma_mm: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.positions_mm, np.float64)
@@ -42,6 +44,11 @@ class Points:
             raise UserError(f"points contain values that are not finite numbers below {FARTHEST_MM:.0e}")
         if self.labels and len(self.labels) != len(positions):
             raise UserError(f"{len(self.labels)} point names for {len(positions)} points")
+        if self.sigma_mm is not None:
+            sigma_mm = np.asarray(self.sigma_mm, np.float64)
+            if sigma_mm.shape != positions.shape[:1] or not (np.isfinite(sigma_mm) & (sigma_mm > 0)).all():
+                raise UserError("how exactly points are known (sigma_mm) must be one positive number of mm for each")
+            object.__setattr__(self, "sigma_mm", sigma_mm)
         object.__setattr__(self, "positions_mm", positions)
         object.__setattr__(self, "labels", tuple(self.labels))
 
@@ -105,10 +112,12 @@ class Points:
                 raise UserError("the two point files share no point name; name corresponding points alike")
             mine = [self.labels.index(name) for name in shared]
             theirs = [other.labels.index(name) for name in shared]
-            return (
-                Points(self.positions_mm[mine], tuple(shared)),
-                Points(other.positions_mm[theirs], tuple(shared)),
-            )
+            return self._only(mine), other._only(theirs)
         if len(self) != len(other):
             raise UserError(f"{len(self)} fixed but {len(other)} moving points; they must correspond one to one")
         return self, other
+
+    def _only(self, chosen: list[int]) -> Points:
+        """Named points by their numbers."""
+        sigma_mm = None if self.sigma_mm is None else self.sigma_mm[chosen]
+        return Points(self.positions_mm[chosen], tuple(self.labels[n] for n in chosen), self.notes, sigma_mm)

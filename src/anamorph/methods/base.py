@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from anamorph.geometry.grid import Grid
-from anamorph.image.image import Image, Mask
+from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.points import Points
 from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
 from anamorph.runtime.device import resolve_device
 from anamorph.transforms.maps import Transform
+from anamorph.transforms.marks import Marks
 from anamorph.types import Device, Progress
 
 
@@ -34,6 +35,27 @@ def setting(default: Any, meaning: str, unit: str = "", renamed: Mapping[str, st
 
 
 @dataclass(frozen=True, eq=False)
+class SharedLabels:
+    """Labels of both scans that pull.
+
+    Args:
+        fixed: label map of the fixed scan, on any grid.
+        moving: label map of the moving scan.
+        values: those that pull.
+        weight: of squared differences of their shares beside MIND-SSC.
+    """
+
+    fixed: Labels
+    moving: Labels
+    values: tuple[int, ...]
+    weight: float
+
+    def exchanged(self) -> SharedLabels:
+        """The same with the roles of the scans exchanged."""
+        return dataclasses.replace(self, fixed=self.moving, moving=self.fixed)
+
+
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two scans to be registered, and what is known about them.
 
@@ -47,6 +69,8 @@ class Pair:
         moving_points: the same landmarks in the moving scan, in the same order.
         fixed_tissue: what of the fixed scan must not deform, or is stiff.
         moving_tissue: likewise of the moving scan.
+        marks: landmarks and outlines that pull, of the fixed and of the moving scan.
+        labels: labels that pull.
     """
 
     fixed: Image
@@ -58,6 +82,8 @@ class Pair:
     moving_points: Points | None = None
     fixed_tissue: Tissue = NOTHING_KNOWN
     moving_tissue: Tissue = NOTHING_KNOWN
+    marks: Marks | None = None
+    labels: SharedLabels | None = None
 
     @property
     def tissues(self) -> tuple[Tissue, Tissue]:
@@ -81,6 +107,8 @@ class Pair:
             self.fixed_points,
             self.moving_tissue,
             self.fixed_tissue,
+            None if self.marks is None else self.marks.exchanged(),
+            None if self.labels is None else self.labels.exchanged(),
         )
 
 
@@ -89,7 +117,8 @@ class Run:
 
     A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
     map ``uncertainty_mm`` of the fixed scan, maps ``no_partner`` of both and, where it knows of tissue, ``free``: both
-    directions before that had a say. ``seconds`` are the times of the stages.
+    directions before that had a say. ``pulled`` says that marks and labels of the pair had theirs. ``seconds`` are the
+    times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -111,6 +140,7 @@ class Run:
         self.uncertainty_mm: Image | None = None
         self.no_partner: tuple[Image, Image] | None = None
         self.free: tuple[Transform, Transform] | None = None
+        self.pulled = False
 
     @contextmanager
     def stage(self, name: str, fraction: float) -> Iterator[None]:

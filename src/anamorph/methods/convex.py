@@ -38,7 +38,7 @@ class Convex(Recipe):
             described = started.described
         with run.stage("search", 0.35):
             held = self.config.held_bytes(started.pyramid, started.fixed.grid, started.moving.grid)
-            return search(described, started.pyramid, self.config, held)
+            return search(described, started.pyramid, self.config, held, started.known)
 
     def led_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)

@@ -1,4 +1,4 @@
-"""What the tissue of two scans asks of the refinement, on its control grids."""
+"""What the tissue of two scans and their marks ask of the refinement, on its control grids."""
 
 from __future__ import annotations
 
@@ -11,43 +11,50 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image
 from anamorph.image.pieces import Piece
 from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
-from anamorph.optimise.pulls import Pulls, RigidPull, VolumePull
+from anamorph.optimise.pulls import MarkPull, Pulls, RigidPull, VolumePull, shared_out
 from anamorph.optimise.sliding import Surface
 from anamorph.transforms.inversion import affine_part
 from anamorph.transforms.maps import Affine, Reading, Transform
+from anamorph.transforms.marks import Marks
 
+MARK_PULL = 2.0
+"""Of marks in the refinement: distances of one standard deviation weigh about as much as what descriptors tell."""
 FITTED_POINTS = 200
 """More of a piece tell nothing new of a rigid motion."""
 
 
 @dataclass(frozen=True, eq=False)
 class Demands:
-    """What the tissue of two scans asks of a velocity field in the frame of one of them.
+    """What the tissue of two scans and their marks ask of a velocity field in the frame of one of them.
 
     Args:
         here: tissue of the scan in whose frame the field is.
         there: tissue of the other scan.
         start: linear map from this scan to the other.
         whole: the start as it is given, which may bend.
+        marks: with the places of the other scan brought to this frame.
     """
 
     here: Tissue
     there: Tissue
     start: Affine
     whole: Transform
+    marks: Marks | None = None
 
     @classmethod
-    def of(cls, tissues: tuple[Tissue, Tissue], start: Transform, frame: Grid) -> Demands | None:
+    def of(
+        cls, tissues: tuple[Tissue, Tissue], start: Transform, frame: Grid, marks: Marks | None = None
+    ) -> Demands | None:
         """The demands of two scans, or None where nothing is known of them; of a start that bends the linear part."""
-        if tissues == (NOTHING_KNOWN, NOTHING_KNOWN):
+        if tissues == (NOTHING_KNOWN, NOTHING_KNOWN) and marks is None:
             return None
         linear = start
         if not isinstance(linear, Affine):
             linear = Affine(frame.affine @ affine_part(start, frame) @ np.linalg.inv(frame.affine))
-        return cls(*tissues, linear, start)
+        return cls(*tissues, linear, start, marks)
 
     def pulls(self, control: Grid) -> Pulls | None:
-        """The demands of pieces on a control grid; None if there are no pieces."""
+        """The demands of pieces and marks on a control grid; None if there are none."""
         here, there = control.affine, self.start.matrix @ control.affine
         # The linear start changes volumes too, and the whole map is to keep them.
         divergence = -float(np.log(abs(np.linalg.det(self.start.matrix[:3, :3]))))
@@ -66,7 +73,8 @@ class Demands:
                     for piece in kept.pieces
                 ]
                 volume.append(VolumePull(kept.pull, np.maximum.reduce(covers), divergence, is_forward))
-        return Pulls(rigid, volume) if rigid or volume else None
+        marks = None if self.marks is None else MarkPull(MARK_PULL, self.marks, control)
+        return Pulls(rigid, volume, marks) if rigid or volume or marks else None
 
     @property
     def slides(self) -> bool:
@@ -111,11 +119,5 @@ def _some(places: np.ndarray) -> np.ndarray:
 def _cover(places: np.ndarray, piece: Piece, to_source: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """``(*shape)`` float32: how much of each control cell the voxels of a piece fill, shared out trilinearly."""
     share = piece.volume_mm3 / len(piece.voxels) / abs(np.linalg.det(to_source[:3, :3]))
-    low = np.floor(places).astype(int)
-    upper = places - low
-    cover = np.zeros(shape, np.float64)
-    for corner in np.ndindex(2, 2, 2):
-        at = np.clip(low + corner, 0, np.array(shape) - 1)
-        weight = np.prod(np.where(corner, upper, 1 - upper), axis=1)
-        np.add.at(cover, tuple(at.T), share * weight)
-    return np.minimum(cover, 1).astype(np.float32)
+    cover = shared_out(places, np.full((len(places), 1), share), shape)[0]
+    return np.minimum(cover, np.float32(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -82,6 +82,12 @@ class DescribedPair:
         )
         used = None if padding == 0 else first + len(fixed)
         return DescribedPair(next(sides), self.fixed_weight, next(sides), self.moving_weight, used)
+
+    def first(self, lanes: int) -> DescribedPair:
+        """The same with its first lanes alone, or none."""
+        fixed, moving = self.fixed * 1, self.moving * 1
+        fixed[..., lanes:] = moving[..., lanes:] = 0
+        return replace(self, fixed=fixed, moving=moving, used=lanes)
 
     def pooled(self, cell: Cell) -> DescribedPair:
         """The same on a coarser grid."""

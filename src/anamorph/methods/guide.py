@@ -1,8 +1,8 @@
-"""What a segmentation network sees in both scans, to be compared beside their descriptors."""
+"""What a segmentation network sees in both scans, or labels say, to be compared beside their descriptors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +12,12 @@ from anamorph.errors import UserError
 from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import content_box
-from anamorph.image.image import Image
+from anamorph.image.image import Image, Labels
+from anamorph.methods.base import SharedLabels
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.networks.model_folders import find_model, is_model
 from anamorph.transforms.affine import AffineParts
-from anamorph.transforms.maps import Affine, Composite, Transform
+from anamorph.transforms.maps import Affine, Composite, Reading, Transform
 
 if TYPE_CHECKING:
     from anamorph.networks.trained import SegmentationModel
@@ -113,6 +114,12 @@ class Guide:
         trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
         return cls(here, there, trust, model.identity | {"trust": trusted})
 
+    @classmethod
+    def of_labels(cls, shared: SharedLabels, spacing_mm: float) -> Guide:
+        """The shares of voxels, no smaller than a spacing, that labels fill."""
+        here, there = (_shares(labels, shared.values, spacing_mm) for labels in (shared.fixed, shared.moving))
+        return cls(here, there, np.ones(len(shared.values)), {"labels": list(shared.values)})
+
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""
         scale = np.sqrt(self.trust[self.trust > 0]).astype(np.float32)[:, None, None, None]
@@ -156,6 +163,13 @@ class Guide:
             if agreement > agreed + CLEARLY_BETTER:
                 best, agreed = other, agreement
         return best
+
+
+def _shares(labels: Labels, values: Sequence[int], spacing_mm: float) -> Scan:
+    grid = labels.grid.resampled(np.maximum(labels.grid.spacing_mm, spacing_mm))
+    reading = Reading.of(labels.grid, grid, None)
+    channels = [reading.read((labels.data == value).astype(np.float32), fill=0.0)[0] for value in values]
+    return Scan(np.stack(channels), np.ones(grid.shape, np.float32), grid)
 
 
 def _views(

@@ -94,13 +94,6 @@ class Found:
     grid: Grid
 
 
-@dataclass(eq=False)
-class Followed(Started):
-    """A pair after a network: its start holds the linear part of the network's field, ``known`` is the rest."""
-
-    known: tuple[Array, Grid] | None = None
-
-
 class Learned(Recipe):
     """A trained network, then the recipe around its field; the hook of a method is :meth:`fields`."""
 
@@ -162,8 +155,8 @@ class Learned(Recipe):
             start = search_start(self.config, scans, run)[0].transform
         return Seen(model, pair, scans, frame, start)
 
-    def follow(self, seen: Seen, found: Found, run: Run) -> Followed:
-        """Prepare the search around a network's field.
+    def follow(self, seen: Seen, found: Found, run: Run) -> Started:
+        """Prepare the search around a network's field: the start holds the linear part, ``known`` is the rest.
 
         It starts from the linear part of both fields, where that reaches beyond a search at the finest level, and from
         what the forward one leaves: a network that is right in each direction need not be consistent, and the average
@@ -180,10 +173,11 @@ class Learned(Recipe):
         guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
         known = to_device(rest, run.device), found.grid
         tissues = seen.pair.tissues
-        return Followed(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
+        followed = Started(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
+        self._use(followed, seen.pair, run, may_move=False)
+        return followed
 
     def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
-        assert isinstance(started, Followed)
         assert started.known is not None
         if not self.config.search:
             return started.known

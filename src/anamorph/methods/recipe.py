@@ -27,15 +27,17 @@ from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
 from anamorph.methods.uncertainty import uncertainty_mm
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.methods.worth import LEAST_EXPLAINED, NOT_DEFORMED, UNRELATED, noise_followed, nothing_left
-from anamorph.runtime.device import to_numpy
+from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms.fields import exponential
 from anamorph.transforms.inversion import invert
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
+from anamorph.transforms.marks import Marks
 
 Array = Any
 """A NumPy array on the CPU, a torch tensor on another device."""
 GUIDED = 0.08
 """Fraction of a run that is done when the labels of a guide are looked for."""
+WITHOUT_IMAGES = "deformed by what was given to pull alone: the images would follow no more than noise"
 FINISHED = 0.98
 """Fraction of a run that is done when the field is refined."""
 
@@ -55,6 +57,11 @@ class Started:
         is_guess: the start was searched for, and explains no more than a wrong place may.
         guide: what a segmentation network sees in both scans.
         tissues: what is known of the tissue of both scans, the fixed one first.
+        marks: landmarks and outlines that pull, those of the moving scan brought to the fixed one by the start.
+        labels: labels that pull, and the weight of their differences.
+        sees_images: whether the scans have a say beside what was given to pull.
+        image_lanes: how many lanes of the descriptors come from them; the others from labels that pull.
+        known: a field ``(3, I, J, K)`` after the start, in voxels of a grid, around which to look.
     """
 
     config: RefinementConfig
@@ -67,6 +74,11 @@ class Started:
     is_guess: bool = False
     guide: Guide | None = None
     tissues: tuple[Tissue, Tissue] = (NOTHING_KNOWN, NOTHING_KNOWN)
+    marks: Marks | None = None
+    labels: tuple[Guide, float] | None = None
+    sees_images: bool = True
+    image_lanes: int = 0
+    known: tuple[Array, Grid] | None = None
 
     @cached_property
     def pyramid(self) -> Pyramid:
@@ -87,7 +99,30 @@ class Started:
         sides = self.sides
         del self.sides
         pair = DescribedPair.of(*sides, self.config.descriptor(), self.kind, self.pyramid, self.device)
-        return pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
+        pair = pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
+        if not self.sees_images:
+            pair = pair.first(0)
+        self.image_lanes = pair.fixed.shape[-1] if pair.used is None else pair.used
+        return pair if self.labels is None else pair.guided(*self.labels, self.pyramid, self.start)
+
+    def mark(self, marks: Marks) -> list[str]:
+        """Take marks, and begin where they lead; a line for each landmark that the others contradict."""
+        self.marks, told = marks.brought(self.start.inverse().map_world).believed(self.pyramid.base)
+        self.known = self.corrected(*self.first())
+        return told
+
+    def first(self) -> tuple[Array, Grid]:
+        """What is known of the field before anything is searched, on a coarse grid: nothing in most cases."""
+        coarse = self.pyramid.level(self.config.refine_scales[0]).grid
+        return self.known or (to_device(np.zeros((3, *coarse.shape), np.float32), self.device), coarse)
+
+    def corrected(self, disp_vox: Array, grid: Grid, by_outlines: bool = False) -> tuple[Array, Grid]:
+        """A field as the marks ask for it, and its grid."""
+        if self.marks is None:
+            return disp_vox, grid
+        return to_device(
+            self.marks.corrected(Displacement(to_numpy(disp_vox), grid), by_outlines).disp_vox, self.device
+        ), grid
 
     @property
     def tells_partners(self) -> bool:
@@ -97,7 +132,7 @@ class Started:
     def partnered(self, velocity: Array, grid: Grid) -> tuple[Self, Unmatched | None]:
         """The pair without what has no partner after a coarse refinement of a velocity ``(3, ...)``, and that."""
         config, base = first_level(self.config), self.pyramid.base
-        demands = Demands.of(self.tissues, self.start, base)
+        demands = Demands.of(self.tissues, self.start, base, self.marks)
         coarse, _ = refine(self.described, self.pyramid, config, velocity, grid, lambda _: None, demands)
         fields = both_on(coarse, base)
         given = len(self.fixed.channels), float(np.sqrt(config.intensity_weight))
@@ -119,6 +154,12 @@ class Started:
         ]
         return dataclasses.replace(self, fixed=scans[0], moving=scans[1])
 
+    def both_directions(self, deformation: Displacement, demands: Demands | None) -> tuple[Transform, Transform]:
+        """The whole map and its inverse."""
+        slides = demands is not None and demands.slides
+        finest = self.pyramid.working if slides else self.pyramid.base
+        return both_directions(deformation, self.start, finest, self.moving.grid, slides)
+
     @property
     def explains_too_little(self) -> bool:
         """Whether chance would lead a deformation astray."""
@@ -129,7 +170,8 @@ class Started:
         if self.explained is None:
             return None
         pyramid = self.pyramid
-        noise = noise_followed(self.described, pyramid.base, deformation, self.explained, self.kind)
+        images = self.described if self.labels is None else self.described.first(self.image_lanes)
+        noise = noise_followed(images, pyramid.base, deformation, self.explained, self.kind)
         return noise or nothing_left(self.fixed, self.moving, self.start, deformation, pyramid.working)
 
 
@@ -167,9 +209,11 @@ class Recipe(Method):
             started = self._start(pair, scans, run)
         with run.stage("guide", GUIDED):
             self._guide(started, pair, run)
+        self._use(started, pair, run)
         if started.explains_too_little:
-            run.warnings.append(NOT_DEFORMED)
-            return run.outcome(*_undeformed(started, run))
+            if started.marks is None and started.labels is None:
+                run.warnings.append(NOT_DEFORMED)
+            return run.outcome(*self._without_images(started, run))
         return run.outcome(*self.deformed(started, run))
 
     def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
@@ -178,6 +222,11 @@ class Recipe(Method):
             kind = comparable_after(*scans, pair.start, comparable_intensities(scans[0].image, scans[1].image))
             return Started(self.config, *scans, pair.start, kind, run.device, tissues=pair.tissues)
         found, kind = search_start(self.config, scans, run)
+        by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(self.config.init))
+        if by_marks:
+            run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
+            kind = comparable_after(*scans, by_marks, comparable_intensities(scans[0].image, scans[1].image))
+            found = Start(by_marks, None)
         judged = found.explained, found.is_guess
         return Started(self.config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
 
@@ -196,11 +245,27 @@ class Recipe(Method):
                 run.warnings.append(LEFT_OUT)
             return
         started.guide, started.explained = guide, None
+        self._move(started, guide, pair, run, "middles or sizes of the labels that the guide sees")
+
+    def _use(self, started: Started, pair: Pair, run: Run, may_move: bool = True) -> None:
+        """Let landmarks, outlines and labels that a user gave pull, the latter on the start too if it may move."""
+        run.pulled = True
+        if pair.labels is not None:
+            labels = Guide.of_labels(pair.labels, started.pyramid.working.finest_mm)
+            started.labels = labels, pair.labels.weight
+            if may_move:
+                self._move(started, labels, pair, run, "middles or sizes of the labels that pull")
+        if pair.marks is not None:
+            with run.timed("marks"):
+                run.warnings += started.mark(pair.marks)
+
+    def _move(self, started: Started, labels: Guide, pair: Pair, run: Run, told: str) -> None:
+        """Correct a start that was searched for by labels, where that brings them clearly better upon each other."""
         if pair.start is not None or not isinstance(started.start, Affine):
             return
-        moved = guide.moved(started.start, may_scale=linear_model(self.config.init) == "affine")
+        moved = labels.moved(started.start, may_scale=linear_model(self.config.init) == "affine")
         if moved is not started.start:
-            run.provenance["start"].insert(0, "middles or sizes of the labels that the guide sees")
+            run.provenance["start"].insert(0, told)
             images = comparable_intensities(started.fixed.image, started.moving.image)
             started.start, started.is_guess = moved, False
             started.kind = comparable_after(started.fixed, started.moving, moved, images)
@@ -208,7 +273,7 @@ class Recipe(Method):
 
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
         """Both directions of the refined field after the start, or of the start alone where the field follows noise."""
-        field, grid = self.find_field(started, run)
+        field, grid = started.corrected(*self.find_field(started, run))
         found: Unmatched | None = None
         if self.config.find_no_partner and not started.tells_partners:
             run.warnings.append(NOT_LOOKED_FOR)
@@ -220,8 +285,8 @@ class Recipe(Method):
             tell = run.within("refine", self.refined_from, FINISHED)
             config = self.config if started.guide is None else self.config.guided()
             velocity, grid = first_velocity(config, pyramid, field, grid)
-            demands = Demands.of(started.tissues, started.start, pyramid.base)
-            if demands is not None:
+            demands = Demands.of(started.tissues, started.start, pyramid.base, started.marks)
+            if started.tissues != (NOTHING_KNOWN, NOTHING_KNOWN):
                 there, back = (Displacement(to_numpy(exponential(sign * velocity)), grid) for sign in (1, -1))
                 start = started.start
                 run.free = Composite.of(there, start), Composite.of(start.inverse(), back)
@@ -234,26 +299,37 @@ class Recipe(Method):
             if noise is not None:
                 run.provenance["start"].append(noise)
                 run.free = None
-                return _undeformed(started, run)
+                return self._without_images(started, run)
             if found is not None:
                 run.no_partner = started.maps_of(found.spread(*both_on(deformation, pyramid.base)))
             with run.timed("uncertainty"):
                 run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
-            slides = demands is not None and demands.slides
-            finest = pyramid.working if slides else pyramid.base
-            return both_directions(deformation, started.start, finest, started.moving.grid, slides)
+            return started.both_directions(deformation, demands)
+
+    def _without_images(self, started: Started, run: Run) -> tuple[Transform, Transform]:
+        """Both directions of a start that the images make no better, deformed by what else pulls where there is any.
+
+        Where the start is a guess too, the scans may show different things.
+        """
+        if started.marks is None and started.labels is None:
+            if started.is_guess:
+                run.warnings.append(UNRELATED)
+            return started.start, started.start.inverse()
+        run.provenance["start"].append(WITHOUT_IMAGES)
+        pyramid = started.pyramid
+        vars(started).pop("described", None)
+        started.sees_images = False
+        known = started.corrected(*started.first(), by_outlines=True)
+        velocity, grid = first_velocity(self.config, pyramid, *known)
+        demands = Demands.of(started.tissues, started.start, pyramid.base, started.marks)
+        tell = run.within("refine", self.refined_from, FINISHED)
+        deformation, _ = refine(started.described, pyramid, self.config, velocity, grid, tell, demands)
+        return started.both_directions(deformation, demands)
 
 
 def both_on(deformation: Displacement, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """A deformation and its inverse on a grid of its frame, ``(3, I, J, K)`` in voxels."""
     return deformation.displacement_on(grid).disp_vox, invert(deformation, grid).transform.disp_vox
-
-
-def _undeformed(started: Started, run: Run) -> tuple[Transform, Transform]:
-    """Both directions of a start that no deformation makes better; with a guess the scans may show different things."""
-    if started.is_guess:
-        run.warnings.append(UNRELATED)
-    return started.start, started.start.inverse()
 
 
 def prepared(pair: Pair) -> tuple[Scan, Scan]:

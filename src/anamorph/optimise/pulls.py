@@ -1,6 +1,6 @@
-"""Soft demands on a velocity field: pieces that move rigidly, regions that keep their volume.
+"""Soft demands on a velocity field: pieces that move rigidly, regions that keep their volume, marks that meet.
 
-Both are sums of squares that :func:`~anamorph.optimise.velocity.optimise_velocity` adds to its objective, in voxels of
+All are sums of squares that :func:`~anamorph.optimise.velocity.optimise_velocity` adds to its objective, in voxels of
 the control grid. A rigid piece is drawn to the rigid motion nearest to where it is at present, which so stays free to
 follow the images. Where a velocity has no divergence, its exponential keeps all volumes.
 """
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.runtime.device import beside, to_numpy
 from anamorph.transforms.affine import fit_linear
+from anamorph.transforms.maps import Displacement
+from anamorph.transforms.marks import Marks
 
 DRAGGED = 5
 """Every so many iterations a region is dragged along anew."""
@@ -73,16 +76,46 @@ class VolumePull:
     is_forward: bool
 
 
+@dataclass(frozen=True, eq=False)
+class MarkPull:
+    """Landmarks and outlines that should meet.
+
+    Args:
+        weight: of squared distances in standard deviations, per control cell with marks.
+        marks: the places of the other scan brought to the frame of the velocity.
+        control: the control grid.
+    """
+
+    weight: float
+    marks: Marks
+    control: Grid
+
+    def add(self, fields: tuple[np.ndarray, np.ndarray], gradient: np.ndarray, scale: float) -> float:
+        """The energy in both directions; its gradient with respect to the velocity is added in place."""
+        links = self.marks.links(Displacement(fields[0], self.control).map_world)
+        here, there = (self.control.world_to_voxel(places) for places in (links.here, links.there))
+        # Many marks of one cell pull together as one.
+        _, cell, count = np.unique(np.round(here), axis=0, return_inverse=True, return_counts=True)
+        weight = (scale * self.weight / count[cell.ravel()] / links.sigma_mm**2)[:, None] * self.control.spacing_mm**2
+        energy = 0.0
+        for places, partners, field, side in ((here, there, fields[0], 1), (there, here, fields[1], -1)):
+            apart = places + sample(field, places.T.astype(np.float32)).T - partners
+            energy += float((weight * apart**2).sum())
+            gradient += shared_out(places, 2 * side * weight * apart, self.control.shape)
+        return energy
+
+
 class Pulls:
     """The demands of both scans on one control grid.
 
     Args:
         rigid: pieces.
         volume: regions.
+        marks: landmarks and outlines.
     """
 
-    def __init__(self, rigid: Sequence[RigidPull], volume: Sequence[VolumePull]) -> None:
-        self.rigid, self.volume = tuple(rigid), tuple(volume)
+    def __init__(self, rigid: Sequence[RigidPull], volume: Sequence[VolumePull], marks: MarkPull | None = None) -> None:
+        self.rigid, self.volume, self.marks = tuple(rigid), tuple(volume), marks
         self._dragged: list[np.ndarray] = []
         self._calls = 0
 
@@ -114,6 +147,8 @@ class Pulls:
             added.reshape(3, -1)[:, cells] += np.float32(2 * scale * pull.weight * side) * cover * apart
         if self.volume:
             energy += self._add_volume(to_numpy(velocity), fields, added, scale)
+        if self.marks is not None:
+            energy += self.marks.add(fields, added, scale)
         gradient += beside(gradient, added)
         return energy
 
@@ -129,6 +164,21 @@ class Pulls:
             energy += scale * pull.weight * float((cover * excess**2).sum())
             add_divergence_slope(np.float32(2 * scale * pull.weight) * cover * excess, added)
         return energy
+
+
+def shared_out(places: np.ndarray, values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """``(C, *shape)`` float32: values ``(N, C)`` at places ``(N, 3)`` in voxels, shared out to the eight nearest ones.
+
+    What lies outside goes to the border.
+    """
+    low = np.floor(places).astype(int)
+    upper = places - low
+    found = np.zeros((*shape, values.shape[1]), np.float64)
+    for corner in np.ndindex(2, 2, 2):
+        at = np.clip(low + corner, 0, np.array(shape) - 1)
+        share = np.prod(np.where(corner, upper, 1 - upper), axis=1)
+        np.add.at(found, tuple(at.T), share[:, None] * values)
+    return np.moveaxis(found, -1, 0).astype(np.float32)
 
 
 def _mapped(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

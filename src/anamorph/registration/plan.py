@@ -136,6 +136,8 @@ def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
         if failure is None:
             raise
         raise failure from error
+    if (pair.marks or pair.labels) and not run.pulled:
+        result.warnings.append("no field was refined, so what was given to pull had no say")
     result.warnings[:0] = plan.warnings
     described = describe_plan(plan, pair, seed=run.seed, device=run.device)
     result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}

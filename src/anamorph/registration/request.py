@@ -15,6 +15,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.outlines import Outline
 from anamorph.image.points import Points
 from anamorph.image.read import read_image, read_labels, read_mask, read_points
 from anamorph.image.types import ImageLike, PathLike, PointsLike
@@ -24,6 +25,7 @@ from anamorph.methods.base import Config, Method, Pair
 from anamorph.methods.start.settings import Init
 from anamorph.registration.grids import check_grid
 from anamorph.registration.provenance import models_of
+from anamorph.registration.pulling import LabelChoice, OutlinesLike, labels_of, marks_of, outline_sources, pair_outlines
 from anamorph.registration.tissue import KeepLike, read_tissue, sources_of
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config
@@ -45,6 +47,10 @@ class Request:
         moving_labels: label map of the moving scan.
         fixed_points: landmarks in the fixed scan.
         moving_points: the same landmarks in the moving scan.
+        fixed_outlines: curves and surfaces of the fixed scan.
+        moving_outlines: the same of the moving scan, by name or in the same order.
+        use_points: how exactly landmarks and outlines are known, in mm; they pull then, and measure nothing.
+        use_labels: labels that pull, ``"all"`` or values, and then measure nothing.
         fixed_mask: weights in [0, 1] on the fixed grid.
         moving_mask: weights in [0, 1] on the moving grid.
         no_partner: mask of what the fixed scan alone shows, such as a resection; it is left out of every comparison.
@@ -78,6 +84,10 @@ class Request:
     moving_labels: ImageLike | None = None
     fixed_points: PointsLike | None = None
     moving_points: PointsLike | None = None
+    fixed_outlines: OutlinesLike | None = None
+    moving_outlines: OutlinesLike | None = None
+    use_points: float | None = None
+    use_labels: LabelChoice | None = None
     fixed_mask: ImageLike | None = None
     moving_mask: ImageLike | None = None
     no_partner: ImageLike | None = None
@@ -129,7 +139,8 @@ class Request:
         kept = (self.keep_rigid, self.keep_volume, self.moving_keep_rigid, self.moving_keep_volume)
         masks = [source for one in kept for source, _ in sources_of(one)]
         tissue = (*masks, self.stiffness, self.moving_stiffness, self.sliding, self.moving_sliding)
-        given = (*self.scans().values(), self.fixed_points, self.moving_points, *tissue, self.init)
+        outlines = (*outline_sources(self.fixed_outlines), *outline_sources(self.moving_outlines))
+        given = (*self.scans().values(), self.fixed_points, self.moving_points, *outlines, *tissue, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # wrong settings are refused when the pair is planned
             files += models_of(self._config_by_default()).values()
@@ -168,6 +179,8 @@ class Request:
             mask_on(fixed, self.no_partner, self.resample),
             mask_on(moving, self.moving_no_partner, self.resample),
         )
+        points = _points_of(self.fixed_points, fixed), _points_of(self.moving_points, moving)
+        outlines = pair_outlines(self.fixed_outlines, self.moving_outlines, (fixed, moving))
         return Inputs(
             pair=Pair(
                 fixed,
@@ -175,8 +188,7 @@ class Request:
                 _without(fixed, mask_on(fixed, self.fixed_mask, self.resample), alone[0]),
                 _without(moving, mask_on(moving, self.moving_mask, self.resample), alone[1]),
                 read_init(self.init, fixed, moving),
-                _points_of(self.fixed_points, fixed),
-                _points_of(self.moving_points, moving),
+                *points,
                 read_tissue(fixed, self.keep_rigid, self.keep_volume, self.stiffness, self.sliding, self.resample),
                 read_tissue(
                     moving,
@@ -186,10 +198,13 @@ class Request:
                     self.moving_sliding,
                     self.resample,
                 ),
+                marks_of(points, outlines, self.use_points),
+                labels_of(self.use_labels, fixed_labels, moving_labels),
             ),
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             no_partner=alone,
+            outlines=outlines,
             world=world_code(self.fixed),
             files=tuple(self.files()),
         )
@@ -204,6 +219,7 @@ class Inputs:
         fixed_labels: label map on the grid of the fixed scan.
         moving_labels: label map of the moving scan.
         no_partner: masks of what the fixed and the moving scan alone show; the masks of the pair are without it.
+        outlines: curves and surfaces of both scans.
         world: NIfTI's code of the world of the fixed scan, for what is written on its grid.
         files: what was read, which results never replace.
     """
@@ -212,14 +228,15 @@ class Inputs:
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
     no_partner: tuple[Mask | None, Mask | None] = (None, None)
+    outlines: tuple[tuple[Outline, Outline], ...] = ()
     world: int = SCANNER
     files: tuple[Path, ...] = ()
 
     @property
     def point_notes(self) -> tuple[str, ...]:
-        """What was assumed in reading the landmarks."""
-        sides = self.pair.fixed_points, self.pair.moving_points
-        return tuple(note for points in sides if points for note in points.notes)
+        """What was assumed in reading landmarks and outlines."""
+        sides = (self.pair.fixed_points, self.pair.moving_points, *(one for pair in self.outlines for one in pair))
+        return tuple(note for points in sides if points is not None for note in points.notes)
 
 
 def mask_on(image: Image, source: ImageLike | None, resample: bool = False) -> Mask | None:

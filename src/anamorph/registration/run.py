@@ -16,6 +16,7 @@ from anamorph.methods import DEFAULT_METHOD
 from anamorph.methods.base import Run
 from anamorph.registration.folder import RESULT, Extras, Saved, check_space, write_failure
 from anamorph.registration.plan import RegistrationPlan, make_plan, output_bytes, run_plan
+from anamorph.registration.pulling import LabelChoice, OutlinesLike
 from anamorph.registration.request import Inputs, MethodLike, Request
 from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of
@@ -43,6 +44,10 @@ def register(
     moving_labels: ImageLike | None = None,
     fixed_points: PointsLike | None = None,
     moving_points: PointsLike | None = None,
+    fixed_outlines: OutlinesLike | None = None,
+    moving_outlines: OutlinesLike | None = None,
+    use_points: float | None = None,
+    use_labels: LabelChoice | None = None,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     no_partner: ImageLike | None = None,
@@ -76,6 +81,10 @@ def register(
         moving_labels: label map of the moving scan, which is warped too.
         fixed_points: landmarks in the fixed scan: a file, :class:`Points`, or ``(N, 3)`` RAS millimetres.
         moving_points: the same landmarks in the moving scan.
+        fixed_outlines: curves and surfaces of the fixed scan: a file of curves or a mesh, or several.
+        moving_outlines: the same of the moving scan, by name or in the same order.
+        use_points: how exactly landmarks and outlines are known, in mm: they pull then, and measure nothing.
+        use_labels: labels that pull, ``"all"`` or values, and then measure nothing.
         fixed_mask: weights in [0, 1] on the fixed grid: where the scan takes part.
         moving_mask: weights in [0, 1] on the moving grid.
         no_partner: mask of what the fixed scan alone shows, such as a resection: it is left out of every comparison.
@@ -111,6 +120,10 @@ def register(
         moving_labels=moving_labels,
         fixed_points=fixed_points,
         moving_points=moving_points,
+        fixed_outlines=fixed_outlines,
+        moving_outlines=moving_outlines,
+        use_points=use_points,
+        use_labels=use_labels,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
         no_partner=no_partner,

@@ -148,9 +148,10 @@ def _is_worse(metric: Metric, before: float | None, after: float | None) -> bool
 def overview(metrics: Measured, files: bool = True) -> list[tuple[str, str, str]]:
     """Name, before, after of every number of the pair as a whole; a map's own numbers have no before.
 
-    Without ``files`` those that are meant for files alone are left out.
+    Without ``files`` those that are meant for files alone are left out. What labels, landmarks and outlines say that
+    pulled comes last, marked as used.
     """
-    return [
+    rows = [
         (
             _heading(column),
             "" if column.metric.at_rest is not None else _cell(column, metrics.before),
@@ -159,6 +160,8 @@ def overview(metrics: Measured, files: bool = True) -> list[tuple[str, str, str]
         for column in metrics.columns()
         if column.metric.per != "axis" and (files or column.metric.prominence != "file")
     ]
+    used = [] if metrics.used is None else overview(metrics.used, files)
+    return rows + [(f"{name} (used)", before, after) for name, before, after in used]
 
 
 def _heading(column: Column) -> str:

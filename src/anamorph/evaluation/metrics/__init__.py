@@ -20,6 +20,7 @@ METRICS = Registry(
         "p95_tre_mm": f"{_HERE}.landmarks:P95",
         "max_tre_mm": f"{_HERE}.landmarks:LARGEST",
         "tre_axes_mm": f"{_HERE}.landmarks:AXES",
+        "outline_distance_mm": f"{_HERE}.outlines:DISTANCE",
         "sdlogj": f"{_HERE}.jacobian:SDLOGJ",
         "folding_percent": f"{_HERE}.jacobian:FOLDING",
         "non_diffeomorphic_volume_percent": f"{_HERE}.jacobian:NON_DIFFEOMORPHIC_VOLUME",

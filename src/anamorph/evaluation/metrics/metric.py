@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anamorph.evaluation.gates import Gate
     from anamorph.evaluation.measure import RegisteredPair
 
-Need = Literal["labels", "points", "images", "both directions", "kept tissue"]
+Need = Literal["labels", "points", "outlines", "images", "both directions", "kept tissue"]
 Per = Literal["pair", "label", "point", "axis"]
 Prominence = Literal["tile", "table", "file"]
 Value = float | Mapping[int, float] | Sequence[float] | None
@@ -92,8 +92,8 @@ class Metric:
 
     @property
     def compares(self) -> bool:
-        """Whether labels or landmarks of both scans are compared, so that the number speaks of accuracy."""
-        return "labels" in self.needs or "points" in self.needs
+        """Whether labels, landmarks or outlines of both scans are compared, so that the number speaks of accuracy."""
+        return not {"labels", "points", "outlines"}.isdisjoint(self.needs)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Deeds(Recipe):
     def find_field(self, started: Started, run: Run) -> tuple[Array, Grid]:
         levels = self.config.levels(started.pyramid.working)
         frame = DeedsFrame(*started.sides, started.moving, started.start, levels)
-        forward, _, control = search(self.config, frame, run)
+        forward, _, control = search(self.config, frame, run, started.known)
         return to_device(frame.displacement(forward, control).disp_vox, run.device), control
 
     def led_bytes(self, fixed: Grid, moving: Grid) -> int:

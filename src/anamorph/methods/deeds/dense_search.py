@@ -15,9 +15,10 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Run
 from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.recipe import Array
+from anamorph.methods.refinement import moved
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.runtime.device import to_device, to_numpy
-from anamorph.transforms.fields import inverse_consistent
+from anamorph.transforms.fields import exponential, inverse_consistent, logarithm
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
 SEARCHED = 0.75
@@ -72,12 +73,25 @@ class DeedsFrame:
         return field_there * scale[:, None, None, None]
 
 
-def search(config: DeedsConfig, frame: DeedsFrame, run: Run) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Both fields ``(3, *cells)`` in working voxels, and their control grid; notes the share of differing bits."""
+def search(
+    config: DeedsConfig, frame: DeedsFrame, run: Run, known: tuple[Array, Grid] | None = None
+) -> tuple[np.ndarray, np.ndarray, Grid]:
+    """Both fields ``(3, *cells)`` in working voxels, and their control grid; notes the share of differing bits.
+
+    Args:
+        config: settings.
+        frame: both scans and the start.
+        run: the device, and what collects times and notes.
+        known: a field ``(3, I, J, K)`` after the start, in voxels of a grid, around which to look.
+    """
     onward = _Direction(config, frame.fixed, frame.moving.scan.channels, frame.warped_moving, run)
     back = _Direction(config, frame.moving, frame.fixed.scan.channels, frame.warped_fixed, run)
     control = frame.levels[0].control
     forward = backward = np.zeros((3, *control.shape), np.float32)
+    if known is not None:
+        scale = (control.spacing_mm / frame.grid.spacing_mm).astype(np.float32)[:, None, None, None]
+        velocity = logarithm(to_numpy(moved(*known, control)))
+        forward, backward = (scale * exponential(sign * velocity) for sign in (1, -1))
     for number, level in enumerate(frame.levels):
         run.progress("search", 0.1 + (SEARCHED - 0.1) * number / len(frame.levels))
         forward, backward = (frame.on_level(u, control, level) for u in (forward, backward))
