@@ -29,6 +29,8 @@ from anamorph.image import Image as Image
 from anamorph.image import Labels as Labels
 from anamorph.image import Mask as Mask
 from anamorph.image import Points as Points
+from anamorph.image.outlines import Outline as Outline
+from anamorph.image.outlines import read_outlines as read_outlines
 from anamorph.image.read import read_image as read_image
 from anamorph.image.read import read_labels as read_labels
 from anamorph.image.read import read_mask as read_mask

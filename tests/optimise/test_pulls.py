@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.optimise.pulls import Pulls, RigidPull, VolumePull, add_divergence_slope, divergence
+from anamorph.geometry.grid import Grid
+from anamorph.optimise.pulls import MarkPull, Pulls, RigidPull, VolumePull, add_divergence_slope, divergence
 from anamorph.transforms.fields import exponential
+from anamorph.transforms.marks import Links, Marks
 from arrays import smooth_vectors
 
 CELLS = (12, 10, 11)
@@ -112,3 +114,28 @@ def test_tensors_get_the_same():
     slope = torch.zeros_like(tensors[0])
     assert pulls[1].add(*tensors, slope, 3.0) == pytest.approx(energy, rel=1e-5)
     np.testing.assert_allclose(slope, gradient, atol=1e-4)
+
+
+def marks_pull(shift: float = 1.0) -> MarkPull:
+    control = Grid(CELLS, VOXELS)
+    here = control.voxel_to_world(np.array([[3.2, 4.0, 5.5], [6.7, 2.1, 4.4], [6.6, 2.2, 4.3], [8.0, 7.0, 6.0]]))
+    return MarkPull(2.0, Marks(Links(here, here + shift, np.array([1.0, 2.0, 2.0, 4.0]))), control)
+
+
+def test_marks_pull_by_their_distance_in_standard_deviations():
+    field = np.zeros((3, *CELLS), np.float32)
+    energy, gradient = add(Pulls([], [], marks_pull()), field)
+    # Both directions; two marks of one cell count as one, and each has 3 squared mm.
+    assert energy == pytest.approx(3 * 2 * 2 * 3 * (1 / 1 + (1 / 4 + 1 / 4) / 2 + 1 / 16), rel=1e-5)
+    assert gradient.sum() == pytest.approx(-3 * 2 * 2 * 2 * 3 * 4 * (1 + 1 / 4 + 1 / 16), rel=1e-4)
+    assert add(Pulls([], [], marks_pull(0.0)), field)[0] == pytest.approx(0)
+
+
+def test_marks_have_the_slope_of_finite_differences():
+    pull = marks_pull().add
+    rng = np.random.default_rng(0)
+    forward, backward, step = (rng.standard_normal((3, *CELLS)).astype(np.float32) for _ in range(3))
+    gradient = np.zeros_like(forward)
+    pull((forward, backward), gradient, 3.0)
+    ends = [pull((forward + h * step, backward - h * step), np.zeros_like(step), 3.0) for h in (0.01, -0.01)]
+    assert (ends[0] - ends[1]) / 0.02 == pytest.approx(float((gradient * step).sum()), rel=2e-3)

@@ -11,13 +11,14 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image.image import Labels
+from anamorph.image.label_like import is_label_map
 from anamorph.image.point_files import Frame, frame_named, markups_in, positions_of
 from anamorph.image.read import read_labels
 from anamorph.reading import understood
 
 MESHES = (".vtk", ".vtu", ".stl", ".ply", ".obj", ".off")
 CURVES = ("Curve", "ClosedCurve", "Line")
-SAMPLES = 600
+SAMPLES = 5000
 """Points that stand for a curve or a surface."""
 HEADER_BYTES = 512
 """Where 3D Slicer says in which frame a mesh is."""
@@ -74,6 +75,8 @@ def read_outlines(path: str | os.PathLike[str]) -> list[Outline]:
     name = path.name.lower()
     if not name.endswith((".mrk.json", *MESHES)):
         labels = read_labels(path)
+        if not is_label_map(labels):
+            raise UserError(f"{path}: no curve, mesh or label map; use .mrk.json, {', '.join(MESHES)}, or labels")
         return [Outline.of_label(labels, value) for value in labels.present()]
     with understood(path, "damaged file of curves or surfaces", "expected a curve of 3D Slicer or a mesh"):
         try:

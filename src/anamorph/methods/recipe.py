@@ -252,7 +252,8 @@ class Recipe(Method):
         run.pulled = True
         if pair.labels is not None:
             labels = Guide.of_labels(pair.labels, started.pyramid.working.finest_mm)
-            started.labels = labels, pair.labels.weight
+            # What a user knows goes before what a network sees.
+            started.labels = labels, pair.labels.weight * max(self.config.guide_weight if started.guide else 1.0, 1.0)
             if may_move:
                 self._move(started, labels, pair, run, "middles or sizes of the labels that pull")
         if pair.marks is not None:

@@ -28,6 +28,8 @@ FAR = 0.05
 FEWEST_RIGID, FEWEST_AFFINE, FEWEST_TRIMMED = 3, 8, 6
 MOST_LINKS = 400
 """More tell nothing new of a smooth correction."""
+SOURCES = 600
+"""Points of each side of an outline that look for the other."""
 LATTICE = 32
 """Points of a correction along the longest side."""
 ROUNDS = 4
@@ -81,20 +83,23 @@ class OutlinePair:
     sigma_mm: float
 
     def links(self, mapped: np.ndarray) -> Links:
-        """Each point of both sides with the nearest one of the other under a map.
+        """Some points of both sides, each with the nearest one of the other under a map.
 
         Args:
             mapped: ``(N, 3)`` where the points of this scan go.
         """
         from scipy.spatial import cKDTree
 
-        onward, there = cKDTree(self.there).query(mapped)
-        back, here = cKDTree(mapped).query(self.there)
+        ours, theirs = (slice(None, None, max(len(side) // SOURCES, 1)) for side in (self.here, self.there))
+        onward, there = cKDTree(self.there).query(mapped[ours])
+        back, here = cKDTree(mapped).query(self.there[theirs])
         apart = np.concatenate([onward, back])
         usual = max(ODD * np.median(apart), ODD * self.sigma_mm)
         sigma_mm = self.sigma_mm * (1 + (apart / usual) ** 2)
         return Links(
-            np.concatenate([self.here, self.here[here]]), np.concatenate([self.there[there], self.there]), sigma_mm
+            np.concatenate([self.here[ours], self.here[here]]),
+            np.concatenate([self.there[there], self.there[theirs]]),
+            sigma_mm,
         )
 
 
