@@ -95,7 +95,7 @@ def sphere(radius: float, count: int = 400) -> np.ndarray:
 
 
 def test_outlines_pull_without_partners():
-    ball = OutlinePair(sphere(15), sphere(20, 300) + (4, 0, 0), 0.5)
+    ball = OutlinePair(sphere(15), sphere(20, 300) + np.array([4, 0, 0]), 0.5)
     found = Marks(Links.none(), (), (ball,)).corrected(still(), True)
     radius = np.linalg.norm(found.map_world(sphere(15)) - (64, 50, 40), axis=1)
     assert abs(radius.mean() - 20) < 0.7
@@ -105,7 +105,7 @@ def test_outlines_pull_without_partners():
 def test_what_one_outline_shows_alone_counts_less():
     half = sphere(20)
     half = half[half[:, 2] < 40]
-    links = OutlinePair(half, sphere(20) + (0.5, 0, 0), 0.5).links(half)
+    links = OutlinePair(half, sphere(20) + np.array([0.5, 0, 0]), 0.5).links(half)
     far = np.linalg.norm(links.here - links.there, axis=1) > 10
     assert far.sum() > 20
     assert links.sigma_mm[far].min() > 5 * links.sigma_mm[~far].min()

@@ -63,7 +63,7 @@ def register(
         typer.Option(help="Curves (.mrk.json) or a mesh of the fixed scan; repeatable.", rich_help_panel=INPUTS),
     ] = None,
     moving_outlines: Annotated[
-        list[Path] | None, typer.Option(help="The same of the moving scan.", rich_help_panel=INPUTS)
+        list[Path] | None, typer.Option(help="Those of the moving scan.", rich_help_panel=INPUTS)
     ] = None,
     use_points: Annotated[
         float | None,

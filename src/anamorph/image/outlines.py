@@ -30,7 +30,7 @@ class Outline:
 
     Args:
         positions_mm: ``(N, 3)`` points spread evenly over it, RAS mm.
-        name: of it.
+        name: what messages call it.
         notes: what was assumed in reading it, for people.
     """
 

@@ -13,7 +13,6 @@ from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import content_box
 from anamorph.image.image import Image, Labels
-from anamorph.methods.base import SharedLabels
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.networks.model_folders import find_model, is_model
 from anamorph.transforms.affine import AffineParts
@@ -115,10 +114,10 @@ class Guide:
         return cls(here, there, trust, model.identity | {"trust": trusted})
 
     @classmethod
-    def of_labels(cls, shared: SharedLabels, spacing_mm: float) -> Guide:
-        """The shares of voxels, no smaller than a spacing, that labels fill."""
-        here, there = (_shares(labels, shared.values, spacing_mm) for labels in (shared.fixed, shared.moving))
-        return cls(here, there, np.ones(len(shared.values)), {"labels": list(shared.values)})
+    def of_labels(cls, fixed: Labels, moving: Labels, values: Sequence[int], spacing_mm: float) -> Guide:
+        """The shares of voxels, no smaller than a spacing, that labels of two maps fill."""
+        here, there = (_shares(labels, values, spacing_mm) for labels in (fixed, moving))
+        return cls(here, there, np.ones(len(values)), {"labels": list(values)})
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""

@@ -251,9 +251,10 @@ class Recipe(Method):
         """Let landmarks, outlines and labels that a user gave pull, the latter on the start too if it may move."""
         run.pulled = True
         if pair.labels is not None:
-            labels = Guide.of_labels(pair.labels, started.pyramid.working.finest_mm)
+            given = pair.labels
+            labels = Guide.of_labels(given.fixed, given.moving, given.values, started.pyramid.working.finest_mm)
             # What a user knows goes before what a network sees.
-            started.labels = labels, pair.labels.weight * max(self.config.guide_weight if started.guide else 1.0, 1.0)
+            started.labels = labels, given.weight * max(self.config.guide_weight if started.guide else 1.0, 1.0)
             if may_move:
                 self._move(started, labels, pair, run, "middles or sizes of the labels that pull")
         if pair.marks is not None:

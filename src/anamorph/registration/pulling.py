@@ -21,7 +21,7 @@ OutlinesLike: TypeAlias = PathLike | Outline | Sequence[PathLike | Outline]
 """A file of curves or a mesh, an outline, or several of these."""
 LabelChoice: TypeAlias = str | Sequence[int]
 """``"all"``, label values, or a text of either with a weight: ``"1,3=20"``."""
-LABEL_WEIGHT = 10.0
+LABEL_WEIGHT = 3.0
 """Of labels that pull, beside MIND-SSC."""
 MOST_LABELS = 32
 """Each takes a channel in all comparisons."""

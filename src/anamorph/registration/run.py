@@ -82,7 +82,7 @@ def register(
         fixed_points: landmarks in the fixed scan: a file, :class:`Points`, or ``(N, 3)`` RAS millimetres.
         moving_points: the same landmarks in the moving scan.
         fixed_outlines: curves and surfaces of the fixed scan: a file of curves or a mesh, or several.
-        moving_outlines: the same of the moving scan, by name or in the same order.
+        moving_outlines: those of the moving scan, by name or in the same order.
         use_points: how exactly landmarks and outlines are known, in mm: they pull then, and measure nothing.
         use_labels: labels that pull, ``"all"`` or values, and then measure nothing.
         fixed_mask: weights in [0, 1] on the fixed grid: where the scan takes part.

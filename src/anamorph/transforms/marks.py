@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anamorph.geometry.grid import Grid
-from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, fit_linear, is_plausible
 from anamorph.transforms.maps import Affine, Displacement
 
+if TYPE_CHECKING:
+    from anamorph.transforms.affine import LinearModel
+
 REACH = 0.1
-"""Distance over which landmarks tell of each other, as a share of the field of view's diagonal."""
+"""Distance over which landmarks predict each other, as a share of the field of view's diagonal."""
 DOUBT = 0.02
 """How far off a registration may be anywhere, as a share of the diagonal."""
 CONTRADICTION = 4.0
 """A landmark so many standard deviations from what all others say is wrong."""
 FEWEST_JUDGED = 4
-"""Of fewer landmarks none can be told to be the wrong one."""
+"""Of fewer landmarks none can be called the wrong one."""
 FAR = 0.05
 """A start that leaves half of the landmarks farther off than this share of the diagonal is replaced by theirs."""
 FEWEST_RIGID, FEWEST_AFFINE, FEWEST_TRIMMED = 3, 8, 6
@@ -35,7 +38,7 @@ LATTICE = 32
 ROUNDS = 4
 """Corrections by outlines, which find their nearest points anew after each."""
 ODD = 3.0
-"""Links of an outline count less from so many times their usual distance on: one side may show more of it."""
+"""Links of an outline count less from so many times their usual distance on: one side may show more."""
 
 Mapping = Callable[[np.ndarray], np.ndarray]
 """Of points ``(N, 3)`` in RAS mm."""
@@ -144,6 +147,8 @@ class Marks:
             frame: the field of view of this scan.
             model: which maps are allowed; few landmarks allow less.
         """
+        from anamorph.transforms.affine import fit_least_trimmed_squares, fit_linear, is_plausible
+
         marks = self.landmarks
         if len(marks) < FEWEST_RIGID:
             return None
