@@ -296,7 +296,7 @@ def write_pairs_table(folder: Path) -> Path:
 
 
 def read_pairs_table(path: Path) -> Any:
-    from anamorph.workflows.cohort.plan import PairsTable, chosen_pairs
+    from anamorph.workflows.cohort.pairs import PairsTable, chosen_pairs
 
     return chosen_pairs(PairsTable(table=path))
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.batch.store import origin_of
-from anamorph.data.dataset import Pair
+from anamorph.data.dataset import TISSUE_KINDS, Pair
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
-from anamorph.image.image import Image, Mask
-from anamorph.methods import DEFAULT_METHOD, base, find_method
+from anamorph.image.image import Image
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
-from anamorph.registration.request import mask_on
+from anamorph.registration.request import Request
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
@@ -29,7 +29,18 @@ BYTES_PER_VOXEL = 4
 
 @dataclass(frozen=True)
 class RegistrationSettings:
-    """What to run on every pair; ``masks`` gives the method the masks of the data set."""
+    """What to run on every pair.
+
+    Args:
+        method: its name.
+        preset: one of the method's, ``"default"``, or ``"auto"``.
+        settings: ``"key=value"`` texts; they go before the preset's.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        seed: of every random choice.
+        masks: give the method the masks of the data set.
+        use_points: how exactly points and outlines are known, in mm; they pull then, and measure nothing.
+        use_labels: labels that pull, ``"all"`` or ``"1,2=10"``, and then measure nothing.
+    """
 
     method: str = DEFAULT_METHOD
     preset: str = "auto"
@@ -37,6 +48,8 @@ class RegistrationSettings:
     device: Device = "auto"
     seed: int = 0
     masks: bool = False
+    use_points: float | None = None
+    use_labels: str | None = None
 
     def described(self) -> dict[str, Any]:
         """Everything the result depends on apart from the scans, as plain values; models by what is in them.
@@ -49,6 +62,7 @@ class RegistrationSettings:
         config = make_config(method, "default" if auto else self.preset, self.settings)
         settings, presets = method(config).settings(), method.presets if auto else {}
         configs = config, *(make_config(method, preset, self.settings) for preset in presets)
+        pulls = {"use_points": self.use_points, "use_labels": self.use_labels}
         return origin_of(
             method=self.method,
             preset=self.preset,
@@ -58,7 +72,32 @@ class RegistrationSettings:
             device=resolve_device(self.device),
             seed=self.seed,
             models={name: told for one in configs for name, told in model_hashes(one).items()},
+            **{name: value for name, value in pulls.items() if value is not None},
         )
+
+    def pulling_points(self, pair: Pair) -> str | None:
+        """The kind of points of a pair that pull: keypoints, and where there are none landmarks."""
+        kinds = ("keypoints", "landmarks") if self.use_points is not None else ()
+        return next((kind for kind in kinds if None not in pair.points(kind)), None)
+
+    def known_of(self, pair: Pair) -> dict[str, Any]:
+        """What the method is given of a pair beside the scans: files, as arguments of :class:`Request`."""
+        known: dict[str, Any] = {}
+        kinds = TISSUE_KINDS if self.use_points is None else (*TISSUE_KINDS, "outlines")
+        for role, case in (("fixed", pair.fixed), ("moving", pair.moving)):
+            for kind in kinds:
+                name = kind if role == "fixed" and kind in TISSUE_KINDS else f"{role}_{kind}"
+                sources = [path if weight is None else (path, weight) for path, weight in case.known.get(kind, ())]
+                if sources:
+                    known[name] = sources if len(sources) > 1 or isinstance(sources[0], tuple) else sources[0]
+            if self.masks:
+                known[f"{role}_mask"] = case.mask
+            if self.use_labels is not None:
+                known[f"{role}_labels"] = case.label
+        points = self.pulling_points(pair)
+        if points is not None:
+            known |= dict(zip(("fixed_points", "moving_points"), pair.points(points), strict=True))
+        return {name: files for name, files in known.items() if files is not None}
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
@@ -78,10 +117,9 @@ def register_scans(
     fixed: Image,
     moving: Image,
     *,
-    fixed_mask: Mask | None = None,
-    moving_mask: Mask | None = None,
     sources: Mapping[str, Path | None] | None = None,
     progress: Progress | None = None,
+    **known: Any,
 ) -> Outcome:
     """Register two scans that have been read.
 
@@ -89,10 +127,9 @@ def register_scans(
         wanted: method and settings.
         fixed: stays where it is.
         moving: is brought to it.
-        fixed_mask: weights on the fixed grid.
-        moving_mask: weights on the moving grid.
         sources: files whose headers are looked at too, by what they are ("moving mask").
         progress: of the method.
+        known: of the scans, as arguments of :class:`Request`: masks, tissue, what pulls.
 
     Raises:
         UserError: the pair cannot be used.
@@ -102,28 +139,20 @@ def register_scans(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
     check_memory(plan.needed_bytes)
-    pair = base.Pair(fixed, moving, fixed_mask, moving_mask)
-    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
+    request = Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known)
+    return run_plan(plan, request.read().pair, Run(wanted.device, wanted.seed, progress))
 
 
 def register_pair_of(
     pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image, progress: Progress | None = None
 ) -> Outcome:
-    """Register the scans of a pair, which have been read, with the pair's masks if the settings say so.
+    """Register the scans of a pair, which have been read, with all that the settings take of what is known of them.
 
     Raises:
-        UserError: the pair or its masks cannot be used.
+        UserError: the scans or their masks, labels and points cannot be used.
         RegistrationFailure: memory does not suffice, or the run failed.
     """
     sources: dict[str, Path | None] = {"fixed": pair.fixed.image, "moving": pair.moving.image}
     if wanted.masks:
         sources |= {"fixed mask": pair.fixed.mask, "moving mask": pair.moving.mask}
-    return register_scans(
-        wanted,
-        fixed,
-        moving,
-        fixed_mask=mask_on(fixed, pair.fixed.mask) if wanted.masks else None,
-        moving_mask=mask_on(moving, pair.moving.mask) if wanted.masks else None,
-        sources=sources,
-        progress=progress,
-    )
+    return register_scans(wanted, fixed, moving, sources=sources, progress=progress, **wanted.known_of(pair))

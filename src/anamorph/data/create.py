@@ -207,7 +207,7 @@ def _case(scan: Scan, recipe: Recipe, out: Path, number: str, modality: str, spl
         return Case(number, modality, **files, split=split, extra={"source": scan.name})
     end = "Ts" if split == "test" else "Tr"
     stem = f"{recipe.name}_{number}_{modality}"
-    paths = {
+    paths: dict[str, Any] = {
         kind: out / f"{_FOLDERS[kind]}{end}" / f"{stem}{'.csv' if kind in POINT_KINDS else '.nii.gz'}"
         for kind in ("image", *(kind for kind in FILE_KINDS if kind in scan.files))
     }

@@ -16,6 +16,11 @@ POINT_KINDS = ("keypoints", "landmarks")
 REMARK = "remark"
 """Key of an entry for what a person should look at."""
 FILE_KINDS = ("label", "mask", *POINT_KINDS)
+TISSUE_KINDS = ("keep_rigid", "keep_volume", "stiffness", "sliding", "no_partner")
+KNOWN_KINDS = (*TISSUE_KINDS, "outlines")
+"""What a registration may be given of a scan beside masks, labels and points."""
+Sources = tuple[tuple[Path, float | None], ...]
+"""Files, each with its weight if it has one."""
 _MOST_NAMED = 5
 
 
@@ -34,6 +39,7 @@ class Case:
         split: ``training``, ``validation`` or ``test``.
         extra: further keys of the entry, kept on writing; a string under a name such as ``keypoints02`` (points for the
             pairs of the modalities 0 and 2) is a :class:`~pathlib.Path`.
+        known: absolute files by kind, one of :data:`KNOWN_KINDS`.
     """
 
     subject: str
@@ -45,6 +51,7 @@ class Case:
     landmarks: Path | None = None
     split: Split = "training"
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    known: Mapping[str, Sources] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:

@@ -166,7 +166,7 @@ class _Reader:
         key = f"{subject}_{modality}"
         if not image.is_file():
             self.missing.append((key, "image", image))
-        files = {kind: self._file(key, kind, entry.get(kind), image) for kind in FILE_KINDS}
+        files: dict[str, Any] = {kind: self._file(key, kind, entry.get(kind), image) for kind in FILE_KINDS}
         extra = {
             name: value for name, value in entry.items() if name not in ("image", "subject", "modality", *FILE_KINDS)
         }

@@ -65,6 +65,16 @@ def _read(source: PathLike | Outline) -> list[Outline]:
     return [source] if isinstance(source, Outline) else read_outlines(source)
 
 
+def check_exactness_mm(sigma_mm: float, name: str) -> None:
+    """See that a setting says how exactly points are known.
+
+    Raises:
+        UserError: it is no positive number.
+    """
+    if not (math.isfinite(sigma_mm) and sigma_mm > 0):
+        raise UserError(f"{name} takes how exactly points are known, a positive number of mm, not {sigma_mm:g}")
+
+
 def marks_of(
     points: tuple[Points | None, Points | None],
     outlines: Sequence[tuple[Outline, Outline]],
@@ -82,8 +92,7 @@ def marks_of(
     """
     if sigma_mm is None:
         return None
-    if not (math.isfinite(sigma_mm) and sigma_mm > 0):
-        raise UserError(f"--use-points takes how exactly points are known, a positive number of mm, not {sigma_mm:g}")
+    check_exactness_mm(sigma_mm, "--use-points")
     fixed, moving = points
     if fixed is None or moving is None:
         if not outlines:
@@ -116,7 +125,7 @@ def labels_of(choice: LabelChoice | None, fixed: Labels | None, moving: Labels |
         return None
     if fixed is None or moving is None:
         raise UserError("--use-labels needs labels of both scans; give --fixed-labels and --moving-labels")
-    wanted, weight = _parsed(choice)
+    wanted, weight = chosen_labels(choice)
     shared = sorted(set(fixed.present()) & set(moving.present()))
     if not shared:
         raise UserError(f"{fixed.name} and {moving.name} have no label in common, so none can pull")
@@ -131,8 +140,12 @@ def labels_of(choice: LabelChoice | None, fixed: Labels | None, moving: Labels |
     return SharedLabels(fixed, moving, tuple(values), weight)
 
 
-def _parsed(choice: LabelChoice) -> tuple[list[int] | None, float]:
-    """The label values, None for all, and their weight."""
+def chosen_labels(choice: LabelChoice) -> tuple[list[int] | None, float]:
+    """The label values of a choice, None for all, and their weight.
+
+    Raises:
+        UserError: the choice is neither all nor numbers, or the weight is none.
+    """
     if not isinstance(choice, str):
         return sorted({int(value) for value in choice}), LABEL_WEIGHT
     names, equals, told = choice.partition("=")

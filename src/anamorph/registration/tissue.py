@@ -44,9 +44,10 @@ def with_weight(text: str) -> Source:
     if not equals or Path(text).exists():
         return text, None
     try:
-        return name, float(weight)
+        number = float(weight)
     except ValueError:
         raise UserError(f"{text}: '{weight}' is no weight; give FILE, or FILE=NUMBER such as bones.nii.gz=5") from None
+    return name, _checked(number)
 
 
 def read_tissue(

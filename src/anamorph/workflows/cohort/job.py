@@ -16,7 +16,7 @@ from anamorph.batch.store import MISSING, Contents, check_sums, key_of, origin_o
 from anamorph.data.dataset import Pair
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
-from anamorph.evaluation.learn2reg.config import EvaluationConfig, default_measures
+from anamorph.evaluation.learn2reg.config import EvaluationConfig, Measure, default_measures
 from anamorph.evaluation.measure import measure, measure_unregistered
 from anamorph.evaluation.numbers import Scores
 from anamorph.evaluation.predictions import Prediction, identity_field, in_voxels
@@ -25,12 +25,14 @@ from anamorph.image.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
+from anamorph.registration.pulling import chosen_labels
 from anamorph.runtime.machine import file_hash
 from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.files.itk_field import delivered, on_own_grid
 from anamorph.transforms.maps import Transform
 from anamorph.types import Progress
+from anamorph.workflows.cohort.pairs import PlannedPair
 from anamorph.workflows.cohort.plan import CohortPlan, PlannedMethod
 
 KEPT_BYTES = 200_000_000
@@ -140,11 +142,10 @@ def _jobs(plan: CohortPlan, method: PlannedMethod, contents: Contents, folder: P
         "threads": wanted.threads,
     }
     for planned in plan.pairs:
-        files = plan.files_of(planned)
+        files = plan.files_of(planned, method)
         measured = None
         if wanted.metrics:
-            measures = default_measures((planned.pair,), planned.labels)
-            measured = EvaluationConfig(planned.dataset.name, measures, ())
+            measured = EvaluationConfig(planned.dataset.name, _measures(planned, method.settings), ())
         origin = origin_of(
             **same,
             pair=planned.id,
@@ -164,6 +165,16 @@ def _jobs(plan: CohortPlan, method: PlannedMethod, contents: Contents, folder: P
             hashes={path: contents[path] for path in files.values()},
             folder=folder.absolute(),
         )
+
+
+def _measures(planned: PlannedPair, settings: RegistrationSettings) -> tuple[Measure, ...]:
+    """What can be measured of a pair: what pulls cannot."""
+    labels: Sequence[int] = planned.labels
+    if settings.use_labels is not None:
+        pull, _ = chosen_labels(settings.use_labels)
+        labels = [] if pull is None else [label for label in labels if label not in pull]
+    points = settings.pulling_points(planned.pair)
+    return tuple(one for one in default_measures((planned.pair,), labels) if points is None or one.dest != points)
 
 
 def _lean(pair: Pair) -> Pair:
