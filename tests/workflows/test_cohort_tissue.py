@@ -162,6 +162,7 @@ def test_points_and_labels_pull(folder, worker):
         ("fixed,moving,fixed_keep_rigid\n0001,0002,bones.nii.gz=x\n", "", "line 2: .*'x' is no weight"),
         ("fixed,moving,fixed_keep_rigid\n0001,0002,bones.nii.gz=-1\n", "", "line 2: .*positive number, not -1"),
         ("fixed,moving,fixed_bones\n0001,0002,b\n", "", "line 1: .*fixed_keep_rigid, moving_keep_rigid"),
+        ("fixed,moving,fixed_outlines\n0001,0002,bones.nii.gz\n", "", "outlines of 0001_.* are for use_points"),
         ("fixed,moving\n0001,0002\n", "use_points = -1", "plan.toml, line .: use_points takes how exactly"),
         ("fixed,moving\n0001,0002\n", 'use_labels = "liver"', "plan.toml, line .: .*takes all or numbers"),
     ],

@@ -103,6 +103,9 @@ def read_plan(path: Path, base: Path | None = None) -> CohortPlan:
         raise UserError(f"{path.name}: two methods are called '{repeated}'; give each [[method]] a label of its own")
     wanted = _wanted(top.table("output"), top.table("run"))
     top.done()
+    with_outlines = next((one for one in pairs if one.pair.fixed.known.get("outlines")), None)
+    if with_outlines is not None and all(method.settings.use_points is None for method in methods):
+        raise UserError(f"{path.name}: outlines of {with_outlines.id} are for use_points; give it to a [[method]]")
     for planned, method in product(pairs, methods):
         _check_pull(planned, method, path)
     return CohortPlan(path, pairs, tuple(methods), wanted)
