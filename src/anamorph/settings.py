@@ -17,7 +17,13 @@ GivenSettings = Mapping[str, Any] | Iterable[str] | None
 """A mapping of names to values, or strings such as ``"search_radius_mm=32"``."""
 
 
-def make_config(method: type[Method], preset: str, given: GivenSettings = None, patient_mm: float = 1.0) -> Any:
+def make_config(
+    method: type[Method],
+    preset: str,
+    given: GivenSettings = None,
+    patient_mm: float = 1.0,
+    same_patient: bool = False,
+) -> Any:
     """The config of a method.
 
     Args:
@@ -25,6 +31,7 @@ def make_config(method: type[Method], preset: str, given: GivenSettings = None, 
         preset: one of ``method.presets``, or ``"default"`` for none.
         given: settings that go before the preset's.
         patient_mm: what stands for a millimetre of the preset, whose lengths were chosen on patients, in these scans.
+        same_patient: whether the method's settings for two dates of one patient go before the preset's.
 
     Raises:
         UserError: an unknown preset or setting, or a value of the wrong type or out of its range.
@@ -33,6 +40,7 @@ def make_config(method: type[Method], preset: str, given: GivenSettings = None, 
     lengths = {one.name for one in dataclasses.fields(config) if one.metadata.get("unit") == "mm"}
     chosen = preset_settings(method, preset)
     values = {key: _scaled(value, patient_mm) if key in lengths else value for key, value in chosen.items()}
+    values |= method.same_patient if same_patient else {}
     values.update(parse_settings(config, given, method.name))
     try:
         return config(**values)

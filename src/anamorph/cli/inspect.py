@@ -24,16 +24,20 @@ def inspect(
 
     Scans after the first are laid upon it by the linear start that `register` would take, which is described.
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from anamorph.image.read import read_image
-    from anamorph.registration.preflight import inspect_image
+    from anamorph.registration.preflight import dates_of_one_patient, inspect_image
 
     images = [read_image(file) for file in files]
     facts = [replace(inspect_image(image, file), name=file) for image, file in zip(images, files, strict=True)]
-    relations = [
+    relations: list[dict[str, Any]] = [
         _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
     ]
+    for file, relation in zip(files[1:], relations, strict=True):
+        visits = dates_of_one_patient(files[0], file) if "findings" in relation else None
+        if visits is not None:
+            relation["findings"] = (*relation["findings"], asdict(visits))
     if not no_start:
         for image, relation in zip(images[1:], relations, strict=True):
             if "preset" in relation:  # two scans

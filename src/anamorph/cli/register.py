@@ -46,6 +46,14 @@ def register(
             rich_help_panel=common.REGISTRATION,
         ),
     ] = False,
+    same_patient: Annotated[
+        bool,
+        typer.Option(
+            "--same-patient",
+            help="Two dates of one patient: rigid start, stiff deformation, and a map of what changed.",
+            rich_help_panel=common.REGISTRATION,
+        ),
+    ] = False,
     fixed_labels: Annotated[
         str | None, typer.Option(help="Label map of the fixed scan: for Dice and HD95.", rich_help_panel=INPUTS)
     ] = None,
@@ -206,6 +214,7 @@ def register(
         moving_keep_volume=_kept(moving_keep_volume),
         moving_stiffness=moving_stiffness,
         moving_sliding=moving_sliding,
+        same_patient=same_patient,
         init=init,
         method=method,
         preset=preset,
@@ -322,6 +331,8 @@ def show_result(result: Result, saved: Saved) -> None:
     for line in _start_lines(result.provenance.get("start", [])):
         show(line)
     show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
+    if result.inputs.same_patient:
+        show(f"change: not looked for: {result.changes_unseen}" if result.change is None else result.change.line)
     for line in result.no_partner.lines() if result.no_partner is not None else ():
         show(line)
     judged = result.verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import length_text
 from anamorph.image import itk_files, nibabel_files, pictures, segments
 from anamorph.image.convert import nibabel_grid
-from anamorph.image.dicom import dicom_notes
+from anamorph.image.dicom import dicom_notes, dicom_visit
 from anamorph.image.dicom.headers import is_dicom
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.quiet import quiet_libraries
 
 _SCANNER = 1
+_ENTITIES = {key: re.compile(rf"(?:^|[/_]){key}-([A-Za-z0-9]+)") for key in ("sub", "ses")}
 _ELSEWHERE = (
     "ITK, ANTs and 3D Slicer place this scan elsewhere (by up to {apart}), so the fields and images written do not fit "
     "the original file there; to mend it, write one position into both forms: image = nibabel.load(FILE); "
@@ -50,6 +52,23 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     if name.endswith(pictures.SUFFIXES):
         return pictures.picture_notes(path)
     return [*itk_files.itk_notes(path), *segments.segment_notes(path)]
+
+
+def visit_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """The patient and the date or session of a scan: by a DICOM header, or by the BIDS entities of its path.
+
+    None where nothing says so.
+
+    Raises:
+        OSError, UserError: as :func:`header_notes` does.
+    """
+    place, _ = split_choice(str(path))
+    if place.is_dir() or (place.is_file() and is_dicom(place)):
+        patient, date = dicom_visit(place)
+    else:
+        found = [_ENTITIES[key].findall(place.as_posix()) for key in ("sub", "ses")]
+        patient, date = (values[-1] if values else "" for values in found)
+    return (patient, date) if patient and date else None
 
 
 def _nibabel_notes(image: Any, path: Path) -> list[str]:

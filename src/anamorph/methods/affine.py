@@ -56,3 +56,4 @@ class Linear(Affine):
     name = "linear"
     summary = "the linear start alone: a shift, a rigid or an affine map; deforms nothing"
     presets: ClassVar[dict[str, dict[str, Any]]] = STARTS
+    same_patient: ClassVar[dict[str, Any]] = {"init": "rigid"}

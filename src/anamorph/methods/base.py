@@ -256,6 +256,8 @@ class Method(ABC):
     summary: ClassVar[str]
     Config: ClassVar[type[Config]] = Config
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    same_patient: ClassVar[dict[str, Any]] = {}
+    """Settings for two dates of one patient, where little moves and what changed must stay visible."""
     fields_at_voxels: ClassVar[bool] = True
     """Whether a direction of the map may be one that files hold at every voxel alone, which takes memory."""
 

@@ -98,6 +98,7 @@ class Learned(Recipe):
     """A trained network, then the recipe around its field; the hook of a method is :meth:`fields`."""
 
     config: NetworkConfig
+    same_patient: ClassVar[dict[str, Any]] = {"diffusion": 1.0}
 
     @abstractmethod
     def load(self, pair: Pair, device: Literal["cpu", "cuda"]) -> Any:

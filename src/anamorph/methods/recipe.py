@@ -179,6 +179,7 @@ class Recipe(Method):
     """Start, field, refinement and both directions; a method adds the hook :meth:`find_field` and its memory."""
 
     config: RefinementConfig
+    same_patient: ClassVar[dict[str, Any]] = {"init": "rigid", "diffusion": 1.0, "guide": NONE}
     refined_from: ClassVar[float] = 0.6
     """Fraction of a run that is done when the refinement begins."""
 

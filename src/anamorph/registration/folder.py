@@ -50,6 +50,7 @@ INVERSE_CONSISTENCY = "inverse_consistency_mm.nii.gz"
 UNCERTAINTY = "uncertainty_mm.nii.gz"
 NO_PARTNER = "no_partner.nii.gz"
 MOVING_NO_PARTNER = "moving_no_partner.nii.gz"
+CHANGE = "change.nii.gz"
 RESULT = "result.json"
 REPORT = "report.html"
 
@@ -70,6 +71,7 @@ DESCRIPTIONS = {
     UNCERTAINTY: "mm within which the right place lies in about two of three cases, on its own grid; NaN: not compared",
     NO_PARTNER: "1 where the fixed scan shows what the moving one does not, else 0, on a grid of its own",
     MOVING_NO_PARTNER: "1 where the moving scan shows what the fixed one does not, else 0, in its frame",
+    CHANGE: "how the moving scan differs, in standard deviations of the pair's noise; 0 outside the body",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }
@@ -174,6 +176,7 @@ def report_of(result: Result, more: Mapping[str, Any] | None = None) -> PairRepo
         fixed_points=inputs.pair.fixed_points,
         uncertainty=result.uncertainty,
         no_partner=result.no_partner,
+        change=result.change,
         kept=pair.kept,
         metrics=result.metrics,
         timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
@@ -225,11 +228,19 @@ def describe_success(result: Result) -> dict[str, Any]:
         "kept": [piece.as_dict() for piece in result.pair.kept],
         "uncertainty": NOT_ESTIMATED if result.uncertainty is None else result.uncertainty.as_dict(),
         "no_partner": _no_partner(result),
+        "change": _change(result),
         "timings_s": stage_timings(result),
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": result.provenance,
         "trace": result.trace,
     }
+
+
+def _change(result: Result) -> dict[str, Any] | str:
+    """Regions that changed between two dates, or why there are none."""
+    if result.change is not None:
+        return result.change.as_dict()
+    return result.changes_unseen if result.inputs.same_patient else NOT_LOOKED_FOR
 
 
 def _no_partner(result: Result) -> dict[str, Any] | str:
@@ -314,6 +325,8 @@ def write_maps(folder: Path, result: Result, dense: bool = False) -> None:
         if dense:
             unsure = Affine.identity().warp_image(unsure, pair.fixed_grid, background=np.nan)
         write_image(unsure, folder / UNCERTAINTY, world)
+    if result.change is not None:
+        write_image(result.change.map, folder / CHANGE, world)
     alone = result.no_partner
     if alone is not None:
         for name, found, scan in zip(

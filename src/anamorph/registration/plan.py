@@ -15,6 +15,7 @@ from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
+    dates_of_one_patient,
     inspect_image,
     inspect_pair,
     overlap_percent,
@@ -64,6 +65,7 @@ def make_plan(
     settings: GivenSettings = None,
     max_memory: int | None = None,
     sources: Mapping[str, Any] | None = None,
+    same_patient: bool = False,
 ) -> RegistrationPlan:
     """Choose the preset and check the settings and the pair.
 
@@ -74,6 +76,7 @@ def make_plan(
         preset: one of the method's, ``"default"`` or ``"auto"``.
         settings: go before the preset's.
         max_memory: bytes of the whole process; what scans and Python leave is the method's.
+        same_patient: whether the scans are two dates of one patient.
         sources: files of the scans, labels and masks by what they are ("moving labels"), whose headers are looked at.
 
     Raises:
@@ -105,12 +108,16 @@ def make_plan(
             preset, reason = pair.preset, pair.preset_reason
             if preset not in method_class.presets:
                 preset, reason = "default", f"the method has no preset {preset}"
-        config = make_config(method_class, preset, settings, patient_mm(fixed.grid))
+        config = make_config(method_class, preset, settings, patient_mm(fixed.grid), same_patient)
     if max_memory is not None:
         config = config.within_memory(max_memory - INTERPRETER_BYTES - fixed.data.nbytes - moving.data.nbytes)
     told = [(finding.severity, finding.message) for finding in told_of_headers(sources or {})]
     told += [(f.severity, f"{one.name}: {f.message}; register {f.action}") for one in facts for f in one.findings]
     told += [(finding.severity, f"{finding.message}: {finding.action}") for finding in pair.findings]
+    files = sources or {}
+    visits = dates_of_one_patient(files.get("fixed"), files.get("moving"))
+    if visits is not None and not same_patient:
+        told.append((visits.severity, f"{visits.message}; register {visits.action}"))
     if config.remark:
         told.append(("note", config.remark))
     if kernels is None:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from anamorph.errors import UserError
 from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX, Grid
 from anamorph.geometry.lengths import is_patient_sized, length_text, lengths_text, significant
-from anamorph.image.header_notes import header_notes
+from anamorph.image.header_notes import header_notes, visit_of
 from anamorph.image.image import Image
 from anamorph.image.label_like import is_label_map
 
@@ -126,6 +127,24 @@ def told_of_headers(sources: Mapping[str, Any]) -> list[Finding]:
             for finding in _header_findings(source):
                 files.setdefault(finding, []).append(f"{role} {Path(source).name}")
     return [replace(found, message=f"{', '.join(names)}: {found.message}") for found, names in files.items()]
+
+
+def dates_of_one_patient(fixed: Any, moving: Any) -> Finding | None:
+    """What follows where two files say that they are two dates of one patient; None otherwise.
+
+    Args:
+        fixed: file or folder of the fixed scan; anything else says nothing.
+        moving: likewise.
+    """
+    if not (isinstance(fixed, str | os.PathLike) and isinstance(moving, str | os.PathLike)):
+        return None
+    try:
+        one, other = visit_of(fixed), visit_of(moving)
+    except (OSError, UserError):  # a pipe, or a file that is gone since
+        return None
+    if one is None or other is None or one[0] != other[0] or one[1] == other[1]:
+        return None
+    return Finding("note", "the files name one patient on two dates", "looks for what changed with --same-patient")
 
 
 def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_facts: ImageFacts) -> PairFacts:

@@ -64,6 +64,8 @@ class Request:
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.
         moving_sliding: as ``sliding``, of the moving scan.
+        same_patient: whether the scans are two dates of one patient: the start is rigid, the deformation stiff, and
+            what changed is looked for.
         init: transform of fixed to moving points to start from, its file, or a name of hypotheses such as ``"world"``.
         method: name, class or instance.
         preset: one of the method's presets, ``"default"``, or ``"auto"``: chosen by what the scans look like.
@@ -100,6 +102,7 @@ class Request:
     moving_keep_volume: KeepLike | None = None
     moving_stiffness: ImageLike | None = None
     moving_sliding: ImageLike | None = None
+    same_patient: bool = False
     init: Transform | PathLike | None = None
     method: MethodLike = DEFAULT_METHOD
     preset: str = "auto"
@@ -204,6 +207,7 @@ class Request:
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             no_partner=alone,
+            same_patient=self.same_patient,
             outlines=outlines,
             world=world_code(self.fixed),
             files=tuple(self.files()),
@@ -219,6 +223,7 @@ class Inputs:
         fixed_labels: label map on the grid of the fixed scan.
         moving_labels: label map of the moving scan.
         no_partner: masks of what the fixed and the moving scan alone show; the masks of the pair are without it.
+        same_patient: whether the scans are two dates of one patient.
         outlines: curves and surfaces of both scans.
         world: NIfTI's code of the world of the fixed scan, for what is written on its grid.
         files: what was read, which results never replace.
@@ -228,6 +233,7 @@ class Inputs:
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
     no_partner: tuple[Mask | None, Mask | None] = (None, None)
+    same_patient: bool = False
     outlines: tuple[tuple[Outline, Outline], ...] = ()
     world: int = SCANNER
     files: tuple[Path, ...] = ()

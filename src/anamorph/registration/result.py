@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from anamorph.evaluation.change import Change, find_change
 from anamorph.evaluation.kept_tissue import kept_pieces
 from anamorph.evaluation.measure import RegisteredPair, measure
 from anamorph.evaluation.measured import Measured
@@ -143,6 +144,21 @@ class Result:
         return judge_uncertainty(self.uncertainty_mm, self.fixed)
 
     @cached_property
+    def change(self) -> Change | None:
+        """What changed between two dates of one patient; None where it was not asked for, or cannot be seen."""
+        if not self.inputs.same_patient or self.changes_unseen:
+            return None
+        with self._stage("change"):
+            return find_change(self.fixed, self.moving, self.fixed_to_moving)
+
+    @property
+    def changes_unseen(self) -> str:
+        """Why change between two dates cannot be seen, where it cannot."""
+        if self.provenance.get("intensities") == "none":
+            return "the intensities of the scans do not compare; give two of one contrast"
+        return "" if self.fixed.channels == 1 else "the scans have several channels; give two of one contrast"
+
+    @cached_property
     def no_partner(self) -> NoPartner | None:
         """What one scan alone shows, as given and as found; None where nothing was."""
         return judge_no_partner(self.outcome.no_partner, self.inputs.no_partner)
@@ -161,6 +177,7 @@ class Result:
         """Compute numbers and verdict now, rather than when something asks for them."""
         if progress is not None:
             progress("evaluation", 0.0)
+        _ = self.change
         return self.verdict
 
     @overload

@@ -60,6 +60,7 @@ def register(
     moving_keep_volume: KeepLike | None = None,
     moving_stiffness: ImageLike | None = None,
     moving_sliding: ImageLike | None = None,
+    same_patient: bool = False,
     init: Transform | PathLike | None = None,
     device: Device = "auto",
     seed: int = 0,
@@ -98,6 +99,8 @@ def register(
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.
         moving_sliding: as ``sliding``, of the moving scan.
+        same_patient: whether the scans are two dates of one patient: the start is rigid, the deformation stiff, and
+            what changed is looked for.
         init: fixed-to-moving transform (or its file) to start from, or the name of hypotheses such as ``"world"``.
         device: ``"cuda"`` asks for a GPU; ``"auto"`` leaves the choice to the method.
         seed: of every random choice.
@@ -136,6 +139,7 @@ def register(
         moving_keep_volume=moving_keep_volume,
         moving_stiffness=moving_stiffness,
         moving_sliding=moving_sliding,
+        same_patient=same_patient,
         init=init,
         method=method,
         preset=preset,
@@ -166,6 +170,7 @@ def prepare(request: Request) -> tuple[Inputs, RegistrationPlan]:
         settings=request.settings,
         max_memory=request.most_bytes,
         sources=request.scans(),
+        same_patient=request.same_patient,
     )
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *inputs.point_notes))
     return inputs, plan

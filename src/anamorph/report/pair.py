@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from anamorph.evaluation.change import Change
 from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
-from anamorph.evaluation.no_partner import NoPartner
+from anamorph.evaluation.no_partner import NoPartner, Region
 from anamorph.evaluation.uncertainty import Uncertainty
 from anamorph.evaluation.verdict import Verdict
 from anamorph.image.background import background_value, looks_like_ct
@@ -26,6 +27,9 @@ from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
 from anamorph.report.views import View, columns, focus_voxel, orthogonal_views
 from anamorph.transforms.maps import Transform
+
+SHOWN_SD, LIMIT_SD = 3.0, 12.0
+"""Change between two dates is coloured from the first to the second, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class PairReport:
         fixed_points: landmarks, where the views are centred in the absence of labels.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
         no_partner: what one scan alone shows, as maps and regions.
+        change: what changed between two dates of one patient.
         kept: pieces that were to move rigidly or keep their volume.
         metrics: the numbers.
         timings: seconds per stage; ``"stage: part"`` is a part of ``"stage"`` and not counted twice.
@@ -71,6 +76,7 @@ class PairReport:
     fixed_points: Points | None = None
     uncertainty: Uncertainty | None = None
     no_partner: NoPartner | None = None
+    change: Change | None = None
     kept: Sequence[KeptPiece] = ()
     metrics: Measured | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
@@ -262,50 +268,28 @@ def _map_panels(report: PairReport, arrangement: list[list[View]], grey: dict[st
     there, back = report.fixed_to_moving, report.moving_to_fixed
     if there is not None:
         fields = {view.name: view.displacement(there).disp_vox for view in views}
-        panels += [_grid_panel(fields, arrangement, grey)]
+        panels.append(_grid_panel(fields, arrangement, grey))
         size = {view.name: _magnitude_mm(fields[view.name], view) for view in views}
-        panels += [
-            _painted(
-                "Displacement",
-                "Distance between a fixed point and where it is found in the moving scan.",
-                arrangement,
-                size,
-                grey,
-                colours.magnitude_scale(list(size.values()), "viridis", 1.0),
-                "mm",
-            )
-        ]
+        scale = colours.magnitude_scale(list(size.values()), "viridis", 1.0)
+        caption = "Distance between a fixed point and where it is found in the moving scan."
+        panels.append(_painted("Displacement", caption, arrangement, size, grey, scale, "mm"))
         determinant = {view.name: view.take(view.determinants(there)) for view in views}
-        panels += [
-            _painted(
-                "Change of volume (det J)",
-                "White: same volume. Red: larger in the moving scan, blue: smaller. Green: folded (det J ≤ 0).",
-                arrangement,
-                determinant,
-                grey,
-                colours.jacobian_scale(list(determinant.values())),
-                "×",
-                folds=True,
-            )
-        ]
+        scale = colours.jacobian_scale(list(determinant.values()))
+        caption = "White: same volume. Red: larger in the moving scan, blue: smaller. Green: folded (det J ≤ 0)."
+        title = "Change of volume (det J)"
+        panels.append(_painted(title, caption, arrangement, determinant, grey, scale, "×", folds=True))
     if there is not None and back is not None:
         moving = report.moving.grid
         error = {view.name: view.take(inverse_consistency_mm(there, back, view.slice_grid, moving)) for view in views}
-        panels += [
-            _painted(
-                "Inverse consistency",
-                "Distance after mapping to the moving scan and back. Grey: mapped outside the moving scan.",
-                arrangement,
-                error,
-                grey,
-                colours.magnitude_scale(list(error.values()), "magma", 0.5),
-                "mm",
-            )
-        ]
+        scale = colours.magnitude_scale(list(error.values()), "magma", 0.5)
+        caption = "Distance after mapping to the moving scan and back. Grey: mapped outside the moving scan."
+        panels.append(_painted("Inverse consistency", caption, arrangement, error, grey, scale, "mm"))
     if report.uncertainty is not None:
         panels.append(_uncertainty_panel(report.uncertainty, arrangement, grey))
     if report.no_partner is not None:
         panels.append(_no_partner_panel(report, report.no_partner))
+    if report.change is not None:
+        panels.append(_change_panel(report, report.change))
     return panels
 
 
@@ -324,12 +308,7 @@ def _uncertainty_panel(found: Uncertainty, arrangement: list[list[View]], grey: 
 
 def _no_partner_panel(report: PairReport, found: NoPartner) -> Panel:
     """The map of the fixed scan in views of its own, through the middle of the largest region."""
-    views = report_views(report)
-    if found.regions[0]:
-        grid = report.fixed.grid
-        middle = np.rint(grid.world_to_voxel(np.array(found.regions[0][0].middle_ras_mm)))
-        i, j, k = np.clip(middle, 0, np.array(grid.shape) - 1).astype(int)
-        views = orthogonal_views(grid, (int(i), int(j), int(k)))
+    views = _views_through(report, found.regions[0])
     shown, values = found.maps[0], {}
     for view in views:
         slices = np.zeros(view.pixels, np.float32) if shown is None else view.take_image(shown)
@@ -338,6 +317,30 @@ def _no_partner_panel(report: PairReport, found: NoPartner) -> Panel:
     caption += ". ".join(line[0].upper() + line[1:] for line in found.lines()) + "."
     scale = colours.ColourScale("magma", 0.0, 1.0)
     return _painted("No partner", caption, columns(views), values, _grey_slices(report, views), scale, "")
+
+
+def _change_panel(report: PairReport, found: Change) -> Panel:
+    """The map in views of its own, through the middle of the surest region."""
+    views = _views_through(report, found.sure)
+    values = {view.name: view.take_image(found.map) for view in views}
+    values = {name: np.where(np.abs(one) >= SHOWN_SD, one, np.float32(np.nan)) for name, one in values.items()}
+    line = found.line
+    caption = (
+        "Difference in standard deviations of the pair's own noise. Red: the moving scan is brighter, blue: darker. "
+        f"{line[0].upper()}{line[1:]}."
+    )
+    scale = colours.ColourScale("RdBu_r", -LIMIT_SD, LIMIT_SD)
+    return _painted("Change", caption, columns(views), values, _grey_slices(report, views), scale, "sd")
+
+
+def _views_through(report: PairReport, regions: Sequence[Region]) -> list[View]:
+    """Views through the middle of the first region, or the report's own where there is none."""
+    if not regions:
+        return report_views(report)
+    grid = report.fixed.grid
+    middle = np.rint(grid.world_to_voxel(np.array(regions[0].middle_ras_mm)))
+    i, j, k = np.clip(middle, 0, np.array(grid.shape) - 1).astype(int)
+    return orthogonal_views(grid, (int(i), int(j), int(k)))
 
 
 def _grid_panel(fields: dict[str, np.ndarray], arrangement: list[list[View]], grey: dict[str, Grey]) -> Panel:

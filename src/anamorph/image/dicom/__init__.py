@@ -83,6 +83,17 @@ def dicom_notes(path: Path, choice: Choice | None = None) -> list[str]:
     return notes
 
 
+def dicom_visit(path: Path) -> tuple[str, str]:
+    """The patient and the date that the first file of a source names; empty where it does not.
+
+    Raises:
+        UserError: there is no file that can be read.
+    """
+    with quiet_libraries():
+        dataset = read_header(_files(path)[0]).dataset
+    return text(dataset, "PatientID"), text(dataset, "StudyDate")
+
+
 def _find(path: Path, choice: Choice) -> _Found:
     """The volume that a path and a choice name."""
     headers = [read_header(file) for file in _files(path)]

@@ -143,6 +143,8 @@ _KEYWORDS = [
     "AcquisitionNumber",
     "AcquisitionDateTime",
     "AcquisitionTime",
+    "PatientID",
+    "StudyDate",
 ]
 
 
