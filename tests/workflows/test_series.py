@@ -248,14 +248,14 @@ def test_growth_is_found(tmp_path):
 
 
 def test_the_reference_is_chosen_and_said():
-    assert find_reference(BEAT.series, SeriesSettings(cyclic=True), labelled=False) == 0
-    assert find_reference(BEAT.series, SeriesSettings(reference=4), labelled=True) == 4
+    assert find_reference(BEAT.series, SeriesSettings(cyclic=True), drawn=False) == 0
+    assert find_reference(BEAT.series, SeriesSettings(reference=4), drawn=True) == 4
     odd = ImageSeries((BEAT.series.frames[3], BEAT.series.frames[0], BEAT.series.frames[1], BEAT.series.frames[1]))
     assert most_alike(odd) in (2, 3)
-    with pytest.raises(UserError, match="labels belong to one frame; name it with --reference"):
-        find_reference(BEAT.series, SeriesSettings(), labelled=True)
+    with pytest.raises(UserError, match="labels and masks belong to one frame; name it with --reference"):
+        find_reference(BEAT.series, SeriesSettings(), drawn=True)
     with pytest.raises(UserError, match="--reference must be a frame from 0 to 5, not 6"):
-        find_reference(BEAT.series, SeriesSettings(reference=6), labelled=False)
+        find_reference(BEAT.series, SeriesSettings(reference=6), drawn=False)
 
 
 def test_what_the_user_sets_goes_before_what_series_set():
@@ -318,7 +318,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--labels", "LABELS"), "labels belong to one frame"),
+        (("--labels", "LABELS"), "labels and masks belong to one frame"),
         (("--labels", "OTHER", "--reference", "0"), "are not on the grid"),
         (("--smooth", "much"), "--smooth takes auto, off or a strength >= 0, not 'much'"),
         (("--axis", "x"), "--axis takes i, j or k, not 'x'"),

@@ -18,6 +18,7 @@ from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
 from anamorph.registration.request import Request
+from anamorph.registration.tissue import given_as, sources_of
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory
 from anamorph.settings import make_config
@@ -87,9 +88,8 @@ class RegistrationSettings:
         for role, case in (("fixed", pair.fixed), ("moving", pair.moving)):
             for kind in kinds:
                 name = kind if role == "fixed" and kind in TISSUE_KINDS else f"{role}_{kind}"
-                sources = [path if weight is None else (path, weight) for path, weight in case.known.get(kind, ())]
-                if sources:
-                    known[name] = sources if len(sources) > 1 or isinstance(sources[0], tuple) else sources[0]
+                if kind in case.known:
+                    known[name] = given_as(case.known[kind])
             if self.masks:
                 known[f"{role}_mask"] = case.mask
             if self.use_labels is not None:
@@ -110,6 +110,15 @@ class RegistrationSettings:
         """Predicted peak of a process that registers scans on these grids and writes the results."""
         scans = BYTES_PER_VOXEL * math.prod(fixed.shape), BYTES_PER_VOXEL * math.prod(moving.shape)
         return peak_bytes_on(self.peak_memory_bytes(fixed, moving), fixed, moving, scans)
+
+
+def roles_of(known: Mapping[str, Any]) -> dict[str, Path]:
+    """Files that are arguments of :class:`Request`, by their roles, with the weight of those that have one."""
+    return {
+        f"{name}{number or ''}{'' if weight is None else f'={weight}'}": Path(str(path))
+        for name, given in known.items()
+        for number, (path, weight) in enumerate(sources_of(given))
+    }
 
 
 def register_scans(

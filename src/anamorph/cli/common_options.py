@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from anamorph.errors import UserError
+
+if TYPE_CHECKING:
+    from anamorph.registration.tissue import KeepLike
 
 REGISTRATION, RUN = "Registration", "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
@@ -55,6 +58,13 @@ TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
 """Verdicts by what ``--fail-on`` names."""
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
 Number = TypeVar("Number", int, float)
+
+
+def kept(masks: list[str] | None) -> KeepLike | None:
+    """Masks of the command line with their weights."""
+    from anamorph.registration.tissue import given_as, with_weight
+
+    return given_as([with_weight(mask) for mask in masks]) if masks else None
 
 
 def workers_of(workers: str | None) -> int | str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from anamorph.registration.plan import RegistrationPlan
     from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
-    from anamorph.registration.tissue import KeepLike
 
 INPUTS, PULLS, TISSUE, RUN = "Inputs", "What pulls", "Tissue", "Run"
 
@@ -206,12 +205,12 @@ def register(
         moving_mask=moving_mask,
         no_partner=no_partner,
         moving_no_partner=moving_no_partner,
-        keep_rigid=_kept(keep_rigid),
-        keep_volume=_kept(keep_volume),
+        keep_rigid=common.kept(keep_rigid),
+        keep_volume=common.kept(keep_volume),
         stiffness=stiffness,
         sliding=sliding,
-        moving_keep_rigid=_kept(moving_keep_rigid),
-        moving_keep_volume=_kept(moving_keep_volume),
+        moving_keep_rigid=common.kept(moving_keep_rigid),
+        moving_keep_volume=common.kept(moving_keep_volume),
         moving_stiffness=moving_stiffness,
         moving_sliding=moving_sliding,
         same_patient=same_patient,
@@ -237,13 +236,6 @@ def register(
     if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
         raise typer.Exit(VERDICT_TRIPPED)
-
-
-def _kept(masks: list[str] | None) -> KeepLike | None:
-    """Masks with their weights."""
-    from anamorph.registration.tissue import with_weight
-
-    return [one if weight is None else (one, weight) for one, weight in map(with_weight, masks)] if masks else None
 
 
 def _linear(method: str) -> str:

@@ -13,7 +13,7 @@ from anamorph.cli.logs import say
 if TYPE_CHECKING:
     from anamorph.workflows.series.results import SeriesResult
 
-SERIES, RUN = "Series", "Run"
+SERIES, TISSUE, RUN = "Series", "Tissue", "Run"
 OFF = "off"
 
 
@@ -66,6 +66,38 @@ def series(
             rich_help_panel=SERIES,
         ),
     ] = None,
+    keep_rigid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK[=WEIGHT]",
+            help="Of the reference: each connected piece moves rigidly in every frame; repeatable.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
+    keep_volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK[=WEIGHT]",
+            help="Of the reference: each connected piece keeps its volume in every frame; repeatable.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
+    stiffness: Annotated[
+        str | None,
+        typer.Option(metavar="MAP", help="Factor of the smoothness per voxel.", rich_help_panel=TISSUE),
+    ] = None,
+    sliding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="Of the reference: what slides along its surroundings, such as lungs; nothing is smoothed then.",
+            rich_help_panel=TISSUE,
+        ),
+    ] = None,
+    no_partner: Annotated[
+        str | None,
+        typer.Option(metavar="MASK", help="What the reference alone shows.", rich_help_panel=TISSUE),
+    ] = None,
     method: common.MethodName = "convex",
     preset: common.Preset = "auto",
     settings: common.Settings = None,
@@ -92,6 +124,11 @@ def series(
             scans[0] if len(scans) == 1 else scans,
             out,
             labels=labels,
+            keep_rigid=common.kept(keep_rigid),
+            keep_volume=common.kept(keep_volume),
+            stiffness=stiffness,
+            sliding=sliding,
+            no_partner=no_partner,
             settings=SeriesSettings(reference, to, iterations, _strength(smooth), cyclic, _axis(axis)),  # type: ignore[arg-type]
             registration=RegistrationSettings(method, preset, tuple(settings or ()), device, seed),  # type: ignore[arg-type]
             frame_s=frame_time,

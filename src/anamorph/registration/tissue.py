@@ -38,6 +38,13 @@ def sources_of(keep: KeepLike | None) -> list[Source]:
     return [one if isinstance(one, tuple) else (one, None) for one in cast(Sequence[ImageLike], given)]
 
 
+def given_as(sources: Sequence[Source]) -> KeepLike:
+    """The argument of some masks with their weights."""
+    given = [one if weight is None else (one, weight) for one, weight in sources]
+    first = given[0]
+    return given if len(given) > 1 or isinstance(first, tuple) else first
+
+
 def with_weight(text: str) -> Source:
     """A mask of the command line, ``FILE`` or ``FILE=WEIGHT``."""
     name, equals, weight = text.rpartition("=")

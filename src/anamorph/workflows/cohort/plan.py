@@ -9,12 +9,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from anamorph.batch.registration import RegistrationSettings
+from anamorph.batch.registration import RegistrationSettings, roles_of
 from anamorph.data.dataset import POINT_KINDS
 from anamorph.errors import UserError
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.registration.pulling import check_exactness_mm, chosen_labels
-from anamorph.registration.tissue import sources_of
 from anamorph.toml_table import TomlTable, read_toml
 from anamorph.workflows.cohort.pairs import PairsTable, PlannedPair, planned_pairs
 
@@ -72,9 +71,7 @@ class CohortPlan:
         """Every file that the result of a pair by a method depends on, by its role, with its weight if it has one."""
         cases = {"fixed": planned.pair.fixed, "moving": planned.pair.moving}
         files = {role: case.image for role, case in cases.items()}
-        for name, given in method.settings.known_of(planned.pair).items():
-            for number, (path, weight) in enumerate(sources_of(given)):
-                files[f"{name}{number or ''}{'' if weight is None else f'={weight}'}"] = Path(str(path))
+        files |= roles_of(method.settings.known_of(planned.pair))
         if self.wanted.metrics:
             files |= {f"{role}_label": case.label for role, case in cases.items() if case.label}
             for kind in POINT_KINDS:

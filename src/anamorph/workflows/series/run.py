@@ -2,7 +2,7 @@
 
 1. Every frame is registered to the reference, or to the mean of all frames, which rounds of
    :mod:`anamorph.workflows.template.iteration` find.
-2. The velocities of all maps are smoothed over time.
+2. The velocities of all maps are smoothed over time, and what must not deform is given its motion again.
 3. Frames are warped, labels carried to every frame, and the motion is measured.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.registration import RegistrationSettings, register_scans
+from anamorph.batch.registration import RegistrationSettings, register_scans, roles_of
 from anamorph.batch.run import part, run_jobs
 from anamorph.batch.store import Contents, Kept, check_sums, origin_of
 from anamorph.data.dataset import Case
@@ -26,10 +26,13 @@ from anamorph.image.read import read_image, read_labels, read_series
 from anamorph.image.series import ImageSeries
 from anamorph.image.types import ImageLike, SeriesLike
 from anamorph.image.write import world_code, write_image
+from anamorph.methods.base import Outcome, Pair, Run
+from anamorph.methods.tissue import Tissue
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED
 from anamorph.registration.grids import check_grid
 from anamorph.registration.provenance import input_hash
-from anamorph.registration.request import mask_on
+from anamorph.registration.request import Request, mask_on
+from anamorph.registration.tissue import KeepLike, given_as, keep, sources_of
 from anamorph.report.page import drawn
 from anamorph.transforms.files import read_transform, write_transform
 from anamorph.transforms.files.itk_field import delivered, on_own_grid
@@ -49,8 +52,15 @@ PREPARED, DONE = 0.05, 0.85
 """Shares of a run that are done when the frames are there, and when they are registered."""
 
 
+@dataclass(frozen=True)
 class FrameJob(ScanJob):
-    """The maps of a frame in both directions, as the registration gives them."""
+    """The maps of a frame in both directions, as the registration gives them.
+
+    Args:
+        known: files of what is known of the target, as arguments of a request.
+    """
+
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def result(self) -> Path:
@@ -65,7 +75,7 @@ class FrameJob(ScanJob):
         """Write both maps, and last the record."""
         target, frame = read_image(self.template), read_image(self.case.image)
         support = mask_on(target, self.support)
-        found = register_scans(self.wanted, target, frame, fixed_mask=support, progress=progress)
+        found = register_scans(self.wanted, target, frame, fixed_mask=support, progress=progress, **self.known)
         _write_maps((found.fixed_to_moving, found.moving_to_fixed), target, self.result)
         paths = [self.result / name for name in (FIXED_TO_MOVING, MOVING_TO_FIXED)]
         return self._kept().keep(paths, {"warnings": found.warnings})
@@ -79,6 +89,11 @@ def register_series(
     out: Path | str,
     *,
     labels: ImageLike | None = None,
+    keep_rigid: KeepLike | None = None,
+    keep_volume: KeepLike | None = None,
+    stiffness: ImageLike | None = None,
+    sliding: ImageLike | None = None,
+    no_partner: ImageLike | None = None,
     settings: SeriesSettings | None = None,
     registration: RegistrationSettings | None = None,
     frame_s: float | None = None,
@@ -93,6 +108,12 @@ def register_series(
         source: a 4D file or image, or the frames in the order of time, see :func:`~anamorph.image.read.read_series`.
         out: folder to write.
         labels: label map of the reference, carried to every frame and measured there.
+        keep_rigid: masks of the reference whose connected pieces move rigidly in every frame: one or several, each
+            alone (exactly) or as a pair with a weight (about so).
+        keep_volume: masks of the reference whose connected pieces keep their volume in every frame.
+        stiffness: factors of the smoothness of the deformation on the grid of the frames, 1 for ordinary tissue.
+        sliding: mask of the reference of what slides along what is around it; nothing is smoothed over time then.
+        no_partner: mask of what the reference alone shows.
         settings: reference, target and smoothing.
         registration: method and settings of every registration. Frames are compared where their headers place them
             and without a guide, unless the settings say otherwise.
@@ -112,11 +133,22 @@ def register_series(
     tell = part(progress, 0.0, 1.0)
     tell("reading", 0.0)
     series = read_series(source, frame_s=frame_s)
-    reference = find_reference(series, settings, labels is not None)
+    given: dict[str, Any] = {
+        "keep_rigid": keep_rigid,
+        "keep_volume": keep_volume,
+        "stiffness": stiffness,
+        "sliding": sliding,
+        "no_partner": no_partner,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    reference = find_reference(series, settings, labels is not None or bool(given))
+    settings = _fitting(settings, given)
     drawn_on = None if labels is None else _labels_on(series.frames[reference], labels)
+    tissue = Request(series.frames[reference], series.frames[reference], **given).read().pair.fixed_tissue
     _check_out(out, resume)
     _write_record(out, {"status": "unfinished"})
     cases = [_kept_frame(frame, number, out / FRAMES) for number, frame in enumerate(series.frames)]
+    known = _kept_masks(given, out / FRAMES)
     contents = Contents()
     files = {case.key: contents.of({"image": case.image}) for case in cases}
     target, support, begun = cases[reference].image, None, PREPARED
@@ -126,9 +158,10 @@ def register_series(
         rounds = part(progress, PREPARED, begun)
         target = _mean_of(cases, cases[reference], files, wanted, settings, out, workers, rounds, on_failure)
         support = target.with_name(SUPPORT)
-    about = origin_of(target=contents.of({"image": target, "support": support}), how=described)
+    masks = contents.of(roles_of(known))
+    about = origin_of(target=contents.of({"image": target, "support": support}), how=described, **masks)
     jobs = [
-        FrameJob(case, target, support, wanted, out / REGISTERED, about | {"frame": files[case.key]})
+        FrameJob(case, target, support, wanted, out / REGISTERED, about | {"frame": files[case.key]}, known)
         for number, case in enumerate(cases)
         if number != still
     ]
@@ -136,6 +169,8 @@ def register_series(
     ran.check("frames", REMEDY)
     tell("smoothing over time", DONE)
     maps, strength = smooth_motion(_maps(jobs, series, still), series, still, settings)
+    if strength > 0 and (tissue.rigid or tissue.volume):
+        maps = [both if n == still else _kept_again(both, tissue, series, n) for n, both in enumerate(maps)]
     for number, both in enumerate(maps):
         _write_maps(both, series.frames[0], out / FIELDS / number_name(number))
     if drawn_on is not None and still is None:
@@ -146,7 +181,7 @@ def register_series(
     tell("report", 0.97)
     draw = drawn(result.page, lambda: write_page(result, series, settings))
     result = replace(result, page_failure=draw)
-    _write_record(out, _record(result, series, settings, described, files))
+    _write_record(out, _record(result, series, settings, described, files | masks))
     return result
 
 
@@ -167,14 +202,52 @@ def _check_out(out: Path, resume: bool) -> None:
         raise UserError(f"{out} holds a series already; pass --resume to go on there, or choose another folder")
 
 
+def _fitting(settings: SeriesSettings, given: Mapping[str, Any]) -> SeriesSettings:
+    """The settings, as far as they go with what is known of the reference.
+
+    Raises:
+        UserError: they do not.
+    """
+    if given and settings.to == "mean":
+        raise UserError("masks of the reference do not fit the mean; drop --to mean, or the masks")
+    if "sliding" not in given:
+        return settings
+    if settings.smoothing not in ("auto", 0):
+        raise UserError("--smooth would blur what slides over its surface; drop --smooth, or --sliding")
+    return replace(settings, smoothing=0.0)
+
+
 def _kept_frame(frame: Image, number: int, folder: Path) -> Case:
-    """A frame as a file of its own, written unless an earlier run did."""
-    path = folder / f"{number_name(number)}.nii.gz"
-    kept = Kept(path.with_name(f"{number_name(number)}.json"), folder, origin_of(frame=input_hash(frame)))
+    """A frame as a file of its own."""
+    return Case("frame", number_name(number), _kept_image(frame, number_name(number), folder))
+
+
+def _kept_image(image: Image, name: str, folder: Path) -> Path:
+    """A file of an image, written unless an earlier run did."""
+    path = folder / f"{name}.nii.gz"
+    kept = Kept(path.with_name(f"{name}.json"), folder, origin_of(frame=input_hash(image)))
     if kept.find() is None:
-        write_image(frame, path)
+        write_image(image, path)
         kept.keep([path], {})
-    return Case("frame", number_name(number), path.absolute())
+    return path.absolute()
+
+
+def _kept_masks(given: Mapping[str, KeepLike], folder: Path) -> dict[str, KeepLike]:
+    """The same masks as files that every worker can read."""
+    known: dict[str, KeepLike] = {}
+    for name, masks in given.items():
+        read = read_labels if name.startswith("keep") or name == "sliding" else read_image
+        known[name] = given_as(
+            [(_kept_image(read(one), f"{name}{n or ''}", folder), w) for n, (one, w) in enumerate(sources_of(masks))]
+        )
+    return known
+
+
+def _kept_again(maps: Maps, tissue: Tissue, series: ImageSeries, number: int) -> Maps:
+    """The maps of a frame with the exact properties of tissue, which smoothing over time has blurred."""
+    pair = Pair(series.frames[number], series.frames[number], fixed_tissue=Tissue(tissue.rigid, tissue.volume))
+    found = keep(Outcome(*maps), pair, Run("cpu"))
+    return delivered(found.fixed_to_moving, series.grid), delivered(found.moving_to_fixed, series.grid)
 
 
 def _mean_of(

@@ -57,18 +57,23 @@ class SeriesSettings:
             raise UserError(f"the axis must be 0, 1 or 2, not {self.axis}")
 
 
-def find_reference(series: ImageSeries, settings: SeriesSettings, labelled: bool) -> int:
+def find_reference(series: ImageSeries, settings: SeriesSettings, drawn: bool) -> int:
     """The number of the frame that the others are brought to.
 
+    Args:
+        series: the frames.
+        settings: of the series.
+        drawn: labels or masks of the reference are given.
+
     Raises:
-        UserError: there is no such frame, or labels belong to a frame that nobody named.
+        UserError: there is no such frame, or labels or masks belong to a frame that nobody named.
     """
     if settings.reference is not None:
         if not 0 <= settings.reference < len(series):
             raise UserError(f"--reference must be a frame from 0 to {len(series) - 1}, not {settings.reference}")
         return settings.reference
-    if labelled:
-        raise UserError("labels belong to one frame; name it with --reference, counted from 0")
+    if drawn:
+        raise UserError("labels and masks belong to one frame; name it with --reference, counted from 0")
     return 0 if settings.cyclic else most_alike(series)
 
 
