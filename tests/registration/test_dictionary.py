@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
 import anamorph
 from anamorph.image import Image, Labels
+from anamorph.methods.base import Pair
+from anamorph.methods.tissue import NOTHING_KNOWN
 from anamorph.registration.dictionary import Registerd
 from stub_method import Stub
 
@@ -61,6 +65,47 @@ def test_other_images_come_back_as_ours_and_keys_are_free():
     assert out["t1"].data[0, 6, 7, 5] == 0  # nothing was moved, so that the body lies elsewhere
     with pytest.raises(anamorph.UserError, match="gain"):
         Registerd("t0", "t1", method=Stub, settings={"gain": 2.0})(data)
+
+
+class Told(Stub):
+    """Keeps what it was told of each pair."""
+
+    pairs: ClassVar[list[Pair]] = []
+
+    def __call__(self, pair, run):
+        self.pairs.append(pair)
+        return super().__call__(pair, run)
+
+
+def test_masks_and_landmarks_differ_from_item_to_item():
+    """Tensors of masks and tables of points go to the registration of their own item."""
+    keys = {"fixed_mask": "body", "keep_rigid": "bones", "fixed_points": "here", "moving_points": "there"}
+    chain = Registerd(keys=keys, method=Told, use_points=2.0)
+    Told.pairs.clear()
+    for number in (1, 2):
+        data = scans(lambda values, affine: MetaTensor(values, torch.from_numpy(affine)))
+        body = torch.ones((1, 20, 18, 16))
+        body[0, 0] = 0
+        bones = np.zeros((1, 20, 18, 16), np.uint8)
+        bones[0, 6 : 8 + number, 6:9, 5:8] = 1
+        place = np.array([[14.0, 14.0, 12.0], [16.0, 14.0, 12.0], [18.0, 14.0, 12.0]]) + number
+        own = {"body": MetaTensor(body, data["fixed"].affine), "bones": MetaTensor(bones, data["fixed"].affine)}
+        out = chain(data | own | {"here": place, "there": place + SHIFT_MM})
+        assert torch.equal(out["body"], own["body"])  # what belongs to the fixed scan stays
+        pair = Told.pairs[-1]
+        assert pair.fixed_mask.data[0, 0].max() == 0 < pair.fixed_mask.data[0, 1].min()
+        assert len(pair.fixed_tissue.rigid[0].pieces[0].centres_mm) == (2 + number) * 9
+        np.testing.assert_array_equal(pair.marks.landmarks.here, place)
+    with pytest.raises(KeyError, match="bones"):
+        chain(data)
+
+
+def test_an_item_that_lacks_something_says_so_by_none():
+    data = scans(lambda values, affine: Image.from_array(values[0], affine=affine))
+    Told.pairs.clear()
+    Registerd(keys={"keep_rigid": "bones", "moving_mask": "seen"}, method=Told)(data | {"bones": None, "seen": None})
+    assert Told.pairs[0].fixed_tissue == NOTHING_KNOWN
+    assert Told.pairs[0].moving_mask is None
 
 
 def test_it_stands_in_a_chain_of_monai():

@@ -20,8 +20,10 @@ class Registerd:
         moving: key of the scan that is registered and warped.
         images: keys of more images of the moving scan, which are warped.
         labels: keys of label maps of the moving scan, which are warped.
+        keys: options of :func:`anamorph.register` that are in the dictionary, such as masks and landmarks, by their
+            keys: ``{"keep_rigid": "bones"}``. An item that is None is not given.
         result: key under which the :class:`Result` is added; None leaves it out.
-        options: of :func:`anamorph.register`.
+        options: of :func:`anamorph.register`, the same for every dictionary.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class Registerd:
         *,
         images: Sequence[Hashable] = (),
         labels: Sequence[Hashable] = (),
+        keys: Mapping[str, Hashable] | None = None,
         result: Hashable | None = "registration",
         **options: Any,
     ) -> None:
         self.fixed, self.moving, self.images, self.labels = fixed, moving, tuple(images), tuple(labels)
-        self.result, self.options = result, options
+        self.keys, self.result, self.options = dict(keys or {}), result, options
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A copy of the dictionary with the warped scans.
@@ -45,7 +48,8 @@ class Registerd:
             UserError: a scan or a setting is wrong.
             RegistrationFailure: the run failed, or memory does not suffice.
         """
-        found = register(data[self.fixed], data[self.moving], **self.options)
+        own = {name: data[key] for name, key in self.keys.items()}
+        found = register(data[self.fixed], data[self.moving], **self.options, **own)
         out = dict(data)
         out[self.moving] = _like(data[self.moving], found.warped)
         for key in self.images:
