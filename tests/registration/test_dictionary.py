@@ -96,7 +96,7 @@ def test_masks_and_landmarks_differ_from_item_to_item():
         assert pair.fixed_mask.data[0, 0].max() == 0 < pair.fixed_mask.data[0, 1].min()
         assert len(pair.fixed_tissue.rigid[0].pieces[0].centres_mm) == (2 + number) * 9
         np.testing.assert_array_equal(pair.marks.landmarks.here, place)
-    with pytest.raises(KeyError, match="bones"):
+    with pytest.raises(KeyError, match="body"):
         chain(data)
 
 
