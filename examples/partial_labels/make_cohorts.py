@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 
 from anamorph.data import Dataset, read_dataset, write_dataset
-from anamorph.data.create import thin_pairs
-from anamorph.data.dataset import all_pairs
+from anamorph.data.dataset import all_pairs, thin_pairs
 
 HELD_OUT, COMPLETE = 10, 12
 MEASURED_PAIRS = 45

@@ -9,7 +9,8 @@ import pytest
 
 from anamorph.data import read_dataset
 from anamorph.data.check import check_dataset
-from anamorph.data.create import Recipe, create_dataset, plan_dataset, split_subjects, thin_pairs
+from anamorph.data.create import Recipe, create_dataset, plan_dataset
+from anamorph.data.dataset import split_subjects, thin_pairs
 from anamorph.data.scans import find_owners, find_scans
 from anamorph.errors import UserError
 from anamorph.image.read import read_image

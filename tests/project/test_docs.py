@@ -36,6 +36,7 @@ NOT_RUN = {
     "docs/how-to/pdd.md": 1,  # published weights
     "docs/how-to/prepare-a-dataset.md": 2,  # downloads
     "docs/how-to/register-a-pair.md": 1,  # DICOM
+    "docs/how-to/slicreg.md": 1,  # the published scans and a GPU
     "docs/how-to/symmetric.md": 1,  # a GPU
     "docs/how-to/train-a-model.md": 3,  # label maps, an address and a class of the reader's own
     "docs/how-to/use-the-transform-elsewhere.md": 2,  # ANTs, the published deeds

@@ -94,9 +94,9 @@ def test_a_table_of_files_needs_no_manifest(folder):
         ("[[dataset]]\nmanifest = 'raw'\n[[method]]\n[run]\nattempts = 0\n", "line 5: attempts must be 1 to 20"),
         ("[[dataset]]\nmanifest = 'raw'\n[[method]]\n[output]\nwarped = 'yes'\n", "line 5: warped must be true"),
         ("[[dataset]]\nmanifest = 'raw'\n[[method]]\n[ouput]\n", r"line 4: .*no key 'ouput' \(did you mean 'output'"),
-        ("[[dataset]]\nmanifest = 'raw'\npairs = 'to:0009'\n[[method]]\n", "no scans are called '0009'"),
+        ("[[dataset]]\nmanifest = 'raw'\npairs = 'to:0009'\n[[method]]\n", "no scans of .* are called '0009'"),
         ("[[dataset]]\ncsv = 'bad.csv'\n[[method]]\n", "bad.csv, line 1: the columns are fixed, move"),
-        ("[[dataset]]\nmanifest = 'raw'\ncsv = 'odd.csv'\n[[method]]\n", "odd.csv, line 3: .*no scans are called '77'"),
+        ("[[dataset]]\nmanifest = 'raw'\ncsv = 'odd.csv'\n[[method]]\n", "odd.csv, line 3: .*no scans .* called '77'"),
         ("[[dataset]]\nmanifest = 'raw'\ncsv = 'twice.csv'\n[[method]]\n", "two pairs are called 0001_0000<--"),
     ],
 )  # fmt: skip

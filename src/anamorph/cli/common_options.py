@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 REGISTRATION, RUN = "Registration", "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
+TemplatePairs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="to:ID", help="In place of the listed pairs: scan ID, fixed, with each other scan of the split."
+    ),
+]
 MethodName = Annotated[str, typer.Option(help="`anamorph methods` describes them.", rich_help_panel=REGISTRATION)]
 Preset = Annotated[
     str, typer.Option(help="Kind of scan; auto: by what the scans look like.", rich_help_panel=REGISTRATION)

@@ -35,8 +35,18 @@ Name = Annotated[
 Pairs = Annotated[
     str, typer.Option(help="paired: scans of one patient; unpaired: two patients; auto.", rich_help_panel=SPLIT)
 ]
-Validation = Annotated[float, typer.Option(help="Patients: a share below 1, or a number.", rich_help_panel=SPLIT)]
-Test = Annotated[float, typer.Option(help="Likewise.", rich_help_panel=SPLIT)]
+Validation = Annotated[
+    float | None, typer.Option(help="Patients: a share below 1 (0.2 by default), or a number.", rich_help_panel=SPLIT)
+]
+Test = Annotated[float | None, typer.Option(help="Likewise.", rich_help_panel=SPLIT)]
+Ids = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPLIT=ID,...",
+        help="Who is in a split, in place of a draw: validation=1,4,7; repeat for test. All others are for training.",
+        rich_help_panel=SPLIT,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of the split and the choice of pairs.", rich_help_panel=SPLIT)]
 MaxPairs = Annotated[int, typer.Option(help="Most pairs listed for validation, and for test.", rich_help_panel=SPLIT)]
 Files = Annotated[
@@ -73,7 +83,7 @@ def check(
 
     The exit code is 2 if there are errors; warnings leave it at 0.
     """
-    from anamorph.data.check import check_dataset
+    from anamorph.data.check import absent_labels, check_dataset
     from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
 
@@ -141,8 +151,9 @@ def create(
     unknown_if_absent: Unknown = None,
     files: Files = "link",
     pairs: Pairs = "auto",
-    validation: Validation = 0.2,
-    test: Test = 0.2,
+    validation: Validation = None,
+    test: Test = None,
+    ids: Ids = None,
     seed: Seed = 0,
     max_pairs: MaxPairs = 100,
     overwrite: Overwrite = False,
@@ -162,8 +173,8 @@ def create(
         modalities=[part.strip() for part in modalities.split(",")] if modalities else (),
     )
     found = replace(found, labels=_label_names(label_names))
-    choices = {"files": files, "pairings": pairs, "validation": validation, "test": test, "seed": seed}
-    choices |= {"max_pairs": max_pairs, "unknown_if_absent": _list(unknown_if_absent)}
+    choices = {"files": files, "pairings": pairs, "seed": seed, "max_pairs": max_pairs}
+    choices |= {"unknown_if_absent": _list(unknown_if_absent), **_split(validation, test, ids)}
     _make(found, name or _task_name(folder), out, relabel or [], choices, overwrite, dry_run, quiet, folder)
 
 
@@ -181,8 +192,9 @@ def import_(
     relabel: Relabel = None,
     unknown_if_absent: Unknown = None,
     files: Files = "link",
-    validation: Validation = 0.2,
-    test: Test = 0.2,
+    validation: Validation = None,
+    test: Test = None,
+    ids: Ids = None,
     seed: Seed = 0,
     max_pairs: MaxPairs = 100,
     overwrite: Overwrite = False,
@@ -201,8 +213,8 @@ def import_(
     found = find_download(layout, folder, channel=channel)
     if labelled_only:
         found = replace(found, scans=tuple(scan for scan in found.scans if "label" in scan.files))
-    choices = {"files": files, "validation": validation, "test": test, "seed": seed, "max_pairs": max_pairs}
-    choices["unknown_if_absent"] = _list(unknown_if_absent)
+    choices = {"files": files, "seed": seed, "max_pairs": max_pairs}
+    choices |= {"unknown_if_absent": _list(unknown_if_absent), **_split(validation, test, ids)}
     named = name or found.name or _task_name(folder)
     _make(found, named, out, relabel or [], choices, overwrite, dry_run, quiet, folder)
 
@@ -236,6 +248,15 @@ def _make(
         say(f"note: {remark}", quiet)
     if not quiet:
         show(splits_table(made), f"{made.pairings}, seed {recipe.seed}: {made.path}")
+
+
+def _split(validation: float | None, test: float | None, ids: list[str] | None) -> dict[str, Any]:
+    from anamorph.errors import UserError
+
+    shares = {key: share for key, share in (("validation", validation), ("test", test)) if share is not None}
+    if ids and shares:
+        raise UserError(f"--ids says who is in which split; drop --{' and --'.join(shares)}")
+    return {"ids": tuple(ids)} if ids else shares
 
 
 def _task_name(folder: Path) -> str:
@@ -315,25 +336,6 @@ def labels_table(dataset: Dataset, facts: Sequence[CaseFacts]) -> Table | None:
         numbers = (f"{size:.3g}" for size in (min(sizes), median(sizes), max(sizes))) if sizes else ("", "", "")
         table.add_row(str(value), dataset.labels.get(value, "?"), f"{len(sizes)} of {len(labelled)}", *numbers)
     return table
-
-
-def absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[str]:
-    """What it means that some label maps lack a label that others hold."""
-    from anamorph.data.labels import annotated_labels
-    from anamorph.errors import UserError
-
-    labelled = [one for one in facts if one.case.label is not None]
-    for value in sorted({value for one in labelled for value in one.volumes_ml} & set(dataset.labels)):
-        lacking = [one.case for one in labelled if value not in one.volumes_ml]
-        try:
-            known = sum(value in annotated_labels(dataset, case) for case in lacking)
-        except UserError:
-            return  # among the errors
-        if known:
-            yield (
-                f"{dataset.labels[value]} ({value}) counts as background in {known} of {len(labelled)} label maps, "
-                "which lack it; where nobody looked for it, make the data set with --unknown-if-absent"
-            )
 
 
 def remarks(dataset: Dataset, most: int) -> Iterator[str]:

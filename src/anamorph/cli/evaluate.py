@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anamorph.cli.common_options import TemplatePairs
 from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
 from anamorph.cli.logs import say
 
@@ -30,6 +31,7 @@ def evaluate(
         Path | None, typer.Option("-o", "--out", help="Folder to write: results.json, results.csv, report.html.")
     ] = None,
     split: Annotated[str, typer.Option(help="Which pairs of the data set: val, test or training.")] = "val",
+    pairs: TemplatePairs = None,
     config: Annotated[
         Path | None, typer.Option(metavar="JSON", help="Learn2Reg's evaluation configuration: pairs and measures.")
     ] = None,
@@ -48,12 +50,15 @@ def evaluate(
     from tempfile import TemporaryDirectory
 
     from anamorph.data.manifest import read_dataset
-    from anamorph.errors import RegistrationFailure
+    from anamorph.errors import RegistrationFailure, UserError
     from anamorph.evaluation.cohort import evaluate_dataset
     from anamorph.evaluation.cohort_files import RESULTS
     from anamorph.image.atomic import atomic_directory
     from anamorph.report.cohort.evaluated import Thumbnails, write_evaluation
 
+    if pairs is not None and config is not None:
+        raise UserError("--pairs and --config both say which pairs are measured; choose one")
+    source = read_dataset(dataset).with_pairs(pairs, split)  # type: ignore[arg-type]
     with ExitStack() as stack:
         folder = pictures = None
         if out is not None:
@@ -63,7 +68,7 @@ def evaluate(
                 pictures = Thumbnails(Path(stack.enter_context(TemporaryDirectory())))
         progress = stack.enter_context(progress_bar(quiet))
         evaluation = evaluate_dataset(
-            read_dataset(dataset),
+            source,
             predictions,
             split=split,  # type: ignore[arg-type]
             config=config,

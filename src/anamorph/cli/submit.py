@@ -20,6 +20,7 @@ def submit(
     dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="ZIP", help="Archive to write.")],
     split: Annotated[str, typer.Option(help="Which pairs of the data set: val or test.")] = "val",
+    pairs: common.TemplatePairs = None,
     method: common.MethodName = "convex",
     preset: common.Preset = "auto",
     settings: common.Settings = None,
@@ -77,7 +78,7 @@ def submit(
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out.name} is no archive; name a file that ends in .zip")
     refuse_existing(out, overwrite)
-    source = read_dataset(dataset)
+    source = read_dataset(dataset).with_pairs(pairs, split)  # type: ignore[arg-type]  # checked above
     layout = archive_format(year, source, task=task, folder=folder, container=container, names=names)
     wanted = RegistrationSettings(method, preset, tuple(settings or ()), device, seed, masks)  # type: ignore[arg-type]
     kept = work or out.with_suffix(".work")

@@ -311,3 +311,19 @@ def _shape_problems(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Pr
         ]
         if others:
             yield Problem("warning", "tensorImageShape", f"{len(others)} scans are not {shape}: {some(others)}")
+
+
+def absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[str]:
+    """What it means that some label maps lack a label that others hold."""
+    labelled = [one for one in facts if one.case.label is not None]
+    for value in sorted({value for one in labelled for value in one.volumes_ml} & set(dataset.labels)):
+        lacking = [one.case for one in labelled if value not in one.volumes_ml]
+        try:
+            known = sum(value in annotated_labels(dataset, case) for case in lacking)
+        except UserError:
+            return  # among the errors
+        if known:
+            yield (
+                f"{dataset.labels[value]} ({value}) counts as background in {known} of {len(labelled)} label maps, "
+                "which lack it; where nobody looked for it, make the data set with --unknown-if-absent"
+            )

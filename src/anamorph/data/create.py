@@ -11,11 +11,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from anamorph import __version__
 from anamorph.data.copy_files import FileMode, copy_file
-from anamorph.data.dataset import FILE_KINDS, POINT_KINDS, REMARK, Case, Dataset, Pair, Split, all_pairs, some
+from anamorph.data.dataset import (
+    FILE_KINDS,
+    POINT_KINDS,
+    REMARK,
+    Case,
+    Dataset,
+    Pair,
+    Split,
+    all_pairs,
+    named_subjects,
+    some,
+    split_subjects,
+    thin_pairs,
+)
 from anamorph.data.labels import ANNOTATED, same_name
 from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.data.scans import Scan
@@ -41,6 +52,7 @@ class Recipe:
             patients have several scans.
         validation: share or number of patients.
         test: share or number of patients.
+        ids: patients by split, such as ``validation=1,4,7``, in place of a draw; all others are for training.
         seed: of the split and of the choice of pairs.
         max_pairs: most pairs listed for validation, and for test.
         unknown_if_absent: numbers or names of labels, or ``all``: a scan whose label map lacks such a label does not
@@ -55,6 +67,7 @@ class Recipe:
     pairings: PairingChoice = "auto"
     validation: float = 0.2
     test: float = 0.2
+    ids: Sequence[str] = ()
     seed: int = 0
     max_pairs: int = 100
     unknown_if_absent: Sequence[str] = ()
@@ -100,12 +113,11 @@ def plan_dataset(scans: Sequence[Scan], recipe: Recipe, out: Path) -> Dataset:
         )
     numbers = _numbers(list(by_subject))
     measured = [subject for subject, own in by_subject.items() if any(set(scan.files) - {"mask"} for scan in own)]
-    splits = split_subjects(
-        measured or by_subject,
-        recipe.validation,
-        recipe.test,
-        seed=recipe.seed,
-        fewest=1 if pairings == "paired" else 2,
+    fewest = 1 if pairings == "paired" else 2
+    splits = (
+        named_subjects(recipe.ids, numbers)
+        if recipe.ids
+        else split_subjects(measured or by_subject, recipe.validation, recipe.test, seed=recipe.seed, fewest=fewest)
     )
     cases = tuple(
         _case(scan, recipe, out, numbers[subject], f"{names.index(scan.modality):04}", splits.get(subject, "training"))
@@ -181,7 +193,8 @@ def _record(recipe: Recipe) -> dict[str, Any]:
     """What makes the same split again."""
     return {
         "by": f"anamorph {__version__}",
-        **{key: getattr(recipe, key) for key in ("validation", "test", "seed", "max_pairs", "files")},
+        **({"ids": list(recipe.ids)} if recipe.ids else {"validation": recipe.validation, "test": recipe.test}),
+        **{key: getattr(recipe, key) for key in ("seed", "max_pairs", "files")},
         **({"unknown_if_absent": list(recipe.unknown_if_absent)} if recipe.unknown_if_absent else {}),
     }
 
@@ -249,65 +262,6 @@ def _place_all(scans: Sequence[Scan], dataset: Dataset, recipe: Recipe, folder: 
             one, other = list(found.values())[:2]
             raise UserError(f"the {kind} of {one} and {other} have different names; each scan needs the same points")
     return told
-
-
-def split_subjects(
-    subjects: Iterable[str], validation: float, test: float, *, seed: int = 0, fewest: int = 1
-) -> dict[str, Split]:
-    """Draw the split of every subject; the same subjects and seed give the same split, in whatever order they come.
-
-    Args:
-        subjects: patients, all of whose scans go to one split.
-        validation: a share below 1, or a number of subjects; 0 for none.
-        test: a share below 1, or a number of subjects; 0 for none.
-        seed: of the draw.
-        fewest: subjects that a split needs to hold a pair: 2 if the scans of a pair are of two subjects, else 1.
-
-    Raises:
-        UserError: a share is negative, or there are too few subjects.
-    """
-    names = sorted(set(subjects))
-    counts = [
-        _count(share, len(names), fewest, option) for share, option in ((validation, "validation"), (test, "test"))
-    ]
-    if sum(counts) > len(names):
-        raise UserError(
-            f"{len(names)} patients are too few for {counts[0]} in validation and {counts[1]} in test; "
-            f"pass --validation and --test, for example --validation {len(names)} --test 0"
-        )
-    shuffled = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
-    held = dict.fromkeys(shuffled[: counts[1]], "test") | dict.fromkeys(shuffled[counts[1] : sum(counts)], "validation")
-    return {name: held.get(name, "training") for name in names}  # type: ignore[misc]
-
-
-def _count(share: float, subjects: int, fewest: int, option: str) -> int:
-    if share < 0 or (share >= 1 and share != int(share)):
-        raise UserError(f"--{option} {share:g} is neither a share below 1 nor a number of patients; try --{option} 0.2")
-    if share == 0:
-        return 0
-    count = max(round(share * subjects), fewest) if share < 1 else int(share)
-    if count < fewest:
-        raise UserError(f"--{option} {count} makes no pair of two patients; choose 0, or {fewest} or more")
-    return count
-
-
-def thin_pairs(pairs: Sequence[Pair], limit: int, *, seed: int = 0) -> tuple[Pair, ...]:
-    """At most ``limit`` pairs in which every subject takes part about equally often, in their original order.
-
-    The subjects are put on a ring in random order; pairs of neighbours come first, then those two apart, and so on.
-    """
-    if len(pairs) <= limit:
-        return tuple(pairs)
-    names = sorted({case.subject for pair in pairs for case in (pair.fixed, pair.moving)})
-    place = dict(zip(names, np.random.default_rng(seed).permutation(len(names)).tolist(), strict=True))
-
-    def far(n: int) -> tuple[int, int]:
-        steps = (place[pairs[n].moving.subject] - place[pairs[n].fixed.subject]) % len(names)
-        backwards = steps > len(names) / 2
-        start = place[(pairs[n].moving if backwards else pairs[n].fixed).subject]
-        return min(steps, len(names) - steps), start
-
-    return tuple(pairs[n] for n in sorted(sorted(range(len(pairs)), key=far)[:limit]))
 
 
 def described(dataset: Dataset, tell: Callable[[str, float], None], unknown_if_absent: Sequence[str] = ()) -> Dataset:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from anamorph.errors import UserError
 
@@ -21,6 +23,8 @@ KNOWN_KINDS = (*TISSUE_KINDS, "outlines")
 """What a registration may be given of a scan beside masks, labels and points."""
 Sources = tuple[tuple[Path, float | None], ...]
 """Files, each with its weight if it has one."""
+TO_ONE = "to:"
+"""Before the id of a scan that is paired with others."""
 _MOST_NAMED = 5
 
 
@@ -147,6 +151,47 @@ class Dataset:
             raise UserError(f"{self.path.name} lists no pairs under registration_{split}; choose another split")
         return listed
 
+    def scan(self, name: str, asked: str = "") -> Case:
+        """The scan that a name means: its key, or the subject alone, also ``38`` for ``0038``, if that is enough.
+
+        Args:
+            name: of the scan.
+            asked: where the name was given, such as ``--reference``, for the message.
+
+        Raises:
+            UserError: no scan has this name, or several have.
+        """
+        found = [case for case in self.cases if case.key == name]
+        found = found or [case for case in self.cases if case.subject in (name, name.zfill(4))]
+        if len(found) != 1:
+            examples = some(case.key for case in found or self.cases)
+            raise UserError(
+                f"{asked + ': ' if asked else ''}{len(found) or 'no'} scans of {self.path.name} are called '{name}'; "
+                f"name one by subject and modality: {examples}"
+            )
+        return found[0]
+
+    def with_pairs(self, choice: str | None, split: PairSplit) -> Dataset:
+        """The same with the pairs of one scan, the fixed one, and each other scan of a split, in place of the list.
+
+        Args:
+            choice: ``to:ID``; None leaves the list as it is.
+            split: whose scans and whose list.
+
+        Raises:
+            UserError: the choice is something else, there is no such scan, or the split has no other.
+        """
+        if choice is None:
+            return self
+        if not choice.startswith(TO_ONE):
+            raise UserError(f"--pairs wants {TO_ONE}ID, such as {TO_ONE}0038, not '{choice}'")
+        fixed = self.scan(choice.removeprefix(TO_ONE), "--pairs")
+        held_out: Split = "validation" if split == "val" else split
+        pairs = tuple(Pair(fixed, case) for case in self.of_split(held_out) if case.image != fixed.image)
+        if not pairs:
+            raise UserError(f"--pairs {choice}: {self.path.name} has no other scan of the split {split}")
+        return replace(self, listed_pairs={**self.listed_pairs, split: pairs})
+
     def files(self) -> list[Path]:
         """The manifest and every file that it names and that exists."""
         own = [case.file(kind) for case in self.cases for kind in ("image", *FILE_KINDS)]
@@ -174,6 +219,92 @@ def all_pairs(cases: tuple[Case, ...], pairings: str, direction: tuple[str, str]
     if fixed_modality == moving_modality:
         return tuple(Pair(f, m) for f, m in combinations(fixed, 2) if f.subject != m.subject)
     return tuple(Pair(f, m) for f in fixed for m in moving if f.subject != m.subject)
+
+
+def named_subjects(rules: Sequence[str], numbers: Mapping[str, str]) -> dict[str, Split]:
+    """The split of the patients that rules name, by number or by name.
+
+    Args:
+        rules: such as ``validation=1,4,7`` and ``test=2``.
+        numbers: four digits by the name of the patient.
+
+    Raises:
+        UserError: a rule is not understood, names nobody, or gives a patient a second split.
+    """
+    found: dict[str, Split] = {}
+    for rule in rules:
+        split, _, names = (part.strip() for part in rule.partition("="))
+        if split not in ("validation", "test") or not names:
+            raise UserError(f"--ids wants validation=1,4,7 or test=2,5, not '{rule}'")
+        for name in (part.strip() for part in names.split(",")):
+            owners = [one for one in numbers if one == name] or [
+                one for one, number in numbers.items() if number == name.zfill(4)
+            ]
+            if not owners:
+                known = some(f"{int(number)} ({one})" for one, number in numbers.items())
+                raise UserError(f"--ids: there is no patient '{name}'; there are {known}")
+            if found.setdefault(owners[0], split) != split:  # type: ignore[arg-type]  # one of the two
+                raise UserError(f"--ids puts '{name}' into validation and into test; choose one")
+    return found
+
+
+def split_subjects(
+    subjects: Iterable[str], validation: float, test: float, *, seed: int = 0, fewest: int = 1
+) -> dict[str, Split]:
+    """Draw the split of every subject; the same subjects and seed give the same split, in whatever order they come.
+
+    Args:
+        subjects: patients, all of whose scans go to one split.
+        validation: a share below 1, or a number of subjects; 0 for none.
+        test: a share below 1, or a number of subjects; 0 for none.
+        seed: of the draw.
+        fewest: subjects that a split needs to hold a pair: 2 if the scans of a pair are of two subjects, else 1.
+
+    Raises:
+        UserError: a share is negative, or there are too few subjects.
+    """
+    names = sorted(set(subjects))
+    counts = [
+        _count(share, len(names), fewest, option) for share, option in ((validation, "validation"), (test, "test"))
+    ]
+    if sum(counts) > len(names):
+        raise UserError(
+            f"{len(names)} patients are too few for {counts[0]} in validation and {counts[1]} in test; "
+            f"pass --validation and --test, for example --validation {len(names)} --test 0"
+        )
+    shuffled = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
+    held = dict.fromkeys(shuffled[: counts[1]], "test") | dict.fromkeys(shuffled[counts[1] : sum(counts)], "validation")
+    return {name: held.get(name, "training") for name in names}  # type: ignore[misc]
+
+
+def _count(share: float, subjects: int, fewest: int, option: str) -> int:
+    if share < 0 or (share >= 1 and share != int(share)):
+        raise UserError(f"--{option} {share:g} is neither a share below 1 nor a number of patients; try --{option} 0.2")
+    if share == 0:
+        return 0
+    count = max(round(share * subjects), fewest) if share < 1 else int(share)
+    if count < fewest:
+        raise UserError(f"--{option} {count} makes no pair of two patients; choose 0, or {fewest} or more")
+    return count
+
+
+def thin_pairs(pairs: Sequence[Pair], limit: int, *, seed: int = 0) -> tuple[Pair, ...]:
+    """At most ``limit`` pairs in which every subject takes part about equally often, in their original order.
+
+    The subjects are put on a ring in random order; pairs of neighbours come first, then those two apart, and so on.
+    """
+    if len(pairs) <= limit:
+        return tuple(pairs)
+    names = sorted({case.subject for pair in pairs for case in (pair.fixed, pair.moving)})
+    place = dict(zip(names, np.random.default_rng(seed).permutation(len(names)).tolist(), strict=True))
+
+    def far(n: int) -> tuple[int, int]:
+        steps = (place[pairs[n].moving.subject] - place[pairs[n].fixed.subject]) % len(names)
+        backwards = steps > len(names) / 2
+        start = place[(pairs[n].moving if backwards else pairs[n].fixed).subject]
+        return min(steps, len(names) - steps), start
+
+    return tuple(pairs[n] for n in sorted(sorted(range(len(pairs)), key=far)[:limit]))
 
 
 def some(names: Iterable[str]) -> str:

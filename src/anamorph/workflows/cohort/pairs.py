@@ -9,13 +9,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from anamorph.data.dataset import FILE_KINDS, KNOWN_KINDS, Case, Dataset, Pair, Sources, Split, all_pairs
+from anamorph.data.dataset import FILE_KINDS, KNOWN_KINDS, TO_ONE, Case, Dataset, Pair, Sources, Split, all_pairs
 from anamorph.data.manifest import parse_name, read_dataset
 from anamorph.errors import UserError
 from anamorph.registration.tissue import with_weight
 
 LISTED = ("val", "test", "training")
-TO_ONE = "to:"
 CHOICES = (*LISTED, "all", "same-patient", f"{TO_ONE}ID")
 _COLUMNS = (
     "id",
@@ -158,21 +157,8 @@ def _choose(dataset: Dataset, choice: str, split: Split | None) -> Iterable[Pair
     if choice == "same-patient":
         ordered = sorted(cases, key=lambda case: case.key)
         return [Pair(fixed, moving) for fixed, moving in combinations(ordered, 2) if fixed.subject == moving.subject]
-    fixed = _case_of(dataset, choice.removeprefix(TO_ONE))
+    fixed = dataset.scan(choice.removeprefix(TO_ONE), "pairs")
     return [Pair(fixed, case) for case in cases if case.image != fixed.image]
-
-
-def _case_of(dataset: Dataset, key: str) -> Case:
-    """The scan of an id: subject and modality, or the subject alone if that is enough."""
-    found = [case for case in dataset.cases if case.key == key] or [
-        case for case in dataset.cases if case.subject == key
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f"{dataset.path}: {len(found) or 'no'} scans are called '{key}'; name one by subject and modality, such as "
-            f"{dataset.cases[0].key if dataset.cases else '0001_0000'}"
-        )
-    return found[0]
 
 
 def _read_table(path: Path, dataset: Dataset | None) -> list[tuple[str, Pair]]:
@@ -203,7 +189,7 @@ def _case_in(row: dict[str, str | None], role: str, path: Path, dataset: Dataset
     if not name:
         raise UserError(f"no {role} scan; name one")
     folder = path.parent.absolute()
-    case = Case(*parse_name(name), folder / name) if dataset is None else _case_of(dataset, name)
+    case = Case(*parse_name(name), folder / name) if dataset is None else dataset.scan(name)
     files: dict[str, Any] = {kind: folder / file for kind in FILE_KINDS if (file := row.get(f"{role}_{kind}"))}
     known = {kind: _sources(cell, kind, folder) for kind in KNOWN_KINDS if (cell := row.get(f"{role}_{kind}"))}
     return replace(case, **files, known=known)

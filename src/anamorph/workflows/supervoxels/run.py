@@ -101,7 +101,7 @@ def prepare_dataset(
     """
     cutting, wanted = cutting or LayerSettings(), registration or RegistrationSettings("deeds")
     described = wanted.described()
-    source = find_case(dataset, template)
+    source = dataset.scan(template, "--template")
     cutting.check(source)
     chosen = [case for case in dataset.cases if case.split in splits and case.key != source.key]
     if not chosen:
@@ -123,7 +123,7 @@ def prepare_dataset(
         progress=scans,
         on_failure=on_failure,
     )
-    goal = find_case(placed, source.key)
+    goal = placed.scan(source.key)
     cases = [case for case in placed.cases if case.split in splits]
     jobs = registration_jobs(cases, goal, wanted, existing, cutting.spacing_mm, out.absolute())
     ran = run_jobs(jobs, workers, progress=registration_part, on_failure=on_failure)
@@ -190,19 +190,6 @@ def scans_in(
             on_failure=on_failure,
         ).dataset
     return _write(found, found.path)
-
-
-def find_case(dataset: Dataset, name: str) -> Case:
-    """The scan that a key or a subject names.
-
-    Raises:
-        UserError: none, or several.
-    """
-    found = [case for case in dataset.cases if name in (case.key, case.subject)]
-    if len(found) != 1:
-        examples = ", ".join(case.key for case in (found or dataset.cases)[:3])
-        raise UserError(f"--template {name} names {len(found)} scans; write a key such as {examples}")
-    return found[0]
 
 
 def _reference(dataset: Dataset, out: Path) -> Dataset:
