@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 if TYPE_CHECKING:
     from anamorph.registration.tissue import KeepLike
 
-REGISTRATION, RUN = "Registration", "Run"
+REGISTRATION, TISSUE, RUN = "Registration", "Tissue", "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
 TemplatePairs = Annotated[
     str | None,
@@ -33,6 +33,44 @@ Settings = Annotated[
 ]
 Masks = Annotated[
     bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION)
+]
+KeepRigid = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MASK[=WEIGHT]",
+        help="Of the fixed scan or reference: each connected piece moves rigidly, exactly or by a weight; repeatable.",
+        rich_help_panel=TISSUE,
+    ),
+]
+KeepVolume = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MASK[=WEIGHT]",
+        help="Of the fixed scan or reference: each connected piece keeps its volume; repeatable.",
+        rich_help_panel=TISSUE,
+    ),
+]
+Stiffness = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MAP", help="Factor of the smoothness per voxel of the fixed scan or reference.", rich_help_panel=TISSUE
+    ),
+]
+Sliding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK",
+        help="Of the fixed scan or reference: what slides along its surroundings, such as lungs.",
+        rich_help_panel=TISSUE,
+    ),
+]
+NoPartner = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK",
+        help="What the fixed scan or reference alone shows, such as a resection: left out of every comparison.",
+        rich_help_panel=TISSUE,
+    ),
 ]
 DeviceName = Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)]
 Seed = Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
 
-INPUTS, PULLS, TISSUE, RUN = "Inputs", "What pulls", "Tissue", "Run"
+INPUTS, PULLS, RUN = "Inputs", "What pulls", "Run"
 
 
 def register(
@@ -90,16 +90,9 @@ def register(
     moving_mask: Annotated[
         str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
     ] = None,
-    no_partner: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MASK",
-            help="What the fixed scan alone shows, such as a resection: left out of every comparison.",
-            rich_help_panel=INPUTS,
-        ),
-    ] = None,
+    no_partner: common.NoPartner = None,
     moving_no_partner: Annotated[
-        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=INPUTS)
+        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
     ] = None,
     find_no_partner: Annotated[
         bool,
@@ -109,49 +102,23 @@ def register(
             rich_help_panel=common.REGISTRATION,
         ),
     ] = False,
-    keep_rigid: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MASK[=WEIGHT]",
-            help="Of the fixed scan: each connected piece moves rigidly, exactly or by a weight; repeatable.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
-    keep_volume: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MASK[=WEIGHT]",
-            help="Of the fixed scan: each connected piece keeps its volume; repeatable.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
-    stiffness: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MAP", help="Factor of the smoothness per voxel of the fixed scan.", rich_help_panel=TISSUE
-        ),
-    ] = None,
-    sliding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MASK",
-            help="Of the fixed scan: what slides along its surroundings, such as lungs.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
+    keep_rigid: common.KeepRigid = None,
+    keep_volume: common.KeepVolume = None,
+    stiffness: common.Stiffness = None,
+    sliding: common.Sliding = None,
     moving_keep_rigid: Annotated[
         list[str] | None,
-        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=TISSUE),
+        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=common.TISSUE),
     ] = None,
     moving_keep_volume: Annotated[
         list[str] | None,
-        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=TISSUE),
+        typer.Option(metavar="MASK[=WEIGHT]", help="The same for the moving scan.", rich_help_panel=common.TISSUE),
     ] = None,
     moving_stiffness: Annotated[
-        str | None, typer.Option(metavar="MAP", help="The same for the moving scan.", rich_help_panel=TISSUE)
+        str | None, typer.Option(metavar="MAP", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
     ] = None,
     moving_sliding: Annotated[
-        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=TISSUE)
+        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
     ] = None,
     resample: Annotated[
         bool,

@@ -13,7 +13,7 @@ from anamorph.cli.logs import say
 if TYPE_CHECKING:
     from anamorph.workflows.series.results import SeriesResult
 
-SERIES, TISSUE, RUN = "Series", "Tissue", "Run"
+SERIES, RUN = "Series", "Run"
 OFF = "off"
 
 
@@ -66,38 +66,11 @@ def series(
             rich_help_panel=SERIES,
         ),
     ] = None,
-    keep_rigid: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MASK[=WEIGHT]",
-            help="Of the reference: each connected piece moves rigidly in every frame; repeatable.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
-    keep_volume: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MASK[=WEIGHT]",
-            help="Of the reference: each connected piece keeps its volume in every frame; repeatable.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
-    stiffness: Annotated[
-        str | None,
-        typer.Option(metavar="MAP", help="Factor of the smoothness per voxel.", rich_help_panel=TISSUE),
-    ] = None,
-    sliding: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MASK",
-            help="Of the reference: what slides along its surroundings, such as lungs; nothing is smoothed then.",
-            rich_help_panel=TISSUE,
-        ),
-    ] = None,
-    no_partner: Annotated[
-        str | None,
-        typer.Option(metavar="MASK", help="What the reference alone shows.", rich_help_panel=TISSUE),
-    ] = None,
+    keep_rigid: common.KeepRigid = None,
+    keep_volume: common.KeepVolume = None,
+    stiffness: common.Stiffness = None,
+    sliding: common.Sliding = None,
+    no_partner: common.NoPartner = None,
     method: common.MethodName = "convex",
     preset: common.Preset = "auto",
     settings: common.Settings = None,

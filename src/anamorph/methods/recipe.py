@@ -120,9 +120,8 @@ class Started:
         """A field as the marks ask for it, and its grid."""
         if self.marks is None:
             return disp_vox, grid
-        return to_device(
-            self.marks.corrected(Displacement(to_numpy(disp_vox), grid), by_outlines).disp_vox, self.device
-        ), grid
+        changed = self.marks.corrected(Displacement(to_numpy(disp_vox), grid), by_outlines)
+        return to_device(changed.disp_vox, self.device), grid
 
     @property
     def tells_partners(self) -> bool:
