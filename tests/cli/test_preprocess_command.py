@@ -78,13 +78,40 @@ def test_record_says_what_was_done(new):
     assert np.array(record["preprocessed_to_original_ras_mm"])[:3, 3] == pytest.approx([8, 8, 8], abs=2.5)
 
 
+def test_scans_of_another_data_set_are_brought_to_the_same_reference(raw, new, tmp_path):
+    """A cohort of another shape and place shares the grid of the reference, and its organs lie on those of it."""
+    other = write_cohort(tmp_path / "other", count=2, shift_mm=10.0, name="Liver", shape=(28, 22, 18))
+    out = tmp_path / "out"
+    options = "--spacing", 2, "--align", "translation", "--reference", 1, "--normalise", "percentile"
+    result = run("preprocess", "--dataset", other, "-o", out, *options, "--reference-dataset", raw)
+    assert result.exit_code == 0, result.stderr
+    reference, *_ = read_dataset(new).cases
+    fixed = read_labels(reference.label)
+    for case in read_dataset(out).cases:
+        moved = read_labels(case.label)
+        assert moved.grid.matches(fixed.grid, 1e-4)
+        here, there = fixed.data == 1, moved.data == 1
+        assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.75
+        record = json.loads((out / "records" / f"{case.key}.json").read_text())
+        assert record["alignment"]["model"] == "translation"
+        assert (record["alignment"]["dataset"], record["alignment"]["reference"]) == ("AbdomenCTCT", "0001_0000")
+    assert "dataset" not in json.loads((new / "records" / "0002_0000.json").read_text())["alignment"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--shape", "20,20"), "--shape wants three whole numbers"),
         (("--window", "low"), "--window wants two numbers"),
         (("--spacing", "2", "--workers", "0"), "--workers must be at least 1"),
-        (("--align", "affine", "--reference", "0009_0000"), "--reference 0009_0000 names 0 scans"),
+        (
+            ("--align", "affine", "--reference", "0009_0000"),
+            "--reference: no scans of AbdomenCTCT_dataset.json are",
+        ),
+        (
+            ("--spacing", "2", "--reference-dataset", "other"),
+            "--reference-dataset holds the scan that",
+        ),
         (("--crop", "head", "--spacing", "2"), "--crop must be one of none, body"),
     ],
 )

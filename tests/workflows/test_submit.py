@@ -48,6 +48,17 @@ def submit(manifest, tmp_path):
     return call
 
 
+def test_training_pairs_are_predicted_and_evaluated_too(manifest, tmp_path, submit):
+    content = json.loads(manifest.read_text())
+    content["registration_val"] = []
+    manifest.write_text(json.dumps(content))
+    result = submit("--split", "training")
+    assert result.exit_code == 0, result.stderr
+    assert len(members(tmp_path / "out.zip")) == 3
+    evaluated = run("evaluate", tmp_path / "out.zip", "--dataset", manifest, "--split", "training")
+    assert evaluated.exit_code == 0, evaluated.stderr
+
+
 def members(path):
     """Shape and dtype of each file of an archive, by its name."""
     found = {}
@@ -209,7 +220,7 @@ def test_remaining_time_is_said_in_a_unit_that_suits(seconds, words):
         (("--year", 2021, "--task", 4), "there is no --task 4"),
         (("--names", "tall"), "--names must be one of"),
         (("--split", "test"), "registration_test"),
-        (("--split", "all"), "--split must be val or test"),
+        (("--split", "all"), "--split must be val, test or training, not 'all'"),
         (("--folder", "../x"), "leads out of the archive"),
         (("--set", "wave=1"), "has no setting 'wave'"),
     ],

@@ -47,6 +47,14 @@ def preprocess(
     reference: Annotated[
         str | None, typer.Option(metavar="SCAN", help="For --align: such as 0001_0000.", rich_help_panel=GEOMETRY)
     ] = None,
+    reference_dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help="The data set of the reference, if it is another: several cohorts are brought to one scan.",
+            rich_help_panel=GEOMETRY,
+        ),
+    ] = None,
     window: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,6 +80,7 @@ def preprocess(
     the original scans. After an interruption the same command goes on where it stopped.
     """
     from anamorph.data.manifest import read_dataset
+    from anamorph.errors import UserError
     from anamorph.workflows.preprocess.run import preprocess_dataset
     from anamorph.workflows.preprocess.steps import PreprocessSettings
 
@@ -85,7 +94,9 @@ def preprocess(
         align=align,  # type: ignore[arg-type]
         reference=reference,
     )
-    source = read_dataset(dataset)
+    if reference_dataset is not None and reference is None:
+        raise UserError("--reference-dataset holds the scan that --reference names; add --reference and --align")
+    source, references = read_dataset(dataset), None if reference_dataset is None else read_dataset(reference_dataset)
     try:
         with progress_bar(quiet) as progress:
             result = preprocess_dataset(
@@ -93,6 +104,7 @@ def preprocess(
                 settings,
                 out,
                 workers=at_once,
+                references=references,
                 overwrite=overwrite,
                 leave_out_failed=leave_out_failed,
                 progress=progress,

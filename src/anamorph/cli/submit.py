@@ -19,7 +19,7 @@ ARCHIVE, RUN = "Archive", "Run"
 def submit(
     dataset: Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="ZIP", help="Archive to write.")],
-    split: Annotated[str, typer.Option(help="Which pairs of the data set: val or test.")] = "val",
+    split: Annotated[str, typer.Option(help="Which pairs of the data set: val, test or training.")] = "val",
     pairs: common.TemplatePairs = None,
     method: common.MethodName = "convex",
     preset: common.Preset = "auto",
@@ -73,8 +73,8 @@ def submit(
     from anamorph.workflows.submission.formats import archive_format
     from anamorph.workflows.submission.run import make_submission
 
-    if split not in ("val", "test"):
-        raise UserError(f"--split must be val or test, not '{split}'")
+    if split not in ("val", "test", "training"):
+        raise UserError(f"--split must be val, test or training, not '{split}'")
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out.name} is no archive; name a file that ends in .zip")
     refuse_existing(out, overwrite)

@@ -62,13 +62,17 @@ MARKER = ".preprocess"
 
 @dataclass(frozen=True)
 class ScanJob:
-    """What one scan needs: itself, its modality by name, the reference, and where the new data set is made."""
+    """What one scan needs: itself, its modality by name, the reference, and where the new data set is made.
+
+    ``reference_name`` is the data set of the reference where that is another one.
+    """
 
     case: Case
     modality: str
     settings: PreprocessSettings
     reference: Case | None
     reference_modality: str
+    reference_name: str | None
     root: Path
     folder: Path
     origin: dict[str, Any]
@@ -109,6 +113,7 @@ class ScanJob:
             alignment = {
                 "model": settings.align,
                 "reference": self.reference.key,
+                **({} if self.reference_name is None else {"dataset": self.reference_name}),
                 "steps": found.steps,
                 "costs": [round(float(cost), 6) for cost in found.costs],
             }
@@ -195,6 +200,7 @@ def preprocess_dataset(
     out: Path,
     *,
     workers: int | str = 1,
+    references: Dataset | None = None,
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     leave_out_failed: bool = False,
@@ -209,7 +215,9 @@ def preprocess_dataset(
         out: folder of the new data set. Until it is complete, finished scans are kept in ``<out>.partial`` and used
             again if neither settings nor files have changed.
         workers: processes, or where else the work is done, see :func:`~anamorph.batch.run.run_jobs`.
-        inputs: what else is read besides the data set, and not to be replaced.
+        references: the data set that ``settings.reference`` is a scan of, if it is another one: cohorts that are
+            brought to one scan share its grid.
+        inputs: what else is read besides the data sets, and not to be replaced.
         overwrite: replace an earlier data set once the new one is complete.
         leave_out_failed: make the data set without scans that fail and without their pairs.
         progress: called with the stage and the fraction done.
@@ -220,11 +228,11 @@ def preprocess_dataset(
         RegistrationFailure: scans failed; the others are kept.
     """
     manifest = f"{dataset.name}_dataset.json"
-    read = [*inputs, *dataset.files()]
+    read = [*inputs, *dataset.files(), *(references.files() if references is not None else ())]
     check_replaceable(out, overwrite, manifest, read)
     check_targets(dataset)
     work = _work_folder(out)
-    jobs = _jobs(dataset, settings, work)
+    jobs = _jobs(dataset, settings, work, references)
     ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
     remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
     ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
@@ -252,29 +260,25 @@ def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path)
     return read_dataset(manifest)
 
 
-def _jobs(dataset: Dataset, settings: PreprocessSettings, work: Path) -> list[ScanJob]:
+def _jobs(
+    dataset: Dataset, settings: PreprocessSettings, work: Path, references: Dataset | None = None
+) -> list[ScanJob]:
     contents = Contents()
     contents.look(target.source for case in dataset.cases for target in targets(case, dataset.root))
     described: dict[str, Any] = {"settings": dataclasses.asdict(settings)}
-    reference = None if settings.reference is None else _find(dataset, settings.reference)
+    home = references or dataset
+    reference = None if settings.reference is None else home.scan(settings.reference, "--reference")
     if reference is not None:
         described["reference"] = contents.of({"image": reference.image, "mask": reference.mask})
-    theirs = "" if reference is None else dataset.modalities.get(reference.modality, "")
+    theirs = "" if reference is None else home.modalities.get(reference.modality, "")
+    name = None if references is None else references.name
     jobs = []
     for case in dataset.cases:
         files = {target.path.as_posix(): contents[target.source] for target in targets(case, dataset.root)}
         modality = dataset.modalities.get(case.modality, "")
         origin = origin_of(**described, modality=modality, files=files)
-        jobs.append(ScanJob(case, modality, settings, reference, theirs, dataset.root, work, origin))
+        jobs.append(ScanJob(case, modality, settings, reference, theirs, name, dataset.root, work, origin))
     return jobs
-
-
-def _find(dataset: Dataset, key: str) -> Case:
-    found = [case for case in dataset.cases if key in (case.key, case.subject)]
-    if len(found) != 1:
-        examples = ", ".join(case.key for case in (found or dataset.cases)[:3])
-        raise UserError(f"--reference {key} names {len(found)} scans; write a key such as {examples}")
-    return found[0]
 
 
 def _work_folder(out: Path) -> Path:
