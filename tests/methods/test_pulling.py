@@ -115,6 +115,26 @@ def test_what_pulls_measures_nothing(phantom, tmp_path):
     assert saved.record["metrics"]["before"].keys() >= {"dice"}
 
 
+def test_the_result_says_what_pulled(phantom):
+    here = places_of(phantom, 4)
+    given = {"fixed_labels": phantom.fixed_labels, "moving_labels": phantom.moving_labels, "use_labels": "2=5"}
+    pulls = given | {
+        "fixed_points": here,
+        "moving_points": here,
+        "use_points": 1.0,
+        "keep_volume": phantom.fixed_labels,
+    }
+    told, other = (
+        registered(phantom, **pulls | {"moving_points": here + shift}).provenance["given"] for shift in (0.0, 1.0)
+    )
+    assert (told["labels"]["values"], told["labels"]["weight"]) == ([2], 5.0)
+    assert told["marks"]["landmarks"] == 4
+    assert told["marks"]["sha256"] != other["marks"]["sha256"]
+    assert told["fixed_tissue"] == other["fixed_tissue"]
+    assert told["fixed_tissue"]["keep_volume"][0]["weight"] == "exact"
+    assert "given" not in registered(phantom).provenance
+
+
 def test_labels_pull_and_others_are_not_worse(phantom):
     labels = {"fixed_labels": phantom.fixed_labels, "moving_labels": phantom.moving_labels}
     free = registered(phantom, **labels).metrics.after.labels("dice")

@@ -22,7 +22,7 @@ from anamorph.registration.preflight import (
     told_of_headers,
     unit_mismatch,
 )
-from anamorph.registration.provenance import describe_input
+from anamorph.registration.provenance import describe_given, describe_input
 from anamorph.registration.request import MethodLike
 from anamorph.registration.tissue import keep
 from anamorph.runtime.compiled import MISSING, kernels
@@ -165,7 +165,7 @@ def describe_plan(plan: RegistrationPlan, pair: Pair, *, seed: int, device: str)
         "settings": plan.method.settings(),
         "seed": seed,
         "inputs": {role: describe_input(image) for role in roles if (image := getattr(pair, role)) is not None},
-    }
+    } | ({"given": given} if (given := describe_given(pair)) else {})
 
 
 def _check_start(plan: RegistrationPlan, pair: Pair) -> None:

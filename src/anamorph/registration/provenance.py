@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.image.image import Image
-from anamorph.methods.base import Config
+from anamorph.methods.base import Config, Pair
+from anamorph.methods.tissue import Kept
 from anamorph.networks.model_folders import CARD, WEIGHTS, find_model
 from anamorph.runtime.machine import current_hash
 
@@ -34,6 +36,44 @@ def describe_input(image: Image) -> dict[str, Any]:
         "affine": image.grid.affine.tolist(),
         "sha256": input_hash(image),
     }
+
+
+def describe_given(pair: Pair) -> dict[str, Any]:
+    """What else was given that a result depends on, as plain values with hashes; empty where nothing was."""
+    found: dict[str, Any] = {}
+    if pair.marks is not None:
+        marks = pair.marks
+        arrays = [marks.landmarks.here, marks.landmarks.there, marks.landmarks.sigma_mm]
+        arrays += [side for one in marks.outlines for side in (one.here, one.there, np.array(one.sigma_mm))]
+        found["marks"] = {"landmarks": len(marks.landmarks), "outlines": len(marks.outlines), "sha256": _hash(arrays)}
+    if pair.labels is not None:
+        sides = {"fixed": describe_input(pair.labels.fixed), "moving": describe_input(pair.labels.moving)}
+        found["labels"] = {"values": list(pair.labels.values), "weight": pair.labels.weight, **sides}
+    for role, tissue in zip(("fixed_tissue", "moving_tissue"), pair.tissues, strict=True):
+        told: dict[str, Any] = {
+            name: [_describe_kept(kept) for kept in some]
+            for name, some in (("keep_rigid", tissue.rigid), ("keep_volume", tissue.volume))
+            if some
+        }
+        maps = {"stiffness": tissue.stiffness, "sliding_depth_mm": tissue.sliding}
+        told |= {name: describe_input(image) for name, image in maps.items() if image is not None}
+        if told:
+            found[role] = told
+    return found
+
+
+def _describe_kept(kept: Kept) -> dict[str, Any]:
+    pieces = kept.pieces
+    weight = "exact" if kept.weight is None else kept.weight
+    return {"pieces": [one.name for one in pieces], "weight": weight, "sha256": _hash([p.centres_mm for p in pieces])}
+
+
+def _hash(arrays: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, np.float64).data)
+    return digest.hexdigest()
 
 
 def models_of(config: Config) -> dict[str, Path]:
