@@ -17,6 +17,7 @@ from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
+from anamorph.registration.pulling import MOST_LABELS, chosen_labels
 from anamorph.registration.request import Request
 from anamorph.registration.tissue import given_as, sources_of
 from anamorph.runtime.device import resolve_device
@@ -99,17 +100,28 @@ class RegistrationSettings:
             known |= dict(zip(("fixed_points", "moving_points"), pair.points(points), strict=True))
         return {name: files for name, files in known.items() if files is not None}
 
-    def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
+    def peak_memory_bytes(self, fixed: Grid, moving: Grid, slides: bool = False) -> int:
         """Predicted peak of a registration of scans on these grids, without the interpreter itself."""
         method = find_method(self.method)
         preset = "default" if self.preset == "auto" else self.preset
         config = make_config(method, preset, self.settings, patient_mm(fixed))
-        return int(method(config).peak_memory_bytes(fixed, moving))
+        labels = 0
+        if self.use_labels is not None:
+            values, _ = chosen_labels(self.use_labels)
+            labels = MOST_LABELS if values is None else len(values)
+        made = method(config)
+        return int(made.peak_memory_bytes(fixed, moving) + made.known_bytes(fixed, moving, labels, slides))
 
-    def peak_bytes(self, fixed: Grid, moving: Grid) -> int:
-        """Predicted peak of a process that registers scans on these grids and writes the results."""
+    def peak_bytes(self, fixed: Grid, moving: Grid, slides: bool = False) -> int:
+        """Predicted peak of a process that registers scans on these grids and writes the results.
+
+        Args:
+            fixed: grid.
+            moving: grid.
+            slides: whether tissue of a scan slides.
+        """
         scans = BYTES_PER_VOXEL * math.prod(fixed.shape), BYTES_PER_VOXEL * math.prod(moving.shape)
-        return peak_bytes_on(self.peak_memory_bytes(fixed, moving), fixed, moving, scans)
+        return peak_bytes_on(self.peak_memory_bytes(fixed, moving, slides), fixed, moving, scans)
 
 
 def roles_of(known: Mapping[str, Any]) -> dict[str, Path]:
@@ -147,9 +159,10 @@ def register_scans(
     plan = make_plan(
         fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
     )
-    check_memory(plan.needed_bytes)
     request = Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known)
-    return run_plan(plan, request.read().pair, Run(wanted.device, wanted.seed, progress))
+    pair = request.read().pair
+    check_memory(plan.needed_with(pair))
+    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
 
 
 def register_pair_of(

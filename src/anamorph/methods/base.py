@@ -277,6 +277,17 @@ class Method(ABC):
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak memory of a call on images of these grids, without the interpreter itself."""
 
+    def known_bytes(self, fixed: Grid, moving: Grid, labels: int = 0, slides: bool = False) -> int:
+        """Predicted memory that a call takes beside that for what is known of the scans.
+
+        Args:
+            fixed: grid of the fixed scan.
+            moving: grid of the moving scan.
+            labels: how many labels pull.
+            slides: whether tissue slides.
+        """
+        return 0
+
     def settings(self) -> dict[str, Any]:
         """The config as plain values."""
         return dataclasses.asdict(self.config)

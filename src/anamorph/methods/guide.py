@@ -121,9 +121,13 @@ class Guide:
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""
-        scale = np.sqrt(self.trust[self.trust > 0]).astype(np.float32)[:, None, None, None]
-        here, there = (scan.onto(grid, by).channels for scan, by in ((self.fixed, None), (self.moving, start)))
-        return scale * here[self.trust > 0], scale * there[self.trust > 0]
+        trusted = self.trust > 0
+        scale = np.sqrt(self.trust[trusted]).astype(np.float32)[:, None, None, None]
+        chosen = slice(None) if trusted.all() else trusted  # a slice copies nothing
+        here, there = (
+            scale * scan.onto(grid, by).channels[chosen] for scan, by in ((self.fixed, None), (self.moving, start))
+        )
+        return here, there
 
     def agreement(self, transform: Transform) -> float:
         """The correlation of probabilities about 0 under a map, mean over the labels by their trust.
@@ -282,7 +286,27 @@ def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: s
     for one in guide_models(name, beside):
         model = SegmentationModel.describe(one, SEGMENT)
         blocks = -(-len(model.labels) // LANES)
-        # Two descriptors, one warped and two planar, as in the pyramid's own count.
-        lanes = 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
+        lanes = lane_bytes(described, blocks)
         most = max(most, model.peak_memory_bytes(fixed) + model.peak_memory_bytes(moving) + lanes)
     return most
+
+
+def lane_bytes(described: Grid, blocks: int) -> int:
+    """Memory of more blocks of lanes: two descriptors, one warped and two planar, as in the pyramid's own count."""
+    return 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
+
+
+def label_bytes(count: int, fixed: Grid, moving: Grid, working: Grid, described: Grid) -> int:
+    """Peak memory that labels which pull add to a registration.
+
+    Args:
+        count: of the labels.
+        fixed: grid of the fixed scan.
+        moving: grid of the moving scan.
+        working: grid on which the scans are described.
+        described: grid of the descriptors.
+    """
+    grids = (scan.resampled(np.maximum(scan.spacing_mm, working.finest_mm)) for scan in (fixed, moving))
+    voxels = [int(np.prod(grid.shape)) for grid in grids]
+    # The shares of both scans, and beside them on one grid: those of one scan, and of the other twice.
+    return 4 * count * (sum(voxels) + 3 * max(voxels)) + lane_bytes(described, -(-count // LANES))

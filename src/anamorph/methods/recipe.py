@@ -16,7 +16,7 @@ from anamorph.image.image import Image
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import LEFT_OUT, NONE, Guide
+from anamorph.methods.guide import LEFT_OUT, NONE, Guide, label_bytes
 from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched, find_unmatched
 from anamorph.methods.pyramid import Pyramid
@@ -202,6 +202,12 @@ class Recipe(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         return prepared_bytes(fixed, moving) + max(self.led_bytes(fixed, moving), self.led_bytes(moving, fixed))
+
+    def known_bytes(self, fixed: Grid, moving: Grid, labels: int = 0, slides: bool = False) -> int:
+        pyramid = self.config.pyramid(fixed)
+        pull = label_bytes(labels, fixed, moving, pyramid.working, pyramid.base) if labels else 0
+        # The depth below the surface in both scans, and both directions at every voxel.
+        return pull + (16 * int(np.prod(fixed.shape) + np.prod(moving.shape)) if slides else 0)
 
     def _register(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Outcome:
         """Register the second scan to the first, in whose frame the field is."""

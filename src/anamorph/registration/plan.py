@@ -55,6 +55,11 @@ class RegistrationPlan:
         """The name of the method."""
         return self.method.name
 
+    def needed_with(self, pair: Pair) -> int:
+        """The memory with that for what is known of a pair: labels that pull, tissue that slides."""
+        labels = 0 if pair.labels is None else len(pair.labels.values)
+        return self.needed_bytes + self.method.known_bytes(pair.fixed.grid, pair.moving.grid, labels, pair.slides)
+
 
 def make_plan(
     fixed: Image,

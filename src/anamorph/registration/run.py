@@ -172,7 +172,8 @@ def prepare(request: Request) -> tuple[Inputs, RegistrationPlan]:
         sources=request.scans(),
         same_patient=request.same_patient,
     )
-    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *inputs.point_notes))
+    warnings = *plan.warnings, *inputs.point_notes
+    plan = dataclasses.replace(plan, warnings=warnings, needed_bytes=plan.needed_with(inputs.pair))
     return inputs, plan
 
 

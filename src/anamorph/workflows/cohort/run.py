@@ -156,8 +156,10 @@ def peak_bytes(jobs: Iterable[PairJob]) -> int:
     for job in jobs:
         fixed, moving = (_grid_of(case.image, grids) for case in (job.pair.fixed, job.pair.moving))
         if fixed is not None and moving is not None:
-            kinds[job.method, fixed, moving] = job.settings
-    return max((settings.peak_bytes(*pair) for (_, *pair), settings in kinds.items()), default=0)
+            slides = any("sliding" in case.known for case in (job.pair.fixed, job.pair.moving))
+            kinds[job.method, fixed, moving, slides] = job.settings
+    peaks = (how.peak_bytes(fixed, moving, slides) for (_, fixed, moving, slides), how in kinds.items())
+    return max(peaks, default=0)
 
 
 def _grid_of(path: Path, known: dict[Path, Grid | None]) -> Grid | None:

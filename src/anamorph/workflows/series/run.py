@@ -22,7 +22,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.numbers import plain
 from anamorph.image.atomic import write_text
 from anamorph.image.image import Image, Labels
-from anamorph.image.read import read_image, read_labels, read_series
+from anamorph.image.read import read_grid, read_image, read_labels, read_series
 from anamorph.image.series import ImageSeries
 from anamorph.image.types import ImageLike, SeriesLike
 from anamorph.image.write import world_code, write_image
@@ -66,6 +66,10 @@ class FrameJob(ScanJob):
     def result(self) -> Path:
         """The folder."""
         return self.folder / self.case.modality
+
+    def peak_bytes(self) -> int:
+        """Predicted memory."""
+        return self.wanted.peak_bytes(read_grid(self.template), read_grid(self.case.image), "sliding" in self.known)
 
     def find(self) -> dict[str, Any] | None:
         """The record of maps of the same files and settings."""
