@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 
 import numpy as np
@@ -51,7 +52,7 @@ def registered(tmp_path_factory, worker):
 
 
 def run(folder, worker):
-    plan = write_plan(folder, 'csv = "pairs.csv"', rest="[output]\nmetrics = false\n[run]\nattempts = 1")
+    plan = write_plan(folder, 'csv = "pairs.csv"', rest="[run]\nattempts = 1")
     done = CliRunner().invoke(app, ["cohort", "run", str(plan), "-o", str(folder / "run"), "--workers", worker])
     assert done.exit_code == 0, done.output
     return done.stderr
@@ -75,6 +76,19 @@ def test_what_the_table_says_is_kept(registered):
     free, about, exact = (maps(registered, pair) for pair in ("free", "about", "exact"))
     assert bent_mm(exact[0]) < 2e-4 < bent_mm(about[0]) < 0.2 * bent_mm(free[0])
     assert grown_percent(exact[1]) < 0.01 < 15 < grown_percent(free[1])
+
+
+def test_what_is_kept_is_measured(registered):
+    records = status_of(registered / "run").records.values()
+    scores = {record.id: record.result["metrics"]["scores"]["correct"] for record in records}
+    assert scores["exact"]["kept_deviation_mm"]["mean"] < 2e-4 < scores["about"]["kept_deviation_mm"]["mean"]
+    assert scores["exact"]["kept_volume_percent"]["mean"] < 0.01
+    assert "kept_deviation_mm" not in scores["free"]
+    done = CliRunner().invoke(app, ["cohort", "report", str(registered / "run")])
+    assert done.exit_code == 0, done.output
+    with (registered / "run" / "report" / "results.csv").open(newline="") as stream:
+        rows = {row["pair"]: row for row in csv.DictReader(stream)}
+    assert rows["free"]["kept_deviation_mm"] == "" < rows["exact"]["kept_deviation_mm"]
 
 
 def test_a_changed_mask_or_weight_is_registered_anew_and_nothing_else(registered, worker, tmp_path):

@@ -13,7 +13,7 @@ from anamorph.data.dataset import TISSUE_KINDS, Pair
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image
-from anamorph.methods import DEFAULT_METHOD, find_method
+from anamorph.methods import DEFAULT_METHOD, base, find_method
 from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
@@ -156,25 +156,52 @@ def register_scans(
         UserError: the pair cannot be used.
         RegistrationFailure: memory does not suffice, or the run failed.
     """
-    plan = make_plan(
-        fixed, moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
-    )
-    request = Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known)
-    pair = request.read().pair
-    check_memory(plan.needed_with(pair))
-    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))
+    return _register(wanted, _known_pair(wanted, fixed, moving, known), sources, progress)
+
+
+def read_pair_of(pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image) -> base.Pair:
+    """The scans of a pair, which have been read, with all that the settings take of what is known of them.
+
+    Raises:
+        UserError: masks, labels or points cannot be used.
+    """
+    return _known_pair(wanted, fixed, moving, wanted.known_of(pair))
 
 
 def register_pair_of(
-    pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image, progress: Progress | None = None
+    pair: Pair, wanted: RegistrationSettings, read: base.Pair, progress: Progress | None = None
 ) -> Outcome:
-    """Register the scans of a pair, which have been read, with all that the settings take of what is known of them.
+    """Register a pair of a data set.
+
+    Args:
+        pair: its files.
+        wanted: method and settings.
+        read: the same read.
+        progress: of the method.
 
     Raises:
-        UserError: the scans or their masks, labels and points cannot be used.
+        UserError: the scans cannot be a pair.
         RegistrationFailure: memory does not suffice, or the run failed.
     """
     sources: dict[str, Path | None] = {"fixed": pair.fixed.image, "moving": pair.moving.image}
     if wanted.masks:
         sources |= {"fixed mask": pair.fixed.mask, "moving mask": pair.moving.mask}
-    return register_scans(wanted, fixed, moving, sources=sources, progress=progress, **wanted.known_of(pair))
+    return _register(wanted, read, sources, progress)
+
+
+def _known_pair(wanted: RegistrationSettings, fixed: Image, moving: Image, known: Mapping[str, Any]) -> base.Pair:
+    request = Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known)
+    return request.read().pair
+
+
+def _register(
+    wanted: RegistrationSettings,
+    pair: base.Pair,
+    sources: Mapping[str, Path | None] | None,
+    progress: Progress | None,
+) -> Outcome:
+    plan = make_plan(
+        pair.fixed, pair.moving, method=wanted.method, preset=wanted.preset, settings=wanted.settings, sources=sources
+    )
+    check_memory(plan.needed_with(pair))
+    return run_plan(plan, pair, Run(wanted.device, wanted.seed, progress))

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.batch.records import Store
-from anamorph.batch.registration import RegistrationSettings, register_pair_of
+from anamorph.batch.registration import RegistrationSettings, read_pair_of, register_pair_of
 from anamorph.batch.store import MISSING, Contents, check_sums, key_of, origin_of
 from anamorph.data.dataset import Pair
 from anamorph.errors import UserError
 from anamorph.evaluation.case import LabelMaps, PairTruth, compatible_scores
+from anamorph.evaluation.kept_tissue import kept_pieces
 from anamorph.evaluation.learn2reg.config import EvaluationConfig, Measure, default_measures
 from anamorph.evaluation.measure import measure, measure_unregistered
 from anamorph.evaluation.numbers import Scores
@@ -24,6 +25,8 @@ from anamorph.evaluation.verdict import verdict
 from anamorph.image.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
+from anamorph.methods import base
+from anamorph.methods.base import Outcome
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.registration.pulling import chosen_labels
 from anamorph.runtime.machine import file_hash
@@ -105,7 +108,8 @@ class PairJob:
         begin = time.perf_counter()
         with limited_kernels(self.threads):
             threads = thread_count()
-            result = register_pair_of(self.pair, self.settings, fixed, moving)
+            read = read_pair_of(self.pair, self.settings, fixed, moving)
+            result = register_pair_of(self.pair, self.settings, read)
         registration_seconds = time.perf_counter() - begin
         forward, backward = result.fixed_to_moving, result.moving_to_fixed
         told: dict[str, Any] = {
@@ -118,7 +122,7 @@ class PairJob:
             "files": _write(self, fixed, moving, world, forward, backward),
         }
         if self.evaluation is not None and truth is not None:
-            told["metrics"] = _measure(truth, self.evaluation, forward, backward, result.warnings)
+            told["metrics"] = _measure(truth, self.evaluation, read, result)
         return {"result": told, "run": {"registration_seconds": round(registration_seconds, 4), "threads": threads}}
 
 
@@ -214,19 +218,19 @@ def _write(
 def _measure(
     truth: PairTruth,
     config: EvaluationConfig,
-    forward: Transform,
-    backward: Transform,
-    warnings: Sequence[str],
+    pair: base.Pair,
+    outcome: Outcome,
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
     grids = truth.fixed_grid, truth.moving_grid
-    there, back = delivered(forward, grids[0]), delivered(backward, grids[1])
+    there, back = delivered(outcome.fixed_to_moving, grids[0]), delivered(outcome.moving_to_fixed, grids[1])
     prediction = Prediction(in_voxels(there, *grids), there, back)
     before = measure_unregistered(truth.registered())
-    measured = measure(truth.registered(prediction), before=before)
+    registered = replace(truth.registered(prediction), kept=tuple(kept_pieces(pair, outcome, there, back)))
+    measured = measure(registered, before=before)
     scores = Scores(compatible_scores(truth, prediction.disp_vox, config), measured.after)
     baseline = Scores(compatible_scores(truth, identity_field(*grids), config), before)
-    judged = verdict(measured, (*warnings, *measured.notes))
+    judged = verdict(measured, (*outcome.warnings, *measured.notes))
     return {
         "measures": [asdict(one) for one in config.measures],
         "scores": asdict(scores),

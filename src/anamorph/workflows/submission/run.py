@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anamorph.batch.registration import RegistrationSettings, register_pair_of
+from anamorph.batch.registration import RegistrationSettings, read_pair_of, register_pair_of
 from anamorph.batch.run import Ran, run_jobs
 from anamorph.batch.store import Contents, Kept
 from anamorph.data.dataset import Dataset, Pair, PairSplit
@@ -103,7 +103,8 @@ class FieldJob:
                 "`anamorph preprocess --shape`"
             )
         start = time.perf_counter()
-        result = register_pair_of(self.pair, self.wanted, fixed, moving, progress)
+        read = read_pair_of(self.pair, self.wanted, fixed, moving)
+        result = register_pair_of(self.pair, self.wanted, read, progress)
         told = {"seconds": round(time.perf_counter() - start, 3), "warnings": result.warnings}
         return self.keep(result.fixed_to_moving, fixed.grid, moving.grid, told)
 
