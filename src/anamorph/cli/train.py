@@ -27,6 +27,13 @@ def train(
         list[Path] | None,
         typer.Option(metavar="JSON", help="A cohort: its *_dataset.json, or the folder that holds it; repeatable."),
     ] = None,
+    val_dataset: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="JSON",
+            help="A cohort whose validation scans are measured, in place of those of the others; repeatable.",
+        ),
+    ] = None,
     preset: Annotated[str, typer.Option(help="Settings of a published or measured recipe.")] = "default",
     settings: Annotated[
         list[str] | None,
@@ -101,6 +108,7 @@ def train(
         with progress_bar(quiet) as progress:
             outcome = start_training(
                 *(task, dataset or [], out),
+                validation=val_dataset or [],
                 preset=preset,
                 given=given,
                 pretrained=pretrained,

@@ -202,6 +202,17 @@ class Dataset:
         """The scans of a split."""
         return tuple(case for case in self.cases if case.split == split)
 
+    def only(self, split: Split) -> Dataset:
+        """The same with the scans of one split alone, and the pairs among them."""
+        cases = self.of_split(split)
+        kept = {case.image for case in cases}
+        pairs = {
+            name: tuple(pair for pair in listed if {pair.fixed.image, pair.moving.image} <= kept)
+            for name, listed in self.listed_pairs.items()
+        }
+        missing = tuple(one for one in self.missing if one[0] in {case.key for case in cases})
+        return replace(self, cases=cases, listed_pairs=pairs, missing=missing)
+
     def _all_training_pairs(self) -> tuple[Pair, ...]:
         return all_pairs(self.of_split("training"), self.pairings, self.direction)
 

@@ -193,7 +193,7 @@ class Cohort:
 def _checked(dataset: Dataset, numbers: Mapping[int, int]) -> tuple[tuple[int, ...], ...]:
     """The annotated labels of every scan of a data set that can be trained on, as far as its manifest tells."""
     name = dataset.path.name
-    if not dataset.of_split("training"):
+    if not dataset.of_split("training") and not dataset.of_split("validation"):
         raise UserError(f"{name}: lists no scans for training; put them under the key training")
     if dataset.missing:
         key, kind, path = dataset.missing[0]

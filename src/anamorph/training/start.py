@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anamorph.data.dataset import Dataset
 from anamorph.data.labels import LabelTable, shared_numbers
-from anamorph.data.manifest import read_dataset
+from anamorph.data.manifest import find_manifest, read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.model import ModelCard, load_weights
 from anamorph.runtime.device import resolve_device
@@ -37,6 +38,7 @@ def start_training(
     datasets: Sequence[str | Path],
     run: str | Path,
     *,
+    validation: Sequence[str | Path] = (),
     preset: str = "default",
     given: Iterable[str] = (),
     pretrained: str | Path | None = None,
@@ -58,6 +60,8 @@ def start_training(
         task: a name of :data:`~anamorph.training.TASKS`, or a task class.
         datasets: manifests, one per cohort; a resumed run knows its own.
         run: the run folder.
+        validation: manifests whose validation scans are measured, in place of those of ``datasets``; a resumed run
+            knows its own.
         preset: a name of the task's presets, or ``default``.
         given: settings of the task or the loop, such as ``epochs=50``.
         pretrained: a model to start from.
@@ -89,12 +93,13 @@ def start_training(
         before["config"] = _as_begun(before["config"], kind.Config)
         stored = {**before["config"], **before["loop"]}
         preset = before["preset"]
-        datasets = datasets or [one["path"] for one in before["manifests"]]
+        roles = before.get("roles") or {"training": [one["path"] for one in before["manifests"]], "validation": []}
+        datasets, validation = datasets or roles["training"], validation or roles["validation"]
         pretrained = pretrained or (before["pretrained"] or {}).get("model")
     config, loop = make_settings(kind, preset, given, stored)
     if not datasets:
         raise UserError("name at least one --dataset")
-    manifests = [read_dataset(one) for one in datasets]
+    manifests = _cohorts(datasets, validation)
     _, numbers = shared_numbers([LabelTable(one.path.name, one.labels) for one in manifests])
     weights, origin = _pretrained(pretrained)
     before_loop = None if before is None else before["loop"]
@@ -125,6 +130,8 @@ def start_training(
         pretrained=origin,
         precision=f"{precision.value}: {precision.why}",
     )
+    if validation:
+        described["roles"] = {"training": _paths(datasets), "validation": _paths(validation)}
     if before is not None:
         folder.check_same(before, described)
     elif first:
@@ -152,6 +159,30 @@ def start_training(
     if first:
         folder.add_session(_session(outcome, loop))
     return outcome
+
+
+def _cohorts(datasets: Sequence[str | Path], validation: Sequence[str | Path]) -> list[Dataset]:
+    """The data sets of a training; where some are named for validation, the others are for training alone."""
+    training, measured = [read_dataset(one) for one in datasets], [read_dataset(one) for one in validation]
+    for one in training:
+        if not one.of_split("training"):
+            raise UserError(f"{one.path.name}: lists no scans for training; put them under the key training")
+    for one in measured:
+        if not one.of_split("validation"):
+            raise UserError(
+                f"--val-dataset {one.path.name}: no scans for validation; list some under registration_val or "
+                "validation"
+            )
+    if not measured:
+        return training
+    trained, tested = {one.path for one in training}, {one.path for one in measured}
+    return [one if one.path in tested else one.only("training") for one in training] + [
+        one.only("validation") for one in measured if one.path not in trained
+    ]
+
+
+def _paths(datasets: Sequence[str | Path]) -> list[str]:
+    return [str(find_manifest(one).absolute()) for one in datasets]
 
 
 def _as_begun(config: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -193,6 +224,7 @@ def _card(
     attribution: str | None,
 ) -> ModelCard:
     data = [cohort.describe() for cohort in cohorts]
+    measured = [one["name"] for one in data if one["scans"]["validation"]]
     licences = [one.get("licence") or one.get("license") for one in data]
     sources = [one.get("attribution") or one.get("reference") for one in data]
     labels = {int(value): text for one in reversed(data) for value, text in one["labels"].items()}
@@ -205,7 +237,7 @@ def _card(
         kind,
         labels=labels,
         training_data=data,
-        measured_on=f"the validation scans of {', '.join(dict.fromkeys(one['name'] for one in data))}",
+        measured_on=f"the validation scans of {', '.join(dict.fromkeys(measured))}",
         licence=licence or "; ".join(dict.fromkeys(filter(None, licences))) or "not stated",
         attribution=attribution or "; ".join(dict.fromkeys(filter(None, sources))) or "not stated",
         provenance={key: described[key] for key in kept} | {"pretrained": begun},

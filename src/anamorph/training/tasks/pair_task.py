@@ -264,7 +264,7 @@ def draw_pairs(cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool,
     direction. ``merge_validation`` takes the validation scans or pairs in.
 
     Raises:
-        UserError: a cohort holds no pair.
+        UserError: a cohort that is trained on holds no pair.
     """
     items = []
     for number, cohort in enumerate(cohorts):
@@ -272,7 +272,7 @@ def draw_pairs(cohorts: Sequence[Cohort], per_scan: int, merge_validation: bool,
         for _ in range(per_scan):
             draw = _given if _has_given(cohort) else _drawn
             found += draw(number, cohort, merge_validation, generator)
-        if not found:
+        if not found and _training_rows(cohort, merge_validation):
             raise UserError(f"{cohort.dataset.path.name}: training needs scans of two patients; add some to training")
         items += found
     return shuffled(items, generator)
@@ -284,11 +284,13 @@ def draw_combinations(
     """``(cohort, fixed, moving)`` rows of an epoch whose fixed scan is any other of the cohort, also of one patient.
 
     Raises:
-        UserError: a cohort holds a single scan.
+        UserError: a cohort holds a single scan for training.
     """
     items: list[Pair] = []
     for number, cohort in enumerate(cohorts):
         rows = _training_rows(cohort, merge_validation)
+        if not rows:
+            continue
         if len(rows) < 2:
             raise UserError(f"{cohort.dataset.path.name}: training needs two scans; add some to training")
         for _ in range(per_scan):
