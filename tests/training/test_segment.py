@@ -22,6 +22,7 @@ from anamorph.networks.model import ModelCard, load_weights, save_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.symmetric_network import SegmentationNetwork
 from anamorph.networks.trained import SegmentationModel
+from anamorph.training.cache import Cohort
 from anamorph.training.pseudo_labels import predict_dataset
 from anamorph.training.tasks.segment import SegmentTask, SegmentTraining
 from blobs import blob_cohort, blob_scan, make_blobs
@@ -217,3 +218,32 @@ def test_every_preset_makes_a_training():
     for values in SegmentTask.presets.values():
         names = set(SegmentTraining.__dataclass_fields__)
         assert SegmentTraining(**{k: v for k, v in values.items() if k in names}).activation == "leaky"
+
+
+def test_labels_that_the_model_does_not_know_are_kept_from_the_own_map(tmp_path, model):
+    """One scan shows label 7 beside the model's two, one does not say, the third has no map."""
+    path = make_blobs(tmp_path / "data", training=2, validation=1, name="More", labels={"1": "shell", "7": "gland"})
+    content = json.loads(path.read_text())
+    for n, case in enumerate(content["training"] + content["validation"]):
+        map_path = tmp_path / "data" / case["label"]
+        labels = np.where(blob_scan(n)[1] == 2, 7, 0).astype(np.uint8)
+        nibabel.Nifti1Image(labels, np.diag([2.0, 2, 2, 1])).to_filename(map_path)
+    content["training"][0]["annotated_labels"] = [7]
+    content["training"][1]["annotated_labels"] = []
+    (tmp_path / "data" / content["validation"][0].pop("label")).unlink()
+    path.write_text(json.dumps(content))
+    arguments = ["predict", "segment", "--dataset", path, "--model", model[1], "--device", "cpu"]
+    refused = CliRunner().invoke(app, [*map(str, arguments), "-o", str(tmp_path / "refused")])
+    assert refused.exit_code == 2
+    assert "annotates 7, which seg does not know; pass --keep-all-labels" in refused.stderr
+    kept = CliRunner().invoke(app, [*map(str, arguments), "-o", str(tmp_path / "out"), "--keep-all-labels"])
+    assert kept.exit_code == 0, kept.stderr
+    made = read_dataset(tmp_path / "out" / "More")
+    assert made.labels == {1: "shell", 2: "core", 7: "gland"}
+    assert [case.extra.get("annotated_labels") for case in made.cases] == [None, [1, 2], [1, 2]]
+    maps = [read_labels(case.label).data[0] for case in made.cases]
+    np.testing.assert_array_equal(maps[0] == 7, blob_scan(0)[1] == 2)
+    assert not (maps[1] == 7).any()
+    assert all((labels == 1).sum() > 100 for labels in maps)
+    cohort = Cohort.of(made, Preprocessing(), tmp_path / "cache")
+    assert cohort.annotated_by_row == ((1, 2, 7), (1, 2), (1, 2))

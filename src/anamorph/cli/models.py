@@ -198,6 +198,10 @@ def segment(
         Path | None, typer.Option(metavar="FILE", help="Also write SCAN with its background outside the labels.")
     ] = None,
     outside: Annotated[str, typer.Option(help="Labels that --strip takes away too, by name, with commas.")] = "head",
+    keep_all_labels: Annotated[
+        bool,
+        typer.Option("--keep-all-labels", help="Keep labels that the model does not know, from the data set's maps."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier label maps.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
@@ -216,13 +220,15 @@ def segment(
         raise UserError("name a scan, or data sets with --dataset, and not both")
     if dataset and strip is not None:
         raise UserError("--strip is for one scan; name it in place of --dataset")
+    if scan is not None and keep_all_labels:
+        raise UserError("--keep-all-labels keeps labels of data sets; name them with --dataset, or drop it")
     loaded = SegmentationModel.load(model, SEGMENT, resolve_device(device))
     if scan is not None:
         _segment_scan(
             loaded, scan, out, strip, [name.strip() for name in outside.split(",") if name.strip()], overwrite
         )
     else:
-        _segment_datasets(loaded, dataset or [], out, overwrite, quiet)
+        _segment_datasets(loaded, dataset or [], out, keep_all_labels, overwrite, quiet)
 
 
 def _segment_scan(
@@ -242,7 +248,9 @@ def _segment_scan(
         write_image(stripped, strip, world)
 
 
-def _segment_datasets(model: SegmentationModel, dataset: list[Path], out: Path, overwrite: bool, quiet: bool) -> None:
+def _segment_datasets(
+    model: SegmentationModel, dataset: list[Path], out: Path, keep_all_labels: bool, overwrite: bool, quiet: bool
+) -> None:
     from anamorph.data.manifest import read_dataset
     from anamorph.errors import UserError
     from anamorph.training.pseudo_labels import predict_dataset
@@ -254,7 +262,14 @@ def _segment_datasets(model: SegmentationModel, dataset: list[Path], out: Path, 
     table = make_table("cohort", ">scans", "known", "predicted")
     for cohort in cohorts:
         with progress_bar(quiet) as progress:
-            made = predict_dataset(model, cohort, out / cohort.name, overwrite=overwrite, progress=progress)
+            made = predict_dataset(
+                model,
+                cohort,
+                out / cohort.name,
+                keep_all_labels=keep_all_labels,
+                overwrite=overwrite,
+                progress=progress,
+            )
         known = made.extra["pseudo_labels"]["known"]
         predicted = [label for label in model.labels if label not in known]
         table.add_row(str(made.path), str(len(made.cases)), _list(known), _list(predicted))

@@ -39,6 +39,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable. --settings lists them."),
     ] = None,
+    keep_all_labels: Annotated[
+        bool, typer.Option("--keep-all-labels", help="Learn labels too that the preset leaves out (leave_out).")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="How often everything is visited.")] = None,
     list_settings: Annotated[
         bool, typer.Option("--settings", help="List all settings and presets, then stop.")
@@ -99,6 +102,14 @@ def train(
         raise UserError("name the folder of the run with -o RUN")
     given = list(settings or [])
     given += [f"epochs={epochs}"] if epochs is not None else []
+    if keep_all_labels:
+        import dataclasses
+
+        from anamorph.training import TASKS
+
+        if not any(field.name == "leave_out" for field in dataclasses.fields(TASKS.find(task).Config)):
+            raise UserError(f"'{task}' leaves no labels out; drop --keep-all-labels")
+        given.append("leave_out=")
     given += [f"precision={precision}"] if precision is not None else []
     quiet = quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # the first of several processes talks
     budget = None if time_budget is None else parse_duration(time_budget)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anamorph.data.dataset import Case, Dataset, some
@@ -31,6 +31,32 @@ def annotated_labels(dataset: Dataset, case: Case | None = None) -> tuple[int, .
     if dataset.extra.get(ANNOTATED) is not None:
         return _listed(dataset.extra, dataset.labels, f"{name}: {ANNOTATED}")
     return tuple(sorted(dataset.labels))
+
+
+def labels_called(labels: Mapping[int, str], names: Iterable[str]) -> dict[int, str]:
+    """Those of the labels that numbers or names mean."""
+    wanted = {same_name(name) for name in names}
+    return {n: name for n, name in labels.items() if str(n) in wanted or same_name(name) in wanted}
+
+
+def without_labels(dataset: Dataset, left_out: Iterable[int]) -> Dataset:
+    """The same data set, in which no scan annotates some labels: they are neither learned from nor measured.
+
+    Raises:
+        UserError: what the manifest says of its labels is not understood.
+    """
+    gone = set(left_out)
+    if not gone:
+        return dataset
+
+    def kept(case: Case | None) -> dict[str, list[int]]:
+        return {ANNOTATED: [label for label in annotated_labels(dataset, case) if label not in gone]}
+
+    cases = tuple(
+        replace(case, extra={**case.extra, **kept(case)}) if case.extra.get(ANNOTATED) is not None else case
+        for case in dataset.cases
+    )
+    return replace(dataset, cases=cases, extra={**dataset.extra, **kept(None)})
 
 
 def _listed(content: Mapping[str, Any], labels: Mapping[int, str], where: str) -> tuple[int, ...]:

@@ -23,7 +23,13 @@ LABELS = "labels"
 
 
 def predict_dataset(
-    model: SegmentationModel, dataset: Dataset, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+    model: SegmentationModel,
+    dataset: Dataset,
+    out: Path,
+    *,
+    keep_all_labels: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Write a label map for every scan, and a manifest that names them beside the original scans.
 
@@ -35,20 +41,25 @@ def predict_dataset(
         model: predicts the labels.
         dataset: scans with some labels or none.
         out: folder of the new manifest and of the label maps.
+        keep_all_labels: keep labels of the data set that the model does not know, where its own maps show them.
         overwrite: replace an earlier one.
         progress: called for every scan.
 
     Raises:
-        UserError: a scan cannot be segmented, a number has another name in the model, or ``out`` exists already.
+        UserError: a scan cannot be segmented, the data set annotates a label that the model does not know and
+            ``keep_all_labels`` is off, a number has another name in the model, or ``out`` exists already.
     """
     tables = (LabelTable(model.card.name, model.card.labels), LabelTable(dataset.path.name, dataset.labels))
-    _, (_, numbers) = shared_numbers(tables)
+    names, (_, numbers) = shared_numbers(tables)
     own = annotated_labels(dataset)
-    unknown = sorted(value for value in own if numbers[value] not in model.labels)
-    if unknown:
+    shown = {*own, *(value for case in dataset.cases for value in annotated_labels(dataset, case))}
+    unknown = sorted(value for value in shown if numbers[value] not in model.labels)
+    if unknown and not keep_all_labels:
         raise UserError(
-            f"{dataset.path.name} annotates {', '.join(map(str, unknown))}, which {model.card.name} does not know"
+            f"{dataset.path.name} annotates {', '.join(map(str, unknown))}, which {model.card.name} does not know; "
+            "pass --keep-all-labels to keep them from its own label maps"
         )
+    labels = {n: name for n, name in names.items() if n in {*model.labels, *(numbers[value] for value in unknown)}}
     out = out.absolute()
     with atomic_directory(out, overwrite, marker=_manifest_name(dataset), inputs=dataset.files()) as folder:
         cases = []
@@ -56,21 +67,30 @@ def predict_dataset(
             if progress is not None:
                 progress(f"segmenting {dataset.name}", n / len(dataset.cases))
             known = annotated_labels(dataset, case)
-            cases.append(_predicted(model, case, {value: numbers[value] for value in known}, folder))
-        made = _manifest(model, dataset, cases, folder, [numbers[value] for value in own])
+            ours = {value: numbers[value] for value in known if numbers[value] in labels}
+            cases.append(_predicted(model, case, ours, labels, folder))
+        made = _manifest(model, dataset, cases, folder, [numbers[value] for value in own], labels)
         write_dataset(made, made.path)
     return read_dataset(out / made.path.name)
 
 
-def _predicted(model: SegmentationModel, case: Case, own: Mapping[int, int], folder: Path) -> Case:
-    """Label the scan; ``own`` are the labels it annotates, as numbers of the model by numbers of the file."""
+def _predicted(
+    model: SegmentationModel, case: Case, own: Mapping[int, int], labels: Mapping[int, str], folder: Path
+) -> Case:
+    """Label the scan; ``own`` are the labels it annotates, as new numbers by numbers of the file.
+
+    Its entry says which of all ``labels`` it shows where these are not all.
+    """
     image, world = read_image(case.image), world_code(case.image)
     known = None if case.label is None else _renumbered(read_labels(case.label), own)
-    labels = model.predict(image, known, own.values() if known is not None else ())
+    predicted = model.predict(image, known, own.values() if known is not None else ())
     path = folder / LABELS / f"{case.key}.nii.gz"
     path.parent.mkdir(exist_ok=True)
-    write_image(labels, path, world)
+    write_image(predicted, path, world)
+    shown = sorted({*model.labels, *(own.values() if known is not None else ())})
     extra = {key: value for key, value in case.extra.items() if key != ANNOTATED}
+    if shown != sorted(labels):
+        extra[ANNOTATED] = shown
     return dataclasses.replace(case, label=path, extra=extra)
 
 
@@ -82,7 +102,12 @@ def _renumbered(labels: Labels, numbers: Mapping[int, int]) -> Labels:
 
 
 def _manifest(
-    model: SegmentationModel, dataset: Dataset, cases: list[Case], folder: Path, known: Sequence[int]
+    model: SegmentationModel,
+    dataset: Dataset,
+    cases: list[Case],
+    folder: Path,
+    known: Sequence[int],
+    labels: Mapping[int, str],
 ) -> Dataset:
     by_image = {case.image: case for case in cases}
     pairs = {
@@ -98,7 +123,7 @@ def _manifest(
         dataset,
         path=folder / _manifest_name(dataset),
         root=folder,
-        labels=dict(sorted(model.card.labels.items())),
+        labels=dict(sorted(labels.items())),
         cases=tuple(cases),
         listed_pairs=pairs,
         extra=extra | {"pseudo_labels": pseudo},

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anamorph.data.dataset import Dataset
-from anamorph.data.labels import LabelTable, shared_numbers
+from anamorph.data.dataset import Dataset, some
+from anamorph.data.labels import LabelTable, labels_called, shared_numbers, without_labels
 from anamorph.data.manifest import find_manifest, read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.model import ModelCard, load_weights
@@ -25,6 +25,10 @@ from anamorph.types import Progress
 if TYPE_CHECKING:
     from anamorph.training.cache import Cohort
     from anamorph.training.outcome import Outcome, Status
+
+
+BEFORE: dict[str, Any] = {"reading": "point", "leave_out": []}
+"""What runs did that were begun before there was a setting for it."""
 
 
 def default_cache() -> Path:
@@ -100,6 +104,10 @@ def start_training(
     if not datasets:
         raise UserError("name at least one --dataset")
     manifests = _cohorts(datasets, validation)
+    left_out = getattr(config, "leave_out", ())
+    if left_out != kind.presets.get(preset, {}).get("leave_out", ()):
+        _check_left_out(left_out, manifests)  # those of a preset need not be in every data set
+    manifests = [without_labels(one, labels_called(one.labels, left_out)) for one in manifests]
     _, numbers = shared_numbers([LabelTable(one.path.name, one.labels) for one in manifests])
     weights, origin = _pretrained(pretrained)
     before_loop = None if before is None else before["loop"]
@@ -121,7 +129,7 @@ def start_training(
     made = kind(config, cohorts)
     made.check()
     if first:
-        for note in label_notes(cohorts):
+        for note in label_notes(cohorts, left_out):
             say(note)
     described = describe_training(
         *(kind.name, preset, made.settings(), loop, cohorts),
@@ -186,9 +194,9 @@ def _paths(datasets: Sequence[str | Path]) -> list[str]:
 
 
 def _as_begun(config: dict[str, Any], kind: type) -> dict[str, Any]:
-    """The settings of a run, also those that there were none of when it was begun: scans were read at points."""
+    """The settings of a run, with what it did where there was no setting yet when it was begun."""
     names = {field.name for field in dataclasses.fields(kind)}
-    return config | ({"reading": "point"} if "reading" in names - set(config) else {})
+    return {key: value for key, value in BEFORE.items() if key in names} | config
 
 
 class _Caching:
@@ -252,10 +260,23 @@ def _session(outcome: Outcome, loop: LoopSettings) -> dict[str, Any]:
     return content | {"seconds": round(outcome.seconds, 1)}
 
 
-def label_notes(cohorts: Sequence[Cohort]) -> Iterator[str]:
-    """Numbers that were changed to those of another data set, and labels that count as background where they lack."""
+def _check_left_out(names: Sequence[str], datasets: Sequence[Dataset]) -> None:
+    unknown = [name for name in names if not any(labels_called(one.labels, [name]) for one in datasets)]
+    if unknown:
+        known = some(dict.fromkeys(f"{name} ({n})" for one in datasets for n, name in one.labels.items()))
+        raise UserError(f"leave_out: no data set has a label '{unknown[0]}'; there are {known}")
+
+
+def label_notes(cohorts: Sequence[Cohort], left_out: Sequence[str] = ()) -> Iterator[str]:
+    """Labels that were left out, changed numbers, and labels that count as background where they lack."""
     for cohort in cohorts:
         name = cohort.dataset.path.name
+        gone = labels_called(cohort.dataset.labels, left_out)
+        if gone:
+            yield (
+                f"{name}: neither learned nor measured: {', '.join(f'{text} ({n})' for n, text in gone.items())}; "
+                "--keep-all-labels takes them in"
+            )
         changed = [
             f"{own} ({cohort.dataset.labels[own]}) as {new}" for own, new in cohort.numbers.items() if own != new
         ]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from anamorph.training.cache import Cohort
 
 
+ADRENAL_GLANDS = ("right adrenal gland", "left adrenal gland")
+"""What the published trainings on abdomens leave out, of the 13 labelled organs."""
+
+
 @dataclass(frozen=True)
 class ReadingTraining:
     """How a training reads scans."""
@@ -63,6 +67,7 @@ class ReadingTraining:
 class ScanTraining(ReadingTraining):
     """How scans are read and varied, and the optimiser."""
 
+    leave_out: tuple[str, ...] = setting((), "labels, by name or number, that are neither learned nor measured")
     crop_in_use: bool = setting(False, "crop scans to shape in use too; else the network then sees all of larger ones")
     crop: tuple[int, ...] = setting((), "train on random crops of this shape; empty: on whole scans", "voxels")
     flip_axes: tuple[int, ...] = setting((), "axes along which scans may be mirrored")

@@ -20,7 +20,7 @@ from anamorph.training.augmentation import Anatomy, Synthesis, augmented_batch
 from anamorph.training.cache import HIGHEST_LABEL
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch, generator_at
-from anamorph.training.tasks.scans import EncoderTraining, ScanTask
+from anamorph.training.tasks.scans import ADRENAL_GLANDS, EncoderTraining, ScanTask
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -53,6 +53,7 @@ class SegmentTraining(EncoderTraining):
 
 
 PUBLISHED: dict[str, Any] = {
+    "leave_out": ADRENAL_GLANDS,
     "normalise": "windows",
     "windows": (-160.0, 240.0),
     "crop": (144, 144, 144),

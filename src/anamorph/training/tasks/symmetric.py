@@ -10,13 +10,14 @@ from anamorph.networks.symmetric_network import Flow
 from anamorph.training.losses import gradient_l1
 from anamorph.training.task import Batch
 from anamorph.training.tasks.pair_task import WarpedPairTask, WarpedPairTraining
-from anamorph.training.tasks.scans import EncoderTraining
+from anamorph.training.tasks.scans import ADRENAL_GLANDS, EncoderTraining
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 ABDOMEN: dict[str, Any] = {
+    "leave_out": ADRENAL_GLANDS,
     "mult": 8,
     "activation": "relu",
     "normalise": "windows",
