@@ -14,9 +14,8 @@ from blobs import make_blobs
 from toy_task import needs_fabric
 
 pytestmark = needs_fabric
-SMALL = [
-    part for one in ("mult=1", "spacing_mm=4", "shape=16,16,16", "validate_first=false") for part in ("--set", one)
-]
+ANY_SHAPE = ["--set", "mult=1", "--set", "spacing_mm=4", "--set", "validate_first=false"]
+SMALL = [*ANY_SHAPE, "--set", "shape=16,16,16"]
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +90,20 @@ def test_a_data_set_of_one_split_keeps_its_pairs(cohorts):
     listed = data.with_pairs("to:4", "val")
     assert [pair.key for pair in listed.only("validation").pairs("val")] == ["0004_0000<--0005_0000"]
     assert listed.only("training").listed_pairs["val"] == ()
+
+
+def test_cohorts_of_different_shapes_are_brought_to_one_scan_and_trained_on_together(cohorts, tmp_path, train):
+    one, _ = cohorts
+    other = make_blobs(tmp_path / "other", training=2, validation=1, name="Other", first_seed=40, shape=(22, 30, 26))
+    apart = train("symmetric", *ANY_SHAPE, "--epochs", 1, "--dataset", one, "--dataset", other)
+    assert apart.exit_code == 2
+    assert "give them one shape" in apart.stderr
+    options = "--spacing", 4, "--align", "translation", "--reference", 1, "--reference-dataset", one, "-q"
+    aligned = []
+    for manifest in (one, other):
+        aligned.append(tmp_path / f"aligned-{manifest.parent.name}")
+        made = CliRunner().invoke(app, [*map(str, ("preprocess", "--dataset", manifest, "-o", aligned[-1], *options))])
+        assert made.exit_code == 0, made.stderr
+    together = train("symmetric", *ANY_SHAPE, "--epochs", 1, "--dataset", aligned[0], "--dataset", aligned[1])
+    assert together.exit_code == 0, together.stderr
+    assert scans(tmp_path) == {"One": (3, 2), "Other": (2, 1)}
