@@ -1,6 +1,7 @@
-"""What methods reach on the validation pairs of a data set.
+"""What methods reach on the validation pairs of a data set, or on those of a pair list.
 
 ``python -m benchmarks.held_out DATASET --pairs 40 --run convex --run "symmetric:model=RUN;refine=false"``
+``python -m benchmarks.held_out benchmarks/pairs/abdomen_ct.csv --data DATA_ROOT --run convex``
 
 A run is a method, or ``METHOD[@PRESET]:SETTING=VALUE;SETTING=VALUE``. Labels are warped by one-hot interpolation on the
 scans' own grids; the first pair is registered once before, so that compilation is not timed.
@@ -15,24 +16,31 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.data import read_dataset
-from anamorph.data.dataset import Pair
+from anamorph.data.dataset import Case, Pair
 from anamorph.evaluation import Measured, RegisteredPair, measure
 from anamorph.image import Image
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import base
 from anamorph.registration.plan import RegistrationPlan, make_plan, run_plan
+from benchmarks.peers.pairs import read_pairs
 
 COLUMNS = ("Dice, mean +- std", "worst pair", "HD95 mm", "folding %", "SDlogJ (L2R)", "inverse mm", "s per pair")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("dataset", type=Path, help="a data set, or a pair list (.csv)")
+    parser.add_argument("--data", type=Path, help="folder that the paths of a pair list are relative to")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--run", action="append", default=[], metavar="METHOD[@PRESET][:SETTINGS]")
     parser.add_argument("--organs", action="store_true", help="a line per run with the Dice of every label")
     arguments = parser.parse_args()
-    found = read_dataset(arguments.dataset).pairs("val")
+    if arguments.dataset.suffix == ".csv":
+        if arguments.data is None:
+            parser.error("a pair list needs --data")
+        found = listed_pairs(arguments.dataset, arguments.data)
+    else:
+        found = read_dataset(arguments.dataset).pairs("val")
     # Evenly from the list, which is sorted by patient.
     chosen = np.unique(np.linspace(0, len(found) - 1, min(arguments.pairs, len(found))).round().astype(int))
     pairs = [found[n] for n in chosen]
@@ -42,6 +50,16 @@ def main() -> None:
         print(f"| `{run}` | {_row(*zip(*measured, strict=True))} |", flush=True)  # type: ignore[arg-type]
         if arguments.organs:
             print(_organs([metrics for metrics, _ in measured]), flush=True)
+
+
+def listed_pairs(path: Path, root: Path) -> list[Pair]:
+    """The pairs of a list of ``benchmarks/pairs`` that have labels."""
+    sides = ("fixed", "moving")
+    return [
+        Pair(*(Case(one.pair_id, side, one.files[side], one.files[f"{side}_labels"]) for side in sides))  # type: ignore[arg-type]
+        for one in read_pairs(path, root)
+        if all(one.files[f"{side}_labels"] for side in sides)
+    ]
 
 
 def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:

@@ -104,7 +104,13 @@ def test_a_method_without_its_model_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"controls": (8, 8)}, {"controls": (8,), "widths": (6,), "reaches": (0.2,)}, {"fit_rate": 0.0}]
+    "wrong",
+    [
+        {"controls": (8, 8)},
+        {"controls": (8,), "widths": (6,), "reaches": (0.2,)},
+        {"fit_rate": 0.0},
+        {"fit_local_mean": -1},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=r".+"):
@@ -114,3 +120,4 @@ def test_settings_that_cannot_be_are_refused(wrong):
 def test_the_published_warps_are_a_preset():
     assert len(PddConfig(**TWO_WARPS).searches()) == 2
     assert Pdd.presets["two-warps"]["controls"] == (29, 39)
+    assert Pdd.presets["two-warps"]["fit_local_mean"] == 0

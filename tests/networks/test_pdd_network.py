@@ -13,7 +13,7 @@ from anamorph.networks.obelisk import Obelisk, displacements, in_map, points
 from anamorph.networks.pdd_network import PddNetwork
 from anamorph.networks.pdd_search import Search
 from anamorph.networks.published_pdd import TWO_WARPS_ALPHAS, import_published
-from anamorph.optimise.probability_fit import fit_to_probabilities, roughness
+from anamorph.optimise.probability_fit import fit_to_probabilities, local_means, roughness
 from anamorph.training.losses import local_error, nonlocal_error
 from published_pdd_oracle import PublishedFeatures, published_field
 
@@ -189,6 +189,23 @@ def test_a_stiffer_fit_is_smoother():
         for weight in (0.0, 2000.0)
     ]
     assert rough[1] < 0.5 * rough[0]
+
+
+def test_the_local_mean_is_that_of_the_maximum_that_a_field_points_to():
+    width, reach = 9, torch.tensor([0.4, 0.4, 0.8])
+    axes = torch.meshgrid(*[torch.linspace(-r, r, width) for r in reach.tolist()], indexing="ij")
+    peaks = [torch.tensor([0.23, 0.04, 0.31]), torch.tensor([-0.27, 0.04, -0.31])]
+    unit = reach / reach[0]
+    bumps = [torch.exp(-sum(((a - t) / u) ** 2 for a, t, u in zip(axes, p, unit, strict=True)) / 0.01) for p in peaks]
+    volume = (bumps[0] + 0.8 * bumps[1])[None, None, None].expand(2, 1, 1, -1, -1, -1)
+    volume = volume / volume.sum(dim=(3, 4, 5), keepdim=True)
+    # The first point is near one of them, the second near the other; the mean of all lies between.
+    start = torch.stack([peaks[0] + 0.03, peaks[1] - 0.03], dim=1)[..., None, None]
+    found = local_means(volume, start, reach)
+    torch.testing.assert_close(found[:, :, 0, 0], torch.stack(peaks, dim=1), atol=0.03, rtol=0)
+    wide = local_means(volume, start, reach, width=100.0)
+    everywhere = (peaks[0] + 0.8 * peaks[1]) / 1.8
+    torch.testing.assert_close(wide[:, 0, 0, 0], everywhere, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("wrong", [{"control": (1, 4, 4)}, {"width": 4}, {"reach": 0.0}])

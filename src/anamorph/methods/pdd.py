@@ -4,7 +4,8 @@ Heinrich, MICCAI 2019 (PDD-Net), and its later program with two warps.
 
 1. Both scans are read in the frame that the network was trained in, the moving one under a linear start.
 2. Features, costs of all displacements at the control points, mean-field smoothing, probabilities; in both directions.
-3. Optionally a smooth field is fitted to the probabilities (the instance optimisation of the paper).
+3. Optionally a smooth field is fitted to the probabilities (the instance optimisation of the paper), and the mean
+   displacement near this field is taken.
 4. With more than one warp, 2 and 3 again between each scan and the other one as warped so far.
 5. The field is refined on this pair, as that of ``convex`` is, unless that is not wanted.
 """
@@ -33,6 +34,7 @@ TWO_WARPS: dict[str, Any] = {
     "widths": (11, 11),
     "reaches": (0.25, 0.15),
     "fit_iterations": 50,
+    "fit_local_mean": 0.0,
 }
 """Of the published program for the abdomen."""
 
@@ -47,13 +49,18 @@ class PddConfig(NetworkConfig):
     fit_iterations: int = setting(0, "iterations of the fit to the probabilities, published 50; 0 takes the means")
     fit_diffusion: float = setting(1.5, "weight of the smoothness in this fit")
     fit_rate: float = setting(0.02, "step of this fit", "half extents")
+    fit_local_mean: float = setting(
+        1.0, "after this fit, the mean displacement within so far of the fitted one; 0: as published", "label distances"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len({len(self.controls), len(self.widths), len(self.reaches)}) > 1:
             raise ValueError("controls, widths and reaches need one value per warp each")
-        if min(self.fit_iterations, self.fit_diffusion) < 0 or self.fit_rate <= 0:
-            raise ValueError("fit_iterations and fit_diffusion must not be negative, fit_rate must be above 0")
+        if min(self.fit_iterations, self.fit_diffusion, self.fit_local_mean) < 0 or self.fit_rate <= 0:
+            raise ValueError(
+                "fit_iterations, fit_diffusion and fit_local_mean must not be negative, fit_rate must be above 0"
+            )
         self.searches()
 
     def searches(self) -> list[Search]:
@@ -107,16 +114,19 @@ class Pdd(OnePass):
         return field
 
     def _fitted(self, found: Found, search: Search, title: str, run: Run) -> Tensor:
-        from anamorph.optimise.probability_fit import fit_to_probabilities
+        from anamorph.optimise.probability_fit import fit_to_probabilities, local_means
 
         if self.config.fit_iterations == 0:
             return found.disp_vox[0]
         unit = found.half.mean()
         volumes = found.probabilities[0].reshape(*search.control, *[search.width] * 3)
+        reach = found.labels.amax(dim=0) / unit
         disp, run.trace[title] = fit_to_probabilities(
-            volumes, found.control_disp_vox[0] / unit, found.labels.amax(dim=0) / unit,
+            volumes, found.control_disp_vox[0] / unit, reach,
             self.config.fit_iterations, self.config.fit_diffusion, self.config.fit_rate,
         )  # fmt: skip
+        if self.config.fit_local_mean:
+            disp = local_means(volumes, disp, reach, self.config.fit_local_mean)
         return found.between(disp[None] * unit)[0]
 
     def pass_bytes(self, model: RegistrationModel, voxels: int) -> int:

@@ -84,3 +84,33 @@ def fit_to_probabilities(
             trace.append(float(objective.detach()))
     with torch.no_grad():
         return smoothed(parameters), trace
+
+
+def local_means(probabilities: Tensor, disp: Tensor, reach: Tensor, width: float = 1.0) -> Tensor:
+    """The mean displacement of every control point near the one it has, weighted by a Gaussian around that one.
+
+    Where probabilities have several maxima, a field says which one counts; where they have one, their mean says more
+    than their largest value, which is known to a label only.
+
+    Args:
+        probabilities: ``(I, J, K, A, B, C)`` of the control points and labels.
+        disp: ``(3, I, J, K)``: a displacement per control point.
+        reach: ``(3,)``: the largest displacements of the window, in the unit of ``disp``.
+        width: standard deviation of the Gaussian, distances of neighbouring labels.
+    """
+    import torch
+
+    labels = [
+        torch.linspace(-1, 1, n, device=disp.device) * end
+        for n, end in zip(probabilities.shape[3:], reach, strict=True)
+    ]
+    weighted = probabilities.clone()
+    for axis, along in enumerate(labels):
+        apart = (along - disp[axis, ..., None]) / (width * (along[1] - along[0]))
+        shape = [len(along) if other == axis else 1 for other in range(3)]
+        weighted *= torch.exp(-apart.square() / 2).reshape(*disp.shape[1:], *shape)
+    others = [(4, 5), (3, 5), (3, 4)]
+    total = weighted.sum(dim=(3, 4, 5)).clamp_min(1e-30)
+    return torch.stack(
+        [(weighted.sum(dim=o) * along).sum(dim=-1) / total for o, along in zip(others, labels, strict=True)]
+    )
