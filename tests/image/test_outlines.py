@@ -12,7 +12,7 @@ from anamorph.image.image import Labels
 from anamorph.image.outlines import Outline, read_outlines
 from anamorph.image.read import read_points
 from anamorph.image.write import write_image
-from geometries import GRIDS
+from geometries import GRIDS, isotropic
 
 CORNERS = np.array([[10.0, 20, 30], [40, 20, 30], [40, 60, 30]])
 
@@ -92,6 +92,21 @@ def test_the_outline_of_a_label_lies_between_its_voxels_and_others(tmp_path):
     assert again.name == "3"
     with pytest.raises(UserError, match="no label 4"):
         Outline.of_label(labels, 4)
+
+
+def test_where_a_scan_ends_is_no_outline():
+    grid = GRIDS["oblique"]
+    data = np.zeros(grid.shape, np.uint8)
+    data[:5] = 1
+    cut = grid.world_to_voxel(Outline.of_label(Labels(data, grid), 1).positions_mm)
+    np.testing.assert_allclose(cut[:, 0], 4.5, atol=1e-6)
+    slice_grid = isotropic((20, 20, 1))
+    disk = np.zeros(slice_grid.shape, np.uint8)
+    disk[5:15, 5:15] = 1
+    found = slice_grid.world_to_voxel(Outline.of_label(Labels(disk, slice_grid), 1).positions_mm)
+    assert len(found) == 40  # the rim alone
+    with pytest.raises(UserError, match="is all 1"):
+        Outline.of_label(Labels(np.ones(grid.shape, np.uint8), grid), 1)
 
 
 @pytest.mark.parametrize(

@@ -43,20 +43,22 @@ class Outline:
 
     @classmethod
     def of_label(cls, labels: Labels, value: int) -> Outline:
-        """The surface of a label: middles of the faces between its voxels and others.
+        """The surface of a label: middles of the faces between its voxels and others; where a scan ends is none.
 
         Raises:
             UserError: the map has no such label, or nothing else.
         """
-        inside = np.pad(labels.data[0] == value, 1)
+        inside = labels.data[0] == value
         faces = []
         for axis in range(3):
-            at = np.argwhere(np.diff(inside.astype(np.int8), axis=axis)).astype(np.float64) - 1
+            at = np.argwhere(np.diff(inside.astype(np.int8), axis=axis)).astype(np.float64)
             at[:, axis] += 0.5
             faces.append(at)
         found = np.concatenate(faces)
         if not len(found):
-            raise UserError(f"{labels.name} has no label {value}")
+            raise UserError(
+                f"{labels.name} has no label {value}" if not inside.any() else f"{labels.name} is all {value}"
+            )
         some = np.random.default_rng(0).permutation(len(found))[:SAMPLES]
         return cls(labels.grid.voxel_to_world(found[some]), str(value))
 
