@@ -1,11 +1,13 @@
 """Series of real hearts: end-diastole carried to end-systole, and beats and breaths whose motion is known.
 
     python -m benchmarks.series hearts DATA_ROOT -o OUT
+    python -m benchmarks.series walls DATA_ROOT -o OUT
     python -m benchmarks.series known DATA_ROOT -o OUT
     python -m benchmarks.series phantom DATA_ROOT -o OUT
 
 ``hearts`` takes both phases of every patient of ``cardiac_mr`` as a series of two frames. The cavity of end-diastole is
 carried to end-systole and compared with the manual label there; a shell around it, mostly muscle, gives strain.
+``walls`` does the same while that shell keeps its volume.
 ``known`` moves a real scan by a multiple of the motion found between two of its phases, with noise of its own in every
 frame, so that the right map of every frame is known. ``phantom`` registers a made ventricle whose strain is known in
 closed form; it needs no data.
@@ -23,11 +25,13 @@ from scipy.ndimage import binary_dilation
 import anamorph
 from anamorph.evaluation.metrics.dice import dice
 from anamorph.evaluation.strain import StrainMeter
+from anamorph.image.pieces import pieces_of
 from anamorph.image.series import ImageSeries
 from anamorph.phantom.ventricle import WALL, make_beat
 from anamorph.transforms.fields import exponential, logarithm
 from anamorph.transforms.files.itk_field import delivered
 from anamorph.transforms.maps import Displacement
+from anamorph.transforms.piece_change import volume_change_percent
 from anamorph.workflows.series.results import DIRECTIONS
 
 FRAMES, NOISE = 12, 0.04
@@ -36,20 +40,28 @@ BEATS = ("SC-HF-I-04", "SC-HF-NI-14", "SC-HYP-03", "SC-N-09")
 SHELL_PIXELS = 5
 
 
-def hearts(data: Path, out: Path) -> list[dict[str, object]]:
+def walls(data: Path, out: Path) -> list[dict[str, object]]:
+    return hearts(data, out / "walls", keeps_walls=True)
+
+
+def hearts(data: Path, out: Path, keeps_walls: bool = False) -> list[dict[str, object]]:
     rows = []
     for label in sorted((data / "cardiac_mr" / "labels").glob("*_ED.nii.gz")):
         name = label.name.removesuffix("_ED.nii.gz")
         scans = [data / "cardiac_mr" / "images" / f"{name}_{phase}.nii.gz" for phase in ("ED", "ES")]
         settings = anamorph.SeriesSettings(reference=0, smoothing=0.0)
-        done = anamorph.register_series(scans, out / name, labels=label, settings=settings, resume=True)
-        end = anamorph.read_labels(label.with_name(f"{name}_ES.nii.gz"))
         begin = anamorph.read_labels(label)
+        shell = anamorph.Labels(_shell(begin.data[0] > 0), begin.grid)
+        kept = shell if keeps_walls else None
+        done = anamorph.register_series(
+            scans, out / name, labels=label, keep_volume=kept, settings=settings, resume=True
+        )
+        end = anamorph.read_labels(label.with_name(f"{name}_ES.nii.gz"))
         carried = anamorph.Labels(anamorph.read_series(done.labels).frames[1].data, begin.grid)
         volumes = [frame.volume_ml[1] for frame in done.frames]
         counts = [np.count_nonzero(one.data) for one in (begin, end)]
-        shell = anamorph.Labels(_shell(begin.data[0] > 0), begin.grid)
         strain = StrainMeter(shell).measure(done.fixed_to_moving(1))[1]
+        changes = [volume_change_percent(piece, done.fixed_to_moving(1)) for piece in pieces_of(shell)[0]]
         rows.append(
             {
                 "patient": name,
@@ -59,6 +71,7 @@ def hearts(data: Path, out: Path) -> list[dict[str, object]]:
                 "ef_carried": 100 * (1 - volumes[1] / volumes[0]),
                 "circumferential": 100 * (strain.circumferential or 0),
                 "radial": 100 * (strain.radial or 0),
+                "shell_volume_percent": max(changes, key=abs),
                 "folding": done.frames[1].folding_percent,
             }
         )
@@ -145,16 +158,20 @@ def phantom(data: Path, out: Path) -> list[dict[str, object]]:
     peak = len(beat.motions) // 2
     truth = {name: beat.mean_strain(peak, axis) for axis, name in enumerate(DIRECTIONS)}
     rows: list[dict[str, object]] = [{"series": "truth"} | truth]
-    for smoothing in (0.0, "auto"):
+    wall = anamorph.Labels((labels.data[0] == WALL).astype(np.uint8), grid, "wall")
+    for smoothing, kept in ((0.0, None), ("auto", None), ("auto", wall)):
         settings = anamorph.SeriesSettings(reference=0, cyclic=True, smoothing=smoothing)  # type: ignore[arg-type]
-        done = anamorph.register_series(beat.series, out / "phantom", labels=labels, settings=settings, resume=True)
+        done = anamorph.register_series(
+            beat.series, out / "phantom", labels=labels, keep_volume=kept, settings=settings, resume=True
+        )
         errors = [
             np.linalg.norm(done.fixed_to_moving(number).map_world(places) - right.map_world(places), axis=1).mean()
             for number, right in enumerate(beat.motions)
         ]
         strain = done.frames[peak].strain[WALL]
         found = {name: float(getattr(strain, name)) for name in DIRECTIONS}
-        rows.append({"series": "found", "smoothing": done.smoothing, "error_mm": float(np.mean(errors))} | found)
+        about = {"series": "found" if kept is None else "wall kept", "smoothing": done.smoothing}
+        rows.append(about | {"error_mm": float(np.mean(errors))} | found)
     for row in rows:
         print(*(f"{name} {value:.3f}" if isinstance(value, float) else value for name, value in row.items()))
     return rows
@@ -162,11 +179,11 @@ def phantom(data: Path, out: Path) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("hearts", "known", "phantom"))
+    parser.add_argument("what", choices=("hearts", "walls", "known", "phantom"))
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    rows = {"hearts": hearts, "known": known, "phantom": phantom}[args.what](args.data, args.out)
+    rows = {"hearts": hearts, "walls": walls, "known": known, "phantom": phantom}[args.what](args.data, args.out)
     names = list(dict.fromkeys(name for row in rows for name in row))
     with (args.out / f"{args.what}.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, names)

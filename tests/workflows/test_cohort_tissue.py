@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import tomllib
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph import read_labels, read_transform
+from anamorph import read_labels, read_transform, register
 from anamorph.batch.cluster import Machines, connected
 from anamorph.batch.records import Store
 from anamorph.batch.store import Contents
@@ -22,7 +23,7 @@ from anamorph.phantom.inserts import make_insert_pair
 from anamorph.transforms.piece_change import rigid_deviation_mm, volume_change_percent
 from anamorph.workflows.cohort.job import jobs_of
 from anamorph.workflows.cohort.plan import read_plan
-from cohort_runs import status_of, write_plan
+from cohort_runs import FAST, status_of, write_plan
 from small_cohort import ORGANS_MM, write_cohort
 
 PHANTOM = make_insert_pair((64, 52, 56), seed=1)
@@ -76,6 +77,17 @@ def test_what_the_table_says_is_kept(registered):
     free, about, exact = (maps(registered, pair) for pair in ("free", "about", "exact"))
     assert bent_mm(exact[0]) < 2e-4 < bent_mm(about[0]) < 0.2 * bent_mm(free[0])
     assert grown_percent(exact[1]) < 0.01 < 15 < grown_percent(free[1])
+
+
+def test_the_map_is_the_one_of_a_single_registration(registered):
+    settings = [f"{name}={value}" for name, value in tomllib.loads(FAST)["method"]["settings"].items()]
+    settings = [one.replace("[", "").replace("]", "").replace(" ", "") for one in settings]
+    scans = [registered / name for name in SCANS]
+    known = {"keep_rigid": [(registered / "rods.nii.gz", 10.0)]}
+    single = register(*scans, settings=settings, device="cpu", **known)
+    points = PHANTOM.scans.fixed_points.positions_mm
+    of_cohort = maps(registered, "about")[0].map_world(points)
+    np.testing.assert_allclose(of_cohort, single.pair.fixed_to_moving.map_world(points), atol=1e-3)
 
 
 def test_what_is_kept_is_measured(registered):
