@@ -66,7 +66,9 @@ def import_published(
         _check(architecture, state)
     except (OSError, RuntimeError, KeyError, ValueError, AttributeError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{weights}: holds no features of PDD-Net ({reason}); take a *_feat_*.pth") from error
+        raise UserError(
+            f"{weights}: holds no features of PDD-Net as its programs build them ({reason}); take another *_feat_*.pth"
+        ) from error
     preprocessing = Preprocessing(spacing_mm, shape, "none")
     card = ModelCard(
         Path(folder).name,
