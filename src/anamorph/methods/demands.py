@@ -10,7 +10,7 @@ from anamorph.geometry.averaging import Cell
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image
 from anamorph.image.pieces import Piece
-from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
+from anamorph.methods.tissue import NOTHING_KNOWN, RIGID_PULL, VOLUME_PULL, Tissue
 from anamorph.optimise.pulls import MarkPull, Pulls, RigidPull, VolumePull, shared_out
 from anamorph.optimise.sliding import Surface
 from anamorph.transforms.inversion import affine_part
@@ -66,13 +66,15 @@ class Demands:
                 for piece in kept.pieces:
                     places = control.world_to_voxel(back.map_world(piece.centres_mm))
                     cover = _cover(places, piece, to_source, control.shape)
-                    rigid.append(RigidPull(kept.pull, cover, _some(places), to_source, to_target, is_forward))
+                    rigid.append(
+                        RigidPull(kept.pull(RIGID_PULL), cover, _some(places), to_source, to_target, is_forward)
+                    )
             for kept in tissue.volume:
                 covers = [
                     _cover(control.world_to_voxel(back.map_world(piece.centres_mm)), piece, to_source, control.shape)
                     for piece in kept.pieces
                 ]
-                volume.append(VolumePull(kept.pull, np.maximum.reduce(covers), divergence, is_forward))
+                volume.append(VolumePull(kept.pull(VOLUME_PULL), np.maximum.reduce(covers), divergence, is_forward))
         marks = None if self.marks is None else MarkPull(MARK_PULL, self.marks, control)
         return Pulls(rigid, volume, marks) if rigid or volume or marks else None
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from anamorph.image.image import Image
 from anamorph.image.pieces import Piece
 
-EXACT_PULL, WEIGHED_PULL = 200.0, 20.0
-"""In the refinement, of pieces whose property will be made exact, and per unit of weight of others."""
+RIGID_PULL, VOLUME_PULL, WEIGHED_PULL = 200.0, 2.0, 20.0
+"""In the refinement, of pieces that will move exactly rigidly or keep their volume exactly, and per unit of weight of
+others. A volume is made exact with little effort at last, so that a hint is enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +24,9 @@ class Kept:
     pieces: tuple[Piece, ...]
     weight: float | None = None
 
-    @property
-    def pull(self) -> float:
-        """The weight in the refinement."""
-        return EXACT_PULL if self.weight is None else WEIGHED_PULL * self.weight
+    def pull(self, exact: float) -> float:
+        """The weight in the refinement, where that of an exact property is given."""
+        return exact if self.weight is None else WEIGHED_PULL * self.weight
 
     @property
     def share(self) -> float:
