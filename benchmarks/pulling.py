@@ -1,10 +1,10 @@
 """Landmarks, outlines and labels that pull, judged by what was kept back.
 
-Usage: python -m benchmarks.pulling DATA [lung|fetal|prostate|labels ...] [--method NAME]
+Usage: python -m benchmarks.pulling DATA [lung|fetal|prostate|labels ...] [--method NAME] [--weight W]
 
 lung, fetal: every other landmark pulls (1 mm), the rest measures; then the halves change places, and two of the ten
 landmarks of the lungs are exchanged. prostate: the gland's outlines or labels, or the landmarks, pull; what did not
-measures. labels: every other label of abdomens, hippocampi and heads pulls.
+measures. labels: every other label of abdomens, hippocampi and heads pulls, by the usual weight or another.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 import anamorph
 from anamorph.image.outlines import Outline
+from anamorph.registration.pulling import LABEL_WEIGHT
 from anamorph.registration.result import Result
 
 PAIRS = Path(__file__).parent / "pairs"
@@ -128,7 +129,7 @@ def prostates(data: Path, method: str) -> None:
         )
 
 
-def labelled(data: Path, method: str) -> None:
+def labelled(data: Path, method: str, weight: float) -> None:
     """Every other label pulls."""
     for name in ("abdomen_ct", "hippocampus", "head_neck_ct"):
         found = []
@@ -139,7 +140,7 @@ def labelled(data: Path, method: str) -> None:
             )
             given = {key: value for key, value in given.items() if "points" not in key}
             free, before = registered(method, **given)
-            pulled, after = registered(method, **given, use_labels=shared[::2])
+            pulled, after = registered(method, **given, use_labels=f"{','.join(map(str, shared[::2]))}={weight}")
             apart = free.metrics.after.labels("dice")
             together = pulled.metrics.used.after.labels("dice") | pulled.metrics.after.labels("dice")
             found.append(
@@ -155,11 +156,12 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     parser.add_argument("chosen", nargs="*", default=["lung", "fetal", "prostate", "labels"])
     parser.add_argument("--method", default="convex")
+    parser.add_argument("--weight", type=float, default=LABEL_WEIGHT)
     asked = parser.parse_args()
     for one in asked.chosen:
         if one == "prostate":
             prostates(asked.data, asked.method)
         elif one == "labels":
-            labelled(asked.data, asked.method)
+            labelled(asked.data, asked.method, asked.weight)
         else:
             halves({"lung": "lung_ct", "fetal": "fetal_brain_mr"}[one], asked.data, asked.method)

@@ -24,6 +24,7 @@ from anamorph.geometry.averaging import pool_volume
 from anamorph.geometry.lengths import significant
 from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.image.image import Image
+from anamorph.methods.no_partner import MAD
 from anamorph.transforms.maps import Transform
 
 DETAIL_MM = 1.5
@@ -36,8 +37,6 @@ ROUNDS, OUTLIER = 3, 3.0
 """Of the fit; voxels that differ by so many standard deviations have no part in the next round."""
 FEWEST = 50
 """Voxels that the noise of a class can be measured in."""
-MAD = 1.4826
-"""Standard deviations of a normal distribution in a median absolute deviation."""
 THRESHOLD = 5.0
 """Standard deviations from which on voxels belong to a region of change."""
 SIGNIFICANT = 0.05

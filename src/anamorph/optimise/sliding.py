@@ -120,7 +120,7 @@ def join(inside: np.ndarray, outside: np.ndarray, depth_vox: np.ndarray) -> np.n
 
     Args:
         inside: ``(3, I, J, K)``, voxels.
-        outside: likewise.
+        outside: field of the tissue outside, in the same voxels.
         depth_vox: ``(I, J, K)`` signed depth below the surface, positive inside.
     """
     from scipy.ndimage import maximum_filter

@@ -134,7 +134,7 @@ def dates_of_one_patient(fixed: Any, moving: Any) -> Finding | None:
 
     Args:
         fixed: file or folder of the fixed scan; anything else says nothing.
-        moving: likewise.
+        moving: file or folder of the moving scan.
     """
     if not (isinstance(fixed, str | os.PathLike) and isinstance(moving, str | os.PathLike)):
         return None
