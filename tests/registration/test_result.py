@@ -164,20 +164,7 @@ def test_points_outside_their_scan_are_warned_of(result, caplog):
     assert "1 of 2 points lie outside the scan" in caplog.text
 
 
-def test_pictures_and_page_need_nothing_else(given, result, tmp_path):
-    figure = result.plot()
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[0] == "axial, before"
-    assert titles[3] == "axial, after"
-    before, after = (figure.axes[n].images[0].get_array() for n in (0, 3))
-    # Where both scans agree green and magenta make grey.
-    assert np.ptp(after.astype(int), axis=-1).mean() < 2 < np.ptp(before.astype(int), axis=-1).mean()
-    figure.savefig(tmp_path / "figure.png")
-    html = result._repr_html_()
-    assert "data:image/jpeg" in html
-    assert "http" not in html
-    assert len(html) < 100_000
-    assert "b.nii.gz registered to a.nii.gz" in html
+def test_the_page_needs_nothing_else(result, tmp_path):
     page = result.report()
     assert page.startswith("<!doctype html>")
     assert result.report(tmp_path / "page.html").read_text(encoding="utf-8")[:15] == page[:15]
@@ -234,6 +221,7 @@ result = anamorph.register(scan, scan, device="cpu", threads=1)
 result.save(sys.argv[1])
 result.plot()
 assert "torch" not in sys.modules, "torch"
+assert "matplotlib.pyplot" not in sys.modules, "pyplot"
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=False

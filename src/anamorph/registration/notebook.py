@@ -1,56 +1,26 @@
-"""What a result looks like in a notebook: a figure, and a few lines."""
+"""What a result looks like in a notebook: a few lines with two pictures, and a view to scroll through."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from anamorph.image.background import background_value, looks_like_ct
+from anamorph.errors import UserError
+from anamorph.image.image import Image
+from anamorph.registration.figure import Cut
 from anamorph.registration.folder import title_of
-from anamorph.report.pictures import data_uri, fuse, pair_windows, to_grey
-from anamorph.report.views import View, focus_voxel, orthogonal_views
+from anamorph.report.pictures import data_uri, fuse
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from anamorph.registration.result import Result
 
-FIGURE_WIDTH_IN = 9.0
-
-
-def plot(result: Result) -> Figure:
-    """Before and after registration in three views, with the deformed grid and the labels of the fixed scan."""
-    from matplotlib.figure import Figure
-
-    views, overlays = _overlays(result)
-    tallest = max(view.height_mm / view.width_mm for view in views)
-    width = FIGURE_WIDTH_IN / len(views)
-    figure = Figure(figsize=(FIGURE_WIDTH_IN, 2 * width * tallest + 0.6), layout="constrained")
-    for row, side in enumerate(("before", "after")):
-        for column, view in enumerate(views):
-            axes = figure.add_subplot(2, len(views), 1 + column + row * len(views))
-            axes.imshow(overlays[side][column], extent=(0, view.width_mm, view.height_mm, 0))
-            if result.inputs.fixed_labels is not None:
-                shown = view.take_image(result.inputs.fixed_labels, "nearest")
-                axes.contour(
-                    np.linspace(0, view.width_mm, shown.shape[1]),
-                    np.linspace(0, view.height_mm, shown.shape[0]),
-                    shown > 0,
-                    levels=[0.5],
-                    colors="gold",
-                    linewidths=0.8,
-                )
-            axes.set_title(f"{view.name}, {side}", fontsize=9)
-            axes.set_axis_off()
-    figure.suptitle(f"{title_of(result.inputs)}: fixed green, moving magenta", fontsize=10)
-    return figure
+MOST_REASONS = 5
+BADGES = {"PASS": "#1a7f37", "WARN": "#9a6700", "FAIL": "#cf222e"}
 
 
 def summary_html(result: Result) -> str:
-    """A few lines and one picture that need nothing else."""
-    views, overlays = _overlays(result)
+    """Verdict, numbers and one picture, which need nothing else and follow the colours of the notebook."""
     judged = result.verdict
     numbers = [
         (column.heading, result.metrics.before.mean(column.name), result.metrics.after.mean(column.name))
@@ -62,31 +32,62 @@ def summary_html(result: Result) -> str:
         f"<td>{'' if after is None else f'{after:.3g}'}</td></tr>"
         for name, before, after in numbers
     )
-    pictures = "".join(
-        f'<figure style="display:inline-block;margin:0 8px 0 0"><img src="{data_uri(overlays[side][0])}" '
-        f'style="height:160px" alt="{views[0].name}, {side}"><figcaption>{side}</figcaption></figure>'
+    badge = (
+        f'<span style="background:{BADGES[judged.status]};color:#fff;border-radius:4px;padding:1px 7px;'
+        f'font-weight:600">{judged.status}</span>'
+    )
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in judged.reasons[:MOST_REASONS])
+    return (
+        f"<div><b>{escape(title_of(result.inputs))}</b><br>{badge} {escape(judged.headline)}"
+        f"{f'<ul>{reasons}</ul>' if reasons else '<br>'}{_pictures(result)}"
+        f"<table><tr><th></th><th>before</th><th>after</th></tr>{rows}</table>"
+        f"<small>{escape(result.plan.name)}, preset {escape(result.plan.preset)}, "
+        f"{sum(result.timings.values()):.1f} s. <code>plot()</code> draws a figure for a paper, <code>report()</code> "
+        f"the whole page{_scroll_hint()}.</small></div>"
+    )
+
+
+def view(result: Result, height_px: int = 420) -> Any:
+    """The scans in NiiVue, to scroll through: a widget; errors as of :meth:`Result.view`."""
+    if find_spec("ipyniivue") is None:
+        raise UserError("the interactive view needs ipyniivue; install it: pip install 'anamorph[notebook]'")
+    from ipyniivue import NiiVue, Volume
+
+    fixed, warped = result.fixed, result.warped
+    here, there = Cut.through(result).windows
+    shown = [("fixed", fixed, "gray", here, 1.0), ("warped", warped, "gray", there, 0.5)]
+    widget = NiiVue(height=height_px)
+    widget.volumes = [
+        Volume(
+            data=_file_of(image),
+            name=f"{name}.nii",
+            colormap=colours,
+            cal_min=window[0],
+            cal_max=window[1],
+            opacity=opacity,
+        )
+        for name, image, colours, window, opacity in shown
+    ]
+    return widget
+
+
+def _file_of(image: Image) -> bytes:
+    """The first channel as the bytes of a NIfTI file."""
+    return Image(image.data[:1], image.grid, image.name).to_nibabel().to_bytes()
+
+
+def _scroll_hint() -> str:
+    return "" if find_spec("ipyniivue") is None else ", <code>view()</code> the scans to scroll through"
+
+
+def _pictures(result: Result) -> str:
+    """Fixed in green and moving in magenta on one slice, before and after."""
+    cut = Cut.through(result)
+    height_px = round(min(200.0, 330.0 * cut.view.height_mm / cut.view.width_mm))
+    width_px = round(height_px * cut.view.width_mm / cut.view.height_mm)
+    return "".join(
+        f'<figure style="display:inline-block;margin:6px 8px 0 0">'
+        f'<img src="{data_uri(fuse(cut.grey["fixed"], cut.grey[side]))}" alt="{cut.view.name} slice, {side}" '
+        f'style="width:{width_px}px;height:{height_px}px"><figcaption>{side}</figcaption></figure>'
         for side in ("before", "after")
     )
-    return (
-        f"<div><b>{escape(title_of(result.inputs))}</b><br>{judged.status}: {escape(judged.headline)}<br>{pictures}"
-        f"<table><tr><th></th><th>before</th><th>after</th></tr>{rows}</table></div>"
-    )
-
-
-def _overlays(result: Result) -> tuple[list[View], dict[str, list[np.ndarray]]]:
-    """The views, and both scans on each of them, before and after."""
-    fixed, moving, warped = result.fixed, result.moving, result.warped
-    points = result.inputs.pair.fixed_points
-    focus = focus_voxel(fixed, result.inputs.fixed_labels, points, result.pair.fixed_to_moving)
-    views = orthogonal_views(fixed.grid, focus)
-    fill = background_value(moving)
-    below = [view.take_image(fixed) for view in views]
-    above = {
-        "before": [view.take_image(moving, fill=fill) for view in views],
-        "after": [view.take_image(warped) for view in views],
-    }
-    windows = pair_windows(below, above["after"], looks_like_ct(fixed) and looks_like_ct(moving))
-    return views, {
-        side: [fuse(to_grey(a, windows[0]), to_grey(b, windows[1])) for a, b in zip(below, slices, strict=True)]
-        for side, slices in above.items()
-    }

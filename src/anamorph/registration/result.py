@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from anamorph.transforms.maps import PointFrame, Transform
 from anamorph.types import Progress
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from anamorph.registration.figure import Panel, PaperFigure, Plane
 
 
 class Result:
@@ -286,11 +286,43 @@ class Result:
         write_report(path, report_of(self))
         return Path(path)
 
-    def plot(self) -> Figure:
-        """Before and after registration in three views: fixed green, moving magenta, grey where they agree."""
-        from anamorph.registration.notebook import plot
+    def plot(
+        self,
+        plane: Plane | None = None,
+        *,
+        slice_mm: float | None = None,
+        panels: Sequence[Panel] = ("fixed", "moving", "warped", "before", "after", "jacobian"),
+        labels: bool = True,
+    ) -> PaperFigure:
+        """A figure of one slice that is fit for a paper: both scans, before and after, change of volume.
 
-        return plot(self)
+        Axes are in mm of the world (along the slice where the grid is oblique), and the patient's right is on the left.
+        ``savefig`` writes 300 dots per inch, and lines and text of PDF and SVG as such. Nothing is shown by itself.
+
+        Args:
+            plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; axial by default, or that of a single slice.
+            slice_mm: place of the slice, in RAS mm along the normal of the plane; by default amid the labels, the landmarks
+                or what moves.
+            panels: some of ``fixed``, ``moving`` (on its own grid, through the same place), ``warped``, ``before`` and
+                ``after`` (fixed green, moving magenta), ``checkerboard``, ``grid``, ``jacobian``, ``displacement``.
+            labels: draw outlines of the labels: solid, and those of the moving scan dotted in ``before`` and ``after``.
+
+        Raises:
+            UserError: there is no such plane, slice or panel.
+        """
+        from anamorph.registration.figure import plot
+
+        return plot(self, plane, slice_mm, panels, labels)
+
+    def view(self, height_px: int = 420) -> Any:
+        """The fixed and the warped scan in NiiVue, to scroll through in a notebook: a widget of ipyniivue.
+
+        Raises:
+            UserError: ipyniivue is not installed.
+        """
+        from anamorph.registration.notebook import view
+
+        return view(self, height_px)
 
     def _repr_html_(self) -> str:
         from anamorph.registration.notebook import summary_html

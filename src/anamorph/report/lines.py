@@ -53,7 +53,12 @@ def line_distance_mm(views: list[tuple[View, np.ndarray]]) -> float:
 
 
 def deformed_grid(disp_vox: np.ndarray, view: View, distance_mm: float) -> str:
-    """How a regular grid drawn on the moving scan looks once it is warped: lines of equal moving position.
+    """How a regular grid drawn on the moving scan looks once it is warped: :func:`grid_lines_mm` as a path."""
+    return "".join(_path(line, closed=False) for line in grid_lines_mm(disp_vox, view, distance_mm))
+
+
+def grid_lines_mm(disp_vox: np.ndarray, view: View, distance_mm: float) -> list[np.ndarray]:
+    """Lines of equal moving position as ``(N, 2)`` distances from the left and the upper edge of a view.
 
     Args:
         disp_vox: ``(3, I, J, K)`` fixed-to-moving displacement on the view's slice, in voxels of its grid.
@@ -63,15 +68,15 @@ def deformed_grid(disp_vox: np.ndarray, view: View, distance_mm: float) -> str:
     import contourpy
 
     x, y, positions = _positions(disp_vox, view)
-    paths = []
+    found = []
     for position in positions:
         if not position.count():
             continue
         generator = contourpy.contour_generator(x, y, position)
         levels = np.arange(np.ceil(position.min() / distance_mm), np.floor(position.max() / distance_mm) + 1)
         for level in levels:
-            paths += [_path(np.asarray(line), closed=False) for line in generator.lines(level * distance_mm)]
-    return "".join(paths)
+            found += [np.asarray(line) for line in generator.lines(level * distance_mm)]
+    return found
 
 
 def _positions(disp_vox: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray, list[np.ma.MaskedArray]]:
