@@ -21,7 +21,7 @@ from anamorph.classification import (
     read_cohort,
     read_label_table,
 )
-from anamorph.classification.features import Residual, affine_apart, affine_fitted, common_grid
+from anamorph.classification.features import Residual, affine_apart, common_grid
 from anamorph.cli.main import app
 from anamorph.data import read_dataset
 from anamorph.errors import UserError
@@ -29,6 +29,7 @@ from anamorph.geometry import Grid
 from anamorph.image.read import read_grid
 from anamorph.report.classification import render
 from anamorph.transforms import Affine, Composite, Displacement
+from anamorph.transforms.affine import closest_affine
 from anamorph.transforms.files import write_transform
 from html_page import Page
 from planted_cohort import GRID, SHAPE, smooth_noise, swelling, write_planted
@@ -123,10 +124,10 @@ def test_residual_of_both_orders_of_affine_and_field():
 
 def test_a_fitted_affine_is_the_affine_there_is():
     affine = Affine(np.array([[1.1, 0.1, 0, 5], [-0.1, 0.9, 0, -3], [0, 0, 1.2, 2], [0, 0, 0, 1.0]]))
-    np.testing.assert_allclose(affine_fitted(affine.displacement_on(GRID), GRID).matrix, affine.matrix, atol=1e-4)
+    np.testing.assert_allclose(closest_affine(affine.displacement_on(GRID), GRID).matrix, affine.matrix, atol=1e-4)
     flat = Grid((20, 20, 1), GRID.affine)
     across = Affine(np.array([[1.1, 0.1, 0, 5], [-0.1, 0.9, 0, -3], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
-    np.testing.assert_allclose(affine_fitted(across.displacement_on(flat), flat).matrix, across.matrix, atol=1e-4)
+    np.testing.assert_allclose(closest_affine(across.displacement_on(flat), flat).matrix, across.matrix, atol=1e-4)
 
 
 def test_the_common_grid_has_the_axes_of_the_world():

@@ -50,7 +50,7 @@ class TestDeeds(MethodConformance):
         tensors = method(Pair(pair.fixed, pair.moving), Run("cpu"))
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
-        found, again = (result.trace["differing bits"] for result in (arrays, tensors))
+        found, again = (result.provenance["differing_bits"] for result in (arrays, tensors))
         assert len(found) == 3
         np.testing.assert_allclose(found, again, rtol=0.01)
 

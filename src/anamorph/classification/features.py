@@ -13,6 +13,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation.metrics.jacobian import LOG_DET_LIMITS
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Labels
+from anamorph.transforms.affine import closest_affine
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 from anamorph.types import Progress
 
@@ -199,7 +200,7 @@ def read_cohort(
         if way == "keep":
             affine = Affine.identity()
         else:
-            affine = fact.apart if way == "apart" and fact.apart is not None else affine_fitted(transform, fixed)
+            affine = fact.apart if way == "apart" and fact.apart is not None else closest_affine(transform, fixed)
         residual = Residual(transform, affine)
         vectors = residual.at(grid.points_on(fixed, labels)).T.reshape(3, *grid.shape)
         fields.append(vectors.astype(np.float32))
@@ -237,7 +238,6 @@ def _notes(labelled: Sequence[set[int]], shared: Sequence[int]) -> list[str]:
 
 
 AffineChoice = Literal["auto", "apart", "fitted", "keep"]
-_FITTED_AT_MOST = 20_000  # voxels that the least-squares fit looks at
 
 
 class Residual:
@@ -272,24 +272,6 @@ def affine_apart(transform: Transform) -> Affine | None:
     ]
     product = Composite.of(*parts) if parts else None
     return product if isinstance(product, Affine) else None
-
-
-def affine_fitted(transform: Transform, grid: Grid) -> Affine:
-    """The affine map that is closest to a transform over the voxels of a grid in the least-squares sense.
-
-    Along an axis of a single voxel nothing is fitted.
-    """
-    step = max(1, round((np.prod(grid.shape) / _FITTED_AT_MOST) ** (1 / 3)))
-    axes = [np.arange((n - 1) % step // 2, n, step) for n in grid.shape]
-    points = grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
-    centre = points.mean(axis=0)
-    design = np.column_stack([points - centre, np.ones(len(points))])
-    # Fitting the displacement, not the positions: where points lie in a plane the solution of least norm stays regular.
-    solved = np.linalg.lstsq(design, transform.map_world(points) - points, rcond=None)[0]
-    matrix = np.eye(4)
-    matrix[:3, :3] += solved[:3].T
-    matrix[:3, 3] = solved[3] - solved[:3].T @ centre
-    return Affine(matrix)
 
 
 def choose_affine(choice: AffineChoice, apart: list[Affine | None]) -> Literal["apart", "fitted", "keep"]:

@@ -353,7 +353,6 @@ def prepared_bytes(fixed: Grid, moving: Grid) -> int:
 def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> tuple[Start, IntensityKind]:
     """Look for the linear start, note how it was found, and say how the intensities compare after it."""
     found, kind = linear_start(*scans, config.init, config.intensity_weight)
-    run.trace["initialise"] = found.costs
     run.provenance["start"] = found.steps
     run.warnings += found.warnings
     return found, kind

@@ -119,7 +119,7 @@ def save_result(
         write_result(folder, record | {"report": "not drawn: the run was stopped before"})
     # From here on nothing that goes wrong, the end of the process included, costs more than the report.
     with watch.stage("report", 0.8), _told_if_interrupted(out):
-        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more)))
+        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more, out)))
     record |= {"timings_s": stage_timings(result), "report": REPORT if reason is None else f"failed: {reason}"}
     with suppress(OSError, AnamorphError):
         write_result(out, record)
@@ -156,8 +156,14 @@ def write_failure(
     return out / (REPORT if reason is None else RESULT)
 
 
-def report_of(result: Result, more: Mapping[str, Any] | None = None) -> PairReport:
-    """The report of a finished run, with ``more`` to show beside the provenance."""
+def report_of(result: Result, more: Mapping[str, Any] | None = None, folder: Path | None = None) -> PairReport:
+    """The report of a finished run.
+
+    Args:
+        result: of the run.
+        more: shown beside the provenance; ``true_error_mm`` with the numbers.
+        folder: whose files are listed.
+    """
     from anamorph.report.pair import PairReport
 
     provenance = result.provenance | dict(more or {})
@@ -174,19 +180,27 @@ def report_of(result: Result, more: Mapping[str, Any] | None = None) -> PairRepo
         moving_labels=inputs.moving_labels,
         warped_labels=pair.warped_labels if inputs.moving_labels else None,
         fixed_points=inputs.pair.fixed_points,
+        moving_points=inputs.pair.moving_points,
         uncertainty=result.uncertainty,
         no_partner=result.no_partner,
         change=result.change,
         kept=pair.kept,
         metrics=result.metrics,
         timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
+        true_error_mm=provenance.pop("true_error_mm", {}),
         trace=result.trace,
         settings=provenance.pop("settings"),
         start=provenance.pop("start", ()),
         provenance=provenance,
         warnings=result.warnings,
         notes=result.plan.notes,
+        files=[] if folder is None else files_in(folder),
     )
+
+
+def files_in(folder: Path) -> list[tuple[str, str]]:
+    """Names of the files of a result that are in a folder, and what each is."""
+    return [(name, told) for name, told in DESCRIPTIONS.items() if name != REPORT and (folder / name).is_file()]
 
 
 def report_of_failure(

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Okabe and Ito's colours for the colour-blind, lightened where they would drown on a grey scan.
+# Far apart on a grey scan to people who see all colours and to those who do not see red or green; one blue alone.
 _COLOURS = (
-    "#56b4e9",
-    "#e69f00",
-    "#00c48c",
-    "#f0e442",
-    "#ff7a45",
-    "#4f8dff",
-    "#e58cc0",
-    "#a6e05a",
-    "#c3a5ff",
+    "#11bbbb",
+    "#ffaa00",
+    "#bb55ff",
+    "#ff3300",
+    "#ffff00",
+    "#11ff77",
+    "#88aaff",
+    "#ff2288",
+    "#cc7755",
     "#ffffff",
 )
 
@@ -44,7 +44,7 @@ _MAPS = {
 
 
 FOLD_COLOUR = (57, 255, 20)
-_UNKNOWN_GREY = 90
+UNKNOWN_GREY = 110
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,24 @@ class ColourScale:
     high: float
     logarithmic: bool = False
 
-    def paint(self, values: np.ndarray, grey: np.ndarray) -> np.ndarray:
-        """``(rows, columns, 3)`` 8-bit colours, shaded by the grey anatomy; NaN is left grey."""
-        low, high = self._spread(np.array([self.low, self.high]))
-        place = (self._spread(values.astype(np.float32)) - low) / (high - low)
+    def paint(self, values: np.ndarray, behind: np.ndarray | None = None) -> np.ndarray:
+        """``(rows, columns, 3)`` 8-bit colours, each as the colour bar shows it.
+
+        Where there is no number a grey picture ``behind`` is seen, or one grey.
+        """
         known = np.isfinite(values)
-        colours = self._table()[np.clip(np.where(known, place, 0) * 255, 0, 255).astype(np.uint8)]
-        shade = 0.55 + 0.45 * (grey.astype(np.float32) / 255)[..., None]
-        unknown = np.full(3, _UNKNOWN_GREY, np.float32)
-        return (np.where(known[..., None], colours, unknown) * shade).astype(np.uint8)
+        colours = self.table()[np.clip(np.where(known, self.place(values), 0) * 255, 0, 255).astype(np.uint8)]
+        elsewhere = np.full(values.shape, UNKNOWN_GREY, np.uint8) if behind is None else behind
+        return np.where(known[..., None], colours, elsewhere[..., None])
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Where numbers lie on the scale: 0 at its start, 1 at its end, beyond both for numbers beyond it."""
+        low, high = self._spread(np.array([self.low, self.high]))
+        return (self._spread(values.astype(np.float32)) - low) / (high - low)
 
     def css_gradient(self, stops: int = 17) -> str:
         """The colour bar as a CSS background."""
-        colours = self._table()[np.linspace(0, 255, stops).astype(int)]
+        colours = self.table()[np.linspace(0, 255, stops).astype(int)]
         return f"linear-gradient(to right,{','.join('#' + bytes(colour).hex() for colour in colours)})"
 
     def ticks(self) -> tuple[str, str, str]:
@@ -86,21 +91,19 @@ class ColourScale:
     def _spread(self, values: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(values, 1e-6)) if self.logarithmic else values
 
-    def _table(self) -> np.ndarray:
+    def table(self, colours: int = 256) -> np.ndarray:
+        """``(colours, 3)`` 8-bit colours from the start of the scale to its end."""
         given = np.array([list(bytes.fromhex(colour)) for colour in _MAPS[self.name].split()])
-        places = np.linspace(0, 255, len(given))
-        between = [np.interp(np.arange(256), places, values) for values in given.T]
+        places = np.linspace(0, colours - 1, len(given))
+        between = [np.interp(np.arange(colours), places, values) for values in given.T]
         return np.stack(between, axis=-1).astype(np.uint8)
 
 
 def magnitude_scale(slices: Sequence[np.ndarray], name: str, smallest_range: float) -> ColourScale:
-    """From zero to about the largest number; starts higher when all are large, as after a shift of everything."""
+    """From zero to about the largest number."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])
-    if values.size == 0:
-        return ColourScale(name, 0.0, smallest_range)
-    low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
-    low = low if low > 0.5 * high and high > smallest_range else 0.0
-    return ColourScale(name, low, max(high, low + smallest_range))
+    high = float(np.percentile(values, 99.5)) if values.size else 0.0
+    return ColourScale(name, 0.0, max(high, smallest_range))
 
 
 def jacobian_scale(slices: Sequence[np.ndarray]) -> ColourScale:

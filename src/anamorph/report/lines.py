@@ -16,11 +16,33 @@ MOST_POINTS = 40_000
 FARTHEST = 10
 """Times the longest side of a view that lines are drawn beyond its middle."""
 _GRID_SAMPLES = 128
+_FEWEST_CORNERS = 24
+"""Of a line of the anatomy; shorter ones are specks."""
 
 
 def outline(mask: np.ndarray, view: View) -> str:
     """Outline of a ``(rows, columns)`` mask."""
     return "".join(_path(_corners(line), closed=True) for line in contours_mm(mask, view))
+
+
+def anatomy(grey: np.ndarray, view: View) -> str:
+    """Lines between dark and bright of an 8-bit grey slice ``(rows, columns)``, smoothed so that few are left."""
+    from PIL import Image as Picture
+    from PIL import ImageFilter
+
+    smooth = np.asarray(Picture.fromarray(np.ascontiguousarray(grey)).filter(ImageFilter.GaussianBlur(1.5)))
+    mask = smooth > _between(smooth)
+    lines = [line for line in contours_mm(mask, view) if len(line) >= _FEWEST_CORNERS]
+    return "".join(_path(_corners(line), closed=True) for line in lines)
+
+
+def _between(grey: np.ndarray) -> int:
+    """The 8-bit value that parts dark from bright best (Otsu, IEEE Trans. SMC 1979)."""
+    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    below, sums = np.cumsum(counts), np.cumsum(counts * np.arange(256))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = (sums[-1] * below - below[-1] * sums) ** 2 / (below * (below[-1] - below))
+    return int(np.argmax(np.nan_to_num(apart)))
 
 
 def contours_mm(mask: np.ndarray, view: View) -> list[np.ndarray]:
@@ -113,12 +135,14 @@ CURVE_POINTS = 400
 
 @dataclass(frozen=True)
 class Curve:
-    """An objective over its iterations, ready to draw in a box of 300 x 90."""
+    """An objective over its iterations, ready to draw in a box of 300 x 90, and the ends of both its axes."""
 
     name: str
     path: str
     first: str
     last: str
+    low: str
+    high: str
     iterations: int
 
 
@@ -138,4 +162,5 @@ def curve(name: str, values: Sequence[float]) -> Curve | None:
             x, y = WIDTH * index / (len(values) - 1), HEIGHT * (high - value) / height
             path += f"{'L' if pen_down else 'M'}{x:.1f},{y:.1f}"
         pen_down = math.isfinite(value)
-    return Curve(name, path, f"{finite[0]:.4g}", f"{finite[-1]:.4g}", len(values))
+    first, last, lowest, highest = (f"{value:.4g}" for value in (finite[0], finite[-1], low, high))
+    return Curve(name, path, first, last, lowest, highest, len(values))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anamorph.evaluation.gates import Check
 from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.measured import Measured
+from anamorph.evaluation.metrics.landmarks import tre_mm
 from anamorph.evaluation.metrics.metric import Column, Metric
 from anamorph.evaluation.numbers import Numbers
+from anamorph.evaluation.verdict import all_gates
 from anamorph.geometry.lengths import MISSING, numbers_mm
 from anamorph.image.image import Image
+from anamorph.image.points import Points
 from anamorph.report.colours import label_colour
+from anamorph.transforms.maps import Affine, Transform
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Tile:
 class LabelRow:
     """One label: every metric that is known by label, before and after."""
 
-    name: int
+    name: str
     colour: str
     cells: list[tuple[str, str]]
     worse: bool
@@ -53,9 +58,16 @@ def shown(metric: Metric, value: float | None) -> str:
     return (mm if metric.unit == "mm" else text)(value, metric.digits)
 
 
-def tiles(metrics: Measured, timings: Mapping[str, float]) -> list[Tile]:
+TrueError = Mapping[str, Mapping[str, float]]
+"""Distances in mm from the true map, ``before`` and ``after``, each ``mean``, ``p95`` and ``max``."""
+
+
+def tiles(metrics: Measured, timings: Mapping[str, float], true_error_mm: TrueError | None = None) -> list[Tile]:
     """The key numbers, most telling first; the time stands beside the first that leaves room."""
     found = [_tile(column, metrics) for column in metrics.columns() if column.metric.prominence == "tile"]
+    if true_error_mm:
+        before, after = (mm(true_error_mm[when]["mean"], 2) for when in ("before", "after"))
+        found.insert(0, Tile("True error", after, "mm", before, note="mean inside the body; the true map is known"))
     if timings:
         beside = next((place for place, tile in enumerate(found, 1) if tile.half), len(found))
         found.insert(beside, Tile("Time", text(total_seconds(timings), 1), "s", note="all stages", half=True))
@@ -95,6 +107,86 @@ def total_seconds(timings: Mapping[str, float]) -> float:
 
 
 @dataclass(frozen=True)
+class LandmarkRow:
+    """A pair of landmarks in RAS mm, and how far apart they are before and after."""
+
+    name: str
+    fixed: str
+    moving: str
+    before: str
+    after: str
+    worse: bool
+
+
+def landmark_rows(fixed: Points | None, moving: Points | None, transform: Transform | None) -> list[LandmarkRow]:
+    """A row for each pair of landmarks, the one that ends furthest apart first."""
+    if fixed is None or moving is None or transform is None:
+        return []
+    here, there = fixed.matched(moving)
+    before, after = (tre_mm(here, there, one) for one in (Affine.identity(), transform))
+    places = [[", ".join(f"{value:.1f}" for value in point) for point in set_.positions_mm] for set_ in (here, there)]
+    names = here.labels or [str(n) for n in range(1, len(here) + 1)]
+    return [
+        LandmarkRow(names[n], places[0][n], places[1][n], mm(before[n], 2), mm(after[n], 2), bool(after[n] > before[n]))
+        for n in sorted(range(len(here)), key=lambda n: -after[n])
+    ]
+
+
+def true_error_rows(true_error_mm: TrueError) -> list[tuple[str, str, str]]:
+    """Name, before and after of each distance from the true map."""
+    if not true_error_mm:
+        return []
+    told = (("mean", "mean"), ("p95", "95 %"), ("max", "largest"))
+    return [(name, *(mm(true_error_mm[when][key], 2) for when in ("before", "after"))) for key, name in told]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check of the verdict in words, and what was measured against which limit."""
+
+    message: str
+    detail: str
+    status: str
+
+
+def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
+    """The checks of a verdict, in its order."""
+    meanings = {gate.name: gate.meaning for gate in all_gates()}
+    return [CheckRow(check.message, _detail(check, meanings.get(check.name)), check.status) for check in checks]
+
+
+def _detail(check: Check, meaning: str | None) -> str:
+    if check.measured is None or check.threshold is None:
+        return ""
+    measured, limit = (f"{value:.3g} {check.unit}".strip() for value in (check.measured, check.threshold))
+    return f"{meaning or check.name}: {measured}, limit {limit}"
+
+
+@dataclass(frozen=True)
+class TimingRow:
+    """Seconds of a stage, or of a part of one, and the share of the longest."""
+
+    name: str
+    seconds: str
+    share: float
+    is_part: bool
+
+
+def timing_rows(timings: Mapping[str, float]) -> list[TimingRow]:
+    """The stages, each followed by its parts."""
+    longest = max(timings.values(), default=0.0) or 1.0
+    stages = [name for name in timings if name.partition(": ")[0] not in timings or ": " not in name]
+    rows = []
+    for stage in stages:
+        rows.append(TimingRow(stage, f"{timings[stage]:.2f}", timings[stage] / longest, False))
+        parts = [name for name in timings if name.startswith(f"{stage}: ") and name not in stages]
+        for part in parts:
+            name = part.removeprefix(f"{stage}: ")
+            rows.append(TimingRow(name, f"{timings[part]:.2f}", timings[part] / longest, True))
+    return rows
+
+
+@dataclass(frozen=True)
 class KeptRow:
     """A piece that must not deform, its change of volume and its distance from a rigid motion."""
 
@@ -117,17 +209,32 @@ def label_columns(metrics: Measured) -> list[Column]:
     return [column for column in metrics.columns() if column.metric.per == "label"]
 
 
-def label_rows(metrics: Measured, ranks: Mapping[int, int]) -> list[LabelRow]:
+class Named:
+    """Names of labels, each with its value: ``liver (6)``; the value alone where there is no name."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.names = names
+
+    def __call__(self, label: int) -> str:
+        """The name of one label."""
+        return f"{self.names[label]} ({label})" if label in self.names else str(label)
+
+    def all(self, labels: Sequence[int]) -> str:
+        """The names of several labels in one line."""
+        return ", ".join(map(self, labels))
+
+
+def label_rows(metrics: Measured, ranks: Mapping[int, int], names: Mapping[int, str]) -> list[LabelRow]:
     """One row per label that both scans have; ``ranks`` gives the colours of the outlines.
 
     A label is worse if the first metric says so.
     """
-    columns = label_columns(metrics)
+    columns, named = label_columns(metrics), Named(names)
     before = [metrics.before.labels(column.name) for column in columns]
     after = [metrics.after.labels(column.name) for column in columns]
     return [
         LabelRow(
-            label,
+            named(label),
             label_colour(ranks.get(label, 0)),
             [
                 (shown(column.metric, start.get(label)), shown(column.metric, end.get(label)))

@@ -67,18 +67,26 @@ def checkerboard(fixed: np.ndarray, moving: np.ndarray, pixel_mm: tuple[float, f
     return np.where((row[:, None] + column[None]) % 2 == 0, fixed, moving)
 
 
-LONGEST_SIDE = 480
+LONGEST_SIDE = 640
 
 
 def data_uri(picture: np.ndarray, quality: int = 86) -> str:
     """An 8-bit grey ``(rows, columns)`` or colour ``(rows, columns, 3)`` picture as text that stands for a JPEG file.
 
-    Pictures of more than 480 pixels along a side are reduced, which keeps a report of full CT slices small.
+    Pictures of more than 640 pixels along a side are reduced, which keeps a report of full CT slices small.
     """
     from PIL import Image as Picture
 
     image = Picture.fromarray(np.ascontiguousarray(picture))
     return _uri(image, LONGEST_SIDE, "JPEG", quality=quality, subsampling=0, optimize=True)
+
+
+def exact_uri(picture: np.ndarray) -> str:
+    """The same as text that stands for a WebP file without loss, so that colours are those of their legend."""
+    from PIL import Image as Picture
+
+    image = Picture.fromarray(np.ascontiguousarray(picture))
+    return _uri(image, LONGEST_SIDE, "WEBP", Picture.Resampling.NEAREST, lossless=True)
 
 
 def film_uri(pictures: Sequence[np.ndarray], frame_ms: int, quality: int = 75) -> str:
@@ -104,10 +112,10 @@ def file_uri(path: Path, longest_side: int) -> str | None:
         return None
 
 
-def _uri(image: PilImage, longest_side: int, kind: str, **options: Any) -> str:
+def _uri(image: PilImage, longest_side: int, kind: str, resampling: int | None = None, **options: Any) -> str:
     from PIL import Image as Picture
 
-    image.thumbnail((longest_side, longest_side), Picture.Resampling.BOX)
+    image.thumbnail((longest_side, longest_side), Picture.Resampling.BOX if resampling is None else resampling)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import length_text, numbers_mm
-from anamorph.transforms.maps import Affine
+from anamorph.transforms.maps import Affine, Transform
 
 SMALLEST_TURN_DEG = 0.05
 SMALLEST_STRETCH_PERCENT = 0.05
@@ -145,3 +146,25 @@ def fit_linear(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np
         matrix[:3, :3] = vt.T @ np.diag([1.0, 1.0, sign]) @ u.T
     matrix[:3, 3] = target_mean - matrix[:3, :3] @ source_mean
     return matrix
+
+
+FITTED_VOXELS = 20_000
+"""About so many voxels of a grid are enough to fit an affine map to a transform."""
+
+
+def closest_affine(transform: Transform, grid: Grid) -> Affine:
+    """The affine map that is closest to a transform over the voxels of a grid in the least-squares sense.
+
+    Along an axis of a single voxel nothing is fitted.
+    """
+    step = max(1, round((np.prod(grid.shape) / FITTED_VOXELS) ** (1 / 3)))
+    axes = [np.arange((n - 1) % step // 2, n, step) for n in grid.shape]
+    points = grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3))
+    centre = points.mean(axis=0)
+    design = np.column_stack([points - centre, np.ones(len(points))])
+    # Fitting the displacement, not the positions: where points lie in a plane the solution of least norm stays regular.
+    solved = np.linalg.lstsq(design, transform.map_world(points) - points, rcond=None)[0]
+    matrix = np.eye(4)
+    matrix[:3, :3] += solved[:3].T
+    matrix[:3, 3] = solved[3] - solved[:3].T @ centre
+    return Affine(matrix)

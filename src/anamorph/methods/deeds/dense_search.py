@@ -100,7 +100,7 @@ def search(
         with run.timed("symmetry"):
             cell = np.array(level.cell, np.float32)[:, None, None, None]
             forward, backward = (u * cell for u in inverse_consistent(forward / cell, backward / cell))
-    run.trace["differing bits"] = onward.agreement
+    run.provenance["differing_bits"] = onward.agreement
     return forward, backward, control
 
 

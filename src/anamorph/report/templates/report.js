@@ -2,6 +2,7 @@
 (() => {
   const viewer = document.querySelector(".viewer");
   if (viewer) {
+    viewer.querySelector(".toolbar").hidden = false;
     const slider = viewer.querySelector('input[type="range"]');
     const press = (buttons, chosen) => buttons.forEach((b) => b.setAttribute("aria-pressed", b === chosen));
     const splits = [...viewer.querySelectorAll("[data-set-split]")];
@@ -24,6 +25,12 @@
     }));
     viewer.querySelector('[data-toggle="outlines"]')?.addEventListener("change", (event) =>
       viewer.classList.toggle("no-outlines", !event.target.checked));
+    const full = viewer.querySelector("[data-full]");
+    const fill = (wanted) => {
+      viewer.classList.toggle("full", wanted);
+      full.setAttribute("aria-pressed", wanted);
+    };
+    full.addEventListener("click", () => fill(!viewer.classList.contains("full")));
     viewer.querySelectorAll(".stack").forEach((stack) => {
       const follow = (event) => {
         const box = stack.getBoundingClientRect();
@@ -33,16 +40,30 @@
       stack.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
     });
     document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") fill(false);
       if (event.key.toLowerCase() === "b" && !event.ctrlKey && !event.metaKey && !event.altKey) split(+slider.value > 0 ? 0 : 100);
     });
   }
   const dialog = document.querySelector("dialog");
-  document.querySelectorAll(".card .stack").forEach((stack) => stack.addEventListener("click", () => {
+  const enlarge = (stack) => {
     const large = stack.cloneNode(true);
     const ratio = stack.clientWidth / stack.clientHeight;
+    large.setAttribute("aria-label", "close");
     dialog.style.width = `min(96vw, ${96 * ratio}vh)`;
     dialog.replaceChildren(large);
     dialog.showModal();
-  }));
+  };
+  const pressed = (event) => event.key === "Enter" || event.key === " ";
+  document.querySelectorAll(".card .stack").forEach((stack) => {
+    stack.addEventListener("click", () => enlarge(stack));
+    stack.addEventListener("keydown", (event) => {
+      if (!pressed(event)) return;
+      event.preventDefault();
+      enlarge(stack);
+    });
+  });
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", (event) => {
+    if (pressed(event)) dialog.close();
+  });
 })();
