@@ -137,7 +137,8 @@ def true_error_rows(true_error_mm: TrueError) -> list[tuple[str, str, str]]:
     if not true_error_mm:
         return []
     told = (("mean", "mean"), ("p95", "95 %"), ("max", "largest"))
-    return [(name, *(mm(true_error_mm[when][key], 2) for when in ("before", "after"))) for key, name in told]
+    before, after = (true_error_mm[when] for when in ("before", "after"))
+    return [(name, mm(before[key], 2), mm(after[key], 2)) for key, name in told]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def exact_uri(picture: np.ndarray) -> str:
     from PIL import Image as Picture
 
     image = Picture.fromarray(np.ascontiguousarray(picture))
-    return _uri(image, LONGEST_SIDE, "WEBP", Picture.Resampling.NEAREST, lossless=True)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Picture.Resampling.NEAREST)
+    return _uri(image, LONGEST_SIDE, "WEBP", lossless=True)
 
 
 def film_uri(pictures: Sequence[np.ndarray], frame_ms: int, quality: int = 75) -> str:
@@ -112,10 +113,10 @@ def file_uri(path: Path, longest_side: int) -> str | None:
         return None
 
 
-def _uri(image: PilImage, longest_side: int, kind: str, resampling: int | None = None, **options: Any) -> str:
+def _uri(image: PilImage, longest_side: int, kind: str, **options: Any) -> str:
     from PIL import Image as Picture
 
-    image.thumbnail((longest_side, longest_side), Picture.Resampling.BOX if resampling is None else resampling)
+    image.thumbnail((longest_side, longest_side), Picture.Resampling.BOX)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
