@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from anamorph.evaluation.measure import RegisteredPair
 from anamorph.evaluation.no_partner import NOT_LOOKED_FOR, NOTHING_FOUND
 from anamorph.evaluation.numbers import plain
 from anamorph.evaluation.uncertainty import NOT_ESTIMATED
-from anamorph.evaluation.verdict import Verdict, failed
+from anamorph.evaluation.verdict import failed
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, write_text
 from anamorph.image.image import Image
 from anamorph.image.write import SCANNER, write_image
+from anamorph.registration.page import report_of, report_of_failure
 from anamorph.registration.plan import RegistrationPlan, describe_plan
 from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
@@ -35,7 +36,6 @@ from anamorph.types import Progress
 
 if TYPE_CHECKING:
     from anamorph.registration.result import Result
-    from anamorph.report.pair import PairReport
 
 WARPED = "warped.nii.gz"
 WARPED_LABELS = "warped_labels.nii.gz"
@@ -119,7 +119,7 @@ def save_result(
         write_result(folder, record | {"report": "not drawn: the run was stopped before"})
     # From here on nothing that goes wrong, the end of the process included, costs more than the report.
     with watch.stage("report", 0.8), _told_if_interrupted(out):
-        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more, out)))
+        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more, files_in(out))))
     record |= {"timings_s": stage_timings(result), "report": REPORT if reason is None else f"failed: {reason}"}
     with suppress(OSError, AnamorphError):
         write_result(out, record)
@@ -156,78 +156,9 @@ def write_failure(
     return out / (REPORT if reason is None else RESULT)
 
 
-def report_of(result: Result, more: Mapping[str, Any] | None = None, folder: Path | None = None) -> PairReport:
-    """The report of a finished run.
-
-    Args:
-        result: of the run.
-        more: shown beside the provenance; ``true_error_mm`` with the numbers.
-        folder: whose files are listed.
-    """
-    from anamorph.report.pair import PairReport
-
-    provenance = result.provenance | dict(more or {})
-    pair, inputs = result.pair, result.inputs
-    return PairReport(
-        title=title_of(inputs),
-        fixed=result.fixed,
-        moving=result.moving,
-        verdict=result.verdict,
-        warped=pair.warped,
-        fixed_to_moving=pair.fixed_to_moving,
-        moving_to_fixed=pair.moving_to_fixed,
-        fixed_labels=inputs.fixed_labels,
-        moving_labels=inputs.moving_labels,
-        warped_labels=pair.warped_labels if inputs.moving_labels else None,
-        fixed_points=inputs.pair.fixed_points,
-        moving_points=inputs.pair.moving_points,
-        uncertainty=result.uncertainty,
-        no_partner=result.no_partner,
-        change=result.change,
-        kept=pair.kept,
-        metrics=result.metrics,
-        timings=result.seconds | {f"registration: {stage}": value for stage, value in result.timings.items()},
-        true_error_mm=provenance.pop("true_error_mm", {}),
-        trace=result.trace,
-        settings=provenance.pop("settings"),
-        start=provenance.pop("start", ()),
-        provenance=provenance,
-        warnings=result.warnings,
-        notes=result.plan.notes,
-        files=[] if folder is None else files_in(folder),
-    )
-
-
 def files_in(folder: Path) -> list[tuple[str, str]]:
     """Names of the files of a result that are in a folder, and what each is."""
     return [(name, told) for name, told in DESCRIPTIONS.items() if name != REPORT and (folder / name).is_file()]
-
-
-def report_of_failure(
-    inputs: Inputs, plan: RegistrationPlan, verdict: Verdict, seconds: Mapping[str, float]
-) -> PairReport:
-    """The report of a run that gave no transform."""
-    from anamorph.report.pair import PairReport
-
-    return PairReport(
-        title=title_of(inputs),
-        fixed=inputs.pair.fixed,
-        moving=inputs.pair.moving,
-        verdict=verdict,
-        fixed_labels=inputs.fixed_labels,
-        moving_labels=inputs.moving_labels,
-        fixed_points=inputs.pair.fixed_points,
-        timings=seconds,
-        settings=plan.method.settings(),
-        warnings=plan.warnings,
-        notes=plan.notes,
-        failure="; ".join(verdict.reasons),
-    )
-
-
-def title_of(inputs: Inputs) -> str:
-    """The headline of a report."""
-    return f"{inputs.pair.moving.name} registered to {inputs.pair.fixed.name}"
 
 
 def describe_success(result: Result) -> dict[str, Any]:

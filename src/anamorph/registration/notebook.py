@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anamorph.errors import UserError
 from anamorph.image.image import Image
 from anamorph.registration.figure import Cut
-from anamorph.registration.folder import title_of
+from anamorph.registration.page import title_of
 from anamorph.report.pictures import data_uri, fuse
 
 if TYPE_CHECKING:

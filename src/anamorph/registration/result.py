@@ -22,7 +22,8 @@ from anamorph.image.points import Points
 from anamorph.image.types import ImageLike, MeshLike
 from anamorph.methods.base import Outcome
 from anamorph.registration.carrier import Carrier, Direction, Kind, MeshT
-from anamorph.registration.folder import Extras, Saved, report_of, save_result
+from anamorph.registration.folder import Extras, Saved, save_result
+from anamorph.registration.page import report_of
 from anamorph.registration.plan import RegistrationPlan
 from anamorph.registration.request import Inputs
 from anamorph.registration.stopwatch import Stopwatch
