@@ -79,7 +79,7 @@ def _deformation_panel(there: Transform, report: PairReport, arrangement: Arrang
     )
     largest = max(float(np.nanmax(values, initial=0.0)) for values in left.values())
     if largest < LEAST_DEFORMATION_MM:
-        caption = f"The map is linear, so nothing is left of it without its affine part. {caption}"
+        caption = f"The map is linear: without its affine part nothing is left. {caption}"
     colour = colours.magnitude_scale(list(left.values()), "viridis", 1.0)
     return _painted("Deformation without the linear part", caption, arrangement, left, greys, colour, "mm")
 
