@@ -36,8 +36,8 @@ def apply(
     moving: Annotated[
         str | None,
         typer.Option(
-            help="The moving scan, for deeds and Learn2Reg files on two grids; for deeds the first image or label map "
-            "of --to otherwise."
+            help="The moving scan, for contours of DICOM that are not beside it, and for deeds and Learn2Reg files on "
+            "two grids; for deeds the first image or label map of --to otherwise."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -62,7 +62,7 @@ def apply(
         if what == "points":
             _map_points(field, source, target, grid)
         else:
-            _warp(field, source, what, target, grid)
+            _warp(field, source, what, target, grid, moving)
 
 
 def _kind_of(source: str, asked: str) -> Kind:
@@ -103,14 +103,18 @@ def _name(source: str, kind: Kind) -> str:
     return name if known else f"{name.removesuffix('.mhd')}.nii.gz"
 
 
-def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | None) -> None:
-    from anamorph.image.read import read_image, read_labels
+def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | None, moving: str | None) -> None:
+    from anamorph.image.read import needs_scan, read_image, read_labels
     from anamorph.image.write import write_image
 
     if grid is None:
         raise UserError("the transform has no fixed grid of its own; name a scan on that grid with --like")
     if kind == "labels":
-        warped = field.warp_labels(read_labels(source), grid)
+        scan = read_image(moving) if moving is not None and needs_scan(source) else None
+        labels = read_labels(source, scan=scan)
+        for note in labels.notes:
+            say(f"note: {note}")
+        warped = field.warp_labels(labels, grid)
     else:
         warped = field.warp_image(read_image(source), grid)  # type: ignore[assignment]
     write_image(warped, target)

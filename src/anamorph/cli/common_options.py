@@ -72,6 +72,15 @@ NoPartner = Annotated[
         rich_help_panel=TISSUE,
     ),
 ]
+SeriesChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        metavar="UID|NUMBER|MODALITY|TEXT",
+        help="Of DICOM folders with several series: UID, number, modality or a part of the description.",
+        rich_help_panel="Inputs",
+    ),
+]
 DeviceName = Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)]
 Seed = Annotated[int, typer.Option(help="Of every random choice.", rich_help_panel=RUN)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all by default.", rich_help_panel=RUN)]
@@ -102,6 +111,13 @@ TRIPS = {"warn": ("WARN", "FAIL"), "fail": ("FAIL",)}
 """Verdicts by what ``--fail-on`` names."""
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", rich_help_panel=RUN)]
 Number = TypeVar("Number", int, float)
+
+
+def of_series(source: str, series: str | None) -> str:
+    """A scan, and the series that is meant where it is a folder that does not say so itself."""
+    from anamorph.image.dicom.volumes import SEPARATOR
+
+    return f"{source}{SEPARATOR}{series}" if series is not None and Path(source).is_dir() else source
 
 
 def kept(masks: list[str] | None) -> KeepLike | None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anamorph.cli import common_options as common
 from anamorph.cli.console import make_table, show
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def inspect(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="The fixed scan first, then scans and label maps.")
     ],
+    series: common.SeriesChoice = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     no_start: Annotated[bool, typer.Option("--no-start", help="Do not look for the linear start of scans.")] = False,
 ) -> None:
@@ -29,6 +31,7 @@ def inspect(
     from anamorph.image.read import read_image
     from anamorph.registration.preflight import dates_of_one_patient, inspect_image
 
+    files = [common.of_series(file, series) for file in files]
     images = [read_image(file) for file in files]
     facts = [replace(inspect_image(image, file), name=file) for image, file in zip(images, files, strict=True)]
     relations: list[dict[str, Any]] = [

@@ -53,11 +53,13 @@ def register(
             rich_help_panel=common.REGISTRATION,
         ),
     ] = False,
+    series: common.SeriesChoice = None,
     fixed_labels: Annotated[
-        str | None, typer.Option(help="Label map of the fixed scan: for Dice and HD95.", rich_help_panel=INPUTS)
+        str | None,
+        typer.Option(help="Label map or DICOM contours of the fixed scan: Dice, HD95.", rich_help_panel=INPUTS),
     ] = None,
     moving_labels: Annotated[
-        str | None, typer.Option(help="Label map of the moving scan: is warped too.", rich_help_panel=INPUTS)
+        str | None, typer.Option(help="Those of the moving scan: are warped too.", rich_help_panel=INPUTS)
     ] = None,
     fixed_points: Annotated[
         Path | None, typer.Option(help="Landmarks of the fixed scan: for the error in mm.", rich_help_panel=INPUTS)
@@ -158,8 +160,8 @@ def register(
     from anamorph.registration.request import Request
 
     request = Request(
-        fixed=fixed,
-        moving=moving,
+        fixed=common.of_series(fixed, series),
+        moving=common.of_series(moving, series),
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
         fixed_points=fixed_points,

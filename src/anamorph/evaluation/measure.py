@@ -76,7 +76,7 @@ class RegisteredPair:
         for name, grid in (("fixed_labels", self.fixed_grid), ("moving_labels", self.moving_grid)):
             given: Labels | None = getattr(self, name)
             if given is not None and given.grid != grid and given.grid.matches(grid, SAME_GRID_MM):
-                object.__setattr__(self, name, Labels(given.data, grid, given.name))
+                object.__setattr__(self, name, given.placed(grid))
         if self.fixed_labels is not None and self.fixed_labels.grid != self.fixed_grid:
             raise ValueError(f"the fixed labels on {self.fixed_labels.grid!r} are not on the grid of the fixed scan")
 

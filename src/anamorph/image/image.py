@@ -27,6 +27,7 @@ class Image:
             ``(I, J, K)`` is taken as one channel.
         grid: where the voxels are; ``grid.shape`` must be the last three axes of ``data``.
         name: what messages and reports call it, usually the file name.
+        frame_uid: UID of the DICOM frame of reference, in which positions in mm are meant; empty where it is not known.
 
     Raises:
         UserError: the shape of the data is not the shape of the grid, or the values are not real numbers.
@@ -35,6 +36,7 @@ class Image:
     data: np.ndarray
     grid: Grid
     name: str = "image"
+    frame_uid: str = ""
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -113,11 +115,11 @@ class Image:
 
     def cropped(self, box: tuple[slice, slice, slice]) -> Self:
         """The voxels of a box of indices, where they are."""
-        return type(self)(self.data[(slice(None), *box)], self.grid.cropped(box), self.name)
+        return type(self)(self.data[(slice(None), *box)], self.grid.cropped(box), self.name, self.frame_uid)
 
     def with_data(self, data: np.ndarray) -> Image:
         """The same grid and name with other values."""
-        return type(self)(data, self.grid, self.name)
+        return type(self)(data, self.grid, self.name, self.frame_uid)
 
 
 class Mask(Image):
@@ -127,6 +129,22 @@ class Mask(Image):
 _RANGE = np.iinfo(np.int64)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What a label stands for.
+
+    Args:
+        label: its value.
+        name: that of the organ or target.
+        colour: red, green and blue from 0 to 255, where a file says so.
+    """
+
+    label: int
+    name: str
+    colour: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Labels(Image):
     """A label map with its place in the world; 0 is background.
 
@@ -135,16 +153,26 @@ class Labels(Image):
             64-bit ones if an id asks for it.
         grid: where the voxels are.
         name: what messages and reports call it.
+        frame_uid: UID of the DICOM frame of reference; empty where it is not known.
+        structures: what the labels stand for, where a file names them.
+        notes: what was assumed or left out in reading them.
 
     Raises:
         UserError: the values are not whole numbers, do not fit into 64 bits, or there is more than one channel.
     """
+
+    structures: tuple[Structure, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channels != 1:
             raise UserError(f"{self.name}: a label map has one channel, this has {self.channels}")
         object.__setattr__(self, "data", _whole_numbers(self.data, self.name))
+
+    def placed(self, grid: Grid) -> Labels:
+        """These labels on another grid of their shape, which differs by rounding for example."""
+        return Labels(self.data, grid, self.name, self.frame_uid, self.structures, self.notes)
 
     def present(self) -> list[int]:
         """The labels that occur, without background, in ascending order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from anamorph.image.series import ImageSeries
 from anamorph.image.types import ImageLike, SeriesLike
 
 __all__ = ["read_grid", "read_image", "read_labels", "read_mask", "read_points", "read_series"]
+
+if TYPE_CHECKING:
+    from anamorph.image.dicom.volumes import Choice
+    from anamorph.image.structures import StructureMasks
 
 Read = TypeVar("Read")
 _NO_SUCH_FILE = "no such file; check the path"
@@ -107,12 +111,20 @@ def _sound(image: Image) -> Image:
     return image
 
 
-def read_labels(source: ImageLike, name: str | None = None) -> Labels:
-    """Read a label map; sources as for :func:`read_image`.
+def read_labels(source: ImageLike, name: str | None = None, *, scan: Image | None = None) -> Labels:
+    """Read a label map; sources as for :func:`read_image`, and RT structure sets and segmentations of DICOM.
+
+    Args:
+        source: a file, folder or image; ``FILE::roi=Liver,Spleen`` chooses structures by name.
+        name: what messages call it; the file name by default.
+        scan: that the labels belong to: contours are filled on its grid, and its frame of reference must be theirs.
 
     Raises:
         UserError: unreadable, several channels, values that are not whole numbers, or no label at all.
     """
+    drawn = _structures(source, scan)
+    if drawn is not None:
+        return drawn.labels()
     image = _merged(source, _read(source, name))
     labels = image if isinstance(image, Labels) else Labels(image.data, image.grid, image.name)
     if not labels.data.any():
@@ -120,12 +132,15 @@ def read_labels(source: ImageLike, name: str | None = None) -> Labels:
     return labels
 
 
-def read_mask(source: ImageLike, name: str | None = None) -> Mask:
-    """Read a mask; sources as for :func:`read_image`. A mask of 0 and one other value counts as 0 and 1.
+def read_mask(source: ImageLike, name: str | None = None, *, scan: Image | None = None) -> Mask:
+    """Read a mask; arguments as of :func:`read_labels`. A mask of 0 and one other value counts as 0 and 1.
 
     Raises:
         UserError: unreadable, several channels, empty, or weights outside [0, 1].
     """
+    drawn = _structures(source, scan)
+    if drawn is not None:
+        return drawn.mask()
     image = _read(source, name)
     _refuse_layers(source, image)
     if image.channels != 1:
@@ -140,6 +155,35 @@ def read_mask(source: ImageLike, name: str | None = None) -> Mask:
     if not (data.min() >= 0 and data.max() <= 1):
         raise UserError(f"{image.name}: mask weights must lie in [0, 1], not {data.min()} to {data.max()}")
     return Mask(data, image.grid, image.name)
+
+
+def needs_scan(source: ImageLike | None) -> bool:
+    """Whether labels or a mask are contours or a segmentation of DICOM, which lie on the grid of a scan."""
+    return source is not None and _drawn_at(source) is not None
+
+
+def _drawn_at(source: ImageLike) -> tuple[Path, Choice] | None:
+    from anamorph.image.dicom.headers import is_dicom
+    from anamorph.image.dicom.volumes import split_choice
+
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path, choice = split_choice(str(source))
+    if not (path.is_dir() or (path.is_file() and is_dicom(path))):
+        return None
+    from anamorph.image.dicom.label_objects import holds_structures
+
+    return (path, choice) if holds_structures(path, choice) else None
+
+
+def _structures(source: ImageLike, scan: Image | None) -> StructureMasks | None:
+    """The structures of a source; None if it is something else."""
+    found = _drawn_at(source)
+    if found is None:
+        return None
+    from anamorph.image.dicom.label_objects import read_structures
+
+    return _guarded(lambda: read_structures(*found, scan), str(found[0]))
 
 
 def read_grid(path: str | os.PathLike[str]) -> Grid:

@@ -16,7 +16,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.label_like import is_label_map
 from anamorph.image.points import Points
-from anamorph.image.read import read_image, read_labels, read_points
+from anamorph.image.read import needs_scan, read_image, read_labels, read_points
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
 from anamorph.transforms.maps import PointFrame, Transform
 
@@ -38,6 +38,8 @@ def kind_of(source: str | Path) -> tuple[Kind, str]:
 
     if str(source).lower().endswith(POINT_SUFFIXES):
         return "points", "its suffix"
+    if not Path(source).is_dir() and needs_scan(source):
+        return "labels", "contours or segments of DICOM"
     if read_segments(Path(source)) or is_label_map(read_image(source)):
         return "labels", "constant pieces of whole values"
     return "image", "no constant pieces of whole values"

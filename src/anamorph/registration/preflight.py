@@ -17,6 +17,7 @@ from anamorph.geometry.lengths import is_patient_sized, length_text, lengths_tex
 from anamorph.image.header_notes import header_notes, visit_of
 from anamorph.image.image import Image
 from anamorph.image.label_like import is_label_map
+from anamorph.image.read import needs_scan
 
 _CERTAIN = ("converted to mm", "read as float32", "scaled by its own, as float", "is dropped", "kept as they are")
 _ASSUMED = "assumed"
@@ -121,8 +122,8 @@ def told_of_headers(sources: Mapping[str, Any]) -> list[Finding]:
     """
     files: dict[Finding, list[str]] = {}
     for role, source in sources.items():
-        if not isinstance(source, str | os.PathLike):
-            continue
+        if not isinstance(source, str | os.PathLike) or (role not in ("fixed", "moving") and needs_scan(source)):
+            continue  # contours and segments speak for themselves
         with suppress(OSError):  # a pipe, or a file that is gone since, has been read and needs no second look
             for finding in _header_findings(source):
                 files.setdefault(finding, []).append(f"{role} {Path(source).name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.outlines import Outline
 from anamorph.image.points import Points
-from anamorph.image.read import read_image, read_labels, read_mask, read_points
+from anamorph.image.read import needs_scan, read_image, read_labels, read_mask, read_points
+from anamorph.image.structures import matched_by_name
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
@@ -168,14 +169,16 @@ class Request:
         with ThreadPoolExecutor() as pool:  # unpacking gzip lets go of the interpreter
             fixed_job = pool.submit(read_image, self.fixed)
             moving_job = pool.submit(read_image, self.moving)
-            fixed_labels_job = pool.submit(_labels, self.fixed_labels)
-            moving_labels_job = pool.submit(_labels, self.moving_labels)
+            fixed_labels_job = pool.submit(_labels, self.fixed_labels, fixed_job)
+            moving_labels_job = pool.submit(_labels, self.moving_labels, moving_job)
             fixed, moving = fixed_job.result(), moving_job.result()
             fixed_labels, moving_labels = fixed_labels_job.result(), moving_labels_job.result()
         if fixed_labels is not None:
             if not check_grid(fixed_labels, fixed, self.resample, "labels"):
                 fixed_labels = Affine.identity().warp_labels(fixed_labels, fixed.grid)
-            fixed_labels = Labels(fixed_labels.data, fixed.grid, fixed_labels.name)
+            fixed_labels = fixed_labels.placed(fixed.grid)
+            assert moving_labels is not None
+            moving_labels = matched_by_name(moving_labels, fixed_labels)
         if moving_labels is not None:
             check_grid(moving_labels, moving, self.resample, "labels")
         alone = (
@@ -239,6 +242,11 @@ class Inputs:
     files: tuple[Path, ...] = ()
 
     @property
+    def label_notes(self) -> tuple[str, ...]:
+        """What the labels of DICOM stand for, and what was left out in reading them."""
+        return tuple(note for one in (self.fixed_labels, self.moving_labels) if one is not None for note in one.notes)
+
+    @property
     def point_notes(self) -> tuple[str, ...]:
         """What was assumed in reading landmarks and outlines."""
         sides = (self.pair.fixed_points, self.pair.moving_points, *(one for pair in self.outlines for one in pair))
@@ -253,7 +261,7 @@ def mask_on(image: Image, source: ImageLike | None, resample: bool = False) -> M
     """
     if source is None:
         return None
-    mask = read_mask(source)
+    mask = read_mask(source, scan=image)
     if check_grid(mask, image, resample, "mask"):
         return Mask(mask.data, image.grid, mask.name)
     return Mask(Affine.identity().warp_image(mask, image.grid, background=0).data, image.grid, mask.name)
@@ -286,8 +294,11 @@ def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) ->
     return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
 
 
-def _labels(source: ImageLike | None) -> Labels | None:
-    return None if source is None else read_labels(source)
+def _labels(source: ImageLike | None, scan: Future[Image]) -> Labels | None:
+    """Labels of a scan, which is waited for where they are contours."""
+    if source is None:
+        return None
+    return read_labels(source, scan=scan.result() if needs_scan(source) else None)
 
 
 def _points_of(source: PointsLike | None, image: Image) -> Points | None:

@@ -173,7 +173,12 @@ def prepare(request: Request) -> tuple[Inputs, RegistrationPlan]:
         same_patient=request.same_patient,
     )
     warnings = *plan.warnings, *inputs.point_notes
-    plan = dataclasses.replace(plan, warnings=warnings, needed_bytes=plan.needed_with(inputs.pair))
+    plan = dataclasses.replace(
+        plan,
+        warnings=warnings,
+        notes=(*plan.notes, *inputs.label_notes),
+        needed_bytes=plan.needed_with(inputs.pair),
+    )
     return inputs, plan
 
 

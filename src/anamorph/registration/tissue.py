@@ -101,12 +101,12 @@ def read_tissue(
 
 
 def _mask(source: ImageLike, scan: Image, resample: bool) -> Labels:
-    labels = read_labels(source)
+    labels = read_labels(source, scan=scan)
     if not is_label_map(labels):
         raise UserError(f"{labels.name} is no mask: its values vary like those of an image; give 0 and 1, or labels")
     if not check_grid(labels, scan, resample, "mask"):
         labels = Affine.identity().warp_labels(labels, scan.grid)
-    return Labels(labels.data, scan.grid, labels.name)
+    return labels.placed(scan.grid)
 
 
 def _checked(weight: float | None) -> float | None:

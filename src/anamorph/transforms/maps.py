@@ -165,7 +165,7 @@ class Transform(ABC):
                 warped[planes] = sample(volume, positions, "nearest", 0)[0]
 
         over_grid(fixed_grid, pull)
-        return Labels(warped, fixed_grid, labels.name)
+        return Labels(warped, fixed_grid, labels.name, structures=labels.structures)
 
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
         """``(I, J, K)`` float32: local change of volume; 1 is unchanged, <= 0 is folded.

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from anamorph.errors import UserError
-from anamorph.image.dicom.frames import Frame, colour, frames_of, numbers, text
+from anamorph.image.dicom.folder import BESIDE, choose_series, dicom_files, grouped, matching
+from anamorph.image.dicom.frames import Frame, colour, frame_uid, frames_of, numbers, text
 from anamorph.image.dicom.headers import COLOUR, DICOMDIR, Header, is_dicom, object_of, read_header, unknown_object
 from anamorph.image.dicom.pixels import check_complete, read_values, scaled_alike
 from anamorph.image.dicom.volumes import SEPARATOR, Choice, choose_volume, grid_of, split_choice, tilt_degrees
 from anamorph.image.image import Image
 from anamorph.image.quiet import quiet_itk, quiet_libraries
 
-__all__ = ["SEPARATOR", "Choice", "dicom_notes", "is_dicom", "read_dicom", "split_choice"]
+__all__ = ["SEPARATOR", "Choice", "dicom_frames", "dicom_notes", "is_dicom", "read_dicom", "split_choice"]
 
 _TILTED_DEGREES = 0.1
 
@@ -47,8 +48,18 @@ def read_dicom(path: Path, choice: Choice | None = None, name: str | None = None
     """
     with quiet_libraries(), quiet_itk():
         frames = _find(path, choice or Choice()).frames
-        grid = grid_of(frames)
-        return Image(np.ascontiguousarray(read_values(frames)).transpose(2, 1, 0), grid, name or path.name)
+        values = np.ascontiguousarray(read_values(frames)).transpose(2, 1, 0)
+        return Image(values, grid_of(frames), name or path.name, frame_uid(frames[0]))
+
+
+def dicom_frames(path: Path, choice: Choice | None = None) -> list[Frame]:
+    """The frames of one volume in the order of its slices, without their values.
+
+    Raises:
+        UserError: as :func:`read_dicom` does.
+    """
+    with quiet_libraries():
+        return _find(path, choice or Choice()).frames
 
 
 def dicom_notes(path: Path, choice: Choice | None = None) -> list[str]:
@@ -90,60 +101,48 @@ def dicom_visit(path: Path) -> tuple[str, str]:
         UserError: there is no file that can be read.
     """
     with quiet_libraries():
-        dataset = read_header(_files(path)[0]).dataset
+        dataset = read_header(dicom_files(path)[0]).dataset
     return text(dataset, "PatientID"), text(dataset, "StudyDate")
 
 
 def _find(path: Path, choice: Choice) -> _Found:
     """The volume that a path and a choice name."""
-    headers = [read_header(file) for file in _files(path)]
-    images: dict[str, list[Header]] = {}
+    headers = [read_header(file) for file in dicom_files(path)]
+    images: list[Header] = []
     others: list[tuple[str, str, Header]] = []
     for header in headers:
         said = _no_scan(header)
         if said is None:
-            images.setdefault(_series(header), []).append(header)
+            images.append(header)
         elif text(header.dataset, "SOPClassUID") != DICOMDIR or len(headers) == 1:
             others.append((*said, header))
-    if not images or (choice.series not in images and choice.series in {_series(one[2]) for one in others}):
-        raise UserError(_nothing(path, choice, [one for one in others if choice.series in (None, _series(one[2]))]))
-    series = choice.series or (next(iter(images)) if len(images) == 1 else None)
-    if series is None:
-        ordered = sorted(images)
-        listed = "; ".join(_described(one, images[one]) for one in ordered)
-        raise UserError(f"{path}: {len(images)} DICOM series: {listed}; choose one as '{path}{SEPARATOR}{ordered[0]}'")
-    if series not in images:
-        raise UserError(f"{path}: no DICOM series {series}; there is {', '.join(sorted(images))}")
-    frames = [frame for header in images[series] for frame in frames_of(header)]
+    series = grouped(images)
+    meant = others
+    if choice.series is not None:
+        meant = [one for one in others if matching(grouped([one[2]]), choice.series)]
+    if not series or (meant and choice.series is not None and not matching(series, choice.series)):
+        raise UserError(_nothing(path, choice, meant))
+    chosen = choose_series(series, choice.series, path)
+    frames = [frame for header in chosen.headers for frame in frames_of(header)]
     for frame in frames:
         check_complete(frame.storage)
-    _refuse_copies(images[series])
-    chosen, strays = choose_volume(frames, str(path), choice)
+    _refuse_copies(chosen.headers)
+    volume, strays = choose_volume(frames, str(path), choice)
+    _refuse_frames_apart(volume, path)
     beside = [(what, header.path) for what, _, header in others]
-    return _Found(chosen, strays, beside)
+    doses = [header for one in series if one is not chosen and one.modality in BESIDE for header in one.headers]
+    beside += [(f"an image of another kind ({text(one.dataset, 'Modality')})", one.path) for one in doses]
+    return _Found(volume, strays, beside)
 
 
-def _files(path: Path) -> list[Path]:
-    """The DICOM files of a folder, or the file.
-
-    Every entry must be a file of this folder before any is opened: a copied folder may hold links to anything.
-
-    Raises:
-        UserError: a link leads out of the folder, or an entry is a pipe or device, which would be waited for.
-    """
-    if not path.is_dir():
-        return [path]
-    root = path.resolve()
-    entries = sorted(path.iterdir())
-    for entry in entries:
-        if entry.is_symlink() and not entry.resolve().is_relative_to(root):
-            raise UserError(f"{entry}: a link out of the folder is not followed; copy the slices into one folder")
-        if entry.exists() and not entry.is_file() and not entry.is_dir():
-            raise UserError(f"{entry}: neither file nor folder; leave only the slices in the folder")
-    found = [entry for entry in entries if is_dicom(entry)]
-    if not found:
-        raise UserError(f"{path}: no DICOM files in this folder; name the folder that holds the slices, or a file")
-    return found
+def _refuse_frames_apart(frames: Sequence[Frame], path: Path) -> None:
+    """See that slices say one frame of reference, if any."""
+    uids = sorted({frame_uid(frame) for frame in frames} - {""})
+    if len(uids) > 1:
+        raise UserError(
+            f"{path}: slices of one series in {len(uids)} frames of reference ({', '.join(uids[:3])}), whose positions "
+            "do not compare; leave those of one acquisition"
+        )
 
 
 def _no_scan(header: Header) -> tuple[str, str] | None:
@@ -169,15 +168,6 @@ def _nothing(path: Path, choice: Choice, others: Sequence[tuple[str, str, Header
     named = {what: header.path.name for what, _, header in reversed(others)}  # the first file of each kind
     listed = ", ".join(f"{what} ({file})" for what, file in reversed(named.items()))
     return f"{path}: no scan in this {'series' if choice.series else 'folder'} but {listed}; {others[0][1]}"
-
-
-def _series(header: Header) -> str:
-    return text(header.dataset, "SeriesInstanceUID") or "none"
-
-
-def _described(series: str, headers: Sequence[Header]) -> str:
-    description = text(headers[0].dataset, "SeriesDescription")
-    return f"{series} ({description or 'no description'}, {len(headers)} files)"
 
 
 def _refuse_copies(headers: Sequence[Header]) -> None:

@@ -132,6 +132,11 @@ def numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
     return found if np.isfinite(found).all() else ()
 
 
+def frame_uid(frame: Frame) -> str:
+    """UID of the frame of reference in which the positions of a frame are meant; empty if the header does not say."""
+    return text(frame.storage.header.dataset, "FrameOfReferenceUID")
+
+
 def colour(header: Header) -> bool:
     """Whether the voxels of a file are colours."""
     kind = text(header.dataset, "PhotometricInterpretation")

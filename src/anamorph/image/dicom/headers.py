@@ -17,15 +17,18 @@ from anamorph.image.bounds import check_values, most_values
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 _SOP = "1.2.840.10008.5.1.4.1.1."
+STRUCTURE_SET = _SOP + "481.3"
+SEGMENTATIONS = (_SOP + "66.4", _SOP + "66.7")
+_AS_LABELS = "give it as labels (--fixed-labels, --moving-labels) or as a mask"
 _LABELS = "convert it to a label map in NIfTI (3D Slicer, {tools}) and name that"
 _SCAN = "name the series of the scan itself"
 _PICTURE = "print or convert it, and " + _SCAN
 
 # Prefix of the SOP class, what it is, what to do; the longest prefix counts.
 _OBJECTS = {
-    _SOP + "481.3": ("an RT structure set (contours)", _LABELS.format(tools="dcmrtstruct2nii, plastimatch")),
-    _SOP + "66.4": ("a DICOM segmentation", _LABELS.format(tools="dcmqi, highdicom")),
-    _SOP + "66.7": ("a DICOM segmentation (label map)", _LABELS.format(tools="dcmqi, highdicom")),
+    STRUCTURE_SET: ("an RT structure set (contours)", _AS_LABELS),
+    SEGMENTATIONS[0]: ("a DICOM segmentation", _AS_LABELS),
+    SEGMENTATIONS[1]: ("a DICOM segmentation (label map)", _AS_LABELS),
     _SOP + "66.5": ("a DICOM surface segmentation", _LABELS.format(tools="dcmqi")),
     _SOP + "66.1": (
         "a DICOM registration (a transform)",
@@ -101,6 +104,8 @@ _KEYWORDS = [
     "Modality",
     "SeriesDescription",
     "SeriesInstanceUID",
+    "SeriesNumber",
+    "FrameOfReferenceUID",
     "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -224,6 +229,21 @@ def read_header(path: Path) -> Header:
     except Exception as error:  # pydicom raises anything from struct.error to RecursionError on a damaged file
         raise UserError(f"{path}: a damaged DICOM header ({reason(error)}); copy or export it again") from error
     return Header(path, dataset, syntax, syntax != _BIG_ENDIAN, offset, length, floating)
+
+
+def read_whole(path: Path) -> Any:
+    """All elements of a DICOM file that has no voxels, or few.
+
+    Raises:
+        UserError: its deflated part is damaged or a trap.
+        ValueError: there are more elements than a file of its size can need; pydicom raises anything else on damage.
+    """
+    from pydicom import dcmread
+
+    with contents(path) as buffer:
+        dataset = dcmread(_Bounded(buffer), force=True)
+    _check_items(dataset)
+    return dataset
 
 
 def reason(error: Exception) -> str:

@@ -15,7 +15,9 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.dicom.frames import TRAITS, Frame
 
 SEPARATOR = "::"
-KEYS = (*TRAITS, "volume")
+REGIONS = "roi"
+"""Key of the structures that are meant, by name."""
+KEYS = (*TRAITS, "volume", REGIONS)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Choice:
     """What is behind the path in ``PATH::SERIES_UID::echo=2``.
 
     Args:
-        series: UID of the series.
+        series: UID, number, modality or description of the series.
         traits: value by key.
     """
 
