@@ -115,7 +115,7 @@ Number = TypeVar("Number", int, float)
 
 def of_series(source: str, series: str | None) -> str:
     """A scan, and the series that is meant where it is a folder that does not say so itself."""
-    from anamorph.image.dicom.volumes import SEPARATOR
+    from anamorph.image.dicom.headers import SEPARATOR
 
     return f"{source}{SEPARATOR}{series}" if series is not None and Path(source).is_dir() else source
 

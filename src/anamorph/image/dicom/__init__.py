@@ -11,9 +11,18 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.image.dicom.folder import BESIDE, choose_series, dicom_files, grouped, matching
 from anamorph.image.dicom.frames import Frame, colour, frame_uid, frames_of, numbers, text
-from anamorph.image.dicom.headers import COLOUR, DICOMDIR, Header, is_dicom, object_of, read_header, unknown_object
+from anamorph.image.dicom.headers import (
+    COLOUR,
+    DICOMDIR,
+    SEPARATOR,
+    Header,
+    is_dicom,
+    object_of,
+    read_header,
+    unknown_object,
+)
 from anamorph.image.dicom.pixels import check_complete, read_values, scaled_alike
-from anamorph.image.dicom.volumes import SEPARATOR, Choice, choose_volume, grid_of, split_choice, tilt_degrees
+from anamorph.image.dicom.volumes import Choice, choose_volume, grid_of, split_choice, tilt_degrees
 from anamorph.image.image import Image
 from anamorph.image.quiet import quiet_itk, quiet_libraries
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from anamorph.errors import UserError
 from anamorph.image.dicom.frames import text
-from anamorph.image.dicom.headers import Header, is_dicom
-from anamorph.image.dicom.volumes import SEPARATOR
+from anamorph.image.dicom.headers import SEPARATOR, Header, is_dicom
 
 BESIDE = ("RTDOSE", "RTIMAGE")
 """Modalities of images that are no scan where one lies beside them."""

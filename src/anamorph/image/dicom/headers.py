@@ -15,6 +15,8 @@ from typing import Any
 from anamorph.errors import UserError
 from anamorph.image.bounds import check_values, most_values
 
+SEPARATOR = "::"
+"""Between a path and what is chosen there."""
 DICOMDIR = "1.2.840.10008.1.3.10"
 _SOP = "1.2.840.10008.5.1.4.1.1."
 STRUCTURE_SET = _SOP + "481.3"

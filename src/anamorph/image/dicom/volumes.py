@@ -13,8 +13,8 @@ from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_affine_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.dicom.frames import TRAITS, Frame
+from anamorph.image.dicom.headers import SEPARATOR
 
-SEPARATOR = "::"
 REGIONS = "roi"
 """Key of the structures that are meant, by name."""
 KEYS = (*TRAITS, "volume", REGIONS)
