@@ -36,9 +36,12 @@ def apply(
     moving: Annotated[
         str | None,
         typer.Option(
-            help="The moving scan, for contours of DICOM that are not beside it, and for deeds and Learn2Reg files on "
-            "two grids; for deeds the first image or label map of --to otherwise."
+            help="The moving scan, for contours of DICOM that are not beside it, and for files of deeds, FSL, AFNI and "
+            "Learn2Reg; the first image or label map of --to otherwise, but for Learn2Reg."
         ),
+    ] = None,
+    written_by: Annotated[
+        str | None, typer.Option("--from", help="Format of T, where suffix and contents do not say it.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
@@ -48,16 +51,16 @@ def apply(
     (moving_to_fixed.nii.gz).
     """
     from anamorph.image.read import read_image
-    from anamorph.transforms.files.deeds import is_deeds
+    from anamorph.transforms.files import needs_moving
 
     sources = [*to, *(more or [])]
     kinds = [_kind_of(source, kind) for source in sources]
     targets = _targets(sources, kinds, out)
     for target in targets:
         refuse_existing(target, overwrite, (*sources, transform, like, moving))
-    if moving is None and is_deeds(transform):
+    if moving is None and needs_moving(transform, written_by):
         moving = next((source for source, what in zip(sources, kinds, strict=True) if what != "points"), None)
-    field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid)
+    field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid, written_by)
     for source, what, target in zip(sources, kinds, targets, strict=True):
         if what == "points":
             _map_points(field, source, target, grid)
@@ -154,7 +157,10 @@ def convert(
         str | None, typer.Option("--fixed", "--like", help="The fixed scan: its grid, where T does not hold one.")
     ] = None,
     moving: Annotated[
-        str | None, typer.Option(help="The moving scan, for deeds and Learn2Reg files on two grids.")
+        str | None, typer.Option(help="The moving scan, for files of deeds, FSL, AFNI, FreeSurfer and Learn2Reg.")
+    ] = None,
+    written_by: Annotated[
+        str | None, typer.Option("--from", help="Format of T, where suffix and contents do not say it.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
@@ -169,7 +175,7 @@ def convert(
     for file in written_files(out, kind):
         refuse_existing(file, overwrite, (transform, fixed, moving))
     moving_grid = None if moving is None else read_image(moving).grid
-    field, grid = read_with_grid(transform, fixed, moving_grid)
+    field, grid = read_with_grid(transform, fixed, moving_grid, written_by)
     if grid is None and FORMATS.find(kind).dense:
         raise UserError(f"{transform.name} has no grid of its own; name the fixed scan with --fixed")
     grid = grid or Grid((1, 1, 1), np.eye(4))  # affines are written as such
@@ -177,7 +183,9 @@ def convert(
     say(f"{out}: {kind}, {FORMATS.find(kind).summary}")
 
 
-def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None) -> tuple[Transform, Grid | None]:
+def read_with_grid(
+    path: Path, like: str | None, moving_grid: Grid | None = None, kind: str | None = None
+) -> tuple[Transform, Grid | None]:
     """Read a transform and the fixed grid: that of ``like`` if given, else what the field says of itself, else None.
 
     A field says on which grid its scan lies, or else lies on it. The fields inside a composite lie on grids of their
@@ -191,7 +199,7 @@ def read_with_grid(path: Path, like: str | None, moving_grid: Grid | None = None
     from anamorph.transforms.maps import Displacement
 
     grid = None if like is None else read_image(like).grid
-    transform = read_transform(path, grid=grid, moving_grid=moving_grid)
+    transform = read_transform(path, grid=grid, moving_grid=moving_grid, kind=kind)
     _tell_assumptions(path, moving_grid)
     if grid is None and isinstance(transform, Displacement):
         grid = transform.scan_grid or transform.grid

@@ -40,8 +40,11 @@ class TransformFormat:
         read: takes the path, the fixed grid or None and the moving grid or None, and returns a transform that maps
             fixed points to moving points; None for formats that are written only. May raise :class:`OtherFormat`.
         also_read: suffixes of files that are read but not written.
-        dense: whether a file holds vectors on the grid of the fixed scan, so that this must be known.
+        dense: whether what is written depends on the grid of the fixed scan, so that this must be known.
         files: what writing to a path makes or replaces.
+        shows: whether a file says of itself that it is of this format, for suffixes that several programs use; such
+            formats are looked at first. None where the suffix says it, or the reader finds out.
+        needs_moving: whether a file counts in the voxels of the moving scan, so that its grid must be known.
     """
 
     summary: str
@@ -51,6 +54,8 @@ class TransformFormat:
     also_read: tuple[str, ...] = ()
     dense: bool = True
     files: Callable[[Path], tuple[Path, ...]] = _itself
+    shows: Callable[[Path], bool] | None = None
+    needs_moving: bool = False
 
 
 FORMATS: Registry = Registry(
@@ -65,6 +70,17 @@ FORMATS: Registry = Registry(
         "learn2reg-npz": "anamorph.transforms.files.learn2reg:LEARN2REG_NPZ",
         "learn2reg-2020-npz": "anamorph.transforms.files.learn2reg:LEARN2REG_2020_NPZ",
         "deeds": "anamorph.transforms.files.deeds:DEEDS",
+        "fsl": "anamorph.transforms.files.flirt:FLIRT",
+        "fsl-warp": "anamorph.transforms.files.fnirt:FSL_WARP",
+        "fsl-warp-absolute": "anamorph.transforms.files.fnirt:FSL_WARP_ABSOLUTE",
+        "freesurfer": "anamorph.transforms.files.freesurfer:LTA",
+        "freesurfer-m3z": "anamorph.transforms.files.m3z:M3Z",
+        "afni": "anamorph.transforms.files.afni:AFNI",
+        "afni-warp": "anamorph.transforms.files.afni:AFNI_WARP",
+        "niftyreg": "anamorph.transforms.files.niftyreg:NIFTYREG",
+        "niftyreg-affine": "anamorph.transforms.files.niftyreg:NIFTYREG_AFFINE",
+        "x5": "anamorph.transforms.files.x5:X5",
+        "elastix": "anamorph.transforms.files.elastix:ELASTIX",
     },
 )
 
@@ -108,17 +124,23 @@ def written_files(path: Path, kind: str) -> tuple[Path, ...]:
 
 
 def read_transform(
-    path: str | os.PathLike[str], *, grid: Grid | None = None, moving_grid: Grid | None = None
+    path: str | os.PathLike[str],
+    *,
+    grid: Grid | None = None,
+    moving_grid: Grid | None = None,
+    kind: str | None = None,
 ) -> Transform:
     """Read a transform that maps fixed points to moving points; suffix and contents say the format.
 
     Args:
         path: ITK field (.nii.gz, .nrrd, .mha), composite (.h5) or affine (.tfm, .txt, .mat); Learn2Reg (.nii.gz, .npz);
-            deeds (_displacements.dat with the _matrix.txt of the same stem, if there is one; _matrix.txt alone); or a
-            format that another package adds.
-        grid: of the fixed image; needed for .npz and deeds, and preferred to the header of Learn2Reg's .nii.gz, which
-            need not be true.
-        moving_grid: of the moving image, for Learn2Reg and deeds files; the fixed one by default.
+            deeds (_displacements.dat with the _matrix.txt of the same stem, if there is one; _matrix.txt alone); files
+            of FSL, FreeSurfer, AFNI, NiftyReg, elastix and X5; or a format that another package adds.
+        grid: of the fixed image; needed for .npz, deeds, FSL and splines, and preferred to the header of Learn2Reg's
+            .nii.gz, which need not be true.
+        moving_grid: of the moving image, for FSL, and for Learn2Reg and deeds files, where it is the fixed one by
+            default.
+        kind: one of ``FORMATS``, where suffix and contents do not say it.
 
     Raises:
         UserError: missing, damaged or unknown file, or a format that needs ``grid``.
@@ -127,7 +149,7 @@ def read_transform(
     check_regular_file(path)
     known: list[str] = []
     declined: OtherFormat | None = None
-    for form in _in_order_of_suffixes(path.name.lower(), known):
+    for form in _in_order_of_suffixes(path, known) if kind is None else [_readable(kind)]:
         assert form.read is not None
         try:
             with quiet_libraries():
@@ -147,20 +169,45 @@ def read_transform(
     raise UserError(f"{path}: unknown transform format; known suffixes are {', '.join(known)}")
 
 
-def _in_order_of_suffixes(name: str, known: list[str]) -> Iterator[TransformFormat]:
-    """The formats that a file of this name may have, those of this package first, the longest suffix first.
+def needs_moving(path: Path, kind: str | None = None) -> bool:
+    """Whether the transform in a file counts in voxels of the moving scan."""
+    form = _readable(kind) if kind else next(_in_order_of_suffixes(path, []), None)
+    return form is not None and form.needs_moving
+
+
+def _readable(kind: str) -> TransformFormat:
+    form: TransformFormat = FORMATS.find(kind)
+    if form.read is None:
+        raise UserError(f"transforms of kind {kind} are only written; convert the file with the program that made it")
+    return form
+
+
+def _shows(shows: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return shows(path)
+    except MemoryError:
+        raise
+    except Exception:  # a damaged file shows nothing; a reader says what is wrong with it
+        return False
+
+
+def _in_order_of_suffixes(path: Path, known: list[str]) -> Iterator[TransformFormat]:
+    """The formats that a file may have: first those of this package, those that it shows, and the longest suffix.
 
     Args:
-        name: of the file, in small letters.
+        path: the file.
         known: all suffixes that were looked at are added.
     """
+    name = path.name.lower()
     others = [kind for kind in FORMATS if kind not in FORMATS.own]
     for kinds in (FORMATS.own, others):
-        fitting: list[tuple[int, TransformFormat]] = []
+        fitting: list[tuple[bool, int, TransformFormat]] = []
         for kind in kinds:
             form: TransformFormat = FORMATS.find(kind)
             suffixes = (*form.suffixes, *form.also_read) if form.read is not None else ()
             known += [suffix for suffix in suffixes if suffix not in known]
-            fitting += [(len(suffix), form) for suffix in suffixes if name.endswith(suffix)]
-        for _, form in sorted(fitting, key=lambda one: -one[0]):
+            longest = max((len(suffix) for suffix in suffixes if name.endswith(suffix)), default=0)
+            if longest and (form.shows is None or _shows(form.shows, path)):
+                fitting.append((form.shows is None, -longest, form))
+        for _, _, form in sorted(fitting, key=lambda one: one[:2]):
             yield form

@@ -192,4 +192,5 @@ DEEDS = TransformFormat(
     read=read,
     also_read=(MATRIX_SUFFIX,),
     files=lambda path: (path, matrix_path(path)),
+    needs_moving=True,
 )

@@ -156,8 +156,6 @@ def _from_nifti(image: Any, grid: Grid | None = None) -> Displacement:
         UserError: the intent says the vectors are something else.
     """
     intent = int(image.header["intent_code"])
-    if bytes(image.header["intent_name"]).startswith(b"NREG"):
-        raise UserError("a NiftyReg field; convert it with reg_transform, or write it from there as an ITK field")
     if intent not in (INTENT_DISPVECT, INTENT_VECTOR):
         raise UserError(
             f"a 5D NIfTI with intent code {intent}, which ITK takes for no field; set it to 1007 (LPS vectors)"

@@ -41,16 +41,25 @@ def check_size(path: Path) -> None:
         raise UserError(f"{size / 1e6:.0f} MB are no linear transform; is this the right file?")
 
 
+def affine_alone(transform: Transform) -> Affine:
+    """The transform as an affine.
+
+    Raises:
+        UserError: it deforms.
+    """
+    one = Composite.of(transform)
+    if not isinstance(one, Affine):
+        raise UserError("this format holds an affine only, and the transform deforms; choose itk or itk-h5")
+    return one
+
+
 def to_itk(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     """``(12,)`` parameters (matrix by rows, translation; LPS mm) and ``(3,)`` fixed parameters (centre: the origin).
 
     Raises:
         UserError: the transform deforms.
     """
-    one = Composite.of(transform)
-    if not isinstance(one, Affine):
-        raise UserError("this format holds an affine only, and the transform deforms; choose itk or itk-h5")
-    matrix = flip_map_ras_lps(one.matrix)
+    matrix = flip_map_ras_lps(affine_alone(transform).matrix)
     return np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]]), np.zeros(3)
 
 
@@ -110,7 +119,10 @@ def read_tfm(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transfo
     check_size(path)
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
-        raise UserError(f"no ITK transform: the first line must be '{_FIRST_LINE}'")
+        raise UserError(
+            f"no ITK transform: the first line must be '{_FIRST_LINE}'; a matrix alone does not say its program, so "
+            "name it (--from niftyreg-affine, --from fsl)"
+        )
     blocks: list[dict[str, str]] = []
     for line in text.splitlines():
         key, colon, value = line.partition(":")
@@ -156,9 +168,7 @@ def read_mat(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Affine:
             raise ValueError("not of level 4")
         content = loadmat(path, appendmat=False)
     except Exception as error:  # scipy raises ValueError, NotImplementedError or its own
-        raise UserError(
-            "no ITK transform; FSL's .mat text must first become an ITK transform (c3d_affine_tool)"
-        ) from error
+        raise UserError("no ITK transform of MATLAB level 4, and no matrix of FSL") from error
     names = [name for name in content if name != "fixed" and not name.startswith("__")]
     if len(names) != 1 or "fixed" not in content:
         raise UserError(f"no ITK transform: expected one matrix and 'fixed', found {', '.join(sorted(content))}")
