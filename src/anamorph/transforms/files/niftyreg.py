@@ -69,7 +69,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacemen
     if kind in (CUBIC_SPLINE, LINEAR_SPLINE):
         return _spline(from_places(vectors, own), grid, 3 if kind == CUBIC_SPLINE else 1)
     what = "a velocity" if kind in VELOCITIES else f"of kind {kind}"
-    raise UserError(f"a NiftyReg transform that is {what}; make a field of it: reg_transform -ref FIXED -def IN OUT")
+    raise UserError(f"a NiftyReg transform that is {what}; write it as a field: reg_transform -ref FIXED -def IN OUT")
 
 
 def _spline(points: Displacement, grid: Grid | None, order: int) -> Displacement:

@@ -43,7 +43,7 @@ def read(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Transform:
         return Affine(node.transform)
     known = node.type == "nonlinear" and node.representation in ("displacements", "deformations")
     if not known or node.domain is None or not node.domain.grid:
-        raise UserError(f"an X5 transform of type {node.type} ({node.representation}); save a dense field of it")
+        raise UserError(f"an X5 transform of type {node.type} ({node.representation}); save it as a dense field")
     i, j, k = (int(n) for n in node.domain.size)
     own = Grid((i, j, k), node.domain.mapping)
     if node.transform.shape != (i, j, k, 3):
