@@ -59,8 +59,8 @@ Stiffness = Annotated[
 Sliding = Annotated[
     str | None,
     typer.Option(
-        metavar="MASK",
-        help="Of the fixed scan or reference: what slides along its surroundings, such as lungs.",
+        metavar="MASK|lungs",
+        help="Of the fixed scan or reference: what slides along its surroundings; 'lungs' are found in CT.",
         rich_help_panel=TISSUE,
     ),
 ]

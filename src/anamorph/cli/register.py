@@ -120,7 +120,8 @@ def register(
         str | None, typer.Option(metavar="MAP", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
     ] = None,
     moving_sliding: Annotated[
-        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
+        str | None,
+        typer.Option(metavar="MASK|lungs", help="The same for the moving scan.", rich_help_panel=common.TISSUE),
     ] = None,
     resample: Annotated[
         bool,

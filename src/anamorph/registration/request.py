@@ -25,6 +25,7 @@ from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Config, Method, Pair
 from anamorph.methods.start.settings import Init
 from anamorph.registration.grids import check_grid
+from anamorph.registration.lungs import is_lungs
 from anamorph.registration.provenance import models_of
 from anamorph.registration.pulling import LabelChoice, OutlinesLike, labels_of, marks_of, outline_sources, pair_outlines
 from anamorph.registration.tissue import KeepLike, read_tissue, sources_of
@@ -60,7 +61,8 @@ class Request:
             as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume.
         stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
-        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall.
+        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall; or
+            ``lungs``, which are found in both scans, if these are CT.
         moving_keep_rigid: as ``keep_rigid``, of the moving scan.
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.
@@ -117,6 +119,8 @@ class Request:
     def __post_init__(self) -> None:
         if isinstance(self.max_memory, str):
             object.__setattr__(self, "max_memory", parse_size(self.max_memory))
+        if is_lungs(self.sliding) and self.moving_sliding is None:
+            object.__setattr__(self, "moving_sliding", self.sliding)
         if isinstance(self.init, str) and self.init in (*get_args(Init), "frame"):
             # The name of hypotheses is no transform but a setting of the method.
             given = self.settings
@@ -142,7 +146,8 @@ class Request:
         """Files and folders that are read, models included; of objects that were read before, none."""
         kept = (self.keep_rigid, self.keep_volume, self.moving_keep_rigid, self.moving_keep_volume)
         masks = [source for one in kept for source, _ in sources_of(one)]
-        tissue = (*masks, self.stiffness, self.moving_stiffness, self.sliding, self.moving_sliding)
+        slides = [mask for mask in (self.sliding, self.moving_sliding) if not is_lungs(mask)]
+        tissue = (*masks, self.stiffness, self.moving_stiffness, *slides)
         outlines = (*outline_sources(self.fixed_outlines), *outline_sources(self.moving_outlines))
         given = (*self.scans().values(), self.fixed_points, self.moving_points, *outlines, *tissue, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]

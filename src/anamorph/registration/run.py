@@ -94,7 +94,8 @@ def register(
             alone (exactly) or as a pair with a weight (about so).
         keep_volume: masks of the fixed scan whose connected pieces keep their volume, such as lesions.
         stiffness: factors of the smoothness of the deformation on the fixed grid, 1 for ordinary tissue.
-        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall.
+        sliding: mask of the fixed scan of what slides along what is around it, such as lungs along the chest wall; or
+            ``lungs``, which are found in both scans, if these are CT.
         moving_keep_rigid: as ``keep_rigid``, of the moving scan.
         moving_keep_volume: as ``keep_volume``, of the moving scan.
         moving_stiffness: as ``stiffness``, of the moving scan.

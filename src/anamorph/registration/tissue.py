@@ -21,6 +21,7 @@ from anamorph.image.types import ImageLike
 from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.tissue import NOTHING_KNOWN, Kept, Tissue
 from anamorph.registration.grids import check_grid
+from anamorph.registration.lungs import find_lungs, is_lungs
 from anamorph.transforms.bodies import Body, Held, bodies_of, overlap_percent
 from anamorph.transforms.maps import Affine
 from anamorph.types import GraveWarning
@@ -74,7 +75,7 @@ def read_tissue(
         rigid: masks of pieces that move rigidly.
         volume: masks of pieces that keep their volume.
         stiffness: factors of the smoothness, on the grid of the scan.
-        sliding: mask of what slides along what is around it.
+        sliding: mask of what slides along what is around it, or ``lungs``, which are found in a CT.
         resample: bring what lies on another grid to that of the scan.
 
     Raises:
@@ -82,7 +83,9 @@ def read_tissue(
     """
     if rigid is None and volume is None and stiffness is None and sliding is None:
         return NOTHING_KNOWN
-    slides = None if sliding is None else _depth_mm(_mask(sliding, scan, resample))
+    slides = None
+    if sliding is not None:
+        slides = _depth_mm(find_lungs(scan) if is_lungs(sliding) else _mask(sliding, scan, resample))
     stiff = None if stiffness is None else _stiffness(stiffness, scan, resample)
     bones = [(_mask(source, scan, resample), _checked(weight)) for source, weight in sources_of(rigid)]
     lesions = [(_mask(source, scan, resample), _checked(weight)) for source, weight in sources_of(volume)]

@@ -30,6 +30,7 @@ from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.tissue import Tissue
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED
 from anamorph.registration.grids import check_grid
+from anamorph.registration.lungs import is_lungs
 from anamorph.registration.provenance import input_hash
 from anamorph.registration.request import Request, mask_on
 from anamorph.registration.tissue import KeepLike, given_as, keep, sources_of
@@ -116,7 +117,8 @@ def register_series(
             alone (exactly) or as a pair with a weight (about so).
         keep_volume: masks of the reference whose connected pieces keep their volume in every frame.
         stiffness: factors of the smoothness of the deformation on the grid of the frames, 1 for ordinary tissue.
-        sliding: mask of the reference of what slides along what is around it; nothing is smoothed over time then.
+        sliding: mask of the reference of what slides along what is around it, or ``lungs``, found in CT; nothing is
+            smoothed over time then.
         no_partner: mask of what the reference alone shows.
         settings: reference, target and smoothing.
         registration: method and settings of every registration. Frames are compared where their headers place them
@@ -240,6 +242,9 @@ def _kept_masks(given: Mapping[str, KeepLike], folder: Path) -> dict[str, KeepLi
     """The same masks as files that every worker can read."""
     known: dict[str, KeepLike] = {}
     for name, masks in given.items():
+        if is_lungs(masks):  # each worker finds them
+            known[name] = masks
+            continue
         read = read_labels if name.startswith("keep") or name == "sliding" else read_image
         known[name] = given_as(
             [(_kept_image(read(one), f"{name}{n or ''}", folder), w) for n, (one, w) in enumerate(sources_of(masks))]
