@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image, Labels
-from anamorph.image.types import ImageLike
 from anamorph.methods.working_frame import covering_grid
 from anamorph.transforms.maps import Affine, Reading
 
@@ -33,7 +34,7 @@ VESSEL_MM = 6.0
 """Half the width of the vessels that belong to a lung."""
 
 
-def is_lungs(sliding: ImageLike | None) -> bool:
+def is_lungs(sliding: object) -> TypeGuard[str]:
     """Whether an argument asks for the lungs in place of a mask."""
     return isinstance(sliding, str) and sliding == "lungs"
 

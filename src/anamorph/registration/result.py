@@ -302,8 +302,8 @@ class Result:
 
         Args:
             plane: ``"axial"``, ``"coronal"`` or ``"sagittal"``; axial by default, or that of a single slice.
-            slice_mm: place of the slice, in RAS mm along the normal of the plane; by default amid the labels, the landmarks
-                or what moves.
+            slice_mm: place of the slice, in RAS mm along the normal of the plane; by default amid the labels, the
+                landmarks or what moves.
             panels: some of ``fixed``, ``moving`` (on its own grid, through the same place), ``warped``, ``before`` and
                 ``after`` (fixed green, moving magenta), ``checkerboard``, ``grid``, ``jacobian``, ``displacement``.
             labels: draw outlines of the labels: solid, and those of the moving scan dotted in ``before`` and ``after``.
