@@ -15,6 +15,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
+        self.pieces: list[str] = []
         self.open: list[str] = []
         self.feed(text)
         self.close()
@@ -36,6 +37,12 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("script", "style"):
             self.text += data
+            self.pieces.append(data)
+
+    @property
+    def words(self) -> str:
+        """The text with a space between any two elements."""
+        return " ".join(" ".join(self.pieces).split())
 
     @property
     def pictures(self) -> list[str]:

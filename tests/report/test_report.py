@@ -363,3 +363,44 @@ def test_the_uncertainty_is_shown_with_the_place_to_look_at_first():
     page = Page(render(make_report(uncertainty=found)))
     assert "Look first at RAS -20, -10, 30 mm (voxel 10, 5, 10): 6.2 mm around there." in page.text
     assert len(page.pictures) == len(Page(render(report)).pictures) + 3
+
+
+def test_labels_have_their_names_and_colours():
+    text = render(make_report(label_names={3: EVIL}, label_colours={3: "#123456"}))
+    page = Page(text)
+    assert f"{EVIL} (3)" in page.text
+    assert "--label-names" not in page.text
+    assert text.count("--colour:#123456") == 3 * 3  # fixed, before and after in three views
+    assert "--label-names" in Page(render(make_report())).text
+
+
+def test_landmarks_are_listed_worst_first():
+    grid = Grid((24, 20, 16), np.diag([-2.0, -2.0, 3.0, 1.0]))
+    fixed = Points(np.array([[0.0, 0, 0], [10, 0, 0]]), ("near", EVIL))
+    moving = Points(np.array([[-2.0, 0, 0], [3, 0, 4]]), ("near", EVIL))  # the map of the report adds (-2, 0, 0)
+    page = Page(render(make_report(grid, fixed_points=fixed, moving_points=moving)))
+    assert (
+        f"Landmark position, RAS mm error, mm fixed moving before after {EVIL} 10.0, 0.0, 0.0 3.0, 0.0, 4.0 8.06 6.40 "
+        "near 0.0, 0.0, 0.0 -2.0, 0.0, 0.0 2.00 0.00"
+    ) in page.words
+    assert "position, RAS mm" not in Page(render(make_report(fixed_points=fixed))).text
+
+
+def test_before_and_after_have_heads_and_checks_say_what_they_measure():
+    text = Page(render(make_report())).words
+    assert "Label Dice HD95, mm Average surface distance, mm before after before after before after" in text
+    assert "the map does not fold voxels where the map folds (det J ≤ 0): 0 %, limit 0.1 %" in text
+
+
+def test_files_are_listed_with_what_they_are():
+    text = render(make_report(files=[("warped.nii.gz", "the moving scan on the fixed grid"), (EVIL, EVIL)]))
+    assert '<a href="warped.nii.gz">warped.nii.gz</a></dt><dd>the moving scan on the fixed grid</dd>' in text
+    assert "<script>alert" not in text
+
+
+def test_the_true_error_is_told_where_it_is_known():
+    true = {"before": {"mean": 15.27, "p95": 25.9, "max": 31.0}, "after": {"mean": 2.04, "p95": 5.36, "max": 11.9}}
+    text = Page(render(make_report(true_error_mm=true))).words
+    assert "True error 15.27 → 2.04 mm mean inside the body; the true map is known" in text
+    assert "largest 31.00 11.90" in text
+    assert "True error" not in Page(render(make_report())).text

@@ -145,7 +145,7 @@ def create(
     ] = None,
     label_names: Annotated[
         str | None,
-        typer.Option(metavar="1=NAME,2=...", help="Names of the labels in the files.", rich_help_panel=LABELS),
+        typer.Option(metavar="1=NAME,...|TABLE", help="Names of the labels in the files.", rich_help_panel=LABELS),
     ] = None,
     relabel: Relabel = None,
     unknown_if_absent: Unknown = None,
@@ -164,6 +164,7 @@ def create(
     from dataclasses import replace
 
     from anamorph.data.scans import find_scans
+    from anamorph.image.label_names import read_label_names
 
     patterns = {"image": images, "label": labels, "mask": masks, "keypoints": keypoints, "landmarks": landmarks}
     found = find_scans(
@@ -172,7 +173,7 @@ def create(
         subject=subject,
         modalities=[part.strip() for part in modalities.split(",")] if modalities else (),
     )
-    found = replace(found, labels=_label_names(label_names))
+    found = replace(found, labels=dict(read_label_names(label_names).names) if label_names else {})
     choices = {"files": files, "pairings": pairs, "seed": seed, "max_pairs": max_pairs}
     choices |= {"unknown_if_absent": _list(unknown_if_absent), **_split(validation, test, ids)}
     _make(found, name or _task_name(folder), out, relabel or [], choices, overwrite, dry_run, quiet, folder)
@@ -268,23 +269,6 @@ def _task_name(folder: Path) -> str:
 
 def _list(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _label_names(text: str | None) -> dict[int, str]:
-    """``1=liver,2=left kidney``.
-
-    Raises:
-        UserError: a part is not of that form.
-    """
-    from anamorph.errors import UserError
-
-    names = {}
-    for part in (text or "").split(",") if text else ():
-        value, equals, name = part.partition("=")
-        if not equals or not value.strip().isdigit() or int(value) == 0 or not name.strip():
-            raise UserError(f"--label-names wants 1=liver,2=spleen, not '{part.strip()}'")
-        names[int(value)] = name.strip()
-    return names
 
 
 for function, command in ((check, "check"), (create, "create"), (import_, "import")):

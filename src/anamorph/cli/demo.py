@@ -47,6 +47,7 @@ def demo(
     refuse_existing(out, overwrite)
     limit_threads(threads)
     from anamorph.cli.register import run_and_show
+    from anamorph.phantom.anatomy import LABEL_NAMES
     from anamorph.phantom.pair import make_pair
     from anamorph.registration.request import Request
 
@@ -57,6 +58,7 @@ def demo(
         moving=pair.moving,
         fixed_labels=pair.fixed_labels,
         moving_labels=pair.moving_labels,
+        label_names=LABEL_NAMES,
         fixed_points=pair.fixed_points,
         moving_points=pair.moving_points,
         method=method,

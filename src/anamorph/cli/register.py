@@ -61,6 +61,10 @@ def register(
     moving_labels: Annotated[
         str | None, typer.Option(help="Those of the moving scan: are warped too.", rich_help_panel=INPUTS)
     ] = None,
+    label_names: Annotated[
+        str | None,
+        typer.Option(metavar="1=NAME,...|TABLE", help="Names of labels, for the report.", rich_help_panel=INPUTS),
+    ] = None,
     fixed_points: Annotated[
         Path | None, typer.Option(help="Landmarks of the fixed scan: for the error in mm.", rich_help_panel=INPUTS)
     ] = None,
@@ -165,6 +169,7 @@ def register(
         moving=common.of_series(moving, series),
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
+        label_names=label_names,
         fixed_points=fixed_points,
         moving_points=moving_points,
         fixed_outlines=fixed_outlines,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -15,6 +15,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.image import Image, Labels, Mask
+from anamorph.image.label_names import LabelNames, LabelNamesLike, read_label_names
 from anamorph.image.outlines import Outline
 from anamorph.image.points import Points
 from anamorph.image.read import needs_scan, read_image, read_labels, read_mask, read_points
@@ -47,6 +48,7 @@ class Request:
         moving: is brought to the fixed scan; any grid.
         fixed_labels: label map of the fixed scan.
         moving_labels: label map of the moving scan.
+        label_names: names of labels for reports, perhaps with colours: ``"1=liver,2=spleen"``, a mapping, or a file.
         fixed_points: landmarks in the fixed scan.
         moving_points: the same landmarks in the moving scan.
         fixed_outlines: curves and surfaces of the fixed scan.
@@ -87,6 +89,7 @@ class Request:
     moving: ImageLike
     fixed_labels: ImageLike | None = None
     moving_labels: ImageLike | None = None
+    label_names: LabelNamesLike | None = None
     fixed_points: PointsLike | None = None
     moving_points: PointsLike | None = None
     fixed_outlines: OutlinesLike | None = None
@@ -149,7 +152,8 @@ class Request:
         slides = [mask for mask in (self.sliding, self.moving_sliding) if not is_lungs(mask)]
         tissue = (*masks, self.stiffness, self.moving_stiffness, *slides)
         outlines = (*outline_sources(self.fixed_outlines), *outline_sources(self.moving_outlines))
-        given = (*self.scans().values(), self.fixed_points, self.moving_points, *outlines, *tissue, self.init)
+        names = [name for name in (self.label_names,) if isinstance(name, (str, os.PathLike)) and os.path.exists(name)]
+        given = (*self.scans().values(), *names, self.fixed_points, self.moving_points, *outlines, *tissue, self.init)
         files = [split_choice(str(source))[0] for source in given if isinstance(source, (str, os.PathLike))]
         with suppress(UserError):  # wrong settings are refused when the pair is planned
             files += models_of(self._config_by_default()).values()
@@ -215,6 +219,7 @@ class Request:
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             no_partner=alone,
+            label_names=LabelNames() if self.label_names is None else read_label_names(self.label_names),
             same_patient=self.same_patient,
             outlines=outlines,
             world=world_code(self.fixed),
@@ -230,6 +235,7 @@ class Inputs:
         pair: what the method is given.
         fixed_labels: label map on the grid of the fixed scan.
         moving_labels: label map of the moving scan.
+        label_names: names and colours of labels.
         no_partner: masks of what the fixed and the moving scan alone show; the masks of the pair are without it.
         same_patient: whether the scans are two dates of one patient.
         outlines: curves and surfaces of both scans.
@@ -240,6 +246,7 @@ class Inputs:
     pair: Pair
     fixed_labels: Labels | None = None
     moving_labels: Labels | None = None
+    label_names: LabelNames = field(default_factory=LabelNames)
     no_partner: tuple[Mask | None, Mask | None] = (None, None)
     same_patient: bool = False
     outlines: tuple[tuple[Outline, Outline], ...] = ()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anamorph.errors import AnamorphError, UserError, out_of_memory_failure
 from anamorph.image.atomic import check_writable_folder
+from anamorph.image.label_names import LabelNamesLike
 from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.methods import DEFAULT_METHOD
 from anamorph.methods.base import Run
@@ -42,6 +43,7 @@ def register(
     settings: GivenSettings = None,
     fixed_labels: ImageLike | None = None,
     moving_labels: ImageLike | None = None,
+    label_names: LabelNamesLike | None = None,
     fixed_points: PointsLike | None = None,
     moving_points: PointsLike | None = None,
     fixed_outlines: OutlinesLike | None = None,
@@ -80,6 +82,8 @@ def register(
         settings: of the method, as a mapping or as ``"key=value"`` strings; they go before the preset's.
         fixed_labels: label map of the fixed scan, to measure the result by.
         moving_labels: label map of the moving scan, which is warped too.
+        label_names: names of labels for the report: ``"1=liver,2=spleen"``, a mapping, or a table of 3D Slicer,
+            FreeSurfer, ITK-SNAP or BIDS, which gives colours too.
         fixed_points: landmarks in the fixed scan: a file, :class:`Points`, or ``(N, 3)`` RAS millimetres.
         moving_points: the same landmarks in the moving scan.
         fixed_outlines: curves and surfaces of the fixed scan: a file of curves or a mesh, or several.
@@ -122,6 +126,7 @@ def register(
         moving,
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
+        label_names=label_names,
         fixed_points=fixed_points,
         moving_points=moving_points,
         fixed_outlines=fixed_outlines,

@@ -225,8 +225,8 @@ class Named:
         return ", ".join(map(self, labels))
 
 
-def label_rows(metrics: Measured, ranks: Mapping[int, int], names: Mapping[int, str]) -> list[LabelRow]:
-    """One row per label that both scans have; ``ranks`` gives the colours of the outlines.
+def label_rows(metrics: Measured, colours: Mapping[int, str], names: Mapping[int, str]) -> list[LabelRow]:
+    """One row per label that both scans have; ``colours`` are those of the outlines.
 
     A label is worse if the first metric says so.
     """
@@ -236,7 +236,7 @@ def label_rows(metrics: Measured, ranks: Mapping[int, int], names: Mapping[int, 
     return [
         LabelRow(
             named(label),
-            label_colour(ranks.get(label, 0)),
+            colours.get(label, label_colour(0)),
             [
                 (shown(column.metric, start.get(label)), shown(column.metric, end.get(label)))
                 for column, start, end in zip(columns, before, after, strict=True)

@@ -45,6 +45,7 @@ class PairReport:
         moving_labels: outlines before registration, on the grid of the moving labels.
         warped_labels: outlines after registration.
         label_names: names of labels by value.
+        label_colours: of labels, as CSS writes them; others get one of ten.
         fixed_points: landmarks, where the views are centred in the absence of labels.
         moving_points: the same landmarks in the moving scan.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
@@ -75,6 +76,7 @@ class PairReport:
     moving_labels: Labels | None = None
     warped_labels: Labels | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
+    label_colours: Mapping[int, str] = field(default_factory=dict)
     fixed_points: Points | None = None
     moving_points: Points | None = None
     uncertainty: Uncertainty | None = None
@@ -113,7 +115,7 @@ def _content(report: PairReport) -> dict[str, Any]:
     from anamorph.report import numbers
 
     metrics = report.metrics
-    ranks = label_ranks(report)
+    painted = colours_of_labels(report)
     content: dict[str, Any] = {
         "report": report,
         "viewer": None,
@@ -122,7 +124,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         "tiles": numbers.tiles(metrics, report.timings, report.true_error_mm) if metrics else [],
         "overview": numbers.overview(metrics) if metrics else [],
         "label_columns": numbers.label_columns(metrics) if metrics else [],
-        "label_rows": numbers.label_rows(metrics, ranks, report.label_names) if metrics else [],
+        "label_rows": numbers.label_rows(metrics, painted, report.label_names) if metrics else [],
         "named": numbers.Named(report.label_names),
         "landmarks": numbers.landmark_rows(report.fixed_points, report.moving_points, report.fixed_to_moving),
         "true_error": numbers.true_error_rows(report.true_error_mm),
@@ -146,7 +148,7 @@ def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel
     assert report.warped is not None
     grey = _grey_slices(report, views)
     figures = {view.name: Figure(view, _layers(grey[view.name], view)) for view in views}
-    ranks = label_ranks(report)
+    painted = colours_of_labels(report)
     for view in views:
         for labels, kind in (
             (report.fixed_labels, "fixed"),
@@ -154,7 +156,7 @@ def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel
             (report.warped_labels, "after"),
         ):
             if labels is not None:
-                figures[view.name].lines += _outlines(labels, view, kind, ranks)
+                figures[view.name].lines += _outlines(labels, view, kind, painted)
     arrangement = columns(views)
     overlap = any(report.moving.grid.contains(_sites_mm(view)).any() for view in views)
     caption = "" if overlap else "Before: the headers place the two scans apart, so the moving scan is not in view."
@@ -217,10 +219,10 @@ def _layers(grey: Grey, view: View) -> list[Layer]:
     return [*layers, Layer(data_uri(fixed), "side", "before"), Layer(data_uri(grey["after"]), "side", "after")]
 
 
-def label_ranks(report: PairReport) -> dict[int, int]:
-    """Which colour each label of the fixed scan has."""
+def colours_of_labels(report: PairReport) -> dict[int, str]:
+    """The CSS colour of each label of the fixed scan."""
     present = voxel_counts(report.fixed_labels.data[0]) if report.fixed_labels is not None else {}
-    return {name: rank for rank, name in enumerate(sorted(present))}
+    return {value: report.label_colours.get(value, label_colour(rank)) for rank, value in enumerate(sorted(present))}
 
 
 def _sites_mm(view: View) -> np.ndarray:
@@ -229,10 +231,10 @@ def _sites_mm(view: View) -> np.ndarray:
     return view.slice_grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
 
 
-def _outlines(labels: Labels, view: View, kind: str, ranks: dict[int, int]) -> list[Line]:
+def _outlines(labels: Labels, view: View, kind: str, painted: Mapping[int, str]) -> list[Line]:
     shown = view.take_image(labels, "nearest")
-    names = [int(name) for name in np.unique(shown) if int(name) in ranks]
-    return [Line(outline(shown == name, view), kind, label_colour(ranks[name])) for name in names]
+    values = [int(value) for value in np.unique(shown) if int(value) in painted]
+    return [Line(outline(shown == value, view), kind, painted[value]) for value in values]
 
 
 def _views_through(report: PairReport, regions: Sequence[Region]) -> list[View]:
