@@ -67,7 +67,7 @@ def test_the_page_parses_shows_its_numbers_and_needs_no_network(tmp_path):
         "LPS",
     ):
         assert shown in page.text
-    assert path.stat().st_size < 400_000
+    assert path.stat().st_size < 1_500_000  # NiiVue alone has 1.06 MB
 
 
 def test_the_page_holds_both_answers():
@@ -116,7 +116,7 @@ def test_names_and_messages_from_outside_are_escaped():
     text = render(report)
     assert "<script>alert" not in text
     page = Page(text)
-    assert page.tags.count("script") == 1
+    assert text.count("<script>") == 2  # the page's and the viewer's; all others hold data
     assert page.text.count(EVIL) >= 8
     assert not any("alert" in name for name, _ in page.attributes)
 

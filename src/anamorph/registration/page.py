@@ -23,6 +23,7 @@ def report_of(
         more: shown beside the provenance; ``true_error_mm`` with the numbers.
         files: beside the report, each with what it is.
     """
+    from anamorph.image.image import Image
     from anamorph.report.pair import PairReport
 
     provenance = result.provenance | dict(more or {})
@@ -42,6 +43,7 @@ def report_of(
         label_colours=inputs.label_names.colours,
         fixed_points=inputs.pair.fixed_points,
         moving_points=inputs.pair.moving_points,
+        jacobian=Image(pair.deformation.determinants, pair.map_grid),
         uncertainty=result.uncertainty,
         no_partner=result.no_partner,
         change=result.change,

@@ -25,6 +25,7 @@ from anamorph.report.lines import curve, outline
 from anamorph.report.maps import change_panel, map_panels, no_partner_panel
 from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
+from anamorph.report.viewer.page import embedded
 from anamorph.report.views import View, columns, focus_voxel, orthogonal_views
 from anamorph.transforms.maps import Transform
 
@@ -48,6 +49,7 @@ class PairReport:
         label_colours: of labels, as CSS writes them; others get one of ten.
         fixed_points: landmarks, where the views are centred in the absence of labels.
         moving_points: the same landmarks in the moving scan.
+        jacobian: determinants of the map, already at hand.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
         no_partner: what one scan alone shows, as maps and regions.
         change: what changed between two dates of one patient.
@@ -79,6 +81,7 @@ class PairReport:
     label_colours: Mapping[int, str] = field(default_factory=dict)
     fixed_points: Points | None = None
     moving_points: Points | None = None
+    jacobian: Image | None = None
     uncertainty: Uncertainty | None = None
     no_partner: NoPartner | None = None
     change: Change | None = None
@@ -119,6 +122,7 @@ def _content(report: PairReport) -> dict[str, Any]:
     content: dict[str, Any] = {
         "report": report,
         "viewer": None,
+        "explorer": None,
         "maps": [],
         "inputs": [],
         "tiles": numbers.tiles(metrics, report.timings, report.true_error_mm) if metrics else [],
@@ -140,6 +144,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         content["inputs"] = inputs(report)
     else:
         content["viewer"], content["maps"] = comparison(report, report_views(report))
+        content["explorer"] = embedded(report)
     return content
 
 

@@ -1,0 +1,151 @@
+"""What the viewer shows of a pair: volumes on one grid, and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anamorph.evaluation.label_regions import voxel_counts
+from anamorph.evaluation.uncertainty import inside_body
+from anamorph.geometry.grid import Grid
+from anamorph.image.background import looks_like_ct
+from anamorph.image.image import Labels
+from anamorph.report.colours import label_colour
+from anamorph.report.viewer.maps import shown_maps
+from anamorph.report.viewer.places import worst_places
+from anamorph.report.viewer.volumes import grey, nifti_bytes, scan_on, shown_grid
+from anamorph.report.views import focus_voxel
+from anamorph.transforms.maps import Affine
+
+if TYPE_CHECKING:
+    from anamorph.report.pair import PairReport
+
+MOST_LABELS = 255
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a page needs to show a pair.
+
+    Args:
+        content: names, colours, numbers and places, as plain values; volumes are meant by their names.
+        volumes: compressed NIfTI files by name.
+    """
+
+    content: Mapping[str, Any]
+    volumes: Mapping[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all volumes."""
+        return sum(len(volume) for volume in self.volumes.values())
+
+
+def make_scene(report: PairReport, most_voxels: int) -> Scene:
+    """Everything about a registered pair, with volumes of at most so many voxels."""
+    assert report.warped is not None
+    source = report.fixed.grid
+    grid = shown_grid(source, most_voxels)
+    body = inside_body(report.fixed, grid)
+    fixed, moving, warped = (scan_on(scan, grid) for scan in (report.fixed, report.moving, report.warped))
+    maps = shown_maps(report, grid, fixed, warped, body)
+    arrays = grey(fixed, moving, warped, looks_like_ct(report.fixed) and looks_like_ct(report.moving))
+    arrays |= {one.key: one.quantised() for one in maps}
+    labels, label_arrays = _labels(report, grid)
+    arrays |= label_arrays
+    content = {
+        "caption": "",
+        "reduced": _reduced(source, grid),
+        "names": {"fixed": report.fixed.name, "moving": report.moving.name},
+        "focus": _ras(
+            source, focus_voxel(report.fixed, report.fixed_labels, report.fixed_points, report.fixed_to_moving)
+        ),
+        "grid": {
+            "shape": list(source.shape),
+            "shown": list(grid.shape),
+            "spacing_mm": [round(float(s), 3) for s in grid.spacing_mm],
+            "to_voxel": np.linalg.inv(source.affine).tolist(),
+        },
+        "maps": [one.described() for one in maps],
+        "labels": labels,
+        "landmarks": _landmarks(report),
+        "places": [vars(place) for place in worst_places(maps, grid, body)],
+    }
+    return Scene(content, {name: nifti_bytes(values, grid) for name, values in arrays.items()})
+
+
+def _reduced(source: Grid, grid: Grid) -> str:
+    """What is lost of the resolution, in a sentence."""
+    if source.shape == grid.shape:
+        return ""
+    spacing = " × ".join(f"{mm:.2g}" for mm in grid.spacing_mm)
+    return (
+        f"The volumes have voxels of {spacing} mm here; `anamorph view` on the folder of the result shows every voxel."
+    )
+
+
+def _ras(grid: Grid, voxel: tuple[int, int, int]) -> list[float]:
+    return [float(value) for value in grid.voxel_to_world(np.array(voxel, float))]
+
+
+def _labels(report: PairReport, grid: Grid) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """The labels of the fixed scan with their colours and middles, and their maps, in which they are counted from 1."""
+    if report.fixed_labels is None:
+        return [], {}
+    values = sorted(voxel_counts(report.fixed_labels.data[0]))[:MOST_LABELS]
+    shown = Affine.identity().warp_labels(report.fixed_labels, grid).data[0]
+    described = []
+    for rank, value in enumerate(values):
+        at = np.argwhere(shown == value)
+        described.append(
+            {
+                "value": int(value),
+                "name": report.label_names.get(int(value), ""),
+                "colour": label_colour(rank),
+                "ras_mm": _middle(at, grid) if len(at) else None,
+            }
+        )
+    sides = {
+        "fixed_labels": report.fixed_labels,
+        "moving_labels": report.moving_labels,
+        "warped_labels": report.warped_labels,
+    }
+    return described, {key: _ranked(labels, grid, values) for key, labels in sides.items() if labels is not None}
+
+
+def _middle(voxels: np.ndarray, grid: Grid) -> list[float]:
+    """The voxel of a label nearest to its centre of mass, in RAS mm."""
+    nearest = voxels[np.linalg.norm((voxels - voxels.mean(axis=0)) * grid.spacing_mm, axis=1).argmin()]
+    return [float(value) for value in grid.voxel_to_world(nearest.astype(float))]
+
+
+def _ranked(labels: Labels, grid: Grid, values: list[int]) -> np.ndarray:
+    shown = Affine.identity().warp_labels(labels, grid).data[0]
+    place = np.searchsorted(values, shown).clip(0, len(values) - 1)
+    return np.where(np.array(values)[place] == shown, place + 1, 0).astype(np.uint8)
+
+
+def _landmarks(report: PairReport) -> list[dict[str, Any]]:
+    """Pairs of landmarks, and where the moving one lies after registration, RAS mm."""
+    there, back = report.fixed_to_moving, report.moving_to_fixed
+    if report.fixed_points is None or report.moving_points is None or there is None or back is None:
+        return []
+    fixed, moving = report.fixed_points.matched(report.moving_points)
+    mapped, returned = there.map_world(fixed.positions_mm), back.map_world(moving.positions_mm)
+    names = fixed.labels or tuple(str(n) for n in range(1, len(fixed) + 1))
+    return [
+        {
+            "name": name,
+            "fixed_mm": here.tolist(),
+            "moving_mm": other.tolist(),
+            "warped_mm": home.tolist(),
+            "before_mm": float(np.linalg.norm(here - other)),
+            "after_mm": float(np.linalg.norm(found - other)),
+        }
+        for name, here, other, home, found in zip(
+            names, fixed.positions_mm, moving.positions_mm, returned, mapped, strict=True
+        )
+    ]
