@@ -81,7 +81,7 @@ def shown_maps(
         report: what the page shows.
         grid: of the viewer.
         fixed: ``(I, J, K)`` of the fixed scan there.
-        warped: the same of the warped scan.
+        warped: ``(I, J, K)`` of the warped scan.
         body: where there is anatomy.
     """
     maps: list[ShownMap] = []
@@ -107,7 +107,7 @@ def shown_maps(
         add("deformation", "Displacement without the linear part", caption, beyond, "viridis", 1.0)
         whole = np.linalg.norm(vectors_mm, axis=0)
         caption = f"{apart}: headers, linear part and deformation."
-        add("displacement", "Displacement, all of it", caption, whole, "viridis", 1.0)
+        add("displacement", "Displacement, whole map", caption, whole, "viridis", 1.0)
     left = mismatch(fixed, warped)
     if there is not None and back is not None:
         error = inverse_consistency_mm(there, back, grid, report.moving.grid)

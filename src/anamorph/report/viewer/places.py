@@ -26,7 +26,7 @@ APART = 4.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where to look.
+    """A place worth a look.
 
     Args:
         title: why.
