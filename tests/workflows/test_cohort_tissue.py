@@ -181,6 +181,20 @@ def test_points_and_labels_pull(folder, worker):
     assert by_labels > 1.5
 
 
+def test_outlines_that_do_not_pull_measure(folder):
+    """The outlines of the labels of scans 4 mm apart end closer together."""
+    outlines = ",".join(f"raw/labelsTr/AbdomenCTCT_000{n}_0000.nii.gz" for n in (1, 2))
+    table = f"fixed,moving,fixed_outlines,moving_outlines\n0001,0002,{outlines}\n"
+    scores = {}
+    for method in ("", "use_points = 2"):
+        (job,) = jobs_of(planned(folder, table, method), Contents(), folder)
+        metrics = job.do()["result"]["metrics"]
+        scores[method] = [metrics[when]["correct"].get("outline_distance_mm") for when in ("baseline", "scores")]
+    before, after = scores[""]
+    assert after["mean"] < 0.5 * before["mean"] < 2.1
+    assert scores["use_points = 2"] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("table", "method", "message"),
     [
@@ -188,7 +202,7 @@ def test_points_and_labels_pull(folder, worker):
         ("fixed,moving,fixed_keep_rigid\n0001,0002,bones.nii.gz=x\n", "", "line 2: .*'x' is no weight"),
         ("fixed,moving,fixed_keep_rigid\n0001,0002,bones.nii.gz=-1\n", "", "line 2: .*positive number, not -1"),
         ("fixed,moving,fixed_bones\n0001,0002,b\n", "", "line 1: .*fixed_keep_rigid, moving_keep_rigid"),
-        ("fixed,moving,fixed_outlines\n0001,0002,bones.nii.gz\n", "", "outlines of 0001_.* are for use_points"),
+        ("fixed,moving,fixed_outlines\n0001,0002,bones.nii.gz\n", "", "0001_.* has outlines of one scan alone"),
         ("fixed,moving\n0001,0002\n", "use_points = -1", "plan.toml, line .: use_points takes how exactly"),
         ("fixed,moving\n0001,0002\n", 'use_labels = "liver"', "plan.toml, line .: .*takes all or numbers"),
     ],

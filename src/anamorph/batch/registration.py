@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anamorph.batch.store import origin_of
-from anamorph.data.dataset import TISSUE_KINDS, Pair
+from anamorph.data.dataset import KNOWN_KINDS, TISSUE_KINDS, Pair
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image
@@ -18,7 +18,7 @@ from anamorph.methods.base import Outcome, Run
 from anamorph.registration.plan import make_plan, peak_bytes_on, run_plan
 from anamorph.registration.provenance import model_hashes
 from anamorph.registration.pulling import MOST_LABELS, chosen_labels
-from anamorph.registration.request import Request
+from anamorph.registration.request import Inputs, Request
 from anamorph.registration.tissue import given_as, sources_of
 from anamorph.runtime.device import resolve_device
 from anamorph.runtime.memory import check_memory
@@ -85,9 +85,8 @@ class RegistrationSettings:
     def known_of(self, pair: Pair) -> dict[str, Any]:
         """What the method is given of a pair beside the scans: files, as arguments of :class:`Request`."""
         known: dict[str, Any] = {}
-        kinds = TISSUE_KINDS if self.use_points is None else (*TISSUE_KINDS, "outlines")
         for role, case in (("fixed", pair.fixed), ("moving", pair.moving)):
-            for kind in kinds:
+            for kind in KNOWN_KINDS:
                 name = kind if role == "fixed" and kind in TISSUE_KINDS else f"{role}_{kind}"
                 if kind in case.known:
                     known[name] = given_as(case.known[kind])
@@ -156,16 +155,16 @@ def register_scans(
         UserError: the pair cannot be used.
         RegistrationFailure: memory does not suffice, or the run failed.
     """
-    return _register(wanted, _known_pair(wanted, fixed, moving, known), sources, progress)
+    return _register(wanted, _read(wanted, fixed, moving, known).pair, sources, progress)
 
 
-def read_pair_of(pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image) -> base.Pair:
+def read_pair_of(pair: Pair, wanted: RegistrationSettings, fixed: Image, moving: Image) -> Inputs:
     """The scans of a pair, which have been read, with all that the settings take of what is known of them.
 
     Raises:
         UserError: masks, labels or points cannot be used.
     """
-    return _known_pair(wanted, fixed, moving, wanted.known_of(pair))
+    return _read(wanted, fixed, moving, wanted.known_of(pair))
 
 
 def register_pair_of(
@@ -189,9 +188,8 @@ def register_pair_of(
     return _register(wanted, read, sources, progress)
 
 
-def _known_pair(wanted: RegistrationSettings, fixed: Image, moving: Image, known: Mapping[str, Any]) -> base.Pair:
-    request = Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known)
-    return request.read().pair
+def _read(wanted: RegistrationSettings, fixed: Image, moving: Image, known: Mapping[str, Any]) -> Inputs:
+    return Request(fixed, moving, use_points=wanted.use_points, use_labels=wanted.use_labels, **known).read()
 
 
 def _register(

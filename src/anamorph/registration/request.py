@@ -254,6 +254,11 @@ class Inputs:
     files: tuple[Path, ...] = ()
 
     @property
+    def outline_points(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Points ``(N, 3)`` of the outlines of both scans, RAS mm."""
+        return tuple((here.positions_mm, there.positions_mm) for here, there in self.outlines)
+
+    @property
     def label_notes(self) -> tuple[str, ...]:
         """What the labels of DICOM stand for, and what was left out in reading them."""
         return tuple(note for one in (self.fixed_labels, self.moving_labels) if one is not None for note in one.notes)

@@ -123,7 +123,7 @@ class Result:
             fixed_mask=pair.fixed_mask,
             moving_mask=pair.moving_mask,
             kept=tuple(kept_pieces(pair, self.outcome, *both)),
-            outlines=tuple((here.positions_mm, there.positions_mm) for here, there in self.inputs.outlines),
+            outlines=self.inputs.outline_points,
             used_labels=frozenset(() if pair.labels is None else pair.labels.values),
             uses_points=pair.marks is not None,
         )

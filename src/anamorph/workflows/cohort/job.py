@@ -25,10 +25,10 @@ from anamorph.evaluation.verdict import verdict
 from anamorph.image.image import Image
 from anamorph.image.read import read_image
 from anamorph.image.write import world_code, write_image
-from anamorph.methods import base
 from anamorph.methods.base import Outcome
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, WARPED
 from anamorph.registration.pulling import chosen_labels
+from anamorph.registration.request import Inputs
 from anamorph.runtime.machine import file_hash
 from anamorph.runtime.threads import limited_kernels, most_threads, thread_count
 from anamorph.transforms.files import write_transform
@@ -109,7 +109,7 @@ class PairJob:
         with limited_kernels(self.threads):
             threads = thread_count()
             read = read_pair_of(self.pair, self.settings, fixed, moving)
-            result = register_pair_of(self.pair, self.settings, read)
+            result = register_pair_of(self.pair, self.settings, read.pair)
         registration_seconds = time.perf_counter() - begin
         forward, backward = result.fixed_to_moving, result.moving_to_fixed
         told: dict[str, Any] = {
@@ -218,16 +218,17 @@ def _write(
 def _measure(
     truth: PairTruth,
     config: EvaluationConfig,
-    pair: base.Pair,
+    inputs: Inputs,
     outcome: Outcome,
 ) -> dict[str, Any]:
     """The numbers of a pair, and those of the identity, as plain values."""
     grids = truth.fixed_grid, truth.moving_grid
     there, back = delivered(outcome.fixed_to_moving, grids[0]), delivered(outcome.moving_to_fixed, grids[1])
     prediction = Prediction(in_voxels(there, *grids), there, back)
-    before = measure_unregistered(truth.registered())
-    registered = replace(truth.registered(prediction), kept=tuple(kept_pieces(pair, outcome, there, back)))
-    measured = measure(registered, before=before)
+    outlines = inputs.outline_points if inputs.pair.marks is None else ()  # what pulls measures nothing
+    before = measure_unregistered(replace(truth.registered(), outlines=outlines))
+    kept = tuple(kept_pieces(inputs.pair, outcome, there, back))
+    measured = measure(replace(truth.registered(prediction), kept=kept, outlines=outlines), before=before)
     scores = Scores(compatible_scores(truth, prediction.disp_vox, config), measured.after)
     baseline = Scores(compatible_scores(truth, identity_field(*grids), config), before)
     judged = verdict(measured, (*outcome.warnings, *measured.notes))

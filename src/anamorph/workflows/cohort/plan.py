@@ -100,17 +100,16 @@ def read_plan(path: Path, base: Path | None = None) -> CohortPlan:
         raise UserError(f"{path.name}: two methods are called '{repeated}'; give each [[method]] a label of its own")
     wanted = _wanted(top.table("output"), top.table("run"))
     top.done()
-    with_outlines = next((one for one in pairs if one.pair.fixed.known.get("outlines")), None)
-    if with_outlines is not None and all(method.settings.use_points is None for method in methods):
-        raise UserError(f"{path.name}: outlines of {with_outlines.id} are for use_points; give it to a [[method]]")
     for planned, method in product(pairs, methods):
         _check_pull(planned, method, path)
     return CohortPlan(path, pairs, tuple(methods), wanted)
 
 
 def _check_pull(planned: PlannedPair, method: PlannedMethod, path: Path) -> None:
-    """See that a pair has what is to pull."""
+    """See that a pair has what is to pull, and outlines of both scans or of none."""
     known, where = method.settings.known_of(planned.pair), f"{path.name}: the pair {planned.id}"
+    if len({"fixed_outlines", "moving_outlines"} & {*known}) == 1:
+        raise UserError(f"{where} has outlines of one scan alone; add those of the other, or drop them")
     if method.settings.use_points is not None and not {"fixed_points", "fixed_outlines"} & {*known}:
         raise UserError(f"{where} has no points or outlines for use_points of '{method.label}'; add them, or drop it")
     if method.settings.use_labels is not None and not {"fixed_labels", "moving_labels"} <= {*known}:

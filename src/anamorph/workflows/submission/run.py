@@ -104,7 +104,7 @@ class FieldJob:
             )
         start = time.perf_counter()
         read = read_pair_of(self.pair, self.wanted, fixed, moving)
-        result = register_pair_of(self.pair, self.wanted, read, progress)
+        result = register_pair_of(self.pair, self.wanted, read.pair, progress)
         told = {"seconds": round(time.perf_counter() - start, 3), "warnings": result.warnings}
         return self.keep(result.fixed_to_moving, fixed.grid, moving.grid, told)
 
