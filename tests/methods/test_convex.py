@@ -42,6 +42,13 @@ class TestConvex(MethodConformance):
         assert apart_vox(arrays.fixed_to_moving, tensors.fixed_to_moving, pair.fixed.grid) < 0.05
         assert apart_vox(arrays.moving_to_fixed, tensors.moving_to_fixed, pair.fixed.grid) < 0.05
 
+    def test_search_and_refinement_tell_how_far_they_are(self):
+        told: dict[str, list[float]] = {}
+        pair = gentle_pair()
+        self.run(pair.fixed, pair.moving, progress=lambda stage, done: told.setdefault(stage, []).append(done))
+        np.testing.assert_allclose(told["search"], 0.35 + 0.25 * np.array([0, 1, 2, 3, 4, 5, 6]) / 6)
+        assert len(told["refine"]) > 20
+
     def test_little_memory_gives_the_same_map(self):
         pair = gentle_pair()
         method = Convex(SearchConfig(init="world", max_memory_mb=100))

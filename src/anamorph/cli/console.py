@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,14 +40,32 @@ def resumable(out: Path) -> Iterator[None]:
         ) from None
 
 
+def columns() -> int | None:
+    """How many characters a line on stdout may have; None for a file or a pipe, unless ``COLUMNS`` says so."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+
+
+def show_lines(*lines: str) -> None:
+    """Sentences on stdout, broken between words where a line ends; words longer than a line, such as paths, stay whole.
+
+    Further lines of a sentence are set in by two characters more than its first.
+    """
+    width = columns()
+    for line in lines:
+        if width is None:
+            show(line)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()))
+        options = {"break_long_words": False, "break_on_hyphens": False}
+        show(*textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}  ", **options))
+
+
 def show(*things: Any) -> None:
     """Results on stdout."""
     from rich.console import Console
 
     # Without markup and emoji codes: brackets and colons in names are what they are.
-    console = Console(
-        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
-    )
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=columns() or 120)
     for thing in things:
         console.print(plain(thing) if isinstance(thing, str) else thing)
 
@@ -76,9 +97,11 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    columns = TextColumn("{task.description:<32}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    stage = TextColumn("{task.description:<24}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    parts = stage, BarColumn(bar_width=20), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
 

@@ -7,7 +7,7 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
-from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, show_lines, warn_of_page
 from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anamorph.registration.request import Inputs, Request
     from anamorph.registration.result import Result
 
+KEY_NUMBERS = 3
 INPUTS, PULLS, RUN = "Inputs", "What pulls", "Run"
 
 
@@ -282,26 +283,37 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
 
 
 def show_result(result: Result, saved: Saved) -> None:
-    """Print the numbers of a run, both answers of the verdict and where everything is."""
+    """Print the numbers of a run, both answers of the verdict, the key numbers again, and where everything is."""
     from anamorph.geometry.lengths import numbers_mm
     from anamorph.registration.folder import REPORT
     from anamorph.report.numbers import overview
 
-    table = make_table("", ">before", ">after")
+    table = make_table("", ">before", ">after", paths_first=True)
     for row in overview(result.metrics, files=False):
         table.add_row(*row)
     seconds = saved.record["timings_s"]
-    table.add_row("time: registration / all", "", f"{seconds['registration']:.1f} / {seconds['total']:.1f} s")
     show(table)
+    show_lines(f"time: {seconds['total']:.1f} s, of which the registration took {seconds['registration']:.1f} s")
     check = saved.record["direction_check"]
     centre, there = (", ".join(numbers_mm(check[f"{key}_ras_mm"], 1)) for key in ("fixed_centre", "maps_to_moving"))
-    for line in _start_lines(result.provenance.get("start", [])):
-        show(line)
-    show(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
+    show_lines(*_start_lines(result.provenance.get("start", [])))
+    show_lines(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
     if result.inputs.same_patient:
-        show(f"change: not looked for: {result.changes_unseen}" if result.change is None else result.change.line)
-    for line in result.no_partner.lines() if result.no_partner is not None else ():
-        show(line)
+        show_lines(f"change: not looked for: {result.changes_unseen}" if result.change is None else result.change.line)
+    show_lines(*(result.no_partner.lines() if result.no_partner is not None else ()))
     judged = result.verdict
-    show(f"{judged.status}: {judged.headline}" + "".join(f"\n  {reason}" for reason in judged.reasons))
-    show(f"report: {saved.folder / REPORT}" if saved.report_failure is None else f"results: {saved.folder}")
+    show_lines(f"{judged.status}: {judged.headline}", *(f"  {reason}" for reason in judged.reasons))
+    show_lines(*_key_numbers(result))
+    show_lines(f"report: {saved.folder / REPORT}" if saved.report_failure is None else f"results: {saved.folder}")
+
+
+def _key_numbers(result: Result) -> list[str]:
+    """The most telling numbers of a result, those with a state before first."""
+    from anamorph.report.numbers import tiles
+
+    shown = sorted(tiles(result.metrics, {}), key=lambda tile: not tile.before)[:KEY_NUMBERS]
+    wide = max((len(tile.name) for tile in shown), default=0)
+    changes = (f"{tile.before} -> {tile.value}" if tile.before else tile.value for tile in shown)
+    return [
+        f"  {tile.name:<{wide}}  {change} {tile.unit}".rstrip() for tile, change in zip(shown, changes, strict=True)
+    ]

@@ -38,7 +38,8 @@ class Convex(Recipe):
             described = started.described
         with run.stage("search", 0.35):
             held = self.config.held_bytes(started.pyramid, started.fixed.grid, started.moving.grid)
-            return search(described, started.pyramid, self.config, held, started.known)
+            tell = run.within("search", 0.35, self.refined_from)
+            return search(described, started.pyramid, self.config, held, started.known, tell)
 
     def led_bytes(self, fixed: Grid, moving: Grid) -> int:
         pyramid = self.config.pyramid(fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -73,6 +74,7 @@ def search(
     config: SearchConfig,
     held_bytes: int,
     known: tuple[Array, Grid] | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[Array, Grid]:
     """Find the field from the fixed to the moving scan.
 
@@ -83,6 +85,7 @@ def search(
         held_bytes: what the rest of the run holds; costs are computed in chunks that fit beside it.
         known: a field ``(3, I, J, K)`` in voxels of a grid of the fixed frame, around which to look; without one, the
             scans are taken to lie upon each other.
+        progress: called with the fraction done.
 
     Returns:
         the field ``(3, I, J, K)`` in voxels of the finest level, and its grid.
@@ -95,7 +98,7 @@ def search(
     if known is not None:
         velocity = logarithm(moved(*known, previous.grid), previous.neighbours)
         forward, backward = exponential(velocity), exponential(-velocity)
-    for level, cells, radius in levels:
+    for number, (level, cells, radius) in enumerate(levels):
         at = pair.pooled(level.cell)
         shape = level.grid.shape
         if forward is None:
@@ -107,11 +110,13 @@ def search(
             fixed, moving = warp_descriptor(at.fixed, backward), warp_descriptor(at.moving, forward)
         window = (cells, (1, 1, 1), radius, budget, level.neighbours)
         onward = upsample(coupled_convex(CostVolume(at.fixed, at.fixed_weight, moving, *window)), cells, shape)
+        progress((number + 0.5) / len(levels))
         back = upsample(coupled_convex(CostVolume(at.moving, at.moving_weight, fixed, *window)), cells, shape)
         if forward is not None:
             onward, back = compose(onward, forward), compose(back, backward)
         forward, backward = inverse_consistent(onward, back)
         previous = level
+        progress((number + 1) / len(levels))
     return forward, previous.grid
 
 
