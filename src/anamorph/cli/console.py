@@ -56,8 +56,8 @@ def show_lines(*lines: str) -> None:
             show(line)
             continue
         indent = " " * (len(line) - len(line.lstrip()))
-        options = {"break_long_words": False, "break_on_hyphens": False}
-        show(*textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}  ", **options))
+        wrapper = textwrap.TextWrapper(width, indent, f"{indent}  ", break_long_words=False, break_on_hyphens=False)
+        show(*wrapper.wrap(line.strip()))
 
 
 def show(*things: Any) -> None:
