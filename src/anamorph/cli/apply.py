@@ -12,6 +12,8 @@ from anamorph.cli.logs import say
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from anamorph.geometry.grid import Grid
     from anamorph.registration.carrier import Kind
     from anamorph.transforms.maps import Transform
@@ -24,11 +26,18 @@ def apply(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; a folder for several inputs.")],
     to: Annotated[
         list[str],
-        typer.Option("--to", metavar="FILE...", help="Moving images or labels, or fixed points; several may follow."),
+        typer.Option(
+            "--to",
+            metavar="FILE...",
+            help="Moving images or labels, or fixed points, meshes or streamlines; several may follow.",
+        ),
     ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     kind: Annotated[
-        str, typer.Option("--as", help="image, labels or points; auto: points by suffix, labels by constant pieces.")
+        str,
+        typer.Option(
+            "--as", help="image, labels, points or shape; auto: points and shapes by suffix, labels by constant pieces."
+        ),
     ] = "auto",
     like: Annotated[
         str | None, typer.Option(help="Scan whose grid images and labels are brought to; T's own fixed grid otherwise.")
@@ -43,12 +52,15 @@ def apply(
     written_by: Annotated[
         str | None, typer.Option("--from", help="Format of T, where suffix and contents do not say it.")
     ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="ras or lps, of meshes whose files do not say it (VTK, STL, PLY, OBJ); else LPS.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Apply a transform: pull MOVING images and labels onto the fixed grid, or map FIXED points to the moving scan.
 
-    Points of the moving scan, and images of the fixed one, go through the transform of the other direction
-    (moving_to_fixed.nii.gz).
+    Meshes and streamlines are points. Points of the moving scan, and images of the fixed one, go through the transform
+    of the other direction (moving_to_fixed.nii.gz).
     """
     from anamorph.image.read import read_image
     from anamorph.transforms.files import needs_moving
@@ -59,24 +71,29 @@ def apply(
     for target in targets:
         refuse_existing(target, overwrite, (*sources, transform, like, moving))
     if moving is None and needs_moving(transform, written_by):
-        moving = next((source for source, what in zip(sources, kinds, strict=True) if what != "points"), None)
-    field, grid = read_with_grid(transform, like, None if moving is None else read_image(moving).grid, written_by)
+        moving = next(
+            (source for source, what in zip(sources, kinds, strict=True) if what in ("image", "labels")), None
+        )
+    moving_grid = None if moving is None else read_image(moving).grid
+    field, grid = read_with_grid(transform, like, moving_grid, written_by)
     for source, what, target in zip(sources, kinds, targets, strict=True):
         if what == "points":
             _map_points(field, source, target, grid)
+        elif what == "shape":
+            _map_shape(field, source, target, grid, moving_grid, frame)
         else:
             _warp(field, source, what, target, grid, moving)
 
 
 def _kind_of(source: str, asked: str) -> Kind:
-    if asked in ("image", "labels", "points"):
+    if asked in ("image", "labels", "points", "shape"):
         return asked  # type: ignore[return-value]
     if asked != "auto":
-        raise UserError(f"--as must be image, labels, points or auto, not '{asked}'")
+        raise UserError(f"--as must be image, labels, points, shape or auto, not '{asked}'")
     from anamorph.registration.carrier import kind_of
 
     kind, reason = kind_of(source)
-    if kind != "points":
+    if kind in ("image", "labels"):
         taken = "a label map" if kind == "labels" else "an image"
         say(f"{Path(source).name}: taken for {taken} ({reason}); --as says otherwise")
     return kind
@@ -84,9 +101,11 @@ def _kind_of(source: str, asked: str) -> Kind:
 
 def _targets(sources: list[str], kinds: list[Kind], out: Path) -> list[Path]:
     """One file per input: OUT itself, or files in the folder OUT named after their inputs."""
+    from anamorph.image.shape_files import SHAPES
     from anamorph.registration.carrier import POINT_SUFFIXES
 
-    file_like = out.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha", *POINT_SUFFIXES)) and not out.is_dir()
+    suffixes = (".nii", ".nii.gz", ".nrrd", ".mha", *POINT_SUFFIXES, *SHAPES)
+    file_like = out.name.lower().endswith(suffixes) and not out.is_dir()
     if len(sources) == 1 and file_like:
         return [out]
     if file_like:
@@ -102,6 +121,8 @@ def _name(source: str, kind: Kind) -> str:
     name = Path(source).name
     if kind == "points":
         return name if name.lower().endswith((".csv", ".fcsv", ".mrk.json")) else f"{name.split('.')[0]}.csv"
+    if kind == "shape":
+        return name
     known = next((s for s in (".nii.gz", ".nii", ".nrrd", ".mha") if name.lower().endswith(s)), None)
     return name if known else f"{name.removesuffix('.mhd')}.nii.gz"
 
@@ -125,7 +146,6 @@ def _warp(field: Transform, source: str, kind: Kind, target: Path, grid: Grid | 
 
 
 def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) -> None:
-    from anamorph.geometry.lengths import numbers_mm
     from anamorph.image.points import Points
     from anamorph.image.read import read_points
     from anamorph.image.write import write_points
@@ -137,11 +157,36 @@ def _map_points(field: Transform, source: str, target: Path, grid: Grid | None) 
         points.check_inside(grid, "the grid of the transform; --like names another")
     mapped = Points(field.map_world(points.positions_mm), points.labels)
     write_points(mapped, target)
-    before, after = (", ".join(numbers_mm(one.positions_mm[0], 2)) for one in (points, mapped))
+    _say_mapped(field, target, points.positions_mm, mapped.positions_mm)
+
+
+def _map_shape(
+    field: Transform, source: str, target: Path, grid: Grid | None, moving_grid: Grid | None, frame: str | None
+) -> None:
+    from anamorph.image.point_files import frame_named
+    from anamorph.image.shape_files import read_shape
+
+    if not target.name.lower().endswith(Path(source).suffix.lower()):
+        raise UserError(f"{target.name}: a {Path(source).suffix} is written as such; name a file with that suffix")
+    shape = read_shape(source, None if frame is None else frame_named(frame))
+    for note in shape.notes:
+        say(f"note: {note}")
+    outside = None if grid is None else shape.check_inside(grid, "the grid of the transform; --like names another")
+    if outside is not None:
+        say(f"note: {outside}")
+    mapped = field.map_world(shape.positions_mm)
+    shape.save(mapped, target, moving_grid)
+    _say_mapped(field, target, shape.positions_mm, mapped)
+
+
+def _say_mapped(field: Transform, target: Path, before_mm: np.ndarray, after_mm: np.ndarray) -> None:
+    from anamorph.geometry.lengths import numbers_mm
+
+    before, after = (", ".join(numbers_mm(one[0], 2)) for one in (before_mm, after_mm))
     if field.maps is None:
-        what = f"{len(points)} points of the transform's fixed scan mapped to its moving scan"
+        what = f"{len(before_mm)} points of the transform's fixed scan mapped to its moving scan"
     else:
-        what = f"{len(points)} {field.maps[0]} points mapped to the {field.maps[1]} scan"
+        what = f"{len(before_mm)} {field.maps[0]} points mapped to the {field.maps[1]} scan"
     say(f"{target}: {what}; the first: RAS ({before}) -> RAS ({after}) mm")
 
 

@@ -12,16 +12,14 @@ from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.image.image import Labels
 from anamorph.image.label_like import is_label_map
-from anamorph.image.point_files import Frame, frame_named, markups_in, positions_of
+from anamorph.image.point_files import markups_in, positions_of
 from anamorph.image.read import read_labels
+from anamorph.image.shape_files import MESHES, frame_in_header, read_meshio
 from anamorph.reading import understood
 
-MESHES = (".vtk", ".vtu", ".stl", ".ply", ".obj", ".off")
 CURVES = ("Curve", "ClosedCurve", "Line")
 SAMPLES = 5000
 """Points that stand for a curve or a surface."""
-HEADER_BYTES = 512
-"""Where 3D Slicer says in which frame a mesh is."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,32 +110,14 @@ def _along(corners: np.ndarray) -> np.ndarray:
 
 
 def _read_mesh(path: Path) -> Outline:
-    try:
-        import meshio
-    except ImportError:
-        raise UserError("meshes are read by meshio: pip install 'anamorph[mesh]'") from None
-    frame, notes = _frame_of(path)
-    try:
-        mesh = meshio.read(path)
-    except (SystemExit, meshio.ReadError) as error:  # meshio ends the program on some damaged files
-        raise UserError(f"no mesh that meshio can read: {' '.join(str(error).split())[:100]}") from error
+    frame, notes = frame_in_header(path)
+    mesh = read_meshio(path)
     places = np.asarray(mesh.points, np.float64)
     faces = _triangles(mesh.cells_dict)
     if places.ndim != 2 or places.shape[1] != 3 or not len(faces) or not np.isfinite(places).all():
         raise UserError("holds no surface of triangles or quadrangles with points in three dimensions")
     places = flip_ras_lps(places) if frame == "lps" else places
     return Outline(_over(places[faces]), path.name.partition(".")[0], notes)
-
-
-def _frame_of(path: Path) -> tuple[Frame, tuple[str, ...]]:
-    with path.open("rb") as file:
-        head = file.read(HEADER_BYTES).decode("latin-1")
-    _, said, space = head.partition("SPACE=")
-    if said:
-        return frame_named(space[:3]), ()
-    return "lps", (
-        f"{path.name} does not say its frame, so taken as LPS mm; if it is RAS, write SPACE=RAS in its header",
-    )
 
 
 def _triangles(cells: dict[str, np.ndarray]) -> np.ndarray:

@@ -17,10 +17,11 @@ from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.label_like import is_label_map
 from anamorph.image.points import Points
 from anamorph.image.read import needs_scan, read_image, read_labels, read_points
+from anamorph.image.shape_files import SHAPES
 from anamorph.image.types import ImageLike, MeshLike, PointMesh, VertexMesh
 from anamorph.transforms.maps import PointFrame, Transform
 
-Kind = Literal["image", "labels", "points"]
+Kind = Literal["image", "labels", "points", "shape"]
 Direction = Literal["moving_to_fixed", "fixed_to_moving"]
 POINT_SUFFIXES = (".csv", ".tsv", ".fcsv", ".mrk.json", ".txt", ".pts")
 MeshT = TypeVar("MeshT", bound=MeshLike)
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def kind_of(source: str | Path) -> tuple[Kind, str]:
-    """What a file holds, and how that was seen: points by the suffix, labels by their constant pieces.
+    """What a file holds, and how that was seen: points and shapes by the suffix, labels by their constant pieces.
 
     Raises:
         UserError: the file cannot be read.
@@ -38,6 +39,8 @@ def kind_of(source: str | Path) -> tuple[Kind, str]:
 
     if str(source).lower().endswith(POINT_SUFFIXES):
         return "points", "its suffix"
+    if str(source).lower().endswith(SHAPES):
+        return "shape", "its suffix"
     if not Path(source).is_dir() and needs_scan(source):
         return "labels", "contours or segments of DICOM"
     if read_segments(Path(source)) or is_label_map(read_image(source)):
@@ -125,6 +128,8 @@ class Carrier:
             return self.mesh(thing, frame)
         if kind == "auto":
             kind = kind_of(thing)[0] if isinstance(thing, (str, Path)) else self._kind_of_image(thing)
+        if kind == "shape":
+            raise UserError(f"{thing}: anamorph apply moves files of meshes and streamlines; give the mesh itself")
         if kind == "points":
             assert isinstance(thing, (str, Path))
             return self.points(read_points(thing, grid=self.source))
