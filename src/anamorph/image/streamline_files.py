@@ -26,6 +26,7 @@ def read_streamlines(
     """
     from nibabel import streamlines
     from nibabel.streamlines.array_sequence import ArraySequence
+    from nibabel.streamlines.tractogram import Tractogram
     from nibabel.streamlines.tractogram_file import HeaderWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -43,7 +44,7 @@ def read_streamlines(
     trackvis = path.name.lower().endswith(".trk")
 
     def save(positions_mm: np.ndarray, target: Path, grid: Grid | None) -> None:
-        moved = streamlines.Tractogram(
+        moved = Tractogram(
             ArraySequence(np.split(positions_mm.astype(np.float32), ends[:-1])),
             file.tractogram.data_per_streamline,
             file.tractogram.data_per_point,
