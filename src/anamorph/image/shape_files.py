@@ -8,6 +8,7 @@ as 3D Slicer writes it, so they are taken as LPS mm, as ITK and 3D Slicer write 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,12 @@ from anamorph.image.atomic import atomic_path
 from anamorph.image.point_files import Frame, frame_named
 from anamorph.image.points import FARTHEST_MM
 from anamorph.image.quiet import quiet_libraries
-from anamorph.image.streamline_files import STREAMLINES, read_streamlines
 from anamorph.image.vtk_points import VtkPoints
 from anamorph.reading import reason_of
 
 MESHES = (".vtk", ".vtu", ".stl", ".ply", ".obj", ".off")
 """Meshes that cannot say their frame, but in a comment of their header."""
+STREAMLINES = (".tck", ".trk")
 SHAPES = (*MESHES, ".gii", *STREAMLINES)
 HEADER_BYTES = 512
 """Where 3D Slicer says in which frame a mesh is."""
@@ -103,7 +104,7 @@ def read_shape(path: str | os.PathLike[str], frame: Frame | None = None) -> Shap
 def _read(path: Path, frame: Frame | None) -> Shape:
     name = path.name.lower()
     if name.endswith(STREAMLINES):
-        return Shape(*read_streamlines(path))
+        return _read_streamlines(path)
     return _read_gifti(path) if name.endswith(".gii") else _read_mesh(path, frame)
 
 
@@ -179,3 +180,49 @@ def _read_gifti(path: Path) -> Shape:
             temporary.write_bytes(image.to_bytes())
 
     return Shape(np.asarray(points.data, np.float64), save, tuple(note for note in notes if note))
+
+
+def _read_streamlines(path: Path) -> Shape:
+    from nibabel import streamlines
+    from nibabel.streamlines.array_sequence import ArraySequence
+    from nibabel.streamlines.tractogram import Tractogram
+    from nibabel.streamlines.tractogram_file import HeaderWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        file = streamlines.load(path)
+    notes = tuple(
+        f"{path.name}: {' '.join(str(one.message).split())}"
+        for one in caught
+        if issubclass(one.category, HeaderWarning)
+    )
+    lines = file.tractogram.streamlines
+    if not lines:
+        raise UserError(f"{path}: holds no streamlines")
+    ends = np.cumsum([len(line) for line in lines])
+    trackvis = path.name.lower().endswith(".trk")
+
+    def save(positions_mm: np.ndarray, target: Path, grid: Grid | None) -> None:
+        moved = Tractogram(
+            ArraySequence(np.split(positions_mm.astype(np.float32), ends[:-1])),
+            file.tractogram.data_per_streamline,
+            file.tractogram.data_per_point,
+            affine_to_rasmm=np.eye(4),
+        )
+        header = _placed(file.header, grid) if trackvis and grid is not None else file.header
+        with atomic_path(target) as temporary:
+            type(file)(moved, header).save(str(temporary))
+
+    if trackvis:
+        notes = (*notes, f"{path.name}: --moving names the scan whose voxels the header shall count in")
+    return Shape(np.concatenate(list(lines)).astype(np.float64), save, notes)
+
+
+def _placed(header: dict[str, Any], grid: Grid) -> dict[str, Any]:
+    """A header of TrackVis that counts in the voxels of a grid."""
+    return header | {
+        "voxel_to_rasmm": grid.affine.astype(np.float32),
+        "voxel_sizes": grid.spacing_mm.astype(np.float32),
+        "dimensions": np.array(grid.shape, np.int16),
+        "voxel_order": grid.orientation.encode(),
+    }
