@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,3 +145,11 @@ def with_private_tags(dataset: Dataset) -> Dataset:
     block = dataset.private_block(0x3287, "SOME VENDOR", create=True)
     block.add_new(1, "LO", "secret")
     return dataset
+
+
+def faults(path: Path) -> list[str]:
+    """What dciodvfy (Debian package dicom3tools) finds wrong with a file; nothing where it is not installed."""
+    if shutil.which("dciodvfy") is None:
+        return []
+    ran = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    return [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("Error")]

@@ -224,7 +224,7 @@ def convert(
     if grid is None and FORMATS.find(kind).dense:
         raise UserError(f"{transform.name} has no grid of its own; name the fixed scan with --fixed")
     grid = grid or Grid((1, 1, 1), np.eye(4))  # affines are written as such
-    write_transform(field, out, kind, grid, moving_grid)
+    write_transform(field, out, kind, grid, moving_grid, scans=(fixed, moving))
     say(f"{out}: {kind}, {FORMATS.find(kind).summary}")
 
 

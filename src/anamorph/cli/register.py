@@ -143,6 +143,14 @@ def register(
     composite: Annotated[
         bool, typer.Option("--composite", help="Write ITK .h5 composites too.", rich_help_panel=RUN)
     ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom",
+            help="Write DICOM too: warped series, structures, segmentation, registrations.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     dense_fields: Annotated[
         bool,
         typer.Option("--dense-fields", help="Fields and maps at every voxel of the scans.", rich_help_panel=RUN),
@@ -200,13 +208,18 @@ def register(
         threads=threads,
         max_memory=max_memory,
     )
+    extras = None
+    if dicom:
+        from anamorph.registration.dicom_folder import DicomFolder
+
+        extras = DicomFolder.of(request)
     if dry_run:
         from anamorph.registration.run import prepare
 
         show_plan(request, out, *prepare(request))
         return
     result, _ = run_and_show(
-        request, out, overwrite=overwrite, composite=composite, dense_fields=dense_fields, quiet=quiet
+        request, out, overwrite=overwrite, composite=composite, dense_fields=dense_fields, quiet=quiet, extras=extras
     )
     judged = result.verdict
     if fail_on is not None and judged.status in TRIPS[fail_on]:

@@ -72,6 +72,7 @@ DESCRIPTIONS = {
     NO_PARTNER: "1 where the fixed scan shows what the moving one does not, else 0, on a grid of its own",
     MOVING_NO_PARTNER: "1 where the moving scan shows what the fixed one does not, else 0, in its frame",
     CHANGE: "how the moving scan differs, in standard deviations of the pair's noise; 0 outside the body",
+    "dicom/": "with --dicom: the warped scan, its structures and segments, and both transforms",
     RESULT: "metrics, timings, settings, versions, input hashes, verdict",
     REPORT: "the report",
 }

@@ -233,8 +233,8 @@ def read_header(path: Path) -> Header:
     return Header(path, dataset, syntax, syntax != _BIG_ENDIAN, offset, length, floating)
 
 
-def read_whole(path: Path) -> Any:
-    """All elements of a DICOM file that has no voxels, or few.
+def read_whole(path: Path, *, stop_before_pixels: bool = False) -> Any:
+    """All elements of a DICOM file, with or without its voxels.
 
     Raises:
         UserError: its deflated part is damaged or a trap.
@@ -243,7 +243,7 @@ def read_whole(path: Path) -> Any:
     from pydicom import dcmread
 
     with contents(path) as buffer:
-        dataset = dcmread(_Bounded(buffer), force=True)
+        dataset = dcmread(_Bounded(buffer), force=True, stop_before_pixels=stop_before_pixels)
     _check_items(dataset)
     return dataset
 

@@ -45,17 +45,20 @@ class TransformFormat:
         shows: whether a file says of itself that it is of this format, for suffixes that several programs use; such
             formats are looked at first. None where the suffix says it, or the reader finds out.
         needs_moving: whether a file counts in the voxels of the moving scan, so that its grid must be known.
+        names_scans: whether a file refers to its scans: writing takes the sources of the fixed and of the moving one
+            too, as ``scans``.
     """
 
     summary: str
     suffixes: tuple[str, ...]
-    write: Callable[[Transform, Path, Grid, Grid | None], None] | None = None
+    write: Callable[..., None] | None = None
     read: Callable[[Path, Grid | None, Grid | None], Transform] | None = None
     also_read: tuple[str, ...] = ()
     dense: bool = True
     files: Callable[[Path], tuple[Path, ...]] = _itself
     shows: Callable[[Path], bool] | None = None
     needs_moving: bool = False
+    names_scans: bool = False
 
 
 FORMATS: Registry = Registry(
@@ -81,6 +84,7 @@ FORMATS: Registry = Registry(
         "niftyreg-affine": "anamorph.transforms.files.niftyreg:NIFTYREG_AFFINE",
         "x5": "anamorph.transforms.files.x5:X5",
         "elastix": "anamorph.transforms.files.elastix:ELASTIX",
+        "dicom": "anamorph.transforms.files.dicom:DICOM",
     },
 )
 
@@ -91,6 +95,8 @@ def write_transform(
     kind: str,
     fixed_grid: Grid,
     moving_grid: Grid | None = None,
+    *,
+    scans: tuple[object, object] = (None, None),
 ) -> None:
     """Write a transform for another tool.
 
@@ -102,6 +108,7 @@ def write_transform(
             orthogonal grid that covers this one.
         moving_grid: of the moving image, for deeds and the Learn2Reg kinds, which count in its voxels; the fixed one
             by default.
+        scans: files or folders of the fixed and of the moving scan, for kinds that refer to them, such as ``dicom``.
 
     Raises:
         UserError: unknown kind or suffix, a deforming transform where only an affine fits, an unwritable folder.
@@ -114,7 +121,7 @@ def write_transform(
         raise UserError(f"transforms of kind {kind} are read only; choose another format, such as itk")
     if not path.name.lower().endswith(form.suffixes):
         raise UserError(f"{path.name}: a transform of kind {kind} must end in {' or '.join(form.suffixes)}")
-    form.write(transform, path, fixed_grid, moving_grid)
+    form.write(transform, path, fixed_grid, moving_grid, **({"scans": scans} if form.names_scans else {}))
 
 
 def written_files(path: Path, kind: str) -> tuple[Path, ...]:
