@@ -12,6 +12,7 @@ from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
+from anamorph.cli.slices import slices
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -271,7 +272,7 @@ def _list(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-for function, command in ((check, "check"), (create, "create"), (import_, "import")):
+for function, command in ((check, "check"), (create, "create"), (import_, "import"), (slices, "slices")):
     add_command(dataset, function, command)
 
 

@@ -20,7 +20,7 @@ from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
-    from anamorph.workflows.preprocess.run import Preprocessed
+    from anamorph.workflows.preprocess.made import Preprocessed
 
 GEOMETRY, VALUES = "Geometry", "Values"
 

@@ -1,14 +1,10 @@
-"""Every scan of a data set preprocessed, several at a time, resumed where it stopped.
-
-The new data set appears complete or not at all.
-"""
+"""Every scan of a data set preprocessed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.batch.run import run_jobs
 from anamorph.batch.store import Contents, Kept, origin_of
 from anamorph.data.dataset import Case, Dataset, Pair
-from anamorph.data.manifest import read_dataset, write_dataset
-from anamorph.errors import UserError
+from anamorph.data.manifest import read_dataset
 from anamorph.geometry.grid import Grid
-from anamorph.image.atomic import atomic_directory, atomic_path, check_replaceable
+from anamorph.image.atomic import atomic_path, check_replaceable
 from anamorph.image.image import Image, Labels, Mask
 from anamorph.image.points import Points
 from anamorph.image.read import read_grid, read_image, read_labels, read_points
@@ -35,6 +29,7 @@ from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.maps import Affine
 from anamorph.types import Progress
+from anamorph.workflows.preprocess.made import Preprocessed, make_dataset, work_folder
 from anamorph.workflows.preprocess.record import (
     ScanRecord,
     Target,
@@ -56,8 +51,6 @@ from anamorph.workflows.preprocess.steps import (
 Reference = tuple[Scan, Grid]
 BYTES_PER_VOXEL = (24, 40)
 """Peak per voxel of an original and of a preprocessed scan: values, averages, labels; positions, channels, labels."""
-MARKER = ".preprocess"
-"""In the work folder, so that no other folder is taken for one."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +76,10 @@ class ScanJob:
         return self.case.key
 
     @property
-    def outputs(self) -> list[Path]:
-        """All files that are written before the record, relative to the new data set."""
-        return [*(target.path for target in targets(self.case, self.root)), transform_path(self.case)]
+    def files(self) -> list[Path]:
+        """All files that are written, the record last, relative to the new data set."""
+        written = [target.path for target in targets(self.case, self.root)]
+        return [*written, transform_path(self.case), record_path(self.case)]
 
     def find(self) -> dict[str, Any] | None:
         """The record of a scan that was made of the same files with the same settings."""
@@ -127,7 +121,7 @@ class ScanJob:
             "points_outside": outside,
         }
         write_transform(to_original.inverse(), self.folder / transform_path(case), "itk-tfm", image.grid)
-        return self._kept().keep([self.folder / path for path in self.outputs], content)
+        return self._kept().keep([self.folder / path for path in self.files[:-1]], content)
 
     def peak_bytes(self) -> int:
         """Predicted memory, from the headers."""
@@ -179,21 +173,6 @@ def _prepared_reference(image: Path, mask: Path | None, modality: str, settings:
     return scan, wanted_grid(read, settings, is_ct(read, modality))
 
 
-@dataclass(frozen=True)
-class Preprocessed:
-    """What came out: the new data set, the record of every scan by its key, and the scans left out with the reason."""
-
-    dataset: Dataset
-    records: dict[str, dict[str, Any]]
-    failed: dict[str, str]
-    reused: int
-
-    @property
-    def shapes(self) -> set[tuple[int, int, int]]:
-        """The shapes that occur; Learn2Reg's fields need the two scans of a pair to have one."""
-        return {tuple(record["preprocessed"]["shape"]) for record in self.records.values()}
-
-
 def preprocess_dataset(
     dataset: Dataset,
     settings: PreprocessSettings,
@@ -231,21 +210,23 @@ def preprocess_dataset(
     read = [*inputs, *dataset.files(), *(references.files() if references is not None else ())]
     check_replaceable(out, overwrite, manifest, read)
     check_targets(dataset)
-    work = _work_folder(out)
-    jobs = _jobs(dataset, settings, work, references)
-    ran = run_jobs(jobs, workers, progress=progress, on_failure=on_failure)
-    remedy = f"the others are kept in {work}: mend and run again, or pass --leave-out-failed"
-    ran.check("scans", remedy, fewest=1 if leave_out_failed else None)
-    records = ran.records
-    kept = tuple(case for case in dataset.cases if case.key in records)
-    write_dataset(_new_dataset(dataset, kept, work, settings, records), work / manifest)
-    files = [path for job in jobs if job.name in records for path in (*job.outputs, record_path(job.case))]
-    with atomic_directory(out, overwrite, marker=manifest, inputs=read) as folder:
-        for path in (*files, Path(manifest)):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (work / path).rename(folder / path)
-    shutil.rmtree(work, ignore_errors=True)
-    return Preprocessed(read_dataset(out / manifest), records, ran.failed, len(ran.reused))
+    work = work_folder(out)
+
+    def new(kept: tuple[Case, ...], records: Mapping[str, dict[str, Any]]) -> Dataset:
+        return _new_dataset(dataset, kept, work, settings, records)
+
+    return make_dataset(
+        dataset,
+        _jobs(dataset, settings, work, references),
+        out,
+        new,
+        workers=workers,
+        inputs=read,
+        overwrite=overwrite,
+        leave_out_failed=leave_out_failed,
+        progress=progress,
+        on_failure=on_failure,
+    )
 
 
 def find_preprocessed(dataset: Dataset, settings: PreprocessSettings, out: Path) -> Dataset | None:
@@ -281,26 +262,12 @@ def _jobs(
     return jobs
 
 
-def _work_folder(out: Path) -> Path:
-    work = out.absolute().with_name(f"{out.name}.partial")
-    if work.exists() and not (work / MARKER).is_file():
-        raise UserError(f"{work} exists and is no unfinished run; move it away or choose another output folder")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / MARKER).touch()
-    except OSError as error:
-        raise UserError(
-            f"cannot write {work} ({error.strerror}); choose an output in a folder you may write to"
-        ) from error
-    return work
-
-
 def _new_dataset(
     dataset: Dataset,
     kept: tuple[Case, ...],
     root: Path,
     settings: PreprocessSettings,
-    records: dict[str, dict[str, Any]],
+    records: Mapping[str, dict[str, Any]],
 ) -> Dataset:
     """The manifest of the new data set, with the pairs whose scans are both in it."""
     new = {case.image: moved(case, dataset.root, root) for case in kept}
