@@ -12,7 +12,7 @@ from anamorph.cli.common_options import Quiet
 from anamorph.cli.console import make_table, progress_bar, show
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
-from anamorph.cli.slices import slices
+from anamorph.cli.preprocess import slices
 
 if TYPE_CHECKING:
     from rich.table import Table
