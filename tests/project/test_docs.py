@@ -39,7 +39,7 @@ NOT_RUN = {
     "docs/how-to/slicreg.md": 1,  # the published scans and a GPU
     "docs/how-to/symmetric.md": 1,  # a GPU
     "docs/how-to/train-a-model.md": 3,  # label maps, an address and a class of the reader's own
-    "docs/how-to/use-the-transform-elsewhere.md": 2,  # ANTs, the published deeds
+    "docs/how-to/use-the-transform-elsewhere.md": 5,  # ANTs, the published deeds, FSL and others, meshes
 }
 COMMAND = re.compile(r"^\s*(\$ |anamorph |python -m |from anamorph|import anamorph)", re.MULTILINE)
 
