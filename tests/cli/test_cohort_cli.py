@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,7 @@ def hostile(tmp_path_factory):
     content |= {"name": "../../evil</script><script>alert(2)</script>", "labels": {"1": EVIL, "2": "two", "3": "three"}}
     for entry in content["training"]:
         entry["subject"] = f"{EVIL}{entry['image'][-13]}"
+        entry["source"] = f"{EVIL}, scan {entry['image'][-13]}"
     manifest.write_text(json.dumps(content))
     bad = folder / "raw" / "imagesTr" / "AbdomenCTCT_0003_0000.nii.gz"
     bad.write_bytes(b"<script>alert(3)</script>")
@@ -87,6 +89,20 @@ def test_the_report_escapes_all_names(hostile):
         assert harm not in text
     assert "onerror" not in {name for name, _ in Page(text).attributes}
     assert "1 complete, 2 failed." in text
+    assert re.search(r"\[red\], scan \d ← <img src=x onerror=alert\(1\)>\[red\], scan \d", Page(text).text)
+
+
+def test_the_worst_pairs_have_pictures_where_the_transforms_were_kept(hostile, tmp_path):
+    run = hostile[0]
+    assert call("report", run).exit_code == 0
+    text = (run / "report" / "report.html").read_text()
+    gallery = text[text.index("Worst cases</h2>") :].partition("</section>")[0]
+    assert gallery.count('src="data:image/webp;base64,') == 1  # of one complete pair
+    copy = shutil.copytree(run, tmp_path / "run")
+    for field in copy.rglob("fixed_to_moving.nii.gz"):
+        field.write_bytes(b"x" * field.stat().st_size)  # no field any more
+    assert call("report", copy, "--quick").exit_code == 0
+    assert "Worst cases</h2>" not in (copy / "report" / "report.html").read_text()
 
 
 def test_the_report_has_tables_and_what_rank_takes(hostile):

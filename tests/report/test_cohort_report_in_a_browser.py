@@ -193,7 +193,14 @@ def test_an_outlier_leads_to_its_row_even_if_that_is_filtered_out(open_page):
 
 def test_hostile_names_are_text(open_page):
     rows = [
-        make_row(HOSTILE, HOSTILE, report_link="javascript:window.pwned=3", reasons=(HOSTILE,), verdict="WARN"),
+        make_row(
+            *(HOSTILE, HOSTILE),
+            report_link="javascript:window.pwned=3",
+            reasons=(HOSTILE,),
+            verdict="WARN",
+            names=HOSTILE,
+            answers=HOSTILE,
+        ),
         make_row("other", "fine", metrics={"Dice": 0.1}),
         CohortRow(HOSTILE, "fine", error=HOSTILE),
         *(make_row(f"{HOSTILE}{i}", "fine", dice=0.9, per_label={"Dice": {HOSTILE: 0.9}}) for i in range(9)),
@@ -241,6 +248,20 @@ def test_the_page_is_never_wider_than_the_window(open_page, width, metrics):
     page = open_page(make_report(rows=rows, metric_directions=directions | {"Dice": "higher"}, baseline=None))
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_all_numbers_are_shown_on_request(open_page):
+    directions = {f"number {n}": "higher" for n in range(9)}
+    rows = [make_row(name, method, metrics=dict.fromkeys(directions, 0.4)) for name in "xy" for method in ("a", "b")]
+    page = open_page(make_report(rows=rows, metric_directions=directions, baseline=None))
+    button = page.get_by_role("button", name="All 9 numbers")
+    for pressed, columns, charts in (("false", 6, 6), ("true", 9, 9), ("false", 6, 6)):
+        expect(button).to_have_attribute("aria-pressed", pressed)
+        shown_heads = page.locator("#pairs th[data-sort]", has_text="number").filter(visible=True)
+        expect(shown_heads).to_have_count(columns)
+        expect(page.locator(".plot").filter(visible=True)).to_have_count(charts)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+        button.press("Enter")
 
 
 def test_dark_where_the_reader_wants_dark(open_page):

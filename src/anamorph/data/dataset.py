@@ -62,6 +62,11 @@ class Case:
         """Subject and modality: ``0001_0000``."""
         return f"{self.subject}_{self.modality}"
 
+    @property
+    def source(self) -> str:
+        """What the scan was called before it was numbered, else the name of its file."""
+        return str(self.extra.get("source") or self.image.name)
+
     def file(self, kind: str) -> Path | None:
         """The file of a kind: ``image``, ``label``, ``mask``, ``keypoints`` or ``landmarks``."""
         path: Path | None = getattr(self, kind)

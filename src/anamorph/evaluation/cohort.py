@@ -57,6 +57,7 @@ class CaseResult:
         accuracy: "within limits", "doubtful", "poor" or "not measured".
         reasons: why the verdict is not PASS.
         report: the pair's own report, where the prediction is an output folder of ``anamorph register``.
+        sources: what the fixed and the moving scan were called before they were numbered.
     """
 
     key: str
@@ -70,6 +71,7 @@ class CaseResult:
     report: Path | None = None
     signs_of_failure: str | None = None
     accuracy: str | None = None
+    sources: tuple[str, str] | None = None
 
     @property
     def compatible(self) -> Mapping[str, Score]:
@@ -218,7 +220,7 @@ class _PairEvaluator:
     on_field: OnField | None
 
     def __call__(self, pair: Pair) -> CaseResult:
-        result = CaseResult(pair.key, pair.fixed.key, pair.moving.key)
+        result = CaseResult(pair.key, pair.fixed.key, pair.moving.key, sources=(pair.fixed.source, pair.moving.source))
         try:
             truth = PairTruth.read(pair, self.config, self.maps)
             grids = truth.fixed_grid, truth.moving_grid

@@ -37,18 +37,14 @@ class Thumbnails:
     def __call__(self, pair: Pair, fixed_to_moving: Transform, truth: PairTruth) -> None:
         """Draw one pair; one that cannot be shown has no picture."""
         path = self.folder / f"{pair.disp_names['long']}.jpg"
-        if drawn(path, lambda: self._draw(path, fixed_to_moving, truth)) is None:
+        if drawn(path, lambda: draw_pair(path, fixed_to_moving, truth)) is None:
             self.paths[pair.key] = path
 
-    def _draw(self, path: Path, fixed_to_moving: Transform, truth: PairTruth) -> None:
-        picture = thumbnail(
-            truth.fixed,
-            truth.moving,
-            fixed_to_moving,
-            fixed_labels=truth.fixed_labels,
-            moving_labels=truth.moving_labels,
-        )
-        write_thumbnail(path, picture)
+
+def draw_pair(path: Path, fixed_to_moving: Transform, truth: PairTruth) -> None:
+    """Write the thumbnail of a pair with its labels."""
+    labels = {"fixed_labels": truth.fixed_labels, "moving_labels": truth.moving_labels}
+    write_thumbnail(path, thumbnail(truth.fixed, truth.moving, fixed_to_moving, **labels))
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, thumbnails: Mapping[str, Path] | None = None) -> str | None:
@@ -72,7 +68,8 @@ def cohort_report(evaluation: Evaluation, thumbnails: Mapping[str, Path] | None 
             metrics, per_label = _whole(case.baseline, evaluation), _per_label(case.baseline, evaluation)
             rows.append(CohortRow(case.key, IDENTITY, metrics=metrics, per_label=per_label))
         rows.append(_row(case, evaluation, thumbnails.get(case.key)))
-    directions: dict[str, Direction] = {column.heading: column.metric.better for column in shown_columns()}
+    columns = sorted(shown_columns(), key=lambda column: column.metric.prominence != "tile")  # most telling first
+    directions: dict[str, Direction] = {column.heading: column.metric.better for column in columns}
     directions |= {_title(m): "higher" if m.metric == "dice" else "lower" for m in evaluation.measures}
     return CohortReport(f"{evaluation.method} on {evaluation.task}", rows, directions, NOTES, IDENTITY)
 
@@ -87,7 +84,16 @@ def _row(case: CaseResult, evaluation: Evaluation, picture: Path | None) -> Coho
         error=case.error,
         reasons=case.reasons,
         answers=_answers(case),
+        names=_names(case),
     )
+
+
+def _names(case: CaseResult) -> str:
+    """The names of both scans, unless they are the numbers of the key."""
+    keys = case.fixed, case.moving
+    if case.sources is None or all(key in name for key, name in zip(keys, case.sources, strict=True)):
+        return ""
+    return " ← ".join(case.sources)
 
 
 def _answers(case: CaseResult) -> str:

@@ -30,6 +30,7 @@ class CohortRow:
         error: why the pair has no result.
         reasons: why the verdict is not PASS, one line each.
         answers: the two answers of the verdict in one line, shown with it.
+        names: of the two scans, where the key is made of numbers.
     """
 
     key: str
@@ -42,6 +43,7 @@ class CohortRow:
     error: str | None = None
     reasons: Sequence[str] = ()
     answers: str = ""
+    names: str = ""
 
 
 @dataclass(frozen=True)

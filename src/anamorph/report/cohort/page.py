@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from anamorph.report.cohort.model import NO_RESULT, CohortReport, CohortRow, Metric, lookup, metrics_of, worst_first
-from anamorph.report.cohort.tables import entries, label_metric, label_scale, labels_of, summaries
+from anamorph.report.cohort.paired import comparisons, shared_scans
+from anamorph.report.cohort.tables import entries, label_metric, label_scale, labels_of, of_the_map, summaries
 from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pictures import file_uri
@@ -241,7 +242,9 @@ def _drawn(
 
 
 _BASELINE_COLOUR = "#9aa0a6"
-_WORST_SHOWN = 6
+WORST_SHOWN = 6
+FIRST_NUMBERS = 6
+"""Metrics that are shown at once; the others on request."""
 # Pictures are inside the page, so that it can be moved and sent as one file; a browser decodes them only as they come
 # near the view. About 12 kB each up to 300 of them, then smaller, so that the page stays quick to open.
 _LARGEST, _SMALLEST, _FULL_SIZE_UP_TO = 480, 160, 300
@@ -267,7 +270,7 @@ def _content(report: CohortReport) -> dict[str, Any]:
     rows = worst_first(report.listed, metrics)
     anchors = {id(row): f"pair-{place}" for place, row in enumerate(rows, 1)}
     colours = _colours(report)
-    scale = label_scale(report)
+    scale, of_map = label_scale(report), of_the_map(report, metrics)
     listed = entries(report, rows, metrics, scale, _pictures(rows), anchors)
     statuses = [entry.status for entry in listed]
     finished = [entry for entry in listed if entry.status != NO_RESULT]
@@ -278,12 +281,15 @@ def _content(report: CohortReport) -> dict[str, Any]:
         "colours": colours,
         "entries": listed,
         "failed": [entry for entry in listed if entry.status == NO_RESULT],
-        "worst": finished[:_WORST_SHOWN] if any(entry.picture for entry in finished[:_WORST_SHOWN]) else [],
+        "worst": finished[:WORST_SHOWN] if any(entry.picture for entry in finished[:WORST_SHOWN]) else [],
         "has_pictures": any(entry.picture for entry in listed),
         "methods": [method for method in report.methods if method != report.baseline],
         "pairs": len({row.key for row in report.rows}),
         "counts": {name: statuses.count(name) for name in (NO_RESULT, "FAIL", "WARN", "PASS") if name in statuses},
         "summaries": summaries(report, metrics, colours),
+        "first": FIRST_NUMBERS,
+        "comparisons": comparisons(report, metrics[:FIRST_NUMBERS], of_map),
+        "shared_scans": shared_scans(report),
         "charts": charts(report, colours, anchors),
     }
 

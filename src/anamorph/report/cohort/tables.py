@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from anamorph.geometry.lengths import MISSING
 from anamorph.report.cohort.model import CohortReport, CohortRow, Metric, digits_for, lookup, severity, status
 
 _GAP = 0.2
@@ -108,12 +109,19 @@ class MethodSummary:
     averages: list[Average]
 
 
+_NOTHING = Average(MISSING, "", "", False)
+
+
 def summaries(report: CohortReport, metrics: Sequence[Metric], colours: dict[str, str]) -> list[MethodSummary]:
     """One summary per method, the baseline first; the best of several methods is marked for each metric."""
     rows = {method: [row for row in report.rows if row.method == method] for method in report.methods}
     means = {method: [_mean(own, metric) for metric in metrics] for method, own in rows.items()}
     rivals = [method for method in report.methods if method != report.baseline]
-    best = [_best([means[method][place] for method in rivals], metric) for place, metric in enumerate(metrics)]
+    of_map = of_the_map(report, metrics)
+    best = [
+        None if metric.name in of_map else _best([means[method][place] for method in rivals], metric)
+        for place, metric in enumerate(metrics)
+    ]
     return [
         MethodSummary(
             method,
@@ -122,7 +130,9 @@ def summaries(report: CohortReport, metrics: Sequence[Metric], colours: dict[str
             len(own),
             Counter(status(row) for row in own),
             [
-                _average(own, metric, method in rivals and means[method][place] == best[place])
+                _NOTHING
+                if method == report.baseline and metric.name in of_map
+                else _average(own, metric, method in rivals and means[method][place] == best[place])
                 for place, metric in enumerate(metrics)
             ],
         )
@@ -140,9 +150,9 @@ def _mean(rows: Sequence[CohortRow], metric: Metric) -> float | None:
 
 
 def _best(means: Sequence[float | None], metric: Metric) -> float | None:
-    """The best mean of several methods; None if there is nothing to compare."""
+    """The best mean of several methods; None if there is nothing to compare, or all read alike."""
     known = [mean for mean in means if mean is not None]
-    return min(known, key=metric.badness) if len(known) > 1 else None
+    return min(known, key=metric.badness) if len({metric.text(mean) for mean in known}) > 1 else None
 
 
 def _average(rows: Sequence[CohortRow], metric: Metric, best: bool) -> Average:
@@ -209,13 +219,17 @@ def entries(
     return listed
 
 
-def _baseline(report: CohortReport, metrics: Sequence[Metric]) -> dict[str, dict[str, float | None]]:
-    """The baseline's numbers by pair, where they can be compared.
-
-    A number that is zero in all of them (folding, SDlogJ) is of the map, and there is no map before registration.
-    """
+def of_the_map(report: CohortReport, metrics: Sequence[Metric]) -> set[str]:
+    """Metrics that are zero for every pair of the baseline (folding, SDlogJ): there is no map before registration."""
     rows = [row for row in report.rows if row.method == report.baseline]
-    compared = [metric.name for metric in metrics if any(row.metrics.get(metric.name) for row in rows)]
+    return {metric.name for metric in metrics if rows and not any(row.metrics.get(metric.name) for row in rows)}
+
+
+def _baseline(report: CohortReport, metrics: Sequence[Metric]) -> dict[str, dict[str, float | None]]:
+    """The baseline's numbers by pair, where they can be compared."""
+    rows = [row for row in report.rows if row.method == report.baseline]
+    of_map = of_the_map(report, metrics)
+    compared = [metric.name for metric in metrics if metric.name not in of_map]
     return {row.key: {name: row.metrics[name] for name in compared if name in row.metrics} for row in rows}
 
 

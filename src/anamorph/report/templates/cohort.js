@@ -16,6 +16,17 @@
   const collator = new Intl.Collator("en", { numeric: true });
   const opposite = { ascending: "descending", descending: "ascending" };
 
+  const numbers = document.querySelector("[data-more]");
+  if (numbers) {
+    const show = (all) => {
+      document.body.classList.toggle("fewer", !all);
+      numbers.setAttribute("aria-pressed", all);
+    };
+    numbers.addEventListener("click", () => show(document.body.classList.contains("fewer")));
+    numbers.closest(".toolbar").hidden = false;
+    show(false);
+  }
+
   const arrange = (order, header, direction) => {
     headers.forEach((other) => other.removeAttribute("aria-sort"));
     header?.setAttribute("aria-sort", direction);

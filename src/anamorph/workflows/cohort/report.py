@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from anamorph.batch.records import Record, result_folder
+from anamorph.batch.records import Record, Store, result_folder
 from anamorph.batch.status import STATES
-from anamorph.data.dataset import Dataset
+from anamorph.data.dataset import Dataset, Pair
 from anamorph.errors import UserError
+from anamorph.evaluation.case import LabelMaps, PairTruth
 from anamorph.evaluation.cohort import REPORT, CaseResult, Evaluation
 from anamorph.evaluation.cohort_files import INITIAL, RESULTS, TABLE, means, write_csv, write_json
 from anamorph.evaluation.learn2reg.config import Measure, measure_from
@@ -21,10 +24,12 @@ from anamorph.evaluation.metrics.metric import all_columns
 from anamorph.evaluation.numbers import Scores, scores_from
 from anamorph.image.atomic import atomic_directory, atomic_path, atomic_text, escaped
 from anamorph.reading import understood
-from anamorph.report.cohort.evaluated import cohort_report
-from anamorph.report.cohort.model import CohortReport
-from anamorph.report.cohort.page import write_cohort_report
+from anamorph.registration.folder import FIXED_TO_MOVING
+from anamorph.report.cohort.evaluated import cohort_report, draw_pair
+from anamorph.report.cohort.model import CohortReport, CohortRow, metrics_of, worst_first
+from anamorph.report.cohort.page import WORST_SHOWN, write_cohort_report
 from anamorph.report.page import drawn
+from anamorph.transforms.files import read_transform
 from anamorph.workflows.cohort.job import PairJob
 from anamorph.workflows.cohort.run import CohortStatus
 
@@ -70,11 +75,18 @@ def write_report(folder: Path, status: CohortStatus) -> str | None:
                 write_json(evaluation, temporary / name / RESULTS)
                 write_csv(evaluation, temporary / name / TABLE)
         path = temporary / REPORT
-        return drawn(path, lambda: write_cohort_report(path, page(evaluations, status)))
+        with TemporaryDirectory() as pictures:
+            return drawn(path, lambda: write_cohort_report(path, page(evaluations, status, Path(pictures))))
 
 
-def page(evaluations: Sequence[Evaluation], status: CohortStatus) -> CohortReport:
-    """The page of all methods; of very many pairs the last ones are in the table alone."""
+def page(evaluations: Sequence[Evaluation], status: CohortStatus, pictures: Path) -> CohortReport:
+    """The page of all methods; of very many pairs the last ones are in the table alone.
+
+    Args:
+        evaluations: of every method.
+        status: of the run.
+        pictures: folder for those of the worst pairs.
+    """
     reports = [cohort_report(evaluation) for evaluation in evaluations]
     rows = {(row.key, row.method): row for report in reports for row in report.rows}
     directions = {name: direction for report in reports for name, direction in report.metric_directions.items()}
@@ -85,7 +97,27 @@ def page(evaluations: Sequence[Evaluation], status: CohortStatus) -> CohortRepor
                      f"{CSV} has all.")  # fmt: skip
     shown = sorted(rows.values(), key=lambda row: row.error is None)[:MOST_ROWS]
     tasks = " and ".join(dict.fromkeys(evaluation.task for evaluation in evaluations))
-    return CohortReport(f"Cohort {tasks}", shown, directions, (*notes, *reports[0].notes), reports[0].baseline)
+    report = CohortReport(f"Cohort {tasks}", shown, directions, (*notes, *reports[0].notes), reports[0].baseline)
+    return replace(report, rows=_pictured(report, status, pictures))
+
+
+def _pictured(report: CohortReport, status: CohortStatus, pictures: Path) -> list[CohortRow]:
+    """The rows, the worst of which have a picture where the transforms were kept."""
+    jobs = {(job.id, job.method): job for job in status.jobs if job.transforms and job.evaluation is not None}
+    wanted = [row for row in worst_first(report.listed, metrics_of(report)) if row.error is None][:WORST_SHOWN]
+    maps, paths = LabelMaps(), {}
+    for number, row in enumerate(wanted):
+        job, path = jobs.get((row.key, row.method)), pictures / f"{number}.jpg"
+        if job is not None and drawn(path, partial(_draw, job, path, maps)) is None:
+            paths[row.key, row.method] = path
+    return [replace(row, thumbnail=paths.get((row.key, row.method), row.thumbnail)) for row in report.rows]
+
+
+def _draw(job: PairJob, path: Path, maps: LabelMaps) -> None:
+    assert job.evaluation is not None
+    truth = PairTruth.read(job.pair, job.evaluation, maps)
+    field = Store(job.folder).result_folder(job.key) / FIXED_TO_MOVING
+    draw_pair(path, read_transform(field, grid=truth.fixed.grid, moving_grid=truth.moving.grid), truth)
 
 
 def _folder_names(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -139,17 +171,18 @@ def scores_of(record: Record) -> tuple[Scores, Scores]:
 
 def _evaluation(jobs: list[PairJob], dataset: Dataset, status: CohortStatus) -> Evaluation:
     records = [status.records.get(job.key) for job in jobs]
+    pairs = {planned.id: planned.pair for planned in status.plan.pairs}
     return Evaluation(
         task=dataset.name,
         method=jobs[0].method,
         measures=_shared_measures(record for record in records if record is not None),
-        cases=tuple(_case(job, record, status) for job, record in zip(jobs, records, strict=True)),
+        cases=tuple(_case(job, pairs[job.id], record, status) for job, record in zip(jobs, records, strict=True)),
         label_names=dict(dataset.labels),
     )
 
 
-def _case(job: PairJob, record: Record | None, status: CohortStatus) -> CaseResult:
-    empty = CaseResult(job.id, job.pair.fixed.key, job.pair.moving.key)
+def _case(job: PairJob, pair: Pair, record: Record | None, status: CohortStatus) -> CaseResult:
+    empty = CaseResult(job.id, pair.fixed.key, pair.moving.key, sources=(pair.fixed.source, pair.moving.source))
     if record is None or "metrics" not in record.result:
         return replace(empty, error=why_missing(job, status))
     scores, baseline = scores_of(record)
