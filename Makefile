@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint kernels coverage docs package hooks lock niivue changes clean
+.PHONY: help demo test lint kernels coverage docs package hooks lock niivue names changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
 	@echo "make test      formatting, types and tests (ALL=1: also those that take more than 20 s each)"
@@ -19,6 +19,7 @@ help:
 	@echo "make hooks     check every commit before it is made"
 	@echo "make lock      write requirements.lock for the ranges of pyproject.toml (UPGRADE=1: the newest versions)"
 	@echo "make niivue    fetch the viewer of the reports from npm, its version and check sum as the Makefile says"
+	@echo "make names     write the public names and options of a release, which the next must keep"
 	@echo "make changes   show what has changed since the last version (VERSION=0.2.0: write it into CHANGELOG.md)"
 	@echo "make clean     remove the virtual environment and everything built"
 	@echo "With LOCKED=1 packages are checked by the hashes of requirements.lock."
@@ -80,6 +81,10 @@ niivue:
 	mkdir -p build/niivue && cd build/niivue && npm pack --silent @niivue/niivue@$(NIIVUE)
 	openssl dgst -sha512 -binary build/niivue/niivue-niivue-$(NIIVUE).tgz | base64 -w0 | grep -qxF '$(NIIVUE_SHA512)'
 	tar -xOzf build/niivue/niivue-niivue-$(NIIVUE).tgz package/dist/niivue.umd.js | gzip -9 -n > src/anamorph/report/viewer/niivue.js.gz
+
+# At a release: what the next one must keep, see docs/reference/deprecation.md.
+names: $(VENV)/.installed
+	$(BIN)/python packaging/public_names.py
 
 changes: $(VENV)/.installed-dev
 	$(BIN)/python -m towncrier build $(if $(VERSION),--version $(VERSION),--draft --version next)

@@ -1,4 +1,4 @@
-"""The reference pages that are written from the code: commands, settings and metrics.
+"""The reference pages that are written from the code and from cards: commands, settings, metrics and models.
 
 Usage: python docs/make_reference.py
 """
@@ -16,6 +16,8 @@ from anamorph.cli.main import app
 from anamorph.evaluation.metrics import METRICS
 from anamorph.evaluation.metrics.metric import columns_of, load
 from anamorph.methods import DEFAULT_METHOD, METHODS
+from anamorph.networks.model import ModelCard, read_card
+from anamorph.networks.model_folders import CARD
 from anamorph.registration.folder import DESCRIPTIONS
 from anamorph.settings import as_text, describe_kind
 from anamorph.training import TASKS
@@ -23,12 +25,19 @@ from anamorph.training.settings import LoopSettings
 from anamorph.transforms.files import FORMATS
 
 FOLDER = Path(__file__).parent / "reference"
+MODELS = {"anamorph": "src/anamorph/models", "anamorph-models": "packages/anamorph-models/src/anamorph_models"}
+"""Folders of the models that are shipped, by the distribution that brings them."""
 NOTE = "<!-- Written by docs/make_reference.py from the code; edit there. -->\n"
 
 
 def pages() -> dict[str, str]:
     """Text of each page by its file name."""
-    return {"cli.md": cli_page(), "settings.md": settings_page(), "metrics.md": metrics_page()}
+    return {
+        "cli.md": cli_page(),
+        "settings.md": settings_page(),
+        "metrics.md": metrics_page(),
+        "models.md": models_page(),
+    }
 
 
 def cli_page() -> str:
@@ -161,6 +170,44 @@ def metrics_page() -> str:
             _table(("name", "title", "unit", "better", "needs", "one value per", "meaning"), rows),
         ]
     )
+
+
+def models_page() -> str:
+    """The cards of all models that are shipped."""
+    parts = [
+        NOTE,
+        "# Models\n",
+        "The card of each network that is shipped, as its `model.json` says; `anamorph models show NAME` also prints "
+        "architecture and preprocessing. [Get others, or train your own](../how-to/train-a-model.md). "
+        "None is for decisions about patients: [intended use](../concepts/intended-use.md).\n",
+    ]
+    for package, folder in MODELS.items():
+        root = FOLDER.parents[1] / folder
+        for path in sorted(root.rglob(CARD), key=lambda path: len(path.parts)):
+            parts += _card(read_card(path.parent), package)
+    return "\n".join(parts)
+
+
+def _card(card: ModelCard, package: str) -> list[str]:
+    data = "; ".join(
+        f"{one['name']}: {', '.join(f'{count} {split}' for split, count in one['scans'].items() if count)} "
+        f"({one['licence']})"
+        for one in card.training_data
+    )
+    rows = (
+        ("what it does", f"{card.kind}: {card.summary}"),
+        ("comes with", f"`{package}`"),
+        ("trained on", data),
+        ("whom to name", card.attribution),
+        ("licence of the weights", card.licence),
+        ("labels", ", ".join(f"{value} {name}" for value, name in card.labels.items())),
+        ("measured on", card.measured_on),
+        ("measured", ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())),
+        ("**not for**", card.not_for),
+        ("parameters", f"{card.parameters:,}"),
+        ("weights, SHA-256", f"`{card.sha256}`"),
+    )
+    return [f"## {card.name}\n", _table(("", ""), rows)]
 
 
 def _described(title: str, owner: Any) -> list[str]:

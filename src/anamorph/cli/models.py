@@ -132,9 +132,8 @@ def show_model(model: Model) -> None:
             table.add_row(f"{part}: {key}", f"{value:.4f}" if isinstance(value, float) else str(value))
     for one in card.training_data:
         scans = ", ".join(f"{count} {split}" for split, count in one.get("scans", {}).items())
-        table.add_row(
-            f"trained on: {one.get('name', '?')}", f"scans: {scans}; sha256 {one.get('sha256', 'not stated')}"
-        )
+        licence, sha256 = (one.get(key, "not stated") for key in ("licence", "sha256"))
+        table.add_row(f"trained on: {one.get('name', '?')}", f"scans: {scans}; licence: {licence}; sha256 {sha256}")
     show(table)
 
 
