@@ -13,6 +13,7 @@ import typer
 
 import anamorph
 from anamorph.cli.apply import apply, convert
+from anamorph.cli.bids import bids
 from anamorph.cli.classify import classify
 from anamorph.cli.cohort import cohort
 from anamorph.cli.dataset import dataset
@@ -47,6 +48,7 @@ for command in (
     evaluate,
     rank,
     classify,
+    bids,
     preprocess,
     map_back,
     submit,

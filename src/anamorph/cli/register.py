@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli import common_options as common
-from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on
+from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on, refuse_existing
 from anamorph.cli.console import make_table, progress_bar, show, show_lines, warn_of_page
 from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
@@ -155,6 +155,14 @@ def register(
         bool,
         typer.Option("--dense-fields", help="Fields and maps at every voxel of the scans.", rich_help_panel=RUN),
     ] = False,
+    bids: Annotated[
+        bool,
+        typer.Option(
+            "--bids",
+            help="OUT is a data set of BIDS derivatives; the moving scan has a BIDS name.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier result.", rich_help_panel=RUN)
     ] = False,
@@ -218,9 +226,13 @@ def register(
 
         show_plan(request, out, *prepare(request))
         return
-    result, _ = run_and_show(
-        request, out, overwrite=overwrite, composite=composite, dense_fields=dense_fields, quiet=quiet, extras=extras
-    )
+    if bids:
+        if dicom or composite or dense_fields:
+            raise UserError("--bids writes derivatives of BIDS alone; drop --dicom, --composite and --dense-fields")
+        result = _derive(request, out, overwrite, quiet)
+    else:
+        kept = {"overwrite": overwrite, "composite": composite, "dense_fields": dense_fields}
+        result, _ = run_and_show(request, out, **kept, quiet=quiet, extras=extras)
     judged = result.verdict
     if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")
@@ -266,6 +278,28 @@ def run_and_show(
     return result, saved
 
 
+def _derive(request: Request, out: Path, overwrite: bool, quiet: bool) -> Result:
+    """Run a request and write derivatives of BIDS."""
+    from anamorph.data.bids import root_of
+    from anamorph.image.nibabel_files import import_alone
+    from anamorph.registration.derivatives import Derivatives, write_dataset, write_derivatives
+    from anamorph.registration.run import run
+
+    import_alone()
+    fixed, moving = Path(str(request.fixed)), Path(str(request.moving))
+    names = Derivatives.of(out, fixed, moving, raw=root_of(moving))
+    for file in names.files():
+        refuse_existing(file, overwrite, (str(fixed), str(moving)))
+    with progress_bar(quiet) as progress, spoken("anamorph.registration"):
+        result = run(request, progress=progress)
+        write_dataset(out, names.raw)
+        _, saved = write_derivatives(result, names)
+    warn_of_page(saved.report_failure)
+    if not quiet:
+        show_result(result, saved)
+    return result
+
+
 def show_plan(request: Request, out: Path, inputs: Inputs, plan: RegistrationPlan) -> None:
     """Print what a run would do."""
     from anamorph.registration.plan import output_bytes
@@ -298,7 +332,6 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
 def show_result(result: Result, saved: Saved) -> None:
     """Print the numbers of a run, both answers of the verdict, the key numbers again, and where everything is."""
     from anamorph.geometry.lengths import numbers_mm
-    from anamorph.registration.folder import REPORT
     from anamorph.report.numbers import overview
 
     table = make_table("", ">before", ">after", paths_first=True)
@@ -317,7 +350,9 @@ def show_result(result: Result, saved: Saved) -> None:
     judged = result.verdict
     show_lines(f"{judged.status}: {judged.headline}", *(f"  {reason}" for reason in judged.reasons))
     show_lines(*_key_numbers(result))
-    show_lines(f"report: {saved.folder / REPORT}" if saved.report_failure is None else f"results: {saved.folder}")
+    show_lines(
+        f"report: {saved.folder / saved.report_name}" if saved.report_failure is None else f"results: {saved.folder}"
+    )
 
 
 def _key_numbers(result: Result) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import length_text
 from anamorph.image import itk_files, nibabel_files, pictures, segments
+from anamorph.image.bids_names import entity_in
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, dicom_visit
 from anamorph.image.dicom.headers import is_dicom
@@ -20,7 +20,6 @@ from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.quiet import quiet_libraries
 
 _SCANNER = 1
-_ENTITIES = {key: re.compile(rf"(?:^|[/_]){key}-([A-Za-z0-9]+)") for key in ("sub", "ses")}
 _ELSEWHERE = (
     "ITK, ANTs and 3D Slicer place this scan elsewhere (by up to {apart}), so the fields and images written do not fit "
     "the original file there; to mend it, write one position into both forms: image = nibabel.load(FILE); "
@@ -66,8 +65,7 @@ def visit_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     if place.is_dir() or (place.is_file() and is_dicom(place)):
         patient, date = dicom_visit(place)
     else:
-        found = [_ENTITIES[key].findall(place.as_posix()) for key in ("sub", "ses")]
-        patient, date = (values[-1] if values else "" for values in found)
+        patient, date = entity_in(place, "sub"), entity_in(place, "ses")
     return (patient, date) if patient and date else None
 
 

@@ -89,6 +89,7 @@ class Saved:
     folder: Path
     record: dict[str, Any]
     report_failure: str | None = None
+    report_name: str = REPORT
 
 
 def save_result(
@@ -285,14 +286,23 @@ def write_maps(folder: Path, result: Result, dense: bool = False) -> None:
 
 def write_composites(folder: Path, result: Result) -> None:
     """Write both directions as ITK ``.h5`` too, affine and field apart."""
-    for name, transform, grid in (
-        (FIXED_TO_MOVING_COMPOSITE, result.fixed_to_moving, result.fixed.grid),
-        (MOVING_TO_FIXED_COMPOSITE, result.moving_to_fixed, result.moving.grid),
+    names = FIXED_TO_MOVING_COMPOSITE, MOVING_TO_FIXED_COMPOSITE
+    for name, (transform, grid) in zip(names, composites(result), strict=True):
+        write_transform(transform, folder / name, "itk-h5", grid)
+
+
+def composites(result: Result) -> Iterator[tuple[Transform, Grid]]:
+    """Both directions as ITK composites can hold them, fixed to moving first, each with the grid of its points.
+
+    ITK takes a field to be zero outside, so one of the other scan's frame that an affine precedes is sampled.
+    """
+    for transform, grid in (
+        (result.fixed_to_moving, result.fixed.grid),
+        (result.moving_to_fixed, result.moving.grid),
     ):
-        # ITK takes a field to be zero outside, so one of the other scan's frame that an affine precedes is sampled.
         parts = transform.parts if isinstance(transform, Composite) else (transform,)
         apart = isinstance(parts[0], Displacement) or len(parts) == 1
-        write_transform(transform if apart else transform.displacement_on(grid), folder / name, "itk-h5", grid)
+        yield transform if apart else transform.displacement_on(grid), grid
 
 
 def write_linear(folder: Path, result: Result) -> None:
