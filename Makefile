@@ -3,11 +3,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
 MODELS := packages/anamorph-models
+NAPARI := packages/napari-anamorph
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint kernels coverage docs package hooks lock niivue names changes clean
+.PHONY: help demo test lint kernels coverage docs napari package hooks lock niivue names changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
 	@echo "make test      formatting, types and tests (ALL=1: also those that take more than 20 s each)"
@@ -15,6 +16,7 @@ help:
 	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/geometry/test_grid.py: some tests)"
 	@echo "make docs      build the documentation site into site/"
+	@echo "make napari    test the plugin for napari in a viewer, in an environment of its own (needs a display or xvfb-run)"
 	@echo "make package   build wheels and sdists into dist/, install each in a fresh environment and try it"
 	@echo "make hooks     check every commit before it is made"
 	@echo "make lock      write requirements.lock for the ranges of pyproject.toml (UPGRADE=1: the newest versions)"
@@ -51,10 +53,20 @@ coverage: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
 
+# napari brings a Qt and much else, so it is kept apart from what everything else is tested with.
+napari: $(VENV)-napari/.installed
+	$(if $(DISPLAY),,xvfb-run --auto-servernum) $(VENV)-napari/bin/python -m pytest $(NAPARI)
+
+$(VENV)-napari/.installed: $(VENV)/.installed pyproject.toml $(NAPARI)/pyproject.toml
+	$(BIN)/python -m venv $(VENV)-napari
+	$(VENV)-napari/bin/python -m pip install --quiet --disable-pip-version-check -e . -e "$(NAPARI)[test]"
+	@touch $@
+
 package: $(VENV)/.installed-dev
 	rm -rf dist build
 	$(BIN)/python -m build
 	$(BIN)/python -m build --outdir dist $(MODELS)
+	$(BIN)/python -m build --outdir dist $(NAPARI)
 	for file in dist/anamorph-*; do \
 	  $(BIN)/python -m venv --clear build/fresh && build/fresh/bin/python -m pip install --quiet $$file && \
 	  build/fresh/bin/anamorph --version && build/fresh/bin/anamorph methods > build/methods.txt && \
@@ -90,7 +102,7 @@ changes: $(VENV)/.installed-dev
 	$(BIN)/python -m towncrier build $(if $(VERSION),--version $(VERSION),--draft --version next)
 
 clean:
-	rm -rf $(VENV) site demo-out build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-napari site demo-out build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f src/anamorph/_kernels*
 

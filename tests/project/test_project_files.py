@@ -59,6 +59,26 @@ def test_the_package_of_models_has_their_licence_and_no_code():
     assert len([*(package / "src").rglob("*.py")]) == 1
 
 
+def test_the_plugin_for_napari_offers_what_is_there():
+    """Its own tests need napari; names that have moved are seen without."""
+    yaml = pytest.importorskip("yaml")
+    package = ROOT / "packages" / "napari-anamorph"
+    project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"] == {"napari.manifest": {"napari-anamorph": "napari_anamorph:napari.yaml"}}
+    assert (package / "LICENSE").read_text(encoding="utf-8") == (ROOT / "LICENSE").read_text(encoding="utf-8")
+    manifest = yaml.safe_load((package / "src/napari_anamorph/napari.yaml").read_text(encoding="utf-8"))
+    assert manifest["name"] == project["name"]
+    commands = manifest["contributions"]["commands"]
+    for command in commands:
+        module, name = command["python_name"].split(":")
+        text = (package / "src" / module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8")
+        assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE), command
+    offered = [
+        one["command"] for kind in ("widgets", "readers", "sample_data") for one in manifest["contributions"][kind]
+    ]
+    assert sorted(offered) == sorted(command["id"] for command in commands)
+
+
 def test_every_page_is_in_the_navigation():
     shown = set(re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     assert shown == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
@@ -73,7 +93,7 @@ def test_the_tests_mirror_the_packages():
     assert max(names.values()) == 1, names.most_common(3)
 
 
-@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples", "packages"])
 def test_programs_beside_the_package_import_what_is_there(folder):
     """They run rarely, so that nobody else sees a name that has moved."""
     homes = {"anamorph": ROOT / "src", "benchmarks": ROOT}
