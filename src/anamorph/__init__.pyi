@@ -75,6 +75,8 @@ from anamorph.workflows.cohort.plan import CohortPlan as CohortPlan
 from anamorph.workflows.cohort.run import run_cohort as run_cohort
 from anamorph.workflows.preprocess.run import preprocess_dataset as preprocess_dataset
 from anamorph.workflows.preprocess.steps import PreprocessSettings as PreprocessSettings
+from anamorph.workflows.propagation.run import Propagation as Propagation
+from anamorph.workflows.propagation.run import propagate as propagate
 from anamorph.workflows.series.results import SeriesResult as SeriesResult
 from anamorph.workflows.series.run import register_series as register_series
 from anamorph.workflows.series.settings import SeriesSettings as SeriesSettings

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anamorph.registration.result import Result
 
 INPUT_FOLDER = "inputs"
+RADIOTHERAPY = "radiotherapy"
 
 
 def demo(
@@ -22,7 +23,8 @@ def demo(
         typer.Option(
             "--dataset",
             metavar="NAME",
-            help="Write a small data set to practise on instead: abdomen, lung, heart, brain or hippocampus.",
+            help="Write a small data set to practise on instead: abdomen, lung, heart, brain, hippocampus, or "
+            "radiotherapy (DICOM).",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("anamorph-demo"),
@@ -95,8 +97,12 @@ def _write_dataset(
     from anamorph.phantom.studies import KINDS
     from anamorph.registry import closest
 
+    if name == RADIOTHERAPY:
+        _write_radiotherapy(out, patients, seed, overwrite, quiet)
+        return
     if name not in KINDS:
-        raise UserError(f"there is no data set '{name}'{closest(name, KINDS)}; choose one of: {', '.join(KINDS)}")
+        names = [*KINDS, RADIOTHERAPY]
+        raise UserError(f"there is no data set '{name}'{closest(name, names)}; choose one of: {', '.join(names)}")
     kind = KINDS[name]
     dataset = write_study(kind, out, patients or kind.patients, seed, overwrite)
     if quiet:
@@ -110,6 +116,24 @@ def _write_dataset(
     table.add_row(f"{kind.task}/", f"the data set: {counts}")
     if len(kind.phases) > 1:
         table.add_row("labels.csv", "which patient is healthy and which is ill")
+    show(table)
+
+
+def _write_radiotherapy(out: Path, patients: int | None, seed: int, overwrite: bool, quiet: bool) -> None:
+    """Make a synthetic treatment and say what is in its folder."""
+    from anamorph.errors import UserError
+    from anamorph.phantom.radiotherapy import write_radiotherapy
+
+    if patients is not None:
+        raise UserError(f"--patients has no meaning with --dataset {RADIOTHERAPY}, which is of one; leave it out")
+    write_radiotherapy(out, seed, overwrite)
+    if quiet:
+        return
+    table = make_table("in the folder", "content", title=f"{out}: a treatment of radiotherapy in DICOM; synthetic")
+    table.add_row("plan/", "planning CT, contours (RTSTRUCT) and dose (RTDOSE)")
+    table.add_row("day-1/", "CT of a day, with contours of its own")
+    table.add_row("day-2/", "cone-beam CT of a day: a small round field of view, and values that are no HU")
+    table.add_row("*_points.csv", "landmarks of each")
     show(table)
 
 

@@ -23,6 +23,7 @@ from anamorph.cli.guard import Group, add_command
 from anamorph.cli.inspect import inspect
 from anamorph.cli.models import methods, metrics, models, predict
 from anamorph.cli.preprocess import map_back, preprocess
+from anamorph.cli.propagate import propagate
 from anamorph.cli.register import register
 from anamorph.cli.series import series
 from anamorph.cli.slicreg import slicreg
@@ -39,6 +40,7 @@ app = typer.Typer(
 for command in (
     register,
     series,
+    propagate,
     apply,
     convert,
     inspect,

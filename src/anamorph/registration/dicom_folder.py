@@ -59,34 +59,35 @@ class DicomFolder:
 
     def __call__(self, folder: Path, result: Result) -> dict[str, Any]:
         """Write everything, and return the names of the files for ``result.json``."""
-        out = folder / FOLDER
-        how = f"registered by anamorph ({result.plan.name})"
-        moving = result.moving.name
-        write_scan(
-            result.warped,
-            out / WARPED,
-            self.fixed,
-            self.moving,
-            new_series(_NUMBERS[WARPED], f"{moving} {how}"),
-            f"{moving} {how} and resampled",
-        )
-        written = [f"{WARPED}/"]
+        out, how = folder / FOLDER, how_made(result)
+        written = self.write_scan_and_maps(folder, result)
         labels = result.inputs.moving_labels
         if labels is not None:
-            series = new_series(_NUMBERS[STRUCTURES], f"structures of {moving}, {how}")
+            series = new_series(_NUMBERS[STRUCTURES], f"structures of {result.moving.name}, {how}")
             shares = warped_shares(result.fixed_to_moving, labels, result.pair.warped_labels)
             write_structure_set(shares, out / STRUCTURES, self.fixed, series, "ANAMORPH", series.description)
-            series = new_series(_NUMBERS[SEGMENTATION], f"segments of {moving}, {how}")
+            series = new_series(_NUMBERS[SEGMENTATION], f"segments of {result.moving.name}, {how}")
             write_segmentation(result.pair.warped_labels, out / SEGMENTATION, self.fixed, series, "ANAMORPH")
-            written += [STRUCTURES, SEGMENTATION]
+            written += [f"{FOLDER}/{STRUCTURES}", f"{FOLDER}/{SEGMENTATION}"]
+        return {"dicom": written}
+
+    def write_scan_and_maps(self, folder: Path, result: Result) -> list[str]:
+        """Write the warped scan and both transforms, and return their names seen from the folder of the result."""
+        out, how, moving = folder / FOLDER, how_made(result), result.moving.name
+        series = new_series(_NUMBERS[WARPED], f"{moving} {how}")
+        write_scan(result.warped, out / WARPED, self.fixed, self.moving, series, f"{moving} {how} and resampled")
         for name, transform, sources in (
             (FIXED_TO_MOVING, result.fixed_to_moving, (self.fixed, self.moving)),
             (MOVING_TO_FIXED, result.moving_to_fixed, (self.moving, self.fixed)),
         ):
             series = new_series(_NUMBERS[name], f"{name.removesuffix('.dcm').replace('_', ' ')}, {how}")
             write_registration(transform, out / name, *sources, series)
-            written.append(name)
-        return {"dicom": [f"{FOLDER}/{name}" for name in written]}
+        return [f"{FOLDER}/{name}" for name in (f"{WARPED}/", FIXED_TO_MOVING, MOVING_TO_FIXED)]
+
+
+def how_made(result: Result) -> str:
+    """Words for descriptions of what was made by a registration."""
+    return f"registered by anamorph ({result.plan.name})"
 
 
 def warped_shares(transform: Transform, labels: Labels, warped: Labels) -> Iterator[tuple[Structure, np.ndarray]]:

@@ -306,11 +306,14 @@ def _header_findings(path: str | os.PathLike[str] | None) -> list[Finding]:
     """What is odd about a header: a note where nothing is left to doubt, else a warning."""
     notes = [] if path is None else header_notes(path)
     return [
-        Finding(
-            "note" if note.endswith(_CERTAIN) or _ASSUMED in note else "warning", note, "takes the header as described"
-        )
+        Finding("note" if _leaves_no_doubt(note) else "warning", note, "takes the header as described")
         for note in notes
     ]
+
+
+def _leaves_no_doubt(note: str) -> bool:
+    beside = note.startswith("left out ") and not note.startswith("left out slices")  # contours and doses, for example
+    return beside or note.endswith(_CERTAIN) or _ASSUMED in note
 
 
 def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:

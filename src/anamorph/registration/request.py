@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -219,7 +219,7 @@ class Request:
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             no_partner=alone,
-            label_names=LabelNames() if self.label_names is None else read_label_names(self.label_names),
+            label_names=_names(self.label_names, (fixed_labels, moving_labels)),
             same_patient=self.same_patient,
             outlines=outlines,
             world=world_code(self.fixed),
@@ -309,6 +309,18 @@ def read_init(init: Transform | PathLike | None, fixed: Image, moving: Image) ->
     from anamorph.transforms.files import read_transform
 
     return read_transform(Path(init), grid=fixed.grid, moving_grid=moving.grid)
+
+
+def _names(given: LabelNamesLike | None, maps: Sequence[Labels | None]) -> LabelNames:
+    """Names and colours as they were given, else as the label maps have them."""
+    if given is not None:
+        return read_label_names(given)
+    structures = {one.label: one for labels in maps if labels is not None for one in labels.structures}
+    colours = {label: one.colour for label, one in structures.items() if one.colour is not None}
+    return LabelNames(
+        {label: one.name for label, one in structures.items()},
+        {label: "#{:02x}{:02x}{:02x}".format(*colour) for label, colour in colours.items()},
+    )
 
 
 def _labels(source: ImageLike | None, scan: Future[Image]) -> Labels | None:

@@ -1,1 +1,1 @@
-"""What is made of many scans or pairs: submissions, preprocessed data sets, templates, layers, cohorts."""
+"""What is made of many scans or pairs: submissions, preprocessed data sets, templates, layers, cohorts, treatments."""

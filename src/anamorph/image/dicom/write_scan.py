@@ -51,7 +51,12 @@ _MOST_16_BIT = 32767
 
 
 def write_scan(
-    image: Image, folder: Path, source: DicomSource, values_of: DicomSource, series: NewSeries, derivation: str
+    image: Image,
+    folder: Path,
+    source: DicomSource,
+    values_of: DicomSource,
+    series: NewSeries,
+    derivation: str | None = None,
 ) -> list[Path]:
     """Write an image on the grid of a scan.
 
@@ -61,22 +66,28 @@ def write_scan(
         source: the scan whose patient, study and frame of reference the series belongs to.
         values_of: the scan that the values were taken from.
         series: that is written.
-        derivation: how the values were made, in words.
+        derivation: how the values were made of those of another scan, in words; None for an original.
     """
     sop_class, kept = _KINDS.get(values_of.modality, (_OTHER, ()))
     stored, slope = _stored(image.data[0])
     grid = image.grid
     purpose = [code("121322", "DCM", "Source image for image processing operation")]
-    origin = [reference(*one, PurposeOfReferenceCodeSequence=purpose) for one in values_of.instances()]
+    origin = (
+        []
+        if derivation is None
+        else [reference(*one, PurposeOfReferenceCodeSequence=purpose) for one in values_of.instances()]
+    )
     directions = flip_ras_lps(grid.directions.T)
     paths = []
     for k in range(grid.shape[2]):
         new = new_object(source, sop_class, values_of.modality, series)
         new.InstanceNumber = k + 1
-        new.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if values_of.modality == "CT" else "OTHER"]
-        new.DerivationDescription = derivation
-        new.DerivationCodeSequence = [code("113085", "DCM", "Spatial resampling")]
-        new.SourceImageSequence = origin
+        origins = ["ORIGINAL", "PRIMARY"] if derivation is None else ["DERIVED", "SECONDARY"]
+        new.ImageType = [*origins, "AXIAL" if values_of.modality == "CT" else "OTHER"]
+        if derivation is not None:
+            new.DerivationDescription = derivation
+            new.DerivationCodeSequence = [code("113085", "DCM", "Spatial resampling")]
+            new.SourceImageSequence = origin
         for keyword in (*kept, *_WINDOW):
             if keyword in values_of.first:
                 setattr(new, keyword, values_of.first.get(keyword))

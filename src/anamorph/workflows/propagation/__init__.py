@@ -1,0 +1,1 @@
+"""Contours and doses carried from a treatment plan to the scans of days."""
