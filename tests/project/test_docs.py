@@ -32,6 +32,7 @@ SLOW = {
 # Blocks that these tests cannot run; the page says so above each of them, with the reason.
 NOT_RUN = {
     "docs/how-to/cohorts.md": 4,  # several machines, certificates, SLURM, GPUs
+    "docs/how-to/in-a-pipeline.md": 1,  # Boutiques
     "docs/how-to/lindef.md": 1,  # an hour on real scans
     "docs/how-to/pdd.md": 1,  # published weights
     "docs/how-to/prepare-a-dataset.md": 2,  # downloads

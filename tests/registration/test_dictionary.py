@@ -10,6 +10,7 @@ import torch
 
 import anamorph
 from anamorph.image import Image, Labels
+from anamorph.image.write import write_image
 from anamorph.methods.base import Pair
 from anamorph.methods.tissue import NOTHING_KNOWN
 from anamorph.registration.dictionary import Registerd
@@ -65,6 +66,28 @@ def test_other_images_come_back_as_ours_and_keys_are_free():
     assert out["t1"].data[0, 6, 7, 5] == 0  # nothing was moved, so that the body lies elsewhere
     with pytest.raises(anamorph.UserError, match="gain"):
         Registerd("t0", "t1", method=Stub, settings={"gain": 2.0})(data)
+
+
+def test_in_a_chain_of_monai_scans_are_read_registered_and_written(tmp_path):
+    transforms = pytest.importorskip("monai.transforms")
+    meta_tensor = pytest.importorskip("monai.data").MetaTensor
+    data = scans(lambda values, affine: Image.from_array(values[0], affine=affine))
+    files = {}
+    for key in ("fixed", "moving", "moving_label"):
+        files[key] = str(tmp_path / f"{key}.nii.gz")
+        write_image(data[key], files[key])
+    chain = transforms.Compose([
+        transforms.LoadImaged(keys=[*files], image_only=True, ensure_channel_first=True),
+        Registerd(labels=["moving_label"], method=Stub),
+        transforms.ScaleIntensityd(keys=["moving"]),
+    ])  # fmt: skip
+    out = chain(files)
+    for key in ("moving", "moving_label"):
+        assert type(out[key]) is meta_tensor
+        assert tuple(out[key].shape) == (1, 20, 18, 16)
+        np.testing.assert_allclose(out[key].affine.numpy(), out["fixed"].affine.numpy())
+    np.testing.assert_array_equal(out["moving"].numpy(), out["fixed"].numpy() / 100)
+    np.testing.assert_array_equal(out["moving_label"].numpy() > 0, out["fixed"].numpy() > 0)
 
 
 class Told(Stub):

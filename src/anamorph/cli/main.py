@@ -14,6 +14,7 @@ import typer
 import anamorph
 from anamorph.cli.apply import apply, convert
 from anamorph.cli.bids import bids
+from anamorph.cli.boutiques import boutiques
 from anamorph.cli.classify import classify
 from anamorph.cli.cohort import cohort
 from anamorph.cli.dataset import dataset
@@ -55,6 +56,7 @@ for command in (
     map_back,
     submit,
     train,
+    boutiques,
 ):
     add_command(app, command, config=command is register)
 app.add_typer(cohort, name="cohort")
