@@ -15,7 +15,7 @@ help:
 	@echo "make lint      formatting and types only"
 	@echo "make kernels   build the kernels into src, to use this folder without installing it (PYTHON=another interpreter)"
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/geometry/test_grid.py: some tests)"
-	@echo "make docs      build the documentation site into site/"
+	@echo "make docs      build the documentation site into site/ (VERSION=0.2.0: as a version of its own into the branch gh-pages)"
 	@echo "make napari    test the plugin for napari in a viewer, in an environment of its own (needs a display or xvfb-run)"
 	@echo "make package   build wheels and sdists into dist/, install each in a fresh environment and try it"
 	@echo "make hooks     check every commit before it is made"
@@ -50,8 +50,10 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m coverage report --skip-covered --sort=miss
 	@echo "coverage in per cent: $$($(BIN)/python -m coverage report --format=total)"
 
+# With a version: into the branch gh-pages, beside the versions that are there; nothing is pushed.
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m mkdocs build --strict
+	$(if $(VERSION),$(BIN)/mike deploy --update-aliases $(VERSION) latest && $(BIN)/mike set-default latest,\
+	  $(BIN)/python -m mkdocs build --strict)
 
 # napari brings a Qt and much else, so it is kept apart from what everything else is tested with.
 napari: $(VENV)-napari/.installed

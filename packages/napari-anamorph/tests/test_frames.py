@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
 import SimpleITK as sitk
 from napari.layers import Image as ImageLayer
 from napari.layers import Points as PointsLayer

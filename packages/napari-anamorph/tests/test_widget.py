@@ -6,6 +6,9 @@ import time
 
 import numpy as np
 import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
 from napari.layers import Image as ImageLayer
 
 import anamorph
