@@ -11,8 +11,8 @@ from anamorph.classification.validation import THRESHOLD, Share
 from anamorph.report.colours import label_colour
 from anamorph.report.page import fill, save
 
-SIDE = 300.0
-"""Of the box of the ROC curves, in units of the drawing."""
+SIDE = 220.0
+"""Of the box of a ROC curve, in units of the drawing."""
 _AFFINE = {
     "apart": "the affine part that the registration kept apart was taken away",
     "fitted": "the affine map closest to the transform was taken away",

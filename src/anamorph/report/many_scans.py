@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,15 +13,17 @@ import numpy as np
 
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
+from anamorph.report.charts import Chart, Curve, Drawing, drawn
 from anamorph.report.cohort.tables import href
-from anamorph.report.page import fill, save
-from anamorph.report.pictures import ct_window, data_uri, enlarged, file_uri, robust_window, to_grey
+from anamorph.report.page import fill, inline_script, save
+from anamorph.report.pictures import Window, ct_window, data_uri, enlarged, file_uri, reel_uri, robust_window, to_grey
 from anamorph.report.views import View, focus_voxel, orthogonal_views
 from anamorph.supervoxels.layers import Layers
 
 _TINT = 0.55  # share of the colour over the anatomy
 _LINE = 0.35  # brightness of a border
 _THUMBNAIL = 420
+_REEL_SLICES = 64  # shown of each axis of a template
 _GOLDEN = 0.618033988749895  # neighbouring numbers get hues far apart
 
 
@@ -40,7 +42,7 @@ class Stage:
 class ScanLine:
     """A scan registered to the final template: verdict, Dice with its labels, seconds, path parts of its report.
 
-    ``headline`` holds both answers of the verdict.
+    ``headline`` holds both answers of the verdict, ``reasons`` says why it is not PASS.
     """
 
     key: str
@@ -49,6 +51,7 @@ class ScanLine:
     seconds: float | None
     report: tuple[str, ...]
     headline: str = ""
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,49 @@ def template_page(report: TemplateReport) -> str:
         [_Picture(view, data_uri(enlarged(to_grey(view.take_image(stage.image), window)))) for view in views]
         for stage in report.stages
     ]
-    links = {line.key: href(os.path.join(*line.report)) for line in report.scans}
-    has_dice = any(line.dice is not None for line in report.scans)
-    return fill("template.html.j2", report=report, pictures=pictures, links=links, has_dice=has_dice)
+    return fill(
+        "template.html.j2",
+        report=report,
+        pictures=pictures,
+        reels=[_reel(view, last, window) for view in views if view.grid.shape[view.axis] > 1],
+        convergence=_convergence(report),
+        links={line.key: href(os.path.join(*line.report)) for line in report.scans},
+        has_dice=any(line.dice is not None for line in report.scans),
+        **inline_script("reel.js"),
+    )
+
+
+@dataclass(frozen=True)
+class _Reel:
+    """Slices along one axis below each other in one picture, which a page shows one at a time."""
+
+    view: View
+    source: str
+    numbers: list[int]
+    """Of the slices, counted from 1."""
+    first: int
+    """Place of the slice that is seen first."""
+
+
+def _reel(view: View, image: Image, window: Window) -> _Reel:
+    count = image.grid.shape[view.axis]
+    chosen = sorted({round(n) for n in np.linspace(0, count - 1, min(count, _REEL_SLICES))})
+    slices = [to_grey(replace(view, index=index).take_image(image), window) for index in chosen]
+    first = int(np.argmin([abs(index - view.index) for index in chosen]))
+    return _Reel(view, reel_uri(slices), [index + 1 for index in chosen], first)
+
+
+def _convergence(report: TemplateReport) -> Drawing | None:
+    """The lengths of the mean and of the single fields in every iteration; None before the second iteration."""
+    rounds = [stage for stage in report.stages if stage.mean_field_rms_mm is not None]
+    if len(rounds) < 2:
+        return None
+    courses = [
+        Curve("mean field", [stage.mean_field_rms_mm or 0.0 for stage in rounds]),
+        Curve("single fields", [stage.spread_mm or 0.0 for stage in rounds]),
+        Curve("limit of the mean field", [report.tolerance_mm] * len(rounds), dashed=True),
+    ]
+    return drawn(Chart("Convergence", "mm", courses), range(1, len(rounds) + 1), "iteration")
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,23 @@ def film_uri(pictures: Sequence[np.ndarray], frame_ms: int, quality: int = 75) -
     return _uri(images[0], max(images[0].size), "WEBP", quality=quality, **rest)
 
 
+REEL_SIDE = 200
+"""Pixels along the longer side of a slice of a reel, at most."""
+
+
+def reel_uri(slices: Sequence[np.ndarray], quality: int = 70) -> str:
+    """8-bit grey slices of one size below each other, as text that stands for one WebP file."""
+    from PIL import Image as Picture
+
+    small = []
+    for one in slices:
+        image = Picture.fromarray(np.ascontiguousarray(one))
+        image.thumbnail((REEL_SIDE, REEL_SIDE), Picture.Resampling.BOX)
+        small.append(np.asarray(image))
+    stacked = Picture.fromarray(np.concatenate(small))
+    return _uri(stacked, max(stacked.size), "WEBP", quality=quality)
+
+
 def file_uri(path: Path, longest_side: int) -> str | None:
     """A JPEG or PNG file in small, as text that stands for a WebP file, half as long as a JPEG; None if unreadable.
 

@@ -17,7 +17,8 @@ from anamorph.image.read import read_series
 from anamorph.image.series import ImageSeries
 from anamorph.image.write import write_image, write_series
 from anamorph.registration.folder import FIXED_TO_MOVING, MOVING_TO_FIXED, REPORT, WARPED
-from anamorph.report.series import Chart, Curve, SeriesReport, write_series_page
+from anamorph.report.charts import Chart, Curve
+from anamorph.report.series import SeriesReport, write_series_page
 from anamorph.transforms.files import read_transform
 from anamorph.transforms.maps import Transform
 from anamorph.types import Progress

@@ -78,7 +78,8 @@ class Template:
         tolerance_mm: at which the mean field counts as zero.
         converged: whether the mean field of the last round was within the tolerance.
         residual_rms_mm: mean field of the scans registered to the final template, poses taken out.
-        scans: of each delivered scan ``status``, ``headline``, ``seconds``, and ``dice`` with the template's labels.
+        scans: of each delivered scan ``status``, ``headline``, ``reasons``, ``seconds``, and ``dice`` with the
+            template's labels.
         failed: why scans were left out.
         page_failure: why the page could not be drawn, if so.
     """
@@ -210,6 +211,7 @@ def _vote(out: Path, jobs: Sequence[ResultJob]) -> dict[str, dict[str, Any]]:
         scans[job.case.key] = {
             "status": told.get("status"),
             "headline": told.get("verdict", {}).get("headline"),
+            "reasons": told.get("verdict", {}).get("reasons", []),
             "seconds": seconds,
             "dice": None,
         }
@@ -297,6 +299,7 @@ def write_page(template: Template) -> None:
             told["seconds"],
             ("scans", key, REPORT),
             told.get("headline") or "",
+            tuple(told.get("reasons", ())),
         )
         for key, told in template.scans.items()
     ]
