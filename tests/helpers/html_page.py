@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "input", "br"}
+VOID = {"meta", "img", "input", "br", "source"}
 
 
 class Page(HTMLParser):
