@@ -106,3 +106,39 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, setti
     with pytest.raises(UserError, match=message):
         register_series(BEAT.series, tmp_path / "out", settings=settings, **given)
     assert not (tmp_path / "out").exists()
+
+
+def test_warnings_name_their_frames(tmp_path, monkeypatch):
+    real, done = run.register_scans, []
+
+    def worried(*scans, **known):
+        outcome = real(*scans, **known)
+        done.append(outcome)
+        if len(done) in (2, 3, 4, 6):  # frame 0 is the reference
+            outcome.warnings.append("two bones would overlap")
+        return outcome
+
+    monkeypatch.setattr(run, "register_scans", worried)
+    write_series(BEAT.series, tmp_path / "beat.nii.gz")
+    command = [
+        "series",
+        str(tmp_path / "beat.nii.gz"),
+        "--reference",
+        "0",
+        "--smooth",
+        "off",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    command += ["--workers", "1", "--method", "affine", "--set", "init=world"]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0, shown.output
+    wanted = "frames 2 to 4, 6: two bones would overlap"
+    assert wanted in " ".join(shown.output.split())
+    assert f"Warning: {wanted}" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "out" / "series.json").read_text())["warnings"]["two bones would overlap"] == [
+        2,
+        3,
+        4,
+        6,
+    ]

@@ -157,4 +157,6 @@ def _show(result: SeriesResult) -> None:
             cells = (f"{100 * peaks[name]['strain']:.1f}" if name in peaks else "" for name in DIRECTIONS)
             table.add_row(str(label), f"{volume['largest']:.1f}", f"{volume['smallest']:.1f}", *cells)
         show(table)
+    for line in result.warning_lines:
+        say(f"warning: {line}")
     say(f"{result.warped}: pictures and curves in {result.page}")

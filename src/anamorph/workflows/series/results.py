@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class SeriesResult:
         smoothing: strength over time.
         frames: the numbers of each frame.
         summary: extremes over time.
+        warnings: of the registrations, each with the numbers of its frames.
         page_failure: why the page could not be drawn, if so.
     """
 
@@ -59,6 +60,7 @@ class SeriesResult:
     smoothing: float
     frames: tuple[FrameMotion, ...]
     summary: dict[str, Any]
+    warnings: dict[str, list[int]] = field(default_factory=dict)
     page_failure: str | None = None
 
     @property
@@ -77,6 +79,11 @@ class SeriesResult:
         return self.folder / REPORT
 
     @property
+    def warning_lines(self) -> list[str]:
+        """Each warning with its frames, as text."""
+        return [f"{_frames(numbers)}: {warning}" for warning, numbers in self.warnings.items()]
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """What was computed, without the maps; not all of them are there for every series."""
         return tuple(self.folder / name for name in (WARPED, MEAN, LABELS, TABLE))
@@ -88,6 +95,18 @@ class SeriesResult:
     def moving_to_fixed(self, frame: int) -> Transform:
         """The map of points of a frame to those of the target, from its file."""
         return read_transform(self.folder / FIELDS / number_name(frame) / MOVING_TO_FIXED)
+
+
+def _frames(numbers: Sequence[int]) -> str:
+    """``frame 3``, or ``frames 3, 5 to 8``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(shown)}"
 
 
 def deliver(
@@ -245,6 +264,7 @@ def _facts(result: SeriesResult, series: ImageSeries, settings: SeriesSettings) 
         f"target by {told['residual_before']:.3f} of its standard deviation before and {told['residual_after']:.3f} "
         "after, on average.",
         f"At most {max(frame.folding_percent for frame in result.frames):.3g} % of the voxels of a frame are folded.",
+        *(f"Warning: {line}" for line in result.warning_lines),
     ]
 
 

@@ -183,12 +183,21 @@ def register_series(
         drawn_on = maps[reference][0].warp_labels(drawn_on, series.grid)
     world = world_code(source[0] if isinstance(source, Sequence) else source)
     done = deliver(out, series, maps, drawn_on, still, settings, part(progress, 0.88, 0.97), world)
-    result = SeriesResult(out, reference, strength, *done)
+    result = SeriesResult(out, reference, strength, *done, _warnings(jobs, ran.records))
     tell("report", 0.97)
     draw = drawn(result.page, lambda: write_page(result, series, settings))
     result = replace(result, page_failure=draw)
     _write_record(out, _record(result, series, settings, described, files | masks))
     return result
+
+
+def _warnings(jobs: Sequence[FrameJob], records: Mapping[str, dict[str, Any]]) -> dict[str, list[int]]:
+    """Each warning of the registrations with the numbers of its frames."""
+    found: dict[str, list[int]] = {}
+    for job in jobs:
+        for warning in records[job.name]["warnings"]:
+            found.setdefault(warning, []).append(int(job.case.modality))
+    return found
 
 
 def _labels_on(frame: Image, source: ImageLike) -> Labels:
@@ -319,6 +328,7 @@ def _record(
         "frame_s": series.frame_s,
         "smoothing": result.smoothing,
         "summary": result.summary,
+        "warnings": result.warnings,
         "frames": [asdict(frame) for frame in result.frames],
         "settings": asdict(settings),
         "registration": dict(described),
