@@ -51,8 +51,8 @@ class SeriesResult:
         smoothing: strength over time.
         frames: the numbers of each frame.
         summary: extremes over time.
-        warnings: of the registrations, each with the numbers of its frames.
         page_failure: why the page could not be drawn, if so.
+        warnings: of the registrations, each with the numbers of its frames.
     """
 
     folder: Path
@@ -60,8 +60,8 @@ class SeriesResult:
     smoothing: float
     frames: tuple[FrameMotion, ...]
     summary: dict[str, Any]
-    warnings: dict[str, list[int]] = field(default_factory=dict)
     page_failure: str | None = None
+    warnings: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def warped(self) -> Path:

@@ -183,7 +183,7 @@ def register_series(
         drawn_on = maps[reference][0].warp_labels(drawn_on, series.grid)
     world = world_code(source[0] if isinstance(source, Sequence) else source)
     done = deliver(out, series, maps, drawn_on, still, settings, part(progress, 0.88, 0.97), world)
-    result = SeriesResult(out, reference, strength, *done, _warnings(jobs, ran.records))
+    result = SeriesResult(out, reference, strength, *done, warnings=_warnings(jobs, ran.records))
     tell("report", 0.97)
     draw = drawn(result.page, lambda: write_page(result, series, settings))
     result = replace(result, page_failure=draw)
