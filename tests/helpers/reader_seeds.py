@@ -187,7 +187,7 @@ def write_transform(name: str, kind: str, dense: bool = True) -> Callable[[Path]
         affine = small_affine(GRID)
         grid = Grid((8, 8, 6), GRID.affine) if "2020" in kind else GRID
         transform = Composite.of(affine, smooth_field(grid)) if dense else affine
-        write_transform(transform, folder / name, kind, grid)
+        write_transform(transform, folder / name, kind, grid, grid)
         return folder / name
 
     return write
@@ -203,7 +203,52 @@ def read_transform(path: Path) -> Any:
     from anamorph.transforms.files import read_transform
 
     grid = Grid((8, 8, 6), GRID.affine) if "2020" in path.name else GRID
-    return read_transform(path, grid=grid).map_world(np.zeros((2, 3)))
+    return read_transform(path, grid=grid, moving_grid=grid).map_world(np.zeros((2, 3)))
+
+
+def write_morph(folder: Path) -> Path:
+    """A morph of FreeSurfer, as GCAMwrite stores it."""
+    import gzip
+
+    from anamorph.transforms.files import m3z
+
+    header, nodes, geometry = np.zeros(1, m3z.HEADER), np.zeros(GRID.shape, m3z.NODE), np.zeros(2, m3z.GEOMETRY)
+    header["version"], header["nodes"], header["spacing"] = 1, GRID.shape, 1
+    nodes["start"] = nodes["place"] = np.moveaxis(np.indices(GRID.shape), 0, -1)
+    geometry["valid"], geometry["size"], geometry["voxel"] = 1, GRID.shape, GRID.spacing_mm
+    geometry["axes"] = GRID.directions.T
+    tags = [np.array(n, ">i4").tobytes() for n in (10, 11, m3z.VOXELS)]
+    content = header.tobytes() + nodes.tobytes() + tags[0] + geometry.tobytes() + tags[1] + tags[2]
+    (folder / "t.m3z").write_bytes(gzip.compress(content, mtime=0))
+    return folder / "t.m3z"
+
+
+# ---- shapes ----
+
+
+def write_streamlines(name: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        lines = [np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(6, dtype=np.float32).reshape(2, 3)]
+        made = nibabel.streamlines.Tractogram(lines, affine_to_rasmm=np.eye(4))
+        nibabel.streamlines.save(made, str(folder / name))
+        return folder / name
+
+    return write
+
+
+def write_surface(folder: Path) -> Path:
+    arrays = [
+        nibabel.gifti.GiftiDataArray(np.arange(12, dtype=np.float32).reshape(4, 3), "NIFTI_INTENT_POINTSET"),
+        nibabel.gifti.GiftiDataArray(np.array([[0, 1, 2], [1, 2, 3]], np.int32), "NIFTI_INTENT_TRIANGLE"),
+    ]
+    nibabel.save(nibabel.GiftiImage(darrays=arrays), folder / "s.surf.gii")
+    return folder / "s.surf.gii"
+
+
+VTK = (
+    "# vtk DataFile Version 3.0\nt\nASCII\nDATASET POLYDATA\nPOINTS 3 float\n1 2 3\n4 5 6\n7 8 9\nLINES 1 4\n3 0 1 2\n"
+)
+STL = "solid t\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid\n"
 
 
 # ---- models ----
@@ -481,6 +526,7 @@ def read_with(module: str, function: str, **given: Any) -> Callable[[Path], Any]
 
 read_image = read_with("image.read", "read_image")
 read_labels = read_with("image.read", "read_labels")
+read_shape = read_with("image.shape_files", "read_shape")
 read_points = read_with("image.read", "read_points", grid=GRID)
 
 MARKUPS = {
@@ -533,6 +579,19 @@ _ALL = (
            "*.dat"),
     Reader("transform deeds matrix", write_transform("t_displacements.dat", "deeds"), read_transform, damage.any_text,
            "*.txt"),
+    Reader("transform FSL matrix", write_transform("t.mat", "fsl", dense=False), read_transform, damage.any_text),
+    Reader("transform FSL warp", write_transform("t.nii", "fsl-warp"), read_transform, damage.NIFTI),
+    Reader("transform .lta", write_transform("t.lta", "freesurfer", dense=False), read_transform, damage.any_text),
+    Reader("transform .m3z", write_morph, read_transform, damage.packed(damage.any_bytes)),
+    Reader("transform AFNI matrix", write_transform("t.1D", "afni", dense=False), read_transform, damage.any_text),
+    Reader("transform NiftyReg", write_transform("t.nii", "niftyreg"), read_transform, damage.NIFTI),
+    Reader("transform .x5", write_transform("t.x5", "x5"), read_transform, damage.hdf5),
+    Reader("transform elastix", write_transform("t.txt", "elastix"), read_transform, damage.any_text),
+    Reader("shape .vtk", write_text("s.vtk", VTK), read_shape, damage.any_bytes),
+    Reader("shape .stl", write_text("s.stl", STL), read_shape, damage.any_bytes),
+    Reader("shape .tck", write_streamlines("s.tck"), read_shape, damage.any_bytes),
+    Reader("shape .trk", write_streamlines("s.trk"), read_shape, damage.any_bytes),
+    Reader("shape .surf.gii", write_surface, read_shape, damage.any_text),
     Reader("model card", write_model("symmetric"), read_model, damage.any_json, "model.json"),
     Reader("model card, segmentation", write_model("segment"), read_model, damage.any_json, "model.json"),
     Reader("model weights", write_model("symmetric"), read_model, damage.safetensors, "weights.safetensors"),

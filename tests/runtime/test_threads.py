@@ -154,3 +154,12 @@ def _on_two_threads(code: str) -> list:
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system knows no such limit")
+def test_processes_that_are_started_later_share_the_limit_of_cores():
+    look = "from anamorph.runtime.threads import usable_cores; print(usable_cores())"
+    code = "import subprocess, sys; from anamorph.runtime.threads import limit_cores; limit_cores(1); "
+    code += f"subprocess.run([sys.executable, '-c', {look!r}])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["1"]

@@ -274,6 +274,35 @@ def test_warps_of_afni_are_those_of_nitransforms(tmp_path: Path, name: str) -> N
     close(read_transform(tmp_path / "w.nii.gz").map_world(voxels), transform.map_world(voxels))
 
 
+def test_warps_of_afni_in_its_own_files(tmp_path: Path) -> None:
+    """The attributes are those that 3dQwarp writes, as far as a reader needs them."""
+    vectors = np.random.default_rng(0).normal(0, 2, (5, 4, 3, 3)).astype("<f4")  # LPS mm
+    attributes = {
+        "DATASET_DIMENSIONS": ("integer", "5 4 3 0 0"),
+        "DATASET_RANK": ("integer", "3 3 0 0 0 0 0 0"),
+        "BRICK_TYPES": ("integer", "3 3 3"),
+        "BRICK_FLOAT_FACS": ("float", "0 0 0"),
+        "ORIENT_SPECIFIC": ("integer", "0 3 4"),  # right to left, anterior to posterior, inferior to superior
+        "ORIGIN": ("float", "-10 -20 30"),
+        "DELTA": ("float", "2 1.5 3"),
+        "IJK_TO_DICOM": ("float", "2 0 0 -10 0 1.5 0 -20 0 0 3 30"),
+        "IJK_TO_DICOM_REAL": ("float", "2 0 0 -10 0 1.5 0 -20 0 0 3 30"),
+        "SCENE_DATA": ("integer", "0 11 1 -999 -999 -999 -999 -999"),
+        "TYPESTRING": ("string", "'3DIM_HEAD_FUNC~"),
+        "BYTEORDER_STRING": ("string", "'LSB_FIRST~"),
+        "BRICK_LABS": ("string", "'x_delta~y_delta~z_delta~"),
+    }
+    text = ""
+    for name, (kind, value) in attributes.items():
+        count = len(value) - 1 if kind == "string" else len(value.split())
+        text += f"\ntype  = {kind}-attribute\nname  = {name}\ncount = {count}\n {value}\n"
+    (tmp_path / "w+orig.HEAD").write_text(text)
+    (tmp_path / "w+orig.BRIK").write_bytes(np.moveaxis(vectors, -1, 0).transpose(0, 3, 2, 1).tobytes())
+    read = read_transform(tmp_path / "w+orig.HEAD")
+    place_lps = np.array([[-10 + 2 * 3, -20 + 1.5 * 2, 30 + 3 * 1]])
+    close(read.apply_points(place_lps, frame="lps"), place_lps + vectors[3, 2, 1])
+
+
 @fixed_grids
 @pytest.mark.parametrize("deforms", [False, True], ids=["affine", "field"])
 def test_x5_files_are_those_of_nitransforms(tmp_path: Path, fixed: Grid, deforms: bool) -> None:

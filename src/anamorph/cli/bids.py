@@ -94,7 +94,7 @@ def bids(
     or settings. A scan that fails is one line and stops no other; the exit code is then 1.
     """
     from anamorph.data.bids import find_scans, session_pairs
-    from anamorph.runtime.threads import limit_threads
+    from anamorph.runtime.threads import limit_cores
 
     if level not in LEVELS:
         raise UserError(f"the level is participant or group, not '{level}'")
@@ -102,7 +102,7 @@ def bids(
         _write_group(out, quiet)
         return
     participants, sessions = _with_more(participant_label, session_label, more)
-    limit_threads(n_cpus)
+    limit_cores(n_cpus)
     at_once = workers_of(workers)
     scans = find_scans(bids_dir, suffix, participants, sessions, _entities(entity))
     pairs: list[tuple[Path, BidsScan]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from anamorph.image.atomic import write_text
 from anamorph.image.bids_names import BidsName, label, space_labels
 from anamorph.image.write import write_image
 from anamorph.reading import read_own_record
-from anamorph.registration.folder import DESCRIPTIONS, Saved, composites, describe_success
+from anamorph.registration.folder import Saved, composites, describe_success
 from anamorph.registration.page import report_of
 from anamorph.report.page import drawn
 from anamorph.transforms.files import write_transform
@@ -147,24 +149,47 @@ def write_dataset(root: Path, raw: Path | None = None) -> None:
             write_text(root / name, text)
 
 
-def write_derivatives(result: Result, names: Derivatives) -> tuple[list[Path], Saved]:
-    """Write a result, sidecars last, and its report.
+def write_derivatives(
+    result: Result, names: Derivatives, before: Callable[[], None] | None = None
+) -> tuple[list[Path], Saved]:
+    """Write a result, its sidecars and its report beside their places, and move them there once all are complete.
+
+    Args:
+        result: of the scans that the names are made of.
+        names: of the files.
+        before: called before the first file is moved.
 
     Returns:
         the files that were written, and what would be the folder of the result.
     """
-    from anamorph.report.pair import write_report
-
     result.measure()
     record = describe_success(result)
-    names.folder.mkdir(parents=True, exist_ok=True)
+    work = names.root / f".{names.name}.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        reason = _write_all(result, dataclasses.replace(names, root=work), record)
+        made = sorted(path for path in work.rglob("*") if path.is_file())
+        if before is not None:
+            before()
+        placed = [names.root / path.relative_to(work) for path in made]
+        for path, place in zip(made, placed, strict=True):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return placed, Saved(names.root, record, reason, names.report.name)
+
+
+def _write_all(result: Result, names: Derivatives, record: dict[str, Any]) -> str | None:
+    """Write all files; why there is no report, in one line."""
+    from anamorph.report.pair import write_report
+
+    names.folder.mkdir(parents=True)
     written = list(_images(result, names))
     for path in written:
         write_text(_sidecar(path), json.dumps(plain(_told(path, names, record)), indent=2, ensure_ascii=False) + "\n")
-    files = [(path.name, DESCRIPTIONS.get(path.name, "")) for path in written]
-    reason = drawn(names.report, lambda: write_report(names.report, report_of(result, {}, files)))
-    pages = [names.report] if reason is None else []
-    return [*written, *map(_sidecar, written), *pages], Saved(names.root, record, reason, names.report.name)
+    files = [(path.name, _told(path, names, record)["Description"]) for path in written]
+    return drawn(names.report, lambda: write_report(names.report, report_of(result, {}, files)))
 
 
 def _images(result: Result, names: Derivatives) -> Iterator[Path]:

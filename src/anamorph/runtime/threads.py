@@ -117,6 +117,20 @@ def limit_threads(count: int | None) -> None:
         os.environ.update(dict.fromkeys(_VARIABLES, str(count)))
 
 
+def limit_cores(count: int | None) -> None:
+    """Let this process and those it starts use so many cores, or threads where the system knows no such limit.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if count is None:
+        return
+    _check(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    limit_threads(min(count, usable_cores()))
+
+
 @contextmanager
 def limited_kernels(count: int | None) -> Iterator[None]:
     """Use at most so many threads in the kernels that are called inside the block.

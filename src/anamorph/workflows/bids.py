@@ -59,7 +59,6 @@ class BidsJob:
             UserError: the scans cannot be used.
             RegistrationFailure: the run failed.
         """
-        self._kept().forget()
         wanted = self.settings
         request = Request(
             self.names.fixed_path,
@@ -71,9 +70,10 @@ class BidsJob:
             seed=wanted.seed,
             same_patient=self.same_patient,
         )
-        files, saved = write_derivatives(run(request, progress=progress), self.names)
+        result, kept = run(request, progress=progress), self._kept()
+        files, saved = write_derivatives(result, self.names, before=kept.forget)
         told = {key: saved.record[key] for key in ("verdict", "metrics", "warnings")}
-        return self._kept().keep(files, {"scan": self.names.moving.text, "space": self.names.target, **told})
+        return kept.keep(files, {"scan": self.names.moving.text, "space": self.names.target, **told})
 
     def peak_bytes(self) -> int:
         """Predicted memory, from the headers."""

@@ -16,7 +16,7 @@ from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import write_text
-from anamorph.image.convert import nibabel_grid, place
+from anamorph.image.convert import place
 from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.write import save_nifti
 from anamorph.transforms.files import TransformFormat
@@ -26,6 +26,7 @@ from anamorph.transforms.files.others import both_grids, library, nifti_header
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
 AFNI_EXTENSION = 4
+HEAD = ".head"
 MARK = b"warp of AFNI, LPS mm"
 MOST_OBLIQUE_DEG = 0.01
 
@@ -85,13 +86,14 @@ def write_warp(transform: Transform, path: Path, fixed_grid: Grid, moving_grid: 
 
 
 def read_warp(path: Path, grid: Grid | None, moving_grid: Grid | None) -> Displacement:
-    """Read a field on its own grid."""
+    """Read a field on its own grid, from NIfTI or from a pair of .HEAD and .BRIK."""
     with opened(path) as image:
-        if len(image.shape) != 5 or image.shape[3:] != (1, 3):
-            raise UserError(f"holds an array of shape {tuple(image.shape)}, no warp of AFNI: that is (X, Y, Z, 1, 3)")
-        own = Grid(image.shape[:3], nibabel_grid(image, "warp").affine)
+        shape = tuple(image.shape)
+        if shape[3:] not in ((1, 3), (3,)) or (len(shape) == 4 and not path.name.lower().endswith(HEAD)):
+            raise UserError(f"holds an array of shape {shape}, no warp of AFNI: that is (X, Y, Z, 1, 3)")
+        own = Grid(shape[:3], image.affine)
         _check_plumb(own)
-        vectors = flip_ras_lps(np.asarray(image.dataobj, np.float32)[:, :, :, 0])
+        vectors = flip_ras_lps(np.asarray(image.dataobj, np.float32).reshape(*shape[:3], 3))
         check_rest(image)
     return Displacement.from_world(np.moveaxis(vectors, -1, 0), own)
 
@@ -105,6 +107,8 @@ def _check_plumb(grid: Grid) -> None:
 
 
 def _shows_warp(path: Path) -> bool:
+    if path.name.lower().endswith(HEAD):
+        return True
     header, shape = nifti_header(path)
     if len(shape) != 5 or shape[3:] != (1, 3) or int(header["intent_code"]) in (INTENT_DISPVECT, INTENT_VECTOR):
         return False
@@ -119,5 +123,6 @@ AFNI_WARP = TransformFormat(
     NIFTI,
     write=write_warp,
     read=read_warp,
+    also_read=(HEAD,),
     shows=_shows_warp,
 )

@@ -32,6 +32,7 @@ ITK_TYPES = {
 SPLINES = ("BSplineTransform", "RecursiveBSplineTransform")
 MOST_VECTORS = 1_500_000
 DEEPEST = 20
+HEAD_BYTES = 256
 REACH_VOX = -1.0
 _INITIAL = ("InitialTransformParameterFileName", "InitialTransformParametersFileName")
 _LINE = re.compile(r"^\s*\((\w+)\s+(.*?)\)\s*(?://.*)?$")
@@ -227,10 +228,15 @@ def _text(values: np.ndarray) -> str:
     return " ".join(f"{value:.12g}" for value in values.tolist())
 
 
+def _shows(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES).lstrip().startswith((b"(", b"//"))
+
+
 ELASTIX = TransformFormat(
     "affine, or field as a spline of order 1, and initial transforms read: elastix, transformix",
     (".txt",),
     write=write,
     read=read,
-    shows=lambda path: path.read_bytes()[:4096].lstrip().startswith((b"(", b"//")),
+    shows=_shows,
 )

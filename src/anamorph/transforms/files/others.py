@@ -58,7 +58,9 @@ def both_grids(grid: Grid | None, moving_grid: Grid | None, program: str) -> tup
     """
     if grid is None or moving_grid is None:
         missing = " and ".join(name for name, known in (("fixed", grid), ("moving", moving_grid)) if known is None)
-        raise UserError(f"files of {program} say nothing about the scans; give the {missing} scan too")
+        raise UserError(
+            f"files of {program} say nothing about the scans; give the {missing} scan too (--like, --moving)"
+        )
     return grid, moving_grid
 
 
