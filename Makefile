@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One process per core, a file of tests at a time; kernels run on one thread in each.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint kernels coverage docs napari package hooks lock niivue names changes clean
+.PHONY: help demo test lint kernels coverage docs napari package hooks lock release-tools niivue names changes clean
 help:
 	@echo "make demo      register two synthetic abdomens and write the result and its report to demo-out/"
 	@echo "make test      formatting, types and tests (ALL=1: also those that take more than 20 s each)"
@@ -17,7 +17,7 @@ help:
 	@echo "make coverage  all tests, and the share of lines that they run (TESTS=tests/geometry/test_grid.py: some tests)"
 	@echo "make docs      build the documentation site into site/ (VERSION=0.2.0: as a version of its own into the branch gh-pages)"
 	@echo "make napari    test the plugin for napari in a viewer, in an environment of its own (needs a display or xvfb-run)"
-	@echo "make package   build wheels and sdists into dist/, install each in a fresh environment and try it"
+	@echo "make package   build wheels and sdists into dist/, install each in a fresh environment, try it and list what it brings (SBOM)"
 	@echo "make hooks     check every commit before it is made"
 	@echo "make lock      write requirements.lock for the ranges of pyproject.toml (UPGRADE=1: the newest versions)"
 	@echo "make niivue    fetch the viewer of the reports from npm, its version and check sum as the Makefile says"
@@ -78,6 +78,10 @@ package: $(VENV)/.installed-dev
 	  build/fresh/bin/python -m pip install --quiet --force-reinstall $$file && \
 	  build/fresh/bin/anamorph models check symmetric-hippocampus || exit 1; \
 	done
+	$(BIN)/python -m venv --clear build/tools
+	build/tools/bin/python -m pip install --quiet --require-hashes -r packaging/release-tools.lock
+	build/tools/bin/twine check --strict dist/*.whl dist/*.tar.gz
+	build/tools/bin/python packaging/sbom.py build/fresh --output dist/anamorph.cdx.json
 
 hooks: $(VENV)/.installed-dev
 	$(BIN)/python -m pre_commit install
@@ -86,6 +90,10 @@ hooks: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --extra dev --extra browser $(if $(UPGRADE),--upgrade) --output-file requirements.lock pyproject.toml
+
+release-tools: $(VENV)/.installed-dev
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate $(if $(UPGRADE),--upgrade) --output-file packaging/release-tools.lock packaging/release-tools.in
 
 # Which version the reports carry, and what npm says of its archive (npm view @niivue/niivue@VERSION dist.integrity). After an
 # upgrade: the licences in niivue-licences.txt, the version in the test of the viewer, and tests/report.

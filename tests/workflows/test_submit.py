@@ -81,7 +81,7 @@ def members(path):
         (("--year", 2021), "task_01/disp_0001_0002.npz", ((3, *HALF), "float16")),
         (("--year", 2020, "--task", 4), "task_04/disp_0001_0002.npz", ((3, *SHAPE), "float16")),
         (("--year", 2022), "disp_0001_0002.nii.gz", ((*SHAPE, 3), "float32")),
-        (("--year", 2023, "--container", "npz"), "disp_0001_0002.npz", ((*SHAPE, 3), "float32")),
+        (("--year", 2023, "--file-type", "npz"), "disp_0001_0002.npz", ((*SHAPE, 3), "float32")),
         (("--year", 2025), "disp_0001_0000_0002_0000.nii.gz", ((*SHAPE, 3), "float32")),
         (("--year", 2024, "--folder", "a/b"), "a/b/disp_0001_0002.nii.gz", ((*SHAPE, 3), "float32")),
     ],
@@ -215,7 +215,7 @@ def test_remaining_time_is_said_in_a_unit_that_suits(seconds, words):
     ("options", "words"),
     [
         (("--year", 2019), "there is no format of 2019"),
-        (("--year", 2022, "--container", "npz"), "reads nii.gz, not 'npz'"),
+        (("--year", 2022, "--file-type", "npz"), "reads nii.gz, not 'npz'"),
         (("--year", 2022, "--task", 3), "drop --task"),
         (("--year", 2021, "--task", 4), "there is no --task 4"),
         (("--names", "tall"), "--names must be one of"),

@@ -62,15 +62,17 @@ def find_manifest(source: str | Path) -> Path:
     return found[0]
 
 
-def read_dataset(source: str | Path) -> Dataset:
+def read_dataset(source: str | Path, root: Path | None = None) -> Dataset:
     """Read a manifest; files are looked for, not opened.
 
     A label, mask or point file that the JSON does not name is found in the folder beside (``labelsTr`` for
     ``imagesTr``), as Learn2Reg's evaluator does. Scans of ``training`` whose subject is in ``registration_val`` or
-    ``registration_test`` belong to those splits: many sets list all scans under ``training``.
+    ``registration_test`` belong to those splits: many sets list all scans under ``training``. Entries of ``validation``
+    and ``test`` that name a fixed and a moving scan are pairs, where there is no other list of pairs.
 
     Args:
         source: the JSON, or a folder that holds exactly one ``*_dataset.json``.
+        root: the folder that its paths start from; by default that of the JSON.
 
     Raises:
         UserError: no such file, damaged JSON, or entries that are not understood.
@@ -81,14 +83,14 @@ def read_dataset(source: str | Path) -> Dataset:
     if not isinstance(content, dict) or not {*CASE_COUNT_KEYS, *PAIR_KEYS.values()} & set(content):
         raise UserError(f"{path}: lists no scans (training, test) and no pairs; is it a Learn2Reg dataset file?")
     with understood(path, "is not understood", "compare it with the Learn2Reg layout"):
-        return _Reader(path, content).dataset()
+        return _Reader(path, (root or path.parent).absolute(), content).dataset()
 
 
 class _Reader:
     """Turns the content of one JSON into a :class:`Dataset`."""
 
-    def __init__(self, path: Path, content: dict[str, Any]) -> None:
-        self.path, self.content = path, content
+    def __init__(self, path: Path, root: Path, content: dict[str, Any]) -> None:
+        self.path, self.root, self.content = path, root, content
         self.cases: dict[Path, Case] = {}
         self.missing: list[tuple[str, str, Path]] = []
 
@@ -96,12 +98,17 @@ class _Reader:
         splits: tuple[Split, ...] = ("training", "validation", "test")
         for split in splits:
             for entry in _flat(self._get(split, (list, dict), [])):
-                self._add(entry, split)
+                if not _is_pair(entry):
+                    self._add(entry, split)
         listed = {
             name: [self._pair(entry, name) for entry in self._get(key, list, [])]
             for name, key in PAIR_KEYS.items()
             if key in self.content
         }
+        for name, key in (("val", "validation"), ("test", "test")):
+            pairs = [entry for entry in _flat(self._get(key, (list, dict), [])) if _is_pair(entry)]
+            if pairs and name not in listed:
+                listed[name] = [self._pair(entry, name) for entry in pairs]
         owners: dict[str, Split] = {}
         by_list: tuple[tuple[str, Split], ...] = (("val", "validation"), ("test", "test"))
         for name, split in by_list:
@@ -116,7 +123,7 @@ class _Reader:
         modalities = _modalities(self._get("modality", dict, {}))
         return Dataset(
             path=self.path,
-            root=self.path.parent,
+            root=self.root,
             name=self._name(),
             modalities=modalities,
             labels=self._labels(),
@@ -149,7 +156,7 @@ class _Reader:
             raise UserError(
                 f"{self.path}: {where} holds {text!r} in place of a path; write one such as ./imagesTr/A.nii.gz"
             )
-        return Path(self.path.parent, text)
+        return Path(self.root, text)
 
     def _add(self, entry: Any, split: Split) -> Case:
         """Take up one entry of a list of scans: a path, or a mapping with ``image`` and further files."""
@@ -188,7 +195,7 @@ class _Reader:
         return path
 
     def _pair(self, entry: Any, name: str) -> tuple[Path, Path]:
-        if not isinstance(entry, dict) or not ({"fixed", "moving"} <= set(entry) or {"0", "1"} <= set(entry)):
+        if not isinstance(entry, dict) or not (_is_pair(entry) or {"0", "1"} <= set(entry)):
             raise UserError(f"{self.path}: an entry of {PAIR_KEYS[name]} lacks fixed and moving: {str(entry)[:80]}")
         images = [
             self._resolve(entry.get(role, entry.get(n)), PAIR_KEYS[name])
@@ -244,6 +251,10 @@ def _beside(image: Path, kind: str) -> Path | None:
 def _flat(entries: list[Any] | dict[str, Any]) -> Iterable[Any]:
     """Unpaired sets of two modalities may list their scans per modality."""
     return entries if isinstance(entries, list) else [entry for part in entries.values() for entry in part]
+
+
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"fixed", "moving"} <= set(entry)
 
 
 def _four_digits(modality: Any) -> str:

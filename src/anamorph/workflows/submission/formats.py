@@ -139,7 +139,7 @@ def archive_format(
     half_year = year in HALF_RESOLUTION_YEARS
     allowed = ("npz",) if half_year else ("nii.gz", "npz")[: 1 + (year >= NPZ_SINCE)]
     if container is not None and container not in allowed:
-        raise UserError(f"the evaluator of {year} reads {' and '.join(allowed)}, not '{container}'; drop --container")
+        raise UserError(f"the evaluator of {year} reads {' and '.join(allowed)}, not '{container}'; drop --file-type")
     if task is not None and not half_year:
         raise UserError(f"the tasks of {year} have no numbers; drop --task")
     number = _task_number(year, dataset.name, task) if half_year else 0
@@ -207,12 +207,16 @@ def field_path(folder: Path, pair: Pair) -> Path:
     return folder / f"{pair.disp_names['long']}.nii.gz"
 
 
+def stored(source: Path, wanted: ArchiveFormat) -> bytes:
+    """The content of the file of a field, which was kept in full resolution."""
+    return source.read_bytes() if wanted.container == "nii.gz" else _npz(wanted.encode(_read_voxels(source)))
+
+
 def write_archive(path: Path, pairs: tuple[Pair, ...], fields: Path, wanted: ArchiveFormat) -> None:
     """Write the fields of all pairs; they are compressed one by one, not once more by the archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for pair in pairs:
-            source = field_path(fields, pair)
-            content = source.read_bytes() if wanted.container == "nii.gz" else _npz(wanted.encode(_read_voxels(source)))
+            content = stored(field_path(fields, pair), wanted)
             for member in wanted.members(pair):
                 archive.writestr(member, content)
 

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from anamorph.batch.registration import RegistrationSettings, read_pair_of, register_pair_of
+from anamorph.batch.registration import RegistrationSettings
 from anamorph.batch.run import Ran, run_jobs
-from anamorph.batch.store import Contents, Kept
 from anamorph.data.dataset import Dataset, Pair, PairSplit
-from anamorph.errors import AnamorphError, UserError
 from anamorph.evaluation.cohort import Evaluation, evaluate_dataset
 from anamorph.evaluation.cohort_files import RESULTS
-from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, atomic_path, write_text
-from anamorph.image.read import read_grid, read_image
 from anamorph.registration.folder import check_space
 from anamorph.report.cohort.evaluated import write_evaluation
-from anamorph.transforms.files import write_transform
-from anamorph.transforms.maps import Transform
 from anamorph.types import Progress
-from anamorph.workflows.submission.formats import (
-    ArchiveFormat,
-    StorageError,
-    check_members,
-    field_path,
-    read_back,
-    write_archive,
-    zero_field,
-)
+from anamorph.workflows.submission.fields import field_jobs, grids_of
+from anamorph.workflows.submission.formats import ArchiveFormat, StorageError, check_members, read_back, write_archive
 
 RECORD = "submission.json"
 EVALUATION = "evaluation"
@@ -61,79 +45,6 @@ class Submission:
     computed: Evaluation
     stored: Evaluation
     page_failure: str | None = None
-
-
-@dataclass(frozen=True)
-class FieldJob:
-    """The field of a pair in full resolution, float32, in the form Learn2Reg takes since 2022.
-
-    Args:
-        pair: to register.
-        wanted: method and settings.
-        folder: of the fields.
-        origin: all that the field depends on.
-    """
-
-    pair: Pair
-    wanted: RegistrationSettings
-    folder: Path
-    origin: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The key of the pair."""
-        return self.pair.key
-
-    def find(self) -> dict[str, Any] | None:
-        """The record of a field of the same scans and settings."""
-        return self._kept().find()
-
-    def do(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Register the pair and write its field.
-
-        Raises:
-            UserError: the scans cannot be read, or have different shapes.
-            RegistrationFailure: the run failed.
-        """
-        fixed, moving = read_image(self.pair.fixed.image), read_image(self.pair.moving.image)
-        if fixed.grid.shape != moving.grid.shape:
-            shapes = " and ".join(" x ".join(map(str, image.grid.shape)) for image in (fixed, moving))
-            raise UserError(
-                f"Learn2Reg fields need two scans of one shape, not {shapes} voxels; bring them to one with "
-                "`anamorph preprocess --shape`"
-            )
-        start = time.perf_counter()
-        read = read_pair_of(self.pair, self.wanted, fixed, moving)
-        result = register_pair_of(self.pair, self.wanted, read.pair, progress)
-        told = {"seconds": round(time.perf_counter() - start, 3), "warnings": result.warnings}
-        return self.keep(result.fixed_to_moving, fixed.grid, moving.grid, told)
-
-    def keep(self, transform: Transform, fixed: Grid, moving: Grid, run: dict[str, Any]) -> dict[str, Any]:
-        """Write a field, then its record."""
-        self._kept().forget()
-        path = field_path(self.folder, self.pair)
-        write_transform(transform, path, "learn2reg", fixed, moving)
-        return self._kept().keep([path], {"run": run})
-
-    def peak_bytes(self) -> int:
-        """Predicted memory."""
-        return self.wanted.peak_bytes(read_grid(self.pair.fixed.image), read_grid(self.pair.moving.image))
-
-    def _kept(self) -> Kept:
-        record = self.folder / f"{self.pair.disp_names['long']}.json"
-        return Kept(record, self.folder, self.origin)
-
-
-def field_jobs(pairs: tuple[Pair, ...], wanted: RegistrationSettings, work: Path) -> list[FieldJob]:
-    """A job for each pair, whose fields are kept in a folder."""
-    described, contents = wanted.described(), Contents()
-    contents.look(case.image for pair in pairs for case in (pair.fixed, pair.moving))
-    jobs = []
-    for pair in pairs:
-        files = {"fixed": pair.fixed.image, "moving": pair.moving.image}
-        masks = {"fixed_mask": pair.fixed.mask, "moving_mask": pair.moving.mask} if wanted.masks else {}
-        jobs.append(FieldJob(pair, wanted, work, described | {"inputs": contents.of(files | masks)}))
-    return jobs
 
 
 def make_submission(
@@ -169,7 +80,7 @@ def make_submission(
     """
     pairs = dataset.pairs(split)
     check_members(pairs, layout)
-    grids = _grids_of(pairs, layout)
+    grids = grids_of(pairs, layout)
     check_space(work, sum(12 * math.prod(grids[pair.fixed.image].shape) for pair in pairs if pair.fixed.image in grids))
     jobs = field_jobs(pairs, wanted, work.absolute())
     ran = run_jobs(jobs, workers, noun="pair", progress=progress, on_failure=on_failure)
@@ -177,8 +88,7 @@ def make_submission(
     ran.check("pairs", kept, fewest=0 if zero_failed else None)
     for job in jobs:
         if job.name in ran.failed:
-            unregistered = replace(job, origin={"zero": "the pair failed"})
-            unregistered.keep(*zero_field(job.pair, grids), {})
+            job.keep_zeros(grids)
     with atomic_path(out) as temporary:
         write_archive(temporary, pairs, work, layout)
         errors = read_back(temporary, pairs, work, layout, grids, progress)
@@ -197,17 +107,6 @@ def dice_by_pair(evaluation: Evaluation) -> dict[str, float]:
     """Dice as Learn2Reg counts it, by the pair's key; nothing for pairs without labels."""
     names = [measure.name for measure in evaluation.measures if measure.metric == "dice"]
     return {case.key: case.compatible[name]["mean"] for case in evaluation.cases for name in names if case.scores}
-
-
-def _grids_of(pairs: tuple[Pair, ...], layout: ArchiveFormat) -> dict[Path, Grid]:
-    """The grids of all scans, which suit the format. What cannot be read is left out, and reported with its pair."""
-    grids = {}
-    for image in {case.image for pair in pairs for case in (pair.fixed, pair.moving)}:
-        with suppress(AnamorphError):
-            grids[image] = read_grid(image)
-    for grid in grids.values():
-        layout.stored_shape(grid.shape)
-    return grids
 
 
 def _write_record(path: Path, submission: Submission, wanted: RegistrationSettings, layout: ArchiveFormat) -> None:
