@@ -130,9 +130,9 @@ def test_pairs_meet_by_way_of_the_template(built, balls):
 def test_the_page_shows_every_round_and_links_every_scan(built):
     template = built[0].template
     page = Page((template.folder / "report.html").read_text(encoding="utf-8"))
-    assert len(page.pictures) == 3 * len(template.iterations)
+    assert len(page.pictures) == 3 + 3 * len(template.iterations)  # all slices of the last one, and three of each
     assert ("href", "scans/ball5_0000/report.html") in page.attributes
-    assert "Convergence" not in page.text
+    assert "Convergence, mm" in page.text
     assert f"{template.residual_rms_mm:.3g} mm for the scans" in page.text
 
 
