@@ -177,7 +177,9 @@ def test_the_lines_that_stand_for_a_result_need_nothing_else_and_hold_no_foreign
 def test_the_view_holds_both_scans_where_they_lie():
     pytest.importorskip("ipyniivue")
     result = result_on(GRIDS["SAR"])
-    fixed, warped = result.view(height_px=300).volumes
+    view = result.view(height_px=300)
+    assert (view.opts.is_radiological_convention, view.opts.sagittal_nose_left, view.height) == (True, True, 300)
+    fixed, warped = view.volumes
     for volume, image in ((fixed, result.fixed), (warped, result.warped)):
         held = nibabel.Nifti1Image.from_bytes(bytes(volume.data))
         np.testing.assert_allclose(held.affine, image.grid.affine, atol=1e-5)

@@ -56,7 +56,9 @@ def view(result: Result, height_px: int = 420) -> Any:
     fixed, warped = result.fixed, result.warped
     here, there = Cut.through(result).windows
     shown = [("fixed", fixed, "gray", here, 1.0), ("warped", warped, "gray", there, 0.5)]
-    widget = NiiVue(height=height_px)
+    # The patient's right on the left, as in the report and in figures.
+    shown_as = {"is_radiological_convention": True, "sagittal_nose_left": True, "crosshair_width": 0.3}
+    widget = NiiVue(height=height_px, **shown_as)
     widget.volumes = [
         Volume(
             data=_file_of(image),
