@@ -127,7 +127,11 @@ def test_streamlines_keep_their_lengths_and_values(tmp_path: Path, suffix: str) 
     nibabel.save(
         nibabel.Nifti1Image(np.indices(moving.shape).sum(0, np.int16), moving.affine), tmp_path / "moving.nii.gz"
     )
-    target, _ = applied(tmp_path, source, "--moving", str(tmp_path / "moving.nii.gz"))
+    assert ("still counts in voxels of the fixed scan" in applied(tmp_path, source, out=f"again{suffix}")[1]) == (
+        suffix == ".trk"
+    )
+    target, said = applied(tmp_path, source, "--moving", str(tmp_path / "moving.nii.gz"))
+    assert "note" not in said
     moved = nibabel.streamlines.load(target)
     assert [len(line) for line in moved.streamlines] == [5, 7]
     np.testing.assert_allclose(np.concatenate(list(moved.streamlines)), MOVED, atol=0.01)

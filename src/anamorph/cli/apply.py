@@ -174,6 +174,8 @@ def _map_shape(
     outside = None if grid is None else shape.check_inside(grid, "the grid of the transform; --like names another")
     if outside is not None:
         say(f"note: {outside}")
+    if moving_grid is None and source.lower().endswith(".trk"):
+        say(f"note: the header of {target.name} still counts in voxels of the fixed scan; --moving names the other one")
     mapped = field.map_world(shape.positions_mm)
     shape.save(mapped, target, moving_grid)
     _say_mapped(field, target, shape.positions_mm, mapped)

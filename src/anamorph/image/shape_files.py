@@ -213,8 +213,6 @@ def _read_streamlines(path: Path) -> Shape:
         with atomic_path(target) as temporary:
             type(file)(moved, header).save(str(temporary))
 
-    if trackvis:
-        notes = (*notes, f"{path.name}: --moving names the scan whose voxels the header shall count in")
     return Shape(np.concatenate(list(lines)).astype(np.float64), save, notes)
 
 

@@ -22,7 +22,7 @@ from anamorph.image.write import save_nifti
 from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.files.itk_field import INTENT_DISPVECT, INTENT_VECTOR, NIFTI
 from anamorph.transforms.files.itk_linear import affine_alone, check_size
-from anamorph.transforms.files.others import both_grids, library, nifti_header
+from anamorph.transforms.files.others import both_grids, library, nifti_head
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
 AFNI_EXTENSION = 4
@@ -109,10 +109,10 @@ def _check_plumb(grid: Grid) -> None:
 def _shows_warp(path: Path) -> bool:
     if path.name.lower().endswith(HEAD):
         return True
-    header, shape = nifti_header(path)
-    if len(shape) != 5 or shape[3:] != (1, 3) or int(header["intent_code"]) in (INTENT_DISPVECT, INTENT_VECTOR):
+    head = nifti_head(path)
+    if len(head.shape) != 5 or head.shape[3:] != (1, 3) or head.intent in (INTENT_DISPVECT, INTENT_VECTOR):
         return False
-    return bytes(header["descrip"]).startswith(MARK) or AFNI_EXTENSION in header.extensions.get_codes()
+    return head.description.startswith(MARK) or head.extension == AFNI_EXTENSION
 
 
 AFNI = TransformFormat(

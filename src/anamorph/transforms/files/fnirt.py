@@ -21,7 +21,7 @@ from anamorph.image.nibabel_files import check_rest, opened
 from anamorph.image.write import save_nifti
 from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.files.itk_field import NIFTI
-from anamorph.transforms.files.others import both_grids, library, nifti_header
+from anamorph.transforms.files.others import both_grids, library, nifti_head
 from anamorph.transforms.maps import Displacement, Transform
 
 FIELD, CUBIC, DCT, QUADRATIC = 2006, 2007, 2008, 2009
@@ -95,8 +95,8 @@ def _header(grid: Grid) -> Any:
 
 
 def _shows(path: Path) -> bool:
-    header, shape = nifti_header(path)
-    return len(shape) == 4 and int(header["intent_code"]) in (FIELD, CUBIC, DCT, QUADRATIC)
+    head = nifti_head(path)
+    return len(head.shape) == 4 and head.intent in (FIELD, CUBIC, DCT, QUADRATIC)
 
 
 FSL_WARP = TransformFormat(

@@ -20,7 +20,7 @@ from anamorph.image.write import save_nifti
 from anamorph.transforms.files import TransformFormat
 from anamorph.transforms.files.itk_field import INTENT_VECTOR, NIFTI
 from anamorph.transforms.files.itk_linear import affine_alone
-from anamorph.transforms.files.others import from_places, matrix_in, matrix_text, nifti_header
+from anamorph.transforms.files.others import from_places, matrix_in, matrix_text, nifti_head
 from anamorph.transforms.maps import Affine, Displacement, Transform
 
 NAME = b"NREG_TRANS"
@@ -88,8 +88,7 @@ def _spline(points: Displacement, grid: Grid | None, order: int) -> Displacement
 
 
 def _shows(path: Path) -> bool:
-    header, _ = nifti_header(path)
-    return bytes(header["intent_name"]).startswith(b"NREG")
+    return nifti_head(path).intent_name.startswith(b"NREG")
 
 
 NIFTYREG = TransformFormat(

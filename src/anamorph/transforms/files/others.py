@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
-from anamorph.image.nibabel_files import opened
+from anamorph.image.bounds import BoundedGzip
 from anamorph.transforms.files.itk_linear import check_size
 from anamorph.transforms.maps import Displacement
+
+_HEADER_BYTES, _HEAD_BYTES = 348, 360
+"""Of NIfTI, and with the code of the first extension."""
 
 
 def library(module: str) -> Any:
@@ -44,10 +48,32 @@ def matrix_text(matrix: np.ndarray) -> str:
     return "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in matrix)
 
 
-def nifti_header(path: Path) -> tuple[Any, tuple[int, ...]]:
-    """The header of a NIfTI file, and the shape of its array."""
-    with opened(path) as image:
-        return image.header, tuple(image.shape)
+class NiftiHead(NamedTuple):
+    """What the first bytes of a NIfTI file say about a transform in it."""
+
+    shape: tuple[int, ...]
+    intent: int
+    intent_name: bytes
+    description: bytes
+    extension: int
+
+
+def nifti_head(path: Path) -> NiftiHead:
+    """Look at a NIfTI file without opening it as an image, which takes ten times as long.
+
+    Raises:
+        ValueError: it is none of version 1.
+        OSError: it cannot be read.
+    """
+    with BoundedGzip(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES).ljust(_HEAD_BYTES, b"\0")
+    order = next((order for order in "<>" if struct.unpack_from(f"{order}i", head)[0] == _HEADER_BYTES), None)
+    if order is None:
+        raise ValueError("no NIfTI header")
+    dimensions = struct.unpack_from(f"{order}8h", head, 40)
+    intent = struct.unpack_from(f"{order}h", head, 68)[0]
+    extension = struct.unpack_from(f"{order}i", head, 356)[0] if head[_HEADER_BYTES] else 0
+    return NiftiHead(dimensions[1 : 1 + dimensions[0]], intent, head[328:344], head[148:228], extension)
 
 
 def both_grids(grid: Grid | None, moving_grid: Grid | None, program: str) -> tuple[Grid, Grid]:
