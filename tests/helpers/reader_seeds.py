@@ -153,6 +153,35 @@ def write_enhanced(folder: Path) -> Path:
     return folder / "e.dcm"
 
 
+def write_structure_set(folder: Path) -> Path:
+    from radiotherapy_files import ct_series, outlines, sphere, structure_set
+
+    ct_series(folder / "ct", np.arange(6 * 10 * 12).reshape(6, 10, 12))
+    scan = read_image(folder / "ct")
+    ball = outlines(scan.grid, sphere(scan.grid, scan.grid.centre_mm, 9.0))
+    structure_set(folder / "ct" / "rs.dcm", {"a": ball, "b": ball[:3]})
+    return folder / "ct"
+
+
+def write_segmentation(folder: Path) -> Path:
+    from radiotherapy_files import ct_series, segmentation
+
+    ct_series(folder / "ct", np.arange(6 * 10 * 12).reshape(6, 10, 12))
+    scan = read_image(folder / "ct")
+    return segmentation(folder / "seg.dcm", folder / "ct", {"a": scan.data[0] > 300}, "BINARY")
+
+
+def write_registration(folder: Path) -> Path:
+    from anamorph.transforms.files import write_transform
+    from radiotherapy_files import ct_series
+
+    ct_series(folder / "ct", np.arange(6 * 10 * 12).reshape(6, 10, 12))
+    grid = read_image(folder / "ct").grid
+    scans = str(folder / "ct"), str(folder / "ct")
+    write_transform(smooth_field(grid), folder / "reg.dcm", "dicom", grid, scans=scans)
+    return folder / "reg.dcm"
+
+
 # ---- points ----
 
 POINTS = Points(GRID.voxel_to_world(np.array([[1.0, 2, 3], [4, 5, 6], [7, 3, 1]])), ("a", "b", "c"))
@@ -558,6 +587,8 @@ _ALL = (
     Reader("grid .nii", write_image("scan.nii"), read_with("image.read", "read_grid"), damage.NIFTI),
     Reader("labels .nii.gz", write_image("l.nii.gz", organs), read_labels, damage.packed(damage.NIFTI)),
     Reader("labels .seg.nrrd", write_seg_nrrd, read_labels, damage.headed),
+    Reader("labels RTSTRUCT", write_structure_set, read_labels, damage.dicom, "ct/rs.dcm"),
+    Reader("labels SEG", write_segmentation, read_labels, damage.dicom, "seg.dcm"),
     Reader("mask .nii", write_image("m.nii", body), read_with("image.read", "read_mask"), damage.NIFTI),
     Reader("points .csv", write_points("p.csv"), read_points, damage.any_text),
     Reader("points .csv, voxels", write_text("p.csv", "1,2,3\n4,5,6\n"), read_points, damage.any_text),
@@ -571,6 +602,7 @@ _ALL = (
     Reader("transform .nii, Learn2Reg", write_transform("t.nii", "learn2reg"), read_transform, damage.NIFTI),
     Reader("transform .nrrd", write_itk_image_field, read_transform, damage.headed),
     Reader("transform .h5", write_transform("t.h5", "itk-h5"), read_transform, damage.hdf5),
+    Reader("transform .dcm", write_registration, read_transform, damage.dicom, "reg.dcm"),
     Reader("transform .tfm", write_transform("t.tfm", "itk-tfm", dense=False), read_transform, damage.any_text),
     Reader("transform .mat", write_transform("t.mat", "itk-mat", dense=False), read_transform, damage.any_bytes),
     Reader("transform .npz", write_transform("t.npz", "learn2reg-npz"), read_transform, damage.npz),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +70,12 @@ def write_radiotherapy(
     with atomic_directory(folder, overwrite, marker="plan_points.csv") as out:
         plan = first.moving
         shares = [*_shares(first.moving_labels)]
-        source = _write_ct(plan, out / PLAN, "planning CT", "55")
-        _write_contours(shares, out / PLAN, source)
+        source = write_ct(plan, out / PLAN, "planning CT", "55")
+        write_contours(shares, out / PLAN, source)
         write_dose(_dose(first), out / PLAN / "dose.dcm", source, new_series(3, "planned dose"), "made by a phantom")
-        day = _write_ct(first.fixed, out / CT_DAY, "CT of a day", "66")
-        _write_contours(_moved(shares, plan, first.true_fixed_to_moving, first.fixed.grid), out / CT_DAY, day)
-        _write_ct(_cone_beam(second.fixed, seed), out / CONE_BEAM_DAY, "cone-beam CT", "77")
+        day = write_ct(first.fixed, out / CT_DAY, "CT of a day", "66")
+        write_contours(_moved(shares, plan, first.true_fixed_to_moving, first.fixed.grid), out / CT_DAY, day)
+        write_ct(cone_beam(second.fixed, seed), out / CONE_BEAM_DAY, "cone-beam CT", "77")
         for name, points in _landmarks(first, second).items():
             write_points(points, out / f"{name}_points.csv")
 
@@ -87,7 +87,7 @@ def _centred(field_mm: tuple[float, float, float], spacing_mm: tuple[float, floa
     return Grid((i, j, k), affine)
 
 
-def _write_ct(image: Image, folder: Path, description: str, frame: str) -> DicomSource:
+def write_ct(image: Image, folder: Path, description: str, frame: str) -> DicomSource:
     """Write a CT of a patient who does not exist, and read its headers."""
     from pydicom.uid import generate_uid
 
@@ -128,9 +128,10 @@ def _middle(labels: Labels) -> np.ndarray:
     return centre[:, None, None, None]
 
 
-def _write_contours(shares: object, folder: Path, source: DicomSource) -> None:
+def write_contours(shares: Iterable[tuple[Structure, np.ndarray]], folder: Path, source: DicomSource) -> None:
+    """Write structures, as shares of the voxels of a scan, into ``structures.dcm`` beside it."""
     series = new_series(2, "contours")
-    write_structure_set(shares, folder / "structures.dcm", source, series, "PHANTOM", "made by a phantom")  # type: ignore[arg-type]
+    write_structure_set(shares, folder / "structures.dcm", source, series, "PHANTOM", "made by a phantom")
 
 
 def _moved(
@@ -149,12 +150,12 @@ def _dose(pair: PhantomPair) -> Image:
     return Image((GRAY / (1 + np.exp((away - PTV_MM - 8.0) / 5.0))).astype(np.float32), grid, "dose")
 
 
-def _cone_beam(image: Image, seed: int) -> Image:
+def cone_beam(image: Image, seed: int) -> Image:
     """What a cone-beam scanner would make of a CT: other values, cupping, more noise, and nothing beyond a disc."""
     grid = image.grid
     columns, rows = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(grid.shape[:2], grid.spacing_mm[:2], strict=True))
     away = np.hypot(*np.meshgrid(columns, rows, indexing="ij"))[:, :, None]
-    radius = min(CONE_MM[:2]) / 2
+    radius = min(-2 * columns[0], -2 * rows[0]) / 2
     noise = np.random.default_rng(seed).normal(0, 25, grid.shape)
     values = 0.8 * image.data[0] + 60 + 40 * (away / radius) ** 2 + noise
     return Image(np.where(away < radius, np.rint(values), -1024).astype(np.int16), grid, "cone beam")

@@ -10,8 +10,9 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry.frames import flip_affine_ras_lps
 from anamorph.geometry.grid import Grid
+from anamorph.image.bounds import check_values
 from anamorph.image.dicom.frames import numbers, text
-from anamorph.image.dicom.headers import reason
+from anamorph.image.dicom.headers import read_header, reason
 from anamorph.image.image import Image, Structure
 from anamorph.image.structures import StructureMasks
 
@@ -46,6 +47,7 @@ def read_segmentation(path: Path, scan: Image | None = None) -> StructureMasks:
         UserError: highdicom is not installed, the file is damaged, or it lies in another frame of reference.
     """
     package = highdicom()
+    _refuse_trap(path)
     try:
         found = package.seg.segread(path)
         volume = found.get_volume(segment_numbers=[found.segment_numbers[0]], rtol=0.1)
@@ -72,6 +74,19 @@ def read_segmentation(path: Path, scan: Image | None = None) -> StructureMasks:
 
     shown = scan.grid if scan is not None and placing is not None else grid
     return StructureMasks(path.name, shown, structures, share, inside, frame)
+
+
+def _refuse_trap(path: Path) -> None:
+    """See that the voxels that a header announces are in proportion to its file.
+
+    Raises:
+        UserError: they are not.
+    """
+    header = read_header(path)
+    rows, columns, frames = (
+        (numbers(header.dataset, key) or (1.0,))[0] for key in ("Rows", "Columns", "NumberOfFrames")
+    )
+    check_values(path, int(rows * columns * max(frames, 1)), path.stat().st_size)
 
 
 def _grid(volume: Any) -> Grid:
