@@ -69,6 +69,14 @@ def test_the_covered_share_of_a_circle_is_its_area() -> None:
     assert coverage([circle], (20, 20), 8).sum() == pytest.approx(np.pi * 6.1**2, rel=2e-3)
 
 
+def test_the_covered_share_of_a_shape_that_leaves_the_slice_is_that_of_its_voxels() -> None:
+    square = np.array([[-4.0, 2.25], [3.5, 2.25], [3.5, 30], [-4, 30]])
+    expected = np.zeros((8, 6))
+    expected[:4, 3:], expected[:4, 2] = 1, 0.25
+    np.testing.assert_allclose(coverage([square], (8, 6)), expected)
+    assert not coverage([square + 50], (8, 6)).any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_traced_fills_to_the_same_voxels(seed: int) -> None:
     mask = np.random.default_rng(seed).random((14, 11)) > 0.6

@@ -94,6 +94,14 @@ def test_apply_takes_a_registration_of_dicom_and_contours(registered: Path, monk
     assert faults(Path("again.dcm")) == []
 
 
+def test_inspect_names_the_structures(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(registered)
+    ran = CliRunner().invoke(app, ["inspect", "fixed", "fixed/rs.dcm", "--no-start"], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    assert "its labels are 1 Organ" in ran.output
+    assert "the same; register takes them as they are" in ran.output
+
+
 def test_scans_without_dicom_are_refused_before_anything_is_done(
     registered: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

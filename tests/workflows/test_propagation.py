@@ -91,7 +91,7 @@ def test_the_cone_beam_scan_is_known_by_its_field_of_view(treatment: Path, done:
     assert (first["cone_beam"], second["cone_beam"]) == (False, True)
     view = field_of_view(read_image(treatment / "day-2"))
     assert view is not None
-    assert view.data.mean() == pytest.approx(np.pi / 4, rel=0.12)  # less a voxel at the edge
+    assert view.data.mean() == pytest.approx(np.pi / 4, rel=0.2)  # less a voxel at the edge
     settings = json.loads((done.folder / "day-02" / "result.json").read_text())["provenance"]["settings"]
     assert settings["intensity_weight"] == 0
     assert settings["init"] == "rigid"
@@ -192,8 +192,20 @@ def test_a_dose_of_the_day_itself_counts_as_it_is(tiny: Path, tmp_path: Path) ->
     told = found.record["dose"]
     assert told["days_with_a_dose_of_their_own"] == 1
     assert told["carried_by"] == "energy and mass"
+    assert found.record["days"]["day-01"]["remarks"] == []
     gtv = next(one for one in told["structures"] if one["name"] == "GTV")
     assert gtv["accumulated"]["mean_gy"] == pytest.approx(gtv["planned"]["mean_gy"] / 2, rel=0.1)
+
+
+def test_contours_of_the_plan_beside_a_day_are_left_out(tiny: Path, tmp_path: Path) -> None:
+    day = tmp_path / "day"
+    shutil.copytree(tiny / "day-2", day)
+    shutil.copy(tiny / "plan" / "structures.dcm", day / "structures.dcm")
+    found = propagate(str(tiny / "plan"), [str(day)], tmp_path / "out", registration=LINEAR)
+    told = found.record["days"]["day-01"]
+    assert "structures of the day are not used" in told["remarks"][0]
+    assert told["tg132"]["Dice similarity coefficient"]["result"] == "not measured"
+    assert "structures of the day are not used" in found.page.read_text("utf-8")
 
 
 def test_what_cannot_be_propagated_is_refused_before_anything_is_written(treatment: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,12 +29,16 @@ def inspect(
     """
     from dataclasses import asdict, replace
 
-    from anamorph.image.read import read_image
+    from anamorph.image.read import needs_scan, read_image, read_labels
     from anamorph.registration.preflight import dates_of_one_patient, inspect_image
 
     files = [common.of_series(file, series) for file in files]
-    images = [read_image(file) for file in files]
+    images: list[Image] = []
+    for file in files:  # contours lie on the grid of the first scan, or of the one beside them
+        drawn = not Path(file).is_dir() and needs_scan(file)
+        images.append(read_labels(file, scan=images[0] if images else None) if drawn else read_image(file))
     facts = [replace(inspect_image(image, file), name=file) for image, file in zip(images, files, strict=True)]
+    facts = [_with_notes(one, image) for one, image in zip(facts, images, strict=True)]
     relations: list[dict[str, Any]] = [
         _relation(images[0], image, facts[0], other) for image, other in zip(images[1:], facts[1:], strict=True)
     ]
@@ -55,6 +60,18 @@ def inspect(
         _show_facts(one)
     for relation in relations:
         _show_relation(relation)
+
+
+def _with_notes(facts: ImageFacts, image: Image) -> ImageFacts:
+    """The facts of contours or segments, with their names in place of guesses."""
+    from dataclasses import replace
+
+    from anamorph.image.image import Labels
+    from anamorph.registration.preflight import Finding
+
+    if not isinstance(image, Labels) or not image.notes:
+        return facts
+    return replace(facts, findings=tuple(Finding("note", n, "compares structures by name") for n in image.notes))
 
 
 def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: ImageFacts) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from anamorph.image.bids_names import entity_in
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, dicom_visit
 from anamorph.image.dicom.headers import is_dicom
+from anamorph.image.dicom.label_objects import holds_structures
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.quiet import quiet_libraries
 
@@ -40,7 +41,7 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     if not path.is_file():
         return []
     if is_dicom(path):
-        return dicom_notes(path, choice)
+        return [] if holds_structures(path, choice) else dicom_notes(path, choice)
     if name.endswith((".mgz", ".mgh")):
         return []
     if name.endswith(nibabel_files.SUFFIXES):

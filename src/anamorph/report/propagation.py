@@ -76,7 +76,13 @@ def propagation_page(report: PropagationReport) -> str:
         }
     )
     return fill(
-        "propagation.html.j2", report=report, rows=rows, structures=structures, missing=missing, doses=_doses(report)
+        "propagation.html.j2",
+        report=report,
+        rows=rows,
+        structures=structures,
+        missing=missing,
+        remarks=[f"{day.name}: {line}" for day in report.days for line in day.numbers["remarks"]],
+        doses=_doses(report),
     )
 
 

@@ -47,9 +47,15 @@ def coverage(polygons: Sequence[np.ndarray], shape: tuple[int, int], parts: int 
     Returns:
         ``(I, J)`` float32.
     """
-    fine = [(np.asarray(polygon, np.float64) + 0.5) * parts - 0.5 for polygon in polygons]
-    inside = fill(fine, (shape[0] * parts, shape[1] * parts))
-    return inside.reshape(shape[0], parts, shape[1], parts).mean(axis=(1, 3), dtype=np.float32)
+    out = np.zeros(shape, np.float32)
+    vertices = np.concatenate([np.asarray(polygon, np.float64) for polygon in polygons])
+    low = np.clip(np.floor(vertices.min(axis=0) + 0.5), 0, shape).astype(int)
+    high = np.clip(np.floor(vertices.max(axis=0) + 0.5) + 1, low, shape).astype(int)
+    columns, rows = (int(n) for n in high - low)
+    fine = [(np.asarray(polygon, np.float64) - low + 0.5) * parts - 0.5 for polygon in polygons]
+    inside = fill(fine, (columns * parts, rows * parts)).reshape(columns, parts, rows, parts)
+    out[low[0] : high[0], low[1] : high[1]] = inside.mean(axis=(1, 3), dtype=np.float32)
+    return out
 
 
 def trace(values: np.ndarray, level: float = 0.5) -> list[np.ndarray]:

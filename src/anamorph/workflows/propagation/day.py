@@ -217,6 +217,7 @@ class Delivery:
             "tg132": {one.name: one.as_dict() for one in criteria(self.result.pair, agreements)},
             "structures": [one.as_dict() for one in structures],
             "cone_beam": self.result.inputs.pair.fixed_mask is not None,
+            "remarks": [*self.day.remarks],
         }
         if self.plan.dose is not None:
             told["dose"] = self._dose(self.plan.dose)

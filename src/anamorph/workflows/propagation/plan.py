@@ -45,6 +45,7 @@ class Anatomy:
         scan: values.
         structures: None where none are drawn.
         dose: None where none is known.
+        remarks: what could not be used.
     """
 
     place: str
@@ -52,6 +53,7 @@ class Anatomy:
     scan: Image
     structures: StructureMasks | None
     dose: Dose | None
+    remarks: tuple[str, ...] = ()
 
 
 def read_plan(plan: str, structures: str | None, dose: str | None) -> Anatomy:
@@ -76,13 +78,19 @@ def read_plan(plan: str, structures: str | None, dose: str | None) -> Anatomy:
 def read_day(day: str, with_dose: bool) -> Anatomy:
     """Read the scan of a day, and the structures and the dose in its folder, if there are any.
 
+    Structures of another scan, such as those of the plan, are often exported with a day: they are left out.
+
     Raises:
-        UserError: something cannot be read, or lies in another frame of reference than the scan.
+        UserError: the scan or its dose cannot be read, or the dose lies in another frame of reference.
     """
     source = read_source(day, "scan of the day")
     scan = read_image(day)
     dose = read_dose(str(source.path), scan) if with_dose and _holds_dose(source.path) else None
-    return Anatomy(day, source, scan, structures_of(str(source.path), scan), dose)
+    try:
+        drawn, remarks = structures_of(str(source.path), scan), ()
+    except UserError as error:
+        return Anatomy(day, source, scan, None, dose, (f"structures of the day are not used: {error}",))
+    return Anatomy(day, source, scan, drawn, dose, remarks)
 
 
 def structures_of(place: str, scan: Image) -> StructureMasks | None:
