@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from anamorph.cli.main import app
 from anamorph.image.read import read_image, read_labels
+from anamorph.registration.request import Request
+from anamorph.registration.tissue import with_weight
 from anamorph.transforms.files import read_transform
 from dicom_files import UID
 from radiotherapy_files import ct_series, faults, outlines, sphere, structure_set
@@ -92,6 +94,17 @@ def test_apply_takes_a_registration_of_dicom_and_contours(registered: Path, monk
     ran = CliRunner().invoke(app, line, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert faults(Path("again.dcm")) == []
+
+
+def test_contours_are_masks_too(registered: Path) -> None:
+    drawn = f"{registered / 'fixed' / 'rs.dcm'}::roi=organ"
+    assert with_weight(drawn) == (drawn, None)
+    assert with_weight(f"{drawn}=3") == (drawn, 3.0)
+    fixed, moving = str(registered / "fixed"), str(registered / "moving")
+    pair = Request(fixed, moving, fixed_mask=drawn, keep_rigid=drawn, no_partner=None).read().pair
+    inside = read_labels(drawn).data[0] != 0
+    assert np.abs((pair.fixed_mask.data[0] > 0.5) != inside).sum() <= 0.05 * inside.sum()
+    assert sum(len(piece.voxels) for kept in pair.fixed_tissue.rigid for piece in kept.pieces) == inside.sum()
 
 
 def test_inspect_names_the_structures(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:

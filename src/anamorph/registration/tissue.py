@@ -13,6 +13,7 @@ import numpy as np
 
 from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
+from anamorph.image.dicom.headers import SEPARATOR
 from anamorph.image.image import Image, Labels
 from anamorph.image.label_like import is_label_map
 from anamorph.image.pieces import FEWEST_VOXELS, pieces_of
@@ -54,6 +55,8 @@ def with_weight(text: str) -> Source:
     try:
         number = float(weight)
     except ValueError:
+        if SEPARATOR in name:  # FILE::roi=Mandible
+            return text, None
         raise UserError(f"{text}: '{weight}' is no weight; give FILE, or FILE=NUMBER such as bones.nii.gz=5") from None
     return name, _checked(number)
 

@@ -206,6 +206,7 @@ def _accumulated(
     return {
         "days_with_a_dose_of_their_own": sum(own),
         "carried_by": how,
+        "grid": planned.grid.description,
         "structures": _compared(plan, planned, summed),
         "files": [f"{ACCUMULATED}.nii.gz", f"{FOLDER}/{ACCUMULATED}.dcm"],
     }
