@@ -16,7 +16,6 @@ from anamorph.image.bids_names import entity_in
 from anamorph.image.convert import nibabel_grid
 from anamorph.image.dicom import dicom_notes, dicom_visit
 from anamorph.image.dicom.headers import is_dicom
-from anamorph.image.dicom.label_objects import holds_structures
 from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.quiet import quiet_libraries
 
@@ -34,6 +33,8 @@ def header_notes(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         OSError, UserError, nibabel errors: the header cannot be read; call it on files that ``read_image`` took.
     """
+    from anamorph.image.dicom.label_objects import holds_structures
+
     place, choice = split_choice(str(path))
     if place.is_dir():
         return dicom_notes(place, choice)
