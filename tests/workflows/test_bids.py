@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -61,7 +63,8 @@ def bids(*arguments: str | Path) -> Result:
 
 def validated(folder: Path) -> None:
     """See that the validator of BIDS finds no error."""
-    program = shutil.which("bids-validator-deno")
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    program = shutil.which("bids-validator-deno", path=beside)
     if program is None:
         pytest.skip("needs bids-validator-deno")
     run = subprocess.run([program, folder, "--json"], capture_output=True, text=True, check=False)

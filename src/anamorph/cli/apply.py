@@ -53,7 +53,7 @@ def apply(
         str | None, typer.Option("--from", help="Format of T, where suffix and contents do not say it.")
     ] = None,
     frame: Annotated[
-        str | None, typer.Option(help="ras or lps, of meshes whose files do not say it (VTK, STL, PLY, OBJ); else LPS.")
+        str | None, typer.Option(help="Of meshes whose files do not say it (VTK, STL, PLY, OBJ); LPS otherwise.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:

@@ -219,6 +219,8 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
     "method": _methods,
     "preset": _presets,
     "transform_format": _formats,
+    "written_by": _formats,
+    "frame": lambda: ["ras", "lps"],
     "layout": _importers,
     "device": lambda: ["auto", "cpu", "cuda"],
     "fail_on": lambda: ["warn", "fail"],
