@@ -63,12 +63,12 @@ def test_text_has_the_contrast_that_wcag_asks_for(scheme):
     for state in ("pass", "warn", "fail", "ink", "soft"):  # badges and pressed buttons
         assert contrast(colours["card"], colours[state]) >= TEXT, state
     assert contrast(colours["on-picture"], colours["picture"]) >= TEXT
-    for line in ("grid", "edge", "mask", "fixed", "moving", "both"):
+    for line in ("grid", "edge", "mask", "mark", "fixed", "moving", "both"):
         assert contrast(colours[line], colours["picture"]) >= LARGE, line
 
 
 def test_colours_are_written_in_one_place():
-    for path in sorted(TEMPLATES.iterdir()):
+    for path in sorted([*TEMPLATES.rglob("*.css"), *TEMPLATES.rglob("*.j2")]):
         text = path.read_text(encoding="utf-8")
         if path.name == "page.css":
             text = re.sub(r":root \{.*?\}", "", text, flags=re.DOTALL)
