@@ -5,6 +5,7 @@
 #   install.sh compiler                    what it needs of Debian to be built (as root)
 #   install.sh anamorph PREFIX cpu|cuda    anamorph and its models from this folder into the virtual environment PREFIX
 #
+# PYTHON        3.11 or newer, which any user may run; Debian's by default
 # TORCH_INDEX   where the build of PyTorch for CPUs alone comes from; empty: from where pip takes everything
 # EXTRAS        of pyproject.toml
 set -euo pipefail
@@ -21,7 +22,7 @@ case "${1:-}" in
   compiler) debian python3-venv python3-dev g++ ;;
   anamorph)
     prefix=$2 device=$3
-    python3 -m venv "$prefix"
+    "${PYTHON:-/usr/bin/python3}" -m venv "$prefix"
     pip="$prefix/bin/python -m pip --disable-pip-version-check --no-cache-dir"
     # The versions that the tests run with.
     grep '^[a-z0-9]' requirements.lock | tr -d '\\' > "$prefix/versions.txt"
@@ -36,8 +37,8 @@ case "${1:-}" in
     extras=${EXTRAS-classify,cohort,dicom,mesh,transforms}
     $pip install --quiet --constraint "$prefix/versions.txt" ".${extras:+[$extras]}" ./packages/anamorph-models
     install -m 755 packaging/container/learn2reg.sh "$prefix/bin/learn2reg"
-    # Nothing can be written later, and nobody owns it.
-    "$prefix/bin/python" -m compileall -q "$prefix/lib" || true
+    # Nothing can be written later, and those who run it do not own it.
+    "$prefix/bin/python" -m compileall -qq "$prefix/lib" || true  # some packages carry files of later versions
     chmod -R a+rX "$prefix"
     "$prefix/bin/anamorph" --version
     ;;

@@ -20,14 +20,14 @@ if [[ -z "${PREFIX:-}" ]]; then
   "$work/src/packaging/container/install.sh" anamorph "$PREFIX" cpu
 fi
 
-# COMMAND...: as `docker run --read-only --tmpfs /tmp --network none --user 12345` runs it; HOME and the output are mounted.
+# COMMAND...: as `docker run --read-only --network none --user 12345` runs it, with HOME, the output and /var/tmp mounted.
 contained() {
-  bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --perms 1777 --tmpfs /var/tmp --ro-bind "$work" "$work" \
+  bwrap --ro-bind / / --dev /dev --proc /proc --perms 1777 --tmpfs /var/tmp \
     --bind "$work/home" "$work/home" --bind "$work/output" "$work/output" --chdir / --unshare-net --unshare-pid --die-with-parent \
     --clearenv --setenv PATH "$PREFIX/bin:/usr/bin:/bin" --setenv HOME "$work/home" --setenv TMPDIR /var/tmp \
     --setenv ANAMORPH_INPUT "$work/output/scans" --setenv ANAMORPH_OUTPUT "$work/output/fields" --setenv ANAMORPH_SUBMIT "${ANAMORPH_SUBMIT:-}" \
     --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP \
-    setpriv --reuid $user --regid $user --clear-groups --bounding-set=-all --no-new-privs "$@"
+    setpriv --reuid $user --regid $user --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 }
 
 echo "== who, and what may be written"
@@ -39,7 +39,7 @@ contained anamorph demo -o "$work/output/demo" --size 64 --quiet
 contained sh -c 'test -s "$1/report.html" && test -s "$1/warped.nii.gz"' sh "$work/output/demo"
 
 echo "== Learn2Reg: a made data set through the entry point of the container"
-contained anamorph demo --dataset abdomen --patients 3 -o "$work/output/made" --quiet
+contained anamorph demo --dataset abdomen --patients 4 -o "$work/output/made" --quiet
 mv "$work/output/made/AbdomenCTCT" "$work/output/scans"
 contained learn2reg
 contained anamorph evaluate "$work/output/fields" --dataset "$work/output/scans" -o "$work/output/evaluation"

@@ -21,6 +21,7 @@ def test_the_workflow_runs_the_versions_of_python_that_the_package_claims():
     run = jobs["tests"]["strategy"]["matrix"]["python"]
     claimed = re.findall(r"Python :: (3\.\d+)'", str(PROJECT["classifiers"]))
     assert run == claimed
+    assert jobs["install"]["strategy"]["matrix"]["python"] == claimed
     assert PROJECT["requires-python"] == f">={claimed[0]}"
 
 

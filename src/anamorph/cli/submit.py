@@ -152,13 +152,13 @@ def _fill(
     there = next((path for path in files if path.exists()), None)
     if there is not None and not overwrite:
         raise UserError(f"{there} is there already; pass --overwrite, or name another folder")
-    say(f"{len(pairs)} pairs of {pairs[0].fixed.image.parent}", quiet)
+    say(f"pairs to register: {len(pairs)}, of {pairs[0].fixed.image.parent}", quiet)
     with TemporaryDirectory() as passing, progress_bar(quiet) as progress:
         ran = fill_output(
             pairs, wanted, layout, out, work or Path(passing),
             keep=work is not None, workers=workers, zero_failed=zero_failed, progress=progress, on_failure=say_failure,
         )  # fmt: skip
-    say(f"{out}: {len(ran.records)} fields, {len(ran.failed)} of zeros", quiet)
+    say(f"{out}: {len(ran.records)} registered, {len(ran.failed)} of zeros", quiet)
 
 
 def _show(submission: Submission) -> None:
