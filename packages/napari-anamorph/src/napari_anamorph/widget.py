@@ -15,7 +15,7 @@ from napari.utils.notifications import show_error
 from anamorph import AnamorphError, UserError
 from anamorph.methods import DEFAULT_METHOD, METHODS, find_method
 from napari_anamorph.frames import image_of, points_of
-from napari_anamorph.results import layers_of
+from napari_anamorph.results import LayerData, layers_of
 from napari_anamorph.task import Stopped, Task
 
 if TYPE_CHECKING:
@@ -100,10 +100,9 @@ class RegisterWidget(Container):
             self._fail(error)
             return
         self._task = task
-        self._moved = moving
         self._busy(True)
         task.progressed.connect(self._show)
-        worker = create_worker(task.run, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(_work, task, moving, _start_thread=False, _ignore_errors=True)
         worker.returned.connect(self._done)
         worker.errored.connect(self._fail)
         worker.finished.connect(lambda: self._busy(False))
@@ -126,9 +125,10 @@ class RegisterWidget(Container):
         if self.cancel.enabled and self.message.value != "stopping ...":
             self.message.value = stage
 
-    def _done(self, result: Any) -> None:
+    def _done(self, made: tuple[Any, list[LayerData]]) -> None:
+        result, layers = made
         self.result = result
-        for data, options, kind in layers_of(result, self._moved):
+        for data, options, kind in layers:
             self.viewer.add_layer(Layer.create(data, options, kind))
         judged = result.verdict
         notes = "".join(f"\n{reason}" for reason in judged.reasons[:3])
@@ -144,3 +144,9 @@ class RegisterWidget(Container):
         text = " ".join(str(error).split()) or type(error).__name__
         self.message.value = text if isinstance(error, UserError) else f"failed: {text}"
         show_error(self.message.value)
+
+
+def _work(task: Task, moving: ImageLayer) -> tuple[Any, list[LayerData]]:
+    """All that takes time, in the thread: the result and the layers that show it."""
+    result = task.run()
+    return result, layers_of(result, moving)
