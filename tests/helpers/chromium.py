@@ -17,10 +17,14 @@ SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-
 def chromium(*flags: str) -> Iterator[Any]:
     """A headless Chromium; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
+    if executable() is None:
         pytest.skip("needs Chromium")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *flags])
+        browser = driver.chromium.launch(executable_path=executable(), args=["--no-sandbox", *flags])
         yield browser
         browser.close()
+
+
+def executable() -> str | None:
+    """The file of an installed Chromium."""
+    return next(filter(None, map(shutil.which, NAMES)), None)

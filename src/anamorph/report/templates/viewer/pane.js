@@ -78,7 +78,9 @@ class Pane {
       this.stack.show("map", images);
     }
     this.stack.map.canvas.style.opacity = this.state.mapOpacity / 100;
-    this.stack.map.drawScene();
+    const hidden = this.stack.over.canvas.style.visibility === "hidden";
+    this.draw();
+    if (hidden && other !== "none") this.stack.follow();  // it was not drawn meanwhile
   }
 
   async labelImage(key) {
@@ -96,7 +98,7 @@ class Pane {
     const shapes = [];
     for (const tile of tiles.filter((one) => one.plane !== "render")) {
       const clip = { x: tile.left, y: tile.top, width: tile.width, height: tile.height };
-      const group = element("svg", { ...clip, viewBox: `${tile.left} ${tile.top} ${tile.width} ${tile.height}` });
+      const group = element("svg", { ...clip, "data-plane": tile.plane, viewBox: `${tile.left} ${tile.top} ${tile.width} ${tile.height}` });
       if (this.state.fixedLabels) this.outlines(group, nv, tile, "fixed_labels", "");
       if (this.state.movingLabels) this.outlines(group, nv, tile, `${this.state.other}_labels`, "5 3");
       if (this.state.landmarks) this.landmarks(group, nv, tile);
@@ -159,6 +161,32 @@ class Pane {
         element("path", { class: `${kind} there`, d: cross }),
       );
     });
+  }
+
+  // What a volume holds at the cursor; undefined where it has not been unpacked.
+  valueAt(key) {
+    if (!this.files[key]) return undefined;
+    const nv = this.stack.map, { dimsRAS, img2RASstep, img2RASstart } = nv.back;
+    let place = HEADER;
+    nv.scene.crosshairPos.forEach((frac, axis) => {
+      const size = dimsRAS[axis + 1], voxel = Math.min(Math.max(Math.floor(frac * size), 0), size - 1);
+      place += img2RASstart[axis] + voxel * img2RASstep[axis];
+    });
+    return new Uint8Array(this.files[key])[place];
+  }
+
+  // The label and the number of the map at the cursor, in words.
+  told() {
+    const words = [], label = this.content.labels[this.valueAt("fixed_labels") - 1];
+    if (label) words.push(label.name || `label ${label.value}`);
+    const map = this.content.maps.find((one) => one.key === this.state.map), step = map && this.valueAt(map.key);
+    if (!map || step === undefined) return words.join(", ");
+    const steps = map.colours.length / 6 - 2, share = (step - 1) / (steps - 1);
+    const number = map.logarithmic ? map.low * (map.high / map.low) ** share : map.low + share * (map.high - map.low);
+    const beyond = step === steps ? "≥ " : step === 1 && map.logarithmic ? "≤ " : "";  // the ends of a scale stand for more
+    const shown = `map: ${beyond}${number.toPrecision(3)} ${map.unit}`;
+    words.push(step === 0 ? "map: nothing known" : step > steps ? "folded" : shown);
+    return words.join(", ");
   }
 
   // Borders between the voxels of a label and all others in a plane.

@@ -43,7 +43,7 @@ class Stack {
       nv.scene.renderAzimuth = scene.renderAzimuth;
       nv.scene.renderElevation = scene.renderElevation;
       nv.scene.volScaleMultiplier = scene.volScaleMultiplier;
-      if (nv.volumes.length) nv.drawScene();
+      if (nv.volumes.length && nv.canvas.style.visibility !== "hidden") nv.drawScene();
     }
     this.moved();
   }
@@ -53,6 +53,10 @@ class Stack {
     nv.volumes = images;
     nv.back = images[0] ?? null;
     nv.overlays = images.slice(1);
+    if (layer === "map") {  // a rendering of nothing takes as long as any
+      if (images.length > 1) delete nv.drawImage3D;
+      else nv.drawImage3D = () => {};
+    }
     nv.updateGLVolume();
   }
 

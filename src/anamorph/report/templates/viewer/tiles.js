@@ -6,10 +6,13 @@ const SIDES = { axial: [0, 1], coronal: [0, 2], sagittal: [1, 2] };
 const LETTERS = [["L", "R"], ["P", "A"], ["I", "S"]];  // at the low and the high end of x, y and z
 
 function tilesOf(nv) {
-  const ratio = nv.uiData.dpr || 1;
+  const ratio = nv.uiData.dpr || 1, bottom = nv.gl.canvas.height;
   return nv.screenSlices.map((slice) => {
-    let [left, top, width, height] = slice.leftTopWidthHeight.map((value) => value / ratio);
+    let [left, top, width, height] = slice.leftTopWidthHeight;
     if (width < 0) { left += width; width = -width; }
+    const below = Math.trunc(bottom - top - height);  // WebGL draws on whole pixels, counted from below
+    [left, width, height] = [left, width, height].map(Math.trunc);
+    [left, top, width, height] = [left, bottom - below - height, width, height].map((value) => value / ratio);
     return { plane: PLANES[slice.axCorSag] ?? "render", left, top, width, height, start: slice.leftTopMM, span: slice.fovMM };
   });
 }

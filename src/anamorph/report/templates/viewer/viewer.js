@@ -61,7 +61,7 @@
     const ras = pane.stack.place(), rows = pane.content.grid.to_voxel;
     const voxel = rows.slice(0, 3).map((row) => Math.round(row[0] * ras[0] + row[1] * ras[1] + row[2] * ras[2] + row[3]));
     if (document.activeElement !== find(".position input")) find(".position input").value = ras.map((v) => v.toFixed(1)).join(", ");
-    find(".voxel").textContent = `voxel ${voxel.join(", ")} of the fixed scan`;
+    find(".voxel").textContent = [`voxel ${voxel.join(", ")} of the fixed scan`, pane.told()].filter(Boolean).join("; ");
   };
 
   const refresh = async () => {
@@ -110,7 +110,7 @@
       const at = place.ras_mm.map((v) => v.toFixed(0)).join(", ");
       return row(jump(place.title, place.ras_mm, () => choose("map", place.key)), place.value, at);
     });
-    find(".places tbody").replaceChildren(...places);
+    find(".list-of-places tbody").replaceChildren(...places);
     const labels = content.labels.map((label) => {
       const dot = document.createElement("i");
       dot.className = "dot";
@@ -120,11 +120,11 @@
       cell.append(dot, label.ras_mm ? jump(name, label.ras_mm) : name);
       return row(cell, String(label.value));
     });
-    find(".labels tbody").replaceChildren(...labels);
+    find(".list-of-labels tbody").replaceChildren(...labels);
     const marks = content.landmarks.map((mark, index) =>
       row(jump(mark.name, mark.fixed_mm, () => { state.landmark = index; }), millimetres(mark.before_mm), millimetres(mark.after_mm)));
-    find(".landmarks tbody").replaceChildren(...marks);
-    for (const [name, rows] of [["places", places], ["labels", labels], ["landmarks", marks]]) find(`.${name}`).hidden = !rows.length;
+    find(".list-of-landmarks tbody").replaceChildren(...marks);
+    for (const [name, rows] of [["places", places], ["labels", labels], ["landmarks", marks]]) find(`.list-of-${name}`).hidden = !rows.length;
   };
 
   const choose = (key, value) => {
