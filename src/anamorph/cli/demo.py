@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 INPUT_FOLDER = "inputs"
 RADIOTHERAPY = "radiotherapy"
+GIVEN = {role: f"{role}.nii.gz" for role in ("fixed", "moving", "fixed_labels", "moving_labels")}
+GIVEN |= {role: f"{role}.csv" for role in ("fixed_points", "moving_points")}
+"""Files of the phantoms by what they are."""
 
 
 def demo(
@@ -68,7 +71,8 @@ def demo(
 
     def extras(folder: Path, result: Result) -> dict[str, Any]:
         _write_inputs(folder / INPUT_FOLDER, pair)
-        return {"true_error_mm": true_error_mm(pair, result)}
+        given = {role: f"{INPUT_FOLDER}/{name}" for role, name in GIVEN.items()}
+        return {"true_error_mm": true_error_mm(pair, result), "given": given}
 
     _, saved = run_and_show(request, out, overwrite=overwrite, composite=False, quiet=quiet, extras=extras)
     if not quiet:

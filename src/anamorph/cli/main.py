@@ -31,6 +31,7 @@ from anamorph.cli.slicreg import slicreg
 from anamorph.cli.submit import submit
 from anamorph.cli.template import template
 from anamorph.cli.train import train
+from anamorph.cli.view import view
 
 app = typer.Typer(
     cls=Group,
@@ -45,6 +46,7 @@ for command in (
     apply,
     convert,
     inspect,
+    view,
     demo,
     methods,
     metrics,

@@ -111,6 +111,15 @@ def _sound(image: Image) -> Image:
     return image
 
 
+def read_map(path: str | os.PathLike[str]) -> Image:
+    """A map of numbers, which may be unknown at some voxels (NaN), or the same at all.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    return _read(path, None)
+
+
 def read_labels(source: ImageLike, name: str | None = None, *, scan: Image | None = None) -> Labels:
     """Read a label map; sources as for :func:`read_image`, and RT structure sets and segmentations of DICOM.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from anamorph.evaluation.verdict import failed
 from anamorph.geometry.frames import flip_ras_lps
 from anamorph.geometry.grid import Grid
 from anamorph.image.atomic import atomic_directory, write_text
+from anamorph.image.dicom.headers import SEPARATOR
+from anamorph.image.dicom.volumes import split_choice
 from anamorph.image.image import Image
 from anamorph.image.write import SCANNER, write_image
 from anamorph.registration.page import report_of, report_of_failure
@@ -117,7 +120,7 @@ def save_result(
             write_composites(folder, result)
         write_linear(folder, result)
         more = {} if extras is None else extras(folder, result)
-        record = describe_success(result) | more
+        record = describe_success(result) | given_files(result.inputs, out) | more
         write_result(folder, record | {"report": "not drawn: the run was stopped before"})
     # From here on nothing that goes wrong, the end of the process included, costs more than the report.
     with watch.stage("report", 0.8), _told_if_interrupted(out):
@@ -156,6 +159,17 @@ def write_failure(
             folder / REPORT, lambda: write_report(folder / REPORT, report_of_failure(inputs, plan, judged, seconds))
         )
     return out / (REPORT if reason is None else RESULT)
+
+
+def given_files(inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Where the scans, labels and landmarks lie as seen from the folder of a result, and what its labels are called."""
+    files = {}
+    for role, source in inputs.sources.items():
+        path = split_choice(source)[0]
+        choice = source.split(SEPARATOR)[len(str(path).split(SEPARATOR)) :]
+        files[role] = SEPARATOR.join([os.path.relpath(path, out), *choice])
+    names = inputs.label_names
+    return {"given": files, "label_names": dict(names.names), "label_colours": dict(names.colours)}
 
 
 def files_in(folder: Path) -> list[tuple[str, str]]:

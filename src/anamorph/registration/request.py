@@ -35,6 +35,8 @@ from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms.maps import Affine, Transform
 from anamorph.types import Device
 
+SHOWN = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_points", "moving_points")
+"""What of a request a result can be looked at with, besides its own files."""
 MethodLike: TypeAlias = str | type[Method] | Method
 """The name of a method, its class, or a method with its settings."""
 
@@ -145,6 +147,11 @@ class Request:
         roles = *scans, "fixed_mask", "moving_mask", "no_partner", "moving_no_partner"
         return {role.replace("_", " "): getattr(self, role) for role in roles}
 
+    def sources(self) -> dict[str, str]:
+        """Scans, labels and landmarks that are given as files, by their roles, as they are named."""
+        given = {role: getattr(self, role) for role in SHOWN}
+        return {role: str(source) for role, source in given.items() if isinstance(source, (str, os.PathLike))}
+
     def files(self) -> list[Path]:
         """Files and folders that are read, models included; of objects that were read before, none."""
         kept = (self.keep_rigid, self.keep_volume, self.moving_keep_rigid, self.moving_keep_volume)
@@ -224,6 +231,7 @@ class Request:
             outlines=outlines,
             world=world_code(self.fixed),
             files=tuple(self.files()),
+            sources=self.sources(),
         )
 
 
@@ -241,6 +249,7 @@ class Inputs:
         outlines: curves and surfaces of both scans.
         world: NIfTI's code of the world of the fixed scan, for what is written on its grid.
         files: what was read, which results never replace.
+        sources: scans, labels and landmarks that came from files, by what they are: the files as they were named.
     """
 
     pair: Pair
@@ -252,6 +261,7 @@ class Inputs:
     outlines: tuple[tuple[Outline, Outline], ...] = ()
     world: int = SCANNER
     files: tuple[Path, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outline_points(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:

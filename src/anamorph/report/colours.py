@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,6 +77,10 @@ class ColourScale:
         """Where numbers lie on the scale: 0 at its start, 1 at its end, beyond both for numbers beyond it."""
         low, high = self._spread(np.array([self.low, self.high]))
         return (self._spread(values.astype(np.float32)) - low) / (high - low)
+
+    def joined(self, other: ColourScale) -> ColourScale:
+        """The scale that shows all numbers of this one and of another of the same colours."""
+        return replace(self, low=min(self.low, other.low), high=max(self.high, other.high))
 
     def css_gradient(self, stops: int = 17) -> str:
         """The colour bar as a CSS background."""

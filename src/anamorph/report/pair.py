@@ -144,7 +144,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         content["inputs"] = inputs(report)
     else:
         content["viewer"], content["maps"] = comparison(report, report_views(report))
-        content["explorer"] = embedded(report)
+        content["explorer"] = embedded(report, painted)
     return content
 
 

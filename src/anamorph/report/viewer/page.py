@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anamorph.report.page import TEMPLATES
-from anamorph.report.viewer.scene import Scene, make_scene
+from anamorph.report.viewer.scene import make_scene
 
 if TYPE_CHECKING:
     from anamorph.report.pair import PairReport
@@ -20,30 +21,38 @@ SCRIPTS = ("tiles.js", "stack.js", "pane.js", "viewer.js")
 """In this order they make one script."""
 MOST_VOXELS = 1_000_000
 """Of a volume in a report."""
-MOST_BYTES = 4_300_000
-"""Of all volumes in a report, so that its page, NiiVue and pictures included, stays below 8 MB."""
+MOST_CHARACTERS = 5_700_000
+"""Of all volumes as text in a report, so that its page, NiiVue and pictures included, stays below 8 MB."""
 
 
-def embedded(report: PairReport) -> dict[str, Any]:
-    """What the template needs to embed the viewer of a registered pair, with its volumes inside the page."""
+def embedded(report: PairReport, painted: Mapping[int, str]) -> dict[str, Any]:
+    """What the template needs to embed the viewer of a registered pair, its volumes inside the page.
+
+    Args:
+        report: what is known of the pair.
+        painted: the CSS colour of each label of the fixed scan.
+    """
     most = MOST_VOXELS
-    scene = make_scene(report, most)
-    while scene.size > MOST_BYTES:
-        most = int(most * min(0.9, MOST_BYTES / scene.size))
-        scene = make_scene(report, most)
-    return parts(scene)
+    while True:
+        scene = make_scene(report, painted, most, most)
+        packed = {name: _text(gzip.compress(volume, 6, mtime=0)) for name, volume in scene.files().items()}
+        size = sum(map(len, packed.values()))
+        if size <= MOST_CHARACTERS:
+            break
+        most = int(most * min(0.9, MOST_CHARACTERS / size))
+    pane = {**scene.described(), "volumes": {name: f"#volume-{name}" for name in packed}}
+    niivue = _text(NIIVUE.read_bytes())
+    inside = {f"volume-{name}": text for name, text in packed.items()} | {"niivue": niivue}
+    return parts([pane]) | {"source": "#niivue", "inside": inside, "at_once": False}
 
 
-def parts(scene: Scene) -> dict[str, Any]:
-    """What the template needs: the content and the volumes as text, the scripts and their hashes."""
+def parts(panes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template needs in any case: what panes show, the scripts, and the hashes by which they may run."""
     from markupsafe import Markup
 
-    packed = NIIVUE.read_bytes()
     return {
-        "panes": [{**scene.content, "volumes": {name: f"#volume-{name}" for name in scene.volumes}}],
-        "volumes": {name: _text(volume) for name, volume in scene.volumes.items()},
+        "panes": panes,
         "script": Markup(viewer_script()),
-        "niivue": _text(packed),
         "licences": (NIIVUE.parent / "niivue-licences.txt").read_text(encoding="utf-8"),
         "hashes": [script_hash(viewer_script().encode()), niivue_hash()],
     }
@@ -58,7 +67,12 @@ def viewer_script() -> str:
 @cache
 def niivue_hash() -> str:
     """The hash of NiiVue."""
-    return script_hash(gzip.decompress(NIIVUE.read_bytes()))
+    return script_hash(niivue_script())
+
+
+def niivue_script() -> bytes:
+    """NiiVue as npm has it."""
+    return gzip.decompress(NIIVUE.read_bytes())
 
 
 def script_hash(script: bytes) -> str:

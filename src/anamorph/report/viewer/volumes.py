@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-
 import numpy as np
 
 from anamorph.geometry.grid import Grid
@@ -45,16 +43,12 @@ def map_on(found: Image, grid: Grid) -> np.ndarray:
     return sample(native(found.data[:1]), positions, "linear", float("nan"))[0]
 
 
-def grey(fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, both_ct: bool) -> dict[str, np.ndarray]:
+def grey(fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, both_ct: bool) -> list[np.ndarray]:
     """Three scans on one grid as 8-bit grey, in one window per scan (per pair for CT)."""
     of_fixed, of_moving = pair_windows([fixed], [warped], both_ct)
-    return {
-        "fixed": to_grey(fixed, of_fixed),
-        "moving": to_grey(moving, of_moving),
-        "warped": to_grey(warped, of_moving),
-    }
+    return [to_grey(fixed, of_fixed), to_grey(moving, of_moving), to_grey(warped, of_moving)]
 
 
 def nifti_bytes(values: np.ndarray, grid: Grid) -> bytes:
-    """A volume as a compressed NIfTI file; equal volumes make equal bytes."""
-    return gzip.compress(to_nibabel(Image(values[None], grid)).to_bytes(), 6, mtime=0)
+    """A volume as a NIfTI file."""
+    return to_nibabel(Image(values[None], grid)).to_bytes()

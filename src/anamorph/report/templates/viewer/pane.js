@@ -166,11 +166,11 @@ class Pane {
   // What a volume holds at the cursor; undefined where it has not been unpacked.
   valueAt(key) {
     if (!this.files[key]) return undefined;
-    const nv = this.stack.map, { dimsRAS, img2RASstep, img2RASstart } = nv.back;
+    const volume = this.stack.map.volumes.find((one) => one.name === `${key}.nii`) ?? this.base;
+    const { dimsRAS, img2RASstep, img2RASstart } = volume;
     let place = HEADER;
-    nv.scene.crosshairPos.forEach((frac, axis) => {
-      const size = dimsRAS[axis + 1], voxel = Math.min(Math.max(Math.floor(frac * size), 0), size - 1);
-      place += img2RASstart[axis] + voxel * img2RASstep[axis];
+    volume.mm2vox(this.stack.place()).forEach((voxel, axis) => {
+      place += img2RASstart[axis] + Math.min(Math.max(voxel, 0), dimsRAS[axis + 1] - 1) * img2RASstep[axis];
     });
     return new Uint8Array(this.files[key])[place];
   }

@@ -36,6 +36,7 @@ class Stack {
 
   // The topmost picture takes the mouse; the others show the same place.
   follow() {
+    if (this.fitting) return;
     const scene = this.map.scene;
     for (const nv of [this.under, this.over]) {
       nv.scene.crosshairPos = [...scene.crosshairPos];
@@ -72,7 +73,10 @@ class Stack {
     const { layout, height } = layoutFor(this.map, this.stage.clientWidth, most);
     for (const layer of LAYERS) this[layer].opts.multiplanarLayout = layout;
     this.stage.style.height = `${Math.round(this.viewed === "all" ? height : Math.min(most, this.stage.clientWidth))}px`;
+    this.fitting = true;  // all are drawn by it, so none has to follow
     for (const layer of LAYERS) this[layer].resizeListener();
+    this.fitting = false;
+    this.moved();
   }
 
   goTo(ras) {

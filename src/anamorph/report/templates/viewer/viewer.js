@@ -16,19 +16,21 @@
   const unpack = async (packed) =>
     new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
   const embedded = (id) => unpack(Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0)));
-  const load = async (source) => {
-    if (source.startsWith("#")) return embedded(source.slice(1));
+  const fetched = async (source) => {
     const answer = await fetch(source);
     if (!answer.ok) throw new Error(`${source}: ${answer.status}`);
-    return unpack(await answer.arrayBuffer());
+    return answer.arrayBuffer();
   };
+  // Volumes lie packed in the page, or a server has them; several panes share one.
+  const loaded = {};
+  const load = (source) => (loaded[source] ??= source.startsWith("#") ? embedded(source.slice(1)) : fetched(source));
 
   find(".start button").addEventListener("click", async () => {
     find(".start button").disabled = true;
     try {
       if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser has no WebGL 2");
       const script = document.createElement("script");
-      script.textContent = new TextDecoder().decode(await embedded("niivue"));
+      script.textContent = new TextDecoder().decode(await load(root.dataset.niivue));
       document.head.append(script);
       find(".start").hidden = true;
       find(".work").hidden = false;
@@ -45,6 +47,8 @@
       trouble(`The viewer cannot start: ${error.message}. The pictures above show the pair without it.`);
     }
   });
+
+  if ("atOnce" in root.dataset) find(".start button").click();
 
   // What is done to one pane is done to all.
   let following = false;
@@ -106,10 +110,11 @@
 
   const lists = () => {
     const content = contents[0];
-    const places = content.places.map((place) => {
+    const places = contents.flatMap((one) => one.places.map((place) => {
       const at = place.ras_mm.map((v) => v.toFixed(0)).join(", ");
-      return row(jump(place.title, place.ras_mm, () => choose("map", place.key)), place.value, at);
-    });
+      const title = contents.length > 1 ? `${place.title}, ${one.title}` : place.title;
+      return row(jump(title, place.ras_mm, () => choose("map", place.key)), place.value, at);
+    }));
     find(".list-of-places tbody").replaceChildren(...places);
     const labels = content.labels.map((label) => {
       const dot = document.createElement("i");
@@ -121,8 +126,10 @@
       return row(cell, String(label.value));
     });
     find(".list-of-labels tbody").replaceChildren(...labels);
-    const marks = content.landmarks.map((mark, index) =>
-      row(jump(mark.name, mark.fixed_mm, () => { state.landmark = index; }), millimetres(mark.before_mm), millimetres(mark.after_mm)));
+    const marks = content.landmarks.map((mark, index) => {
+      const after = contents.map((one) => (one.landmarks[index] ? millimetres(one.landmarks[index].after_mm) : "–")).join(" / ");
+      return row(jump(mark.name, mark.fixed_mm, () => { state.landmark = index; }), millimetres(mark.before_mm), after);
+    });
     find(".list-of-landmarks tbody").replaceChildren(...marks);
     for (const [name, rows] of [["places", places], ["labels", labels], ["landmarks", marks]]) find(`.list-of-${name}`).hidden = !rows.length;
   };
