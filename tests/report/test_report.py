@@ -404,3 +404,10 @@ def test_the_true_error_is_told_where_it_is_known():
     assert "True error 15.27 → 2.04 mm mean inside the body; the true map is known" in text
     assert "largest 31.00 11.90" in text
     assert "True error" not in Page(render(make_report())).text
+
+
+def test_a_page_without_the_viewer_is_small_and_holds_no_scans():
+    text = render(make_report(viewer=False))
+    assert "niivue" not in text.lower()
+    assert len(text) < 400_000
+    assert text.count("sha256-") == 1  # of the page's own script

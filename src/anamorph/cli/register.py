@@ -155,6 +155,12 @@ def register(
         bool,
         typer.Option("--dense-fields", help="Fields and maps at every voxel of the scans.", rich_help_panel=RUN),
     ] = False,
+    no_viewer: Annotated[
+        bool,
+        typer.Option(
+            "--no-viewer", help="A small report, without the interactive view and the scans in it.", rich_help_panel=RUN
+        ),
+    ] = False,
     bids: Annotated[
         bool,
         typer.Option(
@@ -231,7 +237,7 @@ def register(
             raise UserError("--bids writes derivatives of BIDS alone; drop --dicom, --composite and --dense-fields")
         result = _derive(request, out, overwrite, quiet)
     else:
-        kept = {"overwrite": overwrite, "composite": composite, "dense_fields": dense_fields}
+        kept = {"overwrite": overwrite, "composite": composite, "dense_fields": dense_fields, "viewer": not no_viewer}
         result, _ = run_and_show(request, out, **kept, quiet=quiet, extras=extras)
     judged = result.verdict
     if fail_on is not None and judged.status in TRIPS[fail_on]:
@@ -254,6 +260,7 @@ def run_and_show(
     overwrite: bool,
     composite: bool,
     dense_fields: bool = False,
+    viewer: bool = True,
     quiet: bool,
     extras: Extras | None = None,
 ) -> tuple[Result, Saved]:
@@ -271,6 +278,7 @@ def run_and_show(
             dense_fields=dense_fields,
             progress=progress,
             extras=extras,
+            viewer=viewer,
         )
     warn_of_page(saved.report_failure)
     if not quiet:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,7 @@ def save_result(
     dense_fields: bool = False,
     progress: Progress | None = None,
     extras: Extras | None = None,
+    viewer: bool = True,
 ) -> Saved:
     """Write a result to a folder; arguments and errors as of :meth:`Result.save`."""
     from anamorph.report.pair import write_report
@@ -124,7 +125,8 @@ def save_result(
         write_result(folder, record | {"report": "not drawn: the run was stopped before"})
     # From here on nothing that goes wrong, the end of the process included, costs more than the report.
     with watch.stage("report", 0.8), _told_if_interrupted(out):
-        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report_of(result, more, files_in(out))))
+        report = replace(report_of(result, more, files_in(out)), viewer=viewer)
+        reason = drawn(out / REPORT, lambda: write_report(out / REPORT, report))
     record |= {"timings_s": stage_timings(result), "report": REPORT if reason is None else f"failed: {reason}"}
     with suppress(OSError, AnamorphError):
         write_result(out, record)

@@ -248,6 +248,7 @@ class Result:
         dense_fields: bool = False,
         progress: Progress | None = None,
         extras: Extras | None = None,
+        viewer: bool = True,
     ) -> Saved:
         """Write what ``anamorph register`` writes: transforms, the warped scan, numbers, maps and the report.
 
@@ -258,6 +259,7 @@ class Result:
             dense_fields: sample fields and maps at every voxel, rather than where they are defined.
             progress: called with the stage and the fraction of the writing that is done.
             extras: writes more files into the folder, and returns more for ``result.json``.
+            viewer: whether the report holds the interactive view, and with it the scans in small.
 
         Returns:
             The folder, the content of its ``result.json``, and why there is no report if there is none.
@@ -267,7 +269,7 @@ class Result:
             RegistrationFailure: the disk is full.
         """
         with limited_threads(self.threads):
-            return save_result(self, Path(folder), overwrite, composite, dense_fields, progress, extras)
+            return save_result(self, Path(folder), overwrite, composite, dense_fields, progress, extras, viewer)
 
     @overload
     def report(self) -> str: ...

@@ -228,6 +228,7 @@ def run_to_folder(
     dense_fields: bool = False,
     progress: Progress | None = None,
     extras: Extras | None = None,
+    viewer: bool = True,
 ) -> tuple[Result, Saved]:
     """Run a request and write everything into a new folder.
 
@@ -239,6 +240,7 @@ def run_to_folder(
         dense_fields: sample fields and maps at every voxel.
         progress: called with the stage and the fraction of the whole command that is done.
         extras: writes more files into the folder, and returns more for ``result.json``.
+        viewer: whether the report holds the interactive view, and with it the scans in small.
 
     Raises:
         UserError: the input or the settings are wrong, or ``out`` may not be written; nothing was written.
@@ -269,6 +271,7 @@ def run_to_folder(
             dense_fields=dense_fields,
             progress=after,
             extras=extras,
+            viewer=viewer,
         )
     except (UserError, KeyboardInterrupt):
         raise

@@ -65,6 +65,7 @@ class PairReport:
         notes: what else is worth knowing about the input, one line each.
         files: names of the files beside the report, and what each is.
         failure: why there is no transform.
+        viewer: whether the page holds the interactive view, and with it the scans in small.
     """
 
     title: str
@@ -97,6 +98,7 @@ class PairReport:
     notes: Sequence[str] = ()
     files: Sequence[tuple[str, str]] = ()
     failure: str | None = None
+    viewer: bool = True
 
 
 def write_report(path: str | os.PathLike[str], report: PairReport) -> None:
@@ -144,7 +146,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         content["inputs"] = inputs(report)
     else:
         content["viewer"], content["maps"] = comparison(report, report_views(report))
-        content["explorer"] = embedded(report, painted)
+        content["explorer"] = embedded(report, painted) if report.viewer else None
     return content
 
 

@@ -157,7 +157,7 @@ class ResultJob(ScanJob):
             device=wanted.device,
             seed=wanted.seed,
         )
-        run_to_folder(request, self.result, overwrite=True, extras=stamp)
+        run_to_folder(request, self.result, overwrite=True, extras=stamp, viewer=False)
         return self._kept().find() or {}
 
     def _kept(self) -> Kept:
