@@ -409,12 +409,14 @@ def test_outlines_run_along_the_voxels_of_a_label(bare):
     bare.wait_for_timeout(150)
     tile = next(one for one in tiles(bare) if one.plane == "axial")
     path = bare.locator('.stage svg[data-plane="axial"] path.outline').first.get_attribute("d")
-    corners = np.array([[float(v) for v in one] for one in re.findall(r"M(-?[\d.]+) (-?[\d.]+)", path)])
+    corners = np.array([[float(v) for v in one] for one in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)])
     left, right = tile.left + 8 / 30 * tile.width, tile.left + 14 / 30 * tile.width  # voxels 8 to 13
     top, bottom = tile.top + 6 / 26 * tile.height, tile.top + 12 / 26 * tile.height  # voxels 6 to 11
     assert corners.min(axis=0) == pytest.approx([left, top], abs=0.2)
     assert corners[:, 0].max() == pytest.approx(right, abs=0.2)
     assert corners[:, 1].max() == pytest.approx(bottom, abs=0.2)
+    assert path.count("M") == 1  # one line around it, of four corners
+    assert 4 <= len(corners) <= 5
     assert HOSTILE in bare.locator(".list-of-labels").inner_text()
     assert HOSTILE in bare.locator(".voxel").inner_text()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anamorph.report.pair import PairReport
 
 NIIVUE = Path(__file__).parent / "niivue.js.gz"
-SCRIPTS = ("tiles.js", "stack.js", "pane.js", "viewer.js")
+SCRIPTS = ("tiles.js", "contours.js", "stack.js", "pane.js", "viewer.js")
 """In this order they make one script."""
 MOST_VOXELS = 1_000_000
 """Of a volume in a report."""

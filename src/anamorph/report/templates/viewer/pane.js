@@ -189,40 +189,26 @@ class Pane {
     return words.join(", ");
   }
 
-  // Borders between the voxels of a label and all others in a plane.
+  // The borders of the labels in a plane, along the edges of their voxels.
   outlines(group, nv, tile, key, dashes) {
     const file = this.files[key];
     if (!file) return;
-    const image = nv.back, [, nx, ny, nz] = image.dimsRAS, sizes = [nx, ny, nz];
+    const { dimsRAS, img2RASstep, img2RASstart } = nv.back, sizes = dimsRAS.slice(1, 4);
     const [across, up] = SIDES[tile.plane], depth = ACROSS[tile.plane];
-    const voxels = new Uint8Array(file, HEADER);
     const at = Math.min(Math.max(Math.floor(nv.scene.crosshairPos[depth] * sizes[depth]), 0), sizes[depth] - 1);
-    const [steps, start] = [image.img2RASstep, image.img2RASstart];
-    const label = (i, j) => {
-      if (i < 0 || j < 0 || i >= sizes[across] || j >= sizes[up]) return 0;
-      const place = start[0] + start[1] + start[2] + i * steps[across] + j * steps[up] + at * steps[depth];
-      return voxels[place];
-    };
-    const frac = [0.5, 0.5, 0.5];
+    const voxels = new Uint8Array(file, HEADER);
+    const start = img2RASstart[0] + img2RASstart[1] + img2RASstart[2] + at * img2RASstep[depth];
+    const label = (i, j) => (i < 0 || j < 0 || i >= sizes[across] || j >= sizes[up]
+      ? 0 : voxels[start + i * img2RASstep[across] + j * img2RASstep[up]]);
     const corner = (i, j) => {
+      const frac = [0.5, 0.5, 0.5];
       frac[across] = i / sizes[across]; frac[up] = j / sizes[up];
-      const { x, y } = project(nv, tile, frac);
-      return [x, y];
+      return project(nv, tile, frac);
     };
-    const [x0, y0] = corner(0, 0), [x1, y1] = corner(sizes[across], sizes[up]);
-    const dx = (x1 - x0) / sizes[across], dy = (y1 - y0) / sizes[up];
-    const paths = {};
-    const add = (value, text) => { if (value) paths[value] = (paths[value] ?? "") + text; };
-    const print = (value) => value.toFixed(1);
-    for (let j = 0; j <= sizes[up]; j++) {
-      for (let i = 0; i <= sizes[across]; i++) {
-        const here = label(i, j), before = label(i - 1, j), below = label(i, j - 1);
-        const x = print(x0 + i * dx), y = print(y0 + j * dy);
-        if (here !== before) { const d = `M${x} ${y}v${print(dy)}`; add(here, d); add(before, d); }
-        if (here !== below) { const d = `M${x} ${y}h${print(dx)}`; add(here, d); add(below, d); }
-      }
-    }
-    for (const [value, d] of Object.entries(paths)) {
+    const from = corner(0, 0), to = corner(sizes[across], sizes[up]);
+    const dx = (to.x - from.x) / sizes[across], dy = (to.y - from.y) / sizes[up];
+    for (const [value, loops] of contours(label, sizes[across], sizes[up])) {
+      const d = loops.map((loop) => `M${loop.map(([i, j]) => `${(from.x + i * dx).toFixed(1)} ${(from.y + j * dy).toFixed(1)}`).join("L")}Z`).join("");
       const stroke = this.content.labels[value - 1]?.colour ?? "#fff";
       group.append(element("path", { class: "outline", d, stroke, "stroke-dasharray": dashes }));
     }
