@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from anamorph.cli.console import progress_bar, show_lines
+from anamorph.cli.console import make_table, progress_bar, show, show_lines
 from anamorph.cli.main import app
 
 WIDTH = 60
@@ -81,3 +81,14 @@ def test_the_bar_of_a_narrow_terminal_is_one_line(capsys, monkeypatch):
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert "a stage whose name" in drawn
     assert max(map(len, re.split(r"[\r\n]", drawn))) <= WIDTH
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_tables_keep_numbers_whole_and_fit(capsys, count):
+    table = make_table("a name of some length", *(f">a head {n}" for n in range(count)))
+    table.add_row("extreme_volume_percent", *["0.93"] * count)
+    show(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(line.count("0.93") for line in lines) == count

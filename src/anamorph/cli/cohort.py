@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, Workers, check_fail_on, workers_of
-from anamorph.cli.console import duration, make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import duration, make_table, progress_bar, show, show_lines, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -232,7 +232,7 @@ def _watch(store: object) -> None:
 
 def _tell_superseded(status: CohortStatus) -> None:
     if status.superseded:
-        show(f"{status.superseded} more results are of other inputs, settings or versions")
+        show_lines(f"{status.superseded} more results are of other inputs, settings or versions")
 
 
 for function in (run, status, report, retry):

@@ -40,7 +40,7 @@ def resumable(out: Path) -> Iterator[None]:
         ) from None
 
 
-def columns() -> int | None:
+def line_width() -> int | None:
     """How many characters a line on stdout may have; None for a file or a pipe, unless ``COLUMNS`` says so."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
 
@@ -50,7 +50,7 @@ def show_lines(*lines: str) -> None:
 
     Further lines of a sentence are set in by two characters more than its first.
     """
-    width = columns()
+    width = line_width()
     for line in lines:
         if width is None:
             show(line)
@@ -65,7 +65,7 @@ def show(*things: Any) -> None:
     from rich.console import Console
 
     # Without markup and emoji codes: brackets and colons in names are what they are.
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=columns() or 120)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=line_width() or 120)
     for thing in things:
         console.print(plain(thing) if isinstance(thing, str) else thing)
 
@@ -76,10 +76,16 @@ def make_table(*columns: str, title: str | None = None, paths_first: bool = Fals
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    width = line_width() or WIDE
+    numbers = sum(column.startswith(">") for column in columns)
+    kept = min(NUMBER_WIDTH, (width - FIRST_WIDTH) // max(numbers, 1) - GAP) if width < WIDE else None
     for n, column in enumerate(columns):
-        side: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        # The first column is kept whole, unless it holds paths, which would leave the others no place.
-        table.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=n == 0 and not paths_first)
+        is_number = column.startswith(">")
+        side: Literal["left", "right"] = "right" if is_number else "left"
+        # The first column is kept whole, unless it would leave the others no place: then numbers are kept whole.
+        whole = n == 0 and not paths_first and kept is None
+        least = kept if is_number else None
+        table.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=whole, min_width=least)
     return table
 
 
@@ -106,6 +112,10 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
         yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
 
 
+WIDE = 80
+"""Characters of a line that has room for every table."""
+FIRST_WIDTH, NUMBER_WIDTH, GAP = 8, 7, 3
+"""Least characters of the first column and of a number in narrower ones, and what is between columns."""
 STEP, APART_S = 0.1, 1.0
 """Share of the whole after which a stage is printed again, and the least time between two such lines."""
 LINE_EVERY_S = 15.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anamorph.cli.common_options import TemplatePairs
-from anamorph.cli.console import make_table, progress_bar, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, show, show_lines, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _print(evaluation: Evaluation) -> None:
         _table("Correct", [column.name for column in shown_columns()], evaluation.correct_aggregates, "worse 30 %"),
     )
     for key, reason in evaluation.errors.items():
-        show(f"no result for {key}: {reason}")
+        show_lines(f"no result for {key}: {reason}")
 
 
 def _table(title: str, names: list[str], aggregates: Callable[[bool], dict[str, dict[str, float]]], tail: str) -> Table:

@@ -364,10 +364,10 @@ def show_result(result: Result, saved: Saved) -> None:
 
 
 def _key_numbers(result: Result) -> list[str]:
-    """The most telling numbers of a result, those with a state before first."""
-    from anamorph.report.numbers import tiles
+    """The most telling numbers of a result, a line each."""
+    from anamorph.report.numbers import key_numbers
 
-    shown = sorted(tiles(result.metrics, {}), key=lambda tile: not tile.before)[:KEY_NUMBERS]
+    shown = key_numbers(result.metrics, KEY_NUMBERS)
     wide = max((len(tile.name) for tile in shown), default=0)
     changes = (f"{tile.before} -> {tile.value}" if tile.before else tile.value for tile in shown)
     return [

@@ -7,7 +7,7 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import make_table, progress_bar, resumable, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, resumable, show, show_lines, warn_of_page
 from anamorph.cli.logs import say
 
 if TYPE_CHECKING:
@@ -141,13 +141,11 @@ def _show(result: SeriesResult) -> None:
     from anamorph.workflows.series.results import DIRECTIONS
 
     told = result.summary
-    show(
+    show_lines(
         f"reference: frame {result.reference}; smoothing over time: {result.smoothing:.3g}; the body moves by up to "
-        f"{length_text(told['displacement_mm'], 2)}"
-    )
-    show(
+        f"{length_text(told['displacement_mm'], 2)}",
         f"difference from the target: {told['residual_before']:.3f} before, {told['residual_after']:.3f} after, as a "
-        "share of its standard deviation"
+        "share of its standard deviation",
     )
     if told["volume_ml"]:
         strains = (f">{name} strain, %" for name in DIRECTIONS)

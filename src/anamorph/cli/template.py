@@ -7,7 +7,7 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.common_options import Quiet, Workers, say_failure, workers_of
-from anamorph.cli.console import make_table, progress_bar, resumable, show, warn_of_page
+from anamorph.cli.console import make_table, progress_bar, resumable, show, show_lines, warn_of_page
 from anamorph.cli.guard import Group, add_command
 from anamorph.cli.logs import say
 
@@ -122,10 +122,10 @@ def _show(result: Template) -> None:
     show(table)
     overlaps = [told["dice"] for told in result.scans.values() if told["dice"] is not None]
     if overlaps:
-        show(f"Dice of the scans with the template's labels: {sum(overlaps) / len(overlaps):.3f}")
-    show(f"mean field of the scans registered to the final template: {length_text(result.residual_rms_mm, 4)}")
+        show_lines(f"Dice of the scans with the template's labels: {sum(overlaps) / len(overlaps):.3f}")
+    show_lines(f"mean field of the scans registered to the final template: {length_text(result.residual_rms_mm, 4)}")
     if not result.converged:
-        show("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
+        show_lines("not converged within the tolerance; pass --iterations with a larger number and --resume to go on")
     for key in result.failed:
         say(f"left out: {key}")
     say(f"{result.image}: pictures in {result.page}")

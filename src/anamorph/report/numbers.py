@@ -74,6 +74,13 @@ def tiles(metrics: Measured, timings: Mapping[str, float], true_error_mm: TrueEr
     return found
 
 
+def key_numbers(metrics: Measured, count: int) -> list[Tile]:
+    """The most telling numbers: those of tiles before those of tables, what was measured before too first."""
+    columns = [column for column in metrics.columns() if column.metric.prominence != "file"]
+    columns.sort(key=lambda column: (column.metric.prominence != "tile", column.metric.at_rest is not None))
+    return [_tile(column, metrics) for column in columns[:count]]
+
+
 def _tile(column: Column, metrics: Measured) -> Tile:
     metric, value = column.metric, metrics.after.mean(column.name)
     of_the_map = metric.at_rest is not None
