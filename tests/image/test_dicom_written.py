@@ -157,16 +157,24 @@ def test_a_segmentation_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert faults(path) == []
 
 
-def test_contours_refer_to_the_frames_of_an_enhanced_file(tmp_path: Path) -> None:
-    enhanced_file(tmp_path / "mr.dcm", ramp(6, 20, 20), FrameOfReferenceUID=UID + "55", SeriesInstanceUID=UID + "9")
+def test_frames_of_an_enhanced_file_are_referred_to_in_any_order(tmp_path: Path) -> None:
+    order = [3, 0, 5, 1, 4, 2]
+    places = [(10.0, 20.0, 4.0 * n) for n in order]
+    enhanced_file(tmp_path / "mr.dcm", ramp(6, 20, 20), positions=places, FrameOfReferenceUID=UID + "55",
+                  PatientName="", PatientSex="", PatientBirthDate="")  # fmt: skip
     source = read_source(tmp_path / "mr.dcm")
     image = read_image(tmp_path / "mr.dcm")
-    share = (sphere(image.grid, image.grid.centre_mm, 9.0) > 0).astype(np.float32)
+    share = (sphere(image.grid, image.grid.voxel_to_world(np.array([10, 9, 1.4])), 9.0) > 0).astype(np.float32)
     path = write_structure_set(
         [(Structure(1, "Ball"), share)], tmp_path / "rs.dcm", source, new_series(901, "contours"), "WARPED", "test"
     )
     np.testing.assert_array_equal(read_labels(path, scan=image).data[0], share)
-    numbers = [
-        c.ContourImageSequence[0].ReferencedFrameNumber for c in dcmread(path).ROIContourSequence[0].ContourSequence
-    ]
-    assert numbers == sorted(1 + k for k in np.flatnonzero(share.any(axis=(0, 1))))
+    drawn = dcmread(path).ROIContourSequence[0].ContourSequence
+    assert len(drawn) > 2
+    for contour in drawn:
+        frame = contour.ContourImageSequence[0].ReferencedFrameNumber
+        assert float(contour.ContourData[2]) == places[frame - 1][2]
+    pytest.importorskip("highdicom")
+    labels = Labels(share.astype(np.uint8), image.grid)
+    path = write_segmentation(labels, tmp_path / "seg.dcm", source, new_series(902, "segments"), "WARPED")
+    np.testing.assert_array_equal(read_labels(path, scan=image).data[0], share)

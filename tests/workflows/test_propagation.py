@@ -192,6 +192,12 @@ def test_a_dose_of_the_day_itself_counts_as_it_is(tiny: Path, tmp_path: Path) ->
     told = found.record["dose"]
     assert told["days_with_a_dose_of_their_own"] == 1
     assert told["carried_by"] == "energy and mass"
+    summed = dcmread(tmp_path / "out" / "dicom" / "accumulated_dose.dcm")
+    assert summed.SpatialTransformOfDose == "RIGID"  # by a linear method
+    named = summed.ReferencedSpatialRegistrationSequence[0]
+    registration = dcmread(tmp_path / "out" / "day-01" / "dicom" / "moving_to_fixed.dcm")
+    assert (named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID) == (
+        registration.SOPClassUID, registration.SOPInstanceUID)  # fmt: skip
     assert found.record["days"]["day-01"]["remarks"] == []
     gtv = next(one for one in told["structures"] if one["name"] == "GTV")
     assert gtv["accumulated"]["mean_gy"] == pytest.approx(gtv["planned"]["mean_gy"] / 2, rel=0.1)

@@ -238,7 +238,9 @@ def register(
         result = _derive(request, out, overwrite, quiet)
     else:
         kept = {"overwrite": overwrite, "composite": composite, "dense_fields": dense_fields, "viewer": not no_viewer}
-        result, _ = run_and_show(request, out, **kept, quiet=quiet, extras=extras)
+        result, saved = run_and_show(request, out, **kept, quiet=quiet, extras=extras)
+        if "dicom_not_written" in saved.record:
+            say(f"warning: {saved.record['dicom_not_written']}")
     judged = result.verdict
     if fail_on is not None and judged.status in TRIPS[fail_on]:
         say(f"the verdict is {judged.status} (--fail-on {fail_on}): {judged.reasons[0]}; everything is in {out}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anamorph.errors import UserError
 from anamorph.evaluation.label_regions import label_boxes
 from anamorph.geometry.grid import Grid
 from anamorph.image.dicom.segmentation import highdicom
@@ -67,8 +68,12 @@ class DicomFolder:
             shares = warped_shares(result.fixed_to_moving, labels, result.pair.warped_labels)
             write_structure_set(shares, out / STRUCTURES, self.fixed, series, "ANAMORPH", series.description)
             series = new_series(_NUMBERS[SEGMENTATION], f"segments of {result.moving.name}, {how}")
-            write_segmentation(result.pair.warped_labels, out / SEGMENTATION, self.fixed, series, "ANAMORPH")
-            written += [f"{FOLDER}/{STRUCTURES}", f"{FOLDER}/{SEGMENTATION}"]
+            written.append(f"{FOLDER}/{STRUCTURES}")
+            try:
+                write_segmentation(result.pair.warped_labels, out / SEGMENTATION, self.fixed, series, "ANAMORPH")
+            except UserError as error:  # the registration is not lost for want of one file
+                return {"dicom": written, "dicom_not_written": str(error)}
+            written.append(f"{FOLDER}/{SEGMENTATION}")
         return {"dicom": written}
 
     def write_scan_and_maps(self, folder: Path, result: Result) -> list[str]:

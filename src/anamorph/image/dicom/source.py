@@ -20,7 +20,7 @@ from anamorph.image.quiet import quiet_libraries
 
 MAKER = "anamorph"
 # Patient and study of the scan, as it says them; those that every object must have come first, empty if need be.
-_MUST = (
+REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
@@ -39,12 +39,14 @@ class DicomSource:
         slices: data sets without voxels, one per file, in the order of the slices of the grid.
         grid: of the scan.
         frame_uid: of its frame of reference.
+        frames: where each slice of the grid is: which data set, and which frame of its file, from 0.
     """
 
     path: Path
     slices: tuple[Any, ...]
     grid: Grid
     frame_uid: str
+    frames: tuple[tuple[int, int], ...] = ()
 
     @property
     def first(self) -> Any:
@@ -65,6 +67,20 @@ class DicomSource:
     def modality(self) -> str:
         """Such as CT or MR."""
         return text(self.first, "Modality")
+
+    @property
+    def has_a_file_per_slice(self) -> bool:
+        """Whether every slice of the grid is a file of one frame, as scanners write most series."""
+        return len(self.slices) == self.grid.shape[2]
+
+    def reference_to(self, k: int) -> Any:
+        """A reference to a slice of the grid: to its file, and to the frame in a file of several."""
+        number, frame = self.frames[k]
+        one = self.slices[number]
+        found = reference(str(one.SOPClassUID), str(one.SOPInstanceUID))
+        if not self.has_a_file_per_slice:
+            found.ReferencedFrameNumber = frame + 1
+        return found
 
     def instances(self) -> Iterator[tuple[str, str]]:
         """SOP class and instance UID of every file."""
@@ -100,7 +116,8 @@ def read_source(source: object, what: str = "scan") -> DicomSource:
             f"{path}: no frame of reference (0020,0052), in which registrations are meant; export the scan again with "
             "its geometry"
         )
-    return DicomSource(path, slices, grid_of(frames), frame)
+    places = tuple((files.index(one.storage.path), one.index) for one in frames)
+    return DicomSource(path, slices, grid_of(frames), frame, places)
 
 
 def _header(file: Path) -> Any:
@@ -150,7 +167,7 @@ def new_object(source: DicomSource, sop_class: str, modality: str, series: NewSe
 
     now = datetime.now().astimezone()
     new = Dataset()
-    for keyword in _MUST:
+    for keyword in REQUIRED:
         setattr(new, keyword, source.first.get(keyword))
     for keyword in _MAY:
         if keyword in source.first:

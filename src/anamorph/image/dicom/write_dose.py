@@ -17,7 +17,7 @@ from anamorph.image.dicom.write_scan import decimal
 from anamorph.image.image import Image
 
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
-_REGISTRATION = "1.2.840.10008.5.1.4.1.1.66.3"
+_DEFORMABLE = "1.2.840.10008.5.1.4.1.1.66.3"
 _KEPT = ("DoseType", "DoseSummationType", "ReferencedRTPlanSequence", "TissueHeterogeneityCorrection")
 _LEAST_GRAY, _LARGEST = 1e-6, 2e9
 """The largest dose that is written for none at all, and the stored value of the largest dose: within 31 bits."""
@@ -30,7 +30,7 @@ def write_dose(
     series: NewSeries,
     comment: str,
     planned: Path | None = None,
-    registrations: Sequence[str] = (),
+    registrations: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write a dose that was carried from one anatomy to another.
 
@@ -41,7 +41,7 @@ def write_dose(
         series: that is written.
         comment: how it was made, in at most 64 characters.
         planned: the RTDOSE that it was made of, whose kind and plan it names; None for a dose of its own.
-        registrations: SOP instance UIDs of the deformable registrations that carried it.
+        registrations: SOP class and instance UIDs of the registrations that carried it.
 
     Raises:
         UserError: the axes of the grid are not at right angles.
@@ -60,9 +60,10 @@ def write_dose(
         if keyword in like:
             setattr(new, keyword, like.get(keyword))
     new.DoseComment = comment[:64]
-    new.SpatialTransformOfDose = "NON_RIGID" if registrations else "NONE"
+    deforms = any(sop_class == _DEFORMABLE for sop_class, _ in registrations)
+    new.SpatialTransformOfDose = "NON_RIGID" if deforms else "RIGID" if registrations else "NONE"
     if registrations:
-        new.ReferencedSpatialRegistrationSequence = [reference(_REGISTRATION, uid) for uid in registrations]
+        new.ReferencedSpatialRegistrationSequence = [reference(*one) for one in registrations]
     directions = flip_ras_lps(grid.directions.T)
     new.ImagePositionPatient = [decimal(v) for v in flip_ras_lps(grid.origin_mm)]
     new.ImageOrientationPatient = [decimal(v) for v in (*directions[0], *directions[1])]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anamorph.geometry.frames import flip_ras_lps
+from anamorph.errors import UserError
+from anamorph.geometry.frames import flip_affine_ras_lps, flip_ras_lps
 from anamorph.geometry.grid import Grid
-from anamorph.image.dicom.headers import STRUCTURE_SET
+from anamorph.image.dicom.headers import STRUCTURE_SET, reason
 from anamorph.image.dicom.polygons import trace
 from anamorph.image.dicom.segmentation import highdicom
 from anamorph.image.dicom.source import (
     MAKER,
+    REQUIRED,
     DicomSource,
     NewSeries,
     new_object,
@@ -22,6 +25,7 @@ from anamorph.image.dicom.source import (
     save,
     sequence_item,
 )
+from anamorph.image.dicom.write_scan import decimal
 from anamorph.image.image import Labels, Structure
 from anamorph.image.quiet import quiet_libraries
 
@@ -98,7 +102,6 @@ def write_structure_set(
 
 def _contours(share: np.ndarray, source: DicomSource) -> list[Any]:
     grid: Grid = source.grid
-    one_file_each = len(source.slices) == grid.shape[2]
     found = []
     for k in np.flatnonzero(share.any(axis=(0, 1))):
         for line in trace(share[:, :, k]):
@@ -108,10 +111,7 @@ def _contours(share: np.ndarray, source: DicomSource) -> list[Any]:
                 NumberOfContourPoints=len(places),
                 ContourData=[f"{value:.{_DIGITS}f}" for value in places.ravel()],
             )
-            image = source.slices[k if one_file_each else 0]
-            item.ContourImageSequence = [reference(str(image.SOPClassUID), str(image.SOPInstanceUID))]
-            if not one_file_each:
-                item.ContourImageSequence[0].ReferencedFrameNumber = int(k) + 1
+            item.ContourImageSequence = [source.reference_to(int(k))]
             found.append(item)
     return found
 
@@ -127,7 +127,7 @@ def write_segmentation(labels: Labels, path: Path, source: DicomSource, series: 
         label: of the content, at most 16 capital letters.
 
     Raises:
-        UserError: highdicom is not installed.
+        UserError: highdicom is not installed, or refuses the scan.
     """
     from anamorph import __version__
 
@@ -149,26 +149,39 @@ def write_segmentation(labels: Labels, path: Path, source: DicomSource, series: 
         )
     ranks = np.searchsorted(present, labels.data[0]) + 1
     voxels = np.where(labels.data[0] != 0, ranks, 0).astype(np.min_scalar_type(len(present))).transpose(2, 1, 0)
-    with quiet_libraries():
-        new = package.seg.Segmentation(
-            list(source.slices),
-            np.ascontiguousarray(voxels),
-            "BINARY",
-            told,
-            series.uid,
-            series.number,
-            package.UID(),
-            1,
-            MAKER,
-            MAKER,
-            __version__,
-            "0",
-            content_label=label[:16],
-            content_description=series.description[:64],
-            series_description=series.description[:64],
-        )
+    placed = np.ascontiguousarray(voxels) if source.has_a_file_per_slice else _volume(package, voxels, source)
+    given = (series.uid, series.number, package.UID(), 1, MAKER, MAKER, __version__, "0")
+    texts = {"content_description": series.description[:64], "series_description": series.description[:64]}
+    try:
+        with quiet_libraries():
+            new = package.seg.Segmentation(
+                _complete(source), placed, "BINARY", told, *given, content_label=label[:16], **texts
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # highdicom is strict about the scan that segments refer to
+        raise UserError(f"{path.name}: no segmentation of {source.path} can be written ({reason(error)})") from error
     return save(new, path)
 
 
 def _coded(package: Any, value: str, meaning: str) -> Any:
     return package.sr.CodedConcept(value, "DCM", meaning)
+
+
+def _volume(package: Any, voxels: np.ndarray, source: DicomSource) -> Any:
+    """Voxels (slices, rows, columns) with their place, which the order of frames in a file does not give."""
+    affine = flip_affine_ras_lps(source.grid.affine)[:, [2, 1, 0, 3]]
+    return package.Volume(np.ascontiguousarray(voxels), affine, "PATIENT", source.frame_uid)
+
+
+def _complete(source: DicomSource) -> list[Any]:
+    """The headers of a scan with empty elements where highdicom wants some that scanners left out."""
+    completed = []
+    for one in source.slices:
+        new = copy.copy(one)
+        for keyword in (keyword for keyword in REQUIRED if keyword not in new):
+            setattr(new, keyword, None)
+        if "SliceThickness" not in new and source.has_a_file_per_slice:
+            new.SliceThickness = decimal(source.grid.spacing_mm[2])
+        completed.append(new)
+    return completed

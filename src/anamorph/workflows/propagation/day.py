@@ -280,7 +280,9 @@ def _moved(image: Image, motion: Affine) -> Image:
     return Image(image.data, Grid(image.grid.shape, motion.matrix @ image.grid.affine), image.name)
 
 
-def _instance(path: Path) -> str:
+def _instance(path: Path) -> tuple[str, str]:
+    """SOP class and instance UID of a file."""
     from pydicom import dcmread
 
-    return str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+    found = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+    return str(found.SOPClassUID), str(found.SOPInstanceUID)

@@ -95,7 +95,7 @@ class Carrier:
         held = np.argwhere(share > 0)
         if not len(held):
             return None
-        reach = 2.0 * np.array(COARSE) * self.day.spacing_mm / self.plan.spacing_mm
+        reach = 2.0 * float((np.array(COARSE) * self.day.spacing_mm).max()) / self.plan.spacing_mm
         low, high = held.min(axis=0) - reach, held.max(axis=0) + reach
         within = np.logical_and.reduce([(origins[a] >= low[a]) & (origins[a] <= high[a]) for a in range(3)])
         found = np.argwhere(within)
