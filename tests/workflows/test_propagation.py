@@ -93,7 +93,7 @@ def test_the_cone_beam_scan_is_known_by_its_field_of_view(treatment: Path, done:
     assert view is not None
     assert view.data.mean() == pytest.approx(np.pi / 4, rel=0.2)  # less a voxel at the edge
     settings = json.loads((done.folder / "day-02" / "result.json").read_text())["provenance"]["settings"]
-    assert settings["intensity_weight"] == 0
+    assert settings["intensity_weight"] == 0.5
     assert settings["init"] == "rigid"
 
 

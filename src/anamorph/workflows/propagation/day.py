@@ -42,6 +42,8 @@ ORIGIN = "propagation_origin"
 NUMBERS = "propagation"
 DOSE_ON_DAY = "dose.dcm"
 DOSE_ON_PLAN = "dose_on_plan.nii.gz"
+CONE_BEAM_WEIGHT = 0.5
+"""Of intensities of a cone-beam scan; without any, a start in a small field of view has too little evidence."""
 HIGH_DOSE = 0.5
 """Of the largest dose: the region in which a day is laid on the plan by a rigid map, as the couch would be."""
 MOST_POINTS = 20_000
@@ -150,12 +152,13 @@ class DayJob:
 def settings_of(wanted: RegistrationSettings, *, cone_beam: bool) -> list[str]:
     """The settings of two scans of one patient, before those of the user.
 
-    Intensities of a cone-beam scan are no Hounsfield units, so that its structure alone is compared.
+    Intensities of a cone-beam scan are no Hounsfield units, so that they count little beside its structure; where they do
+    not compare at all, the method leaves them out by itself.
     """
     method = find_method(wanted.method)
     values = dict(method.same_patient)
     if cone_beam and hasattr(method.Config, "intensity_weight"):
-        values["intensity_weight"] = 0.0
+        values["intensity_weight"] = CONE_BEAM_WEIGHT
     return [*(f"{key}={value}" for key, value in values.items()), *wanted.settings]
 
 
