@@ -152,7 +152,7 @@ class DayJob:
 def settings_of(wanted: RegistrationSettings, *, cone_beam: bool) -> list[str]:
     """The settings of two scans of one patient, before those of the user.
 
-    Intensities of a cone-beam scan are no Hounsfield units, so that they count little beside its structure; where they do
+    Intensities of a cone-beam scan are no Hounsfield units, so that they count little beside structure; where they do
     not compare at all, the method leaves them out by itself.
     """
     method = find_method(wanted.method)
