@@ -18,6 +18,7 @@ from anamorph.cli.main import app
 from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image.convert import place
+from anamorph.registration.request import Request
 from anamorph.testing.pairs import affine_of, rotation
 from anamorph.transforms import Affine, Composite
 from anamorph.transforms.files import m3z, read_transform, write_transform
@@ -447,3 +448,17 @@ def test_the_command_converts_and_applies_with_the_scans_that_it_is_given(tmp_pa
     warped = [np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj) for name in ("itk", "fsl")]
     np.testing.assert_allclose(*warped, atol=1e-3)
     assert warped[0].std() > 0.1
+
+
+def test_a_registration_starts_from_the_matrix_of_another_program(tmp_path: Path) -> None:
+    pytest.importorskip("nitransforms")
+    fixed = FIXED["left-handed oblique"]
+    moving, affine = moving_of(fixed, "right"), small_affine(fixed)
+    scans = []
+    for name, grid in (("fixed", fixed), ("moving", moving)):
+        scans.append(tmp_path / f"{name}.nii.gz")
+        nibabel.save(nifti(grid, np.indices(grid.shape).sum(0).astype(np.float32)), scans[-1])
+    write_transform(affine, tmp_path / "flirt.mat", "fsl", fixed, moving)
+    start = Request(*scans, init=tmp_path / "flirt.mat").read().pair.start
+    assert start is not None
+    close(start.map_world(points_inside(fixed)), affine.map_world(points_inside(fixed)))
