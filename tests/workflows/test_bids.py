@@ -138,9 +138,14 @@ def test_a_template_and_a_scan_that_fails_is_one_line(tmp_path: Path) -> None:
 def test_register_writes_derivatives_too(tmp_path: Path) -> None:
     raw, out = data_set(tmp_path, participants=("01",)), tmp_path / "out"
     scans = [raw / f"sub-01/ses-{n}/anat/sub-01_ses-{n}_T1w.nii.gz" for n in (1, 2)]
+    values = (nibabel.load(scans[1]).get_fdata() > 150).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(values * 7, nibabel.load(scans[1]).affine), tmp_path / "organs.nii.gz")
     words = ["register", *map(str, scans), "-o", str(out), "--bids", "--method", "linear"]
+    words += ["--moving-labels", str(tmp_path / "organs.nii.gz")]
     run = CliRunner().invoke(app, words)
     assert run.exit_code == 0, run.output
+    warped = nibabel.load(out / "sub-01/ses-2/anat/sub-01_ses-2_space-ses1_dseg.nii.gz").get_fdata()
+    assert set(np.unique(warped)) == {0, 7}
     assert "report: " in run.output
     assert (out / "sub-01_ses-2_from-ses2_to-ses1_T1w.html").is_file()
     told = json.loads((out / "sub-01/ses-2/anat/sub-01_ses-2_from-ses2_to-ses1_mode-image_xfm.json").read_text())
