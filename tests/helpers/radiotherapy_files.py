@@ -153,3 +153,11 @@ def faults(path: Path) -> list[str]:
         return []
     ran = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     return [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("Error")]
+
+
+def contradictions(paths: Sequence[Path]) -> list[str]:
+    """What dcentvfy finds different among files of one patient, study, series or frame of reference."""
+    if shutil.which("dcentvfy") is None:
+        return []
+    ran = subprocess.run(["dcentvfy", *map(str, paths)], capture_output=True, text=True, check=False)
+    return [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("Error")]

@@ -15,7 +15,7 @@ from anamorph.registration.request import Request
 from anamorph.registration.tissue import with_weight
 from anamorph.transforms.files import read_transform
 from dicom_files import UID
-from radiotherapy_files import ct_series, faults, outlines, sphere, structure_set
+from radiotherapy_files import contradictions, ct_series, faults, outlines, sphere, structure_set
 
 pytest.importorskip("highdicom")
 
@@ -55,6 +55,8 @@ def test_every_object_is_there_sound_and_of_the_right_patient(registered: Path) 
         assert one.FrameOfReferenceUID == own
     for path in [*folder.glob("*.dcm"), written[-1]]:
         assert faults(path) == []
+    scans = [path for name in ("fixed", "moving") for path in (registered / name).glob("?_*.dcm")]
+    assert contradictions([*written, *scans]) == []
 
 
 def test_objects_say_what_the_other_files_say(registered: Path) -> None:

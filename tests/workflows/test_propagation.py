@@ -21,7 +21,7 @@ from anamorph.transforms.files import read_transform
 from anamorph.workflows.propagation.dose import dose_numbers
 from anamorph.workflows.propagation.plan import field_of_view
 from anamorph.workflows.propagation.run import Propagation, propagate
-from radiotherapy_files import faults
+from radiotherapy_files import contradictions, faults
 
 LINEAR = RegistrationSettings("linear")
 
@@ -126,6 +126,8 @@ def test_objects_are_sound_and_refer_to_their_day(treatment: Path, done: Propaga
         assert named == dcmread(folder / "fixed_to_moving.dcm").SOPInstanceUID
         assert dose.SpatialTransformOfDose == "NON_RIGID"
     assert faults(done.folder / "dicom" / "accumulated_dose.dcm") == []
+    scans = [path for name in ("plan", "day-1", "day-2") for path in (treatment / name).glob("*.dcm")]
+    assert contradictions([*done.folder.rglob("*.dcm"), *scans]) == []
     assert done.page.is_file()
     page = done.page.read_text("utf-8")
     assert "day-02/report.html" in page

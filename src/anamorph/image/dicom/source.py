@@ -133,23 +133,25 @@ class NewSeries:
     Args:
         number: in its study.
         description: what readers show.
-        uid: a new one by default.
+        uid: its own.
+        made: when, the same for all its files.
     """
 
     number: int
     description: str
     uid: str
+    made: datetime
 
 
 def new_series(number: int, description: str) -> NewSeries:
     """A series with a UID of its own."""
     from pydicom.uid import generate_uid
 
-    return NewSeries(number, description, str(generate_uid()))
+    return NewSeries(number, description, str(generate_uid()), datetime.now().astimezone())
 
 
 def new_object(source: DicomSource, sop_class: str, modality: str, series: NewSeries, *, implicit: bool = False) -> Any:
-    """A data set of the patient, study and frame of reference of a scan, made now, by this program.
+    """A data set of the patient, study and frame of reference of a scan, made by this program.
 
     Nothing about the patient is made up: what the scan does not say stays empty.
 
@@ -165,7 +167,7 @@ def new_object(source: DicomSource, sop_class: str, modality: str, series: NewSe
 
     from anamorph import __version__
 
-    now = datetime.now().astimezone()
+    made = series.made
     new = Dataset()
     for keyword in REQUIRED:
         setattr(new, keyword, source.first.get(keyword))
@@ -180,9 +182,9 @@ def new_object(source: DicomSource, sop_class: str, modality: str, series: NewSe
     new.SeriesDescription, new.InstanceNumber = series.description[:64], 1
     new.Manufacturer = new.ManufacturerModelName = MAKER
     new.SoftwareVersions, new.DeviceSerialNumber = __version__, "0"
-    new.InstanceCreationDate = new.SeriesDate = new.ContentDate = now.strftime("%Y%m%d")
-    new.InstanceCreationTime = new.SeriesTime = new.ContentTime = now.strftime("%H%M%S")
-    new.TimezoneOffsetFromUTC = now.strftime("%z")
+    new.InstanceCreationDate = new.SeriesDate = new.ContentDate = made.strftime("%Y%m%d")
+    new.InstanceCreationTime = new.SeriesTime = new.ContentTime = made.strftime("%H%M%S")
+    new.TimezoneOffsetFromUTC = made.strftime("%z")
     new.file_meta = FileMetaDataset()
     new.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     return new
