@@ -400,6 +400,29 @@ def test_a_click_and_keys_go_to_the_voxel_that_is_meant(bare):
     assert np.abs(moved).round(1).tolist() == [0, 0, 4]  # one slice
 
 
+def test_what_is_dragged_stays_together(bare):
+    put(bare, "other", "none")
+    tile = next(one for one in tiles(bare) if one.plane == "axial")
+    bare.locator(".stage").scroll_into_view_if_needed()
+    before, stage = pixels(bare), bare.locator(".stage").bounding_box()
+    cursor = bare.locator('.stage svg[data-plane="axial"] path.cursor')
+    x = float(re.search(r"M([\d.]+) [\d.]+V", cursor.get_attribute("d"))[1])
+    at = stage["x"] + tile.left + 60, stage["y"] + tile.top + 60
+    bare.mouse.move(*at)
+    bare.mouse.down(button="right")
+    bare.mouse.move(at[0] + 20, at[1], steps=2)
+    bare.mouse.move(at[0] + 30, at[1], steps=2)
+    bare.wait_for_timeout(200)
+    after = pixels(bare)  # the button is still down
+    assert float(re.search(r"M([\d.]+) [\d.]+V", cursor.get_attribute("d"))[1]) == pytest.approx(x + 30, abs=1)
+    bare.mouse.up(button="right")
+    rows = np.arange(int(tile.top) + 20, int(tile.top + tile.height / 3))
+    columns = np.arange(int(tile.left) + 20, int(x) - 8)
+    assert np.abs(before[np.ix_(rows, columns)] - before[np.ix_(rows, columns + 30)]).mean() > 10
+    apart = np.abs(before[np.ix_(rows, columns)] - after[np.ix_(rows, columns + 30)])
+    assert apart.mean() < 4
+
+
 def read_position(box) -> np.ndarray:
     return np.array([float(value) for value in box.input_value().split(",")])
 

@@ -12,6 +12,7 @@ from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.geometry.averaging import box_smooth
 from anamorph.geometry.grid import Grid
 from anamorph.report import colours
+from anamorph.report.maps import LIMIT_SD, SHOWN_SD
 from anamorph.report.viewer.volumes import map_on
 from anamorph.transforms.affine import closest_affine
 
@@ -118,6 +119,18 @@ def shown_maps(
         "How far the local structure of the warped scan differs from that of the fixed one: 0 alike, 1 nothing alike."
     )
     add("mismatch", "Unexplained structure", caption, left, "magma", 0.05, "")
+    if report.no_partner is not None and report.no_partner.maps[0] is not None:
+        alone = map_on(report.no_partner.maps[0], grid)
+        caption = "What the fixed scan shows and the moving one does not; it did not count."
+        scale = colours.ColourScale("magma", 0.0, 1.0)
+        values = np.where(alone > 0, alone, np.float32(np.nan))
+        maps.append(ShownMap("no_partner", "No partner", "", caption, values, scale, body))
+    if report.change is not None:
+        differs = map_on(report.change.map, grid)
+        caption = "Difference in standard deviations of the pair's own noise. Red: the moving scan is brighter."
+        scale = colours.ColourScale("RdBu_r", -LIMIT_SD, LIMIT_SD)
+        values = np.where(np.abs(differs) >= SHOWN_SD, differs, np.float32(np.nan))
+        maps.append(ShownMap("change", "Change", "sd", caption, values, scale, body))
     if report.uncertainty is not None:
         values = map_on(report.uncertainty.map, grid)
         caption = (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anamorph.report.pair import PairReport
 
 MOST_LABELS = 255
+MOST_IN_TABLE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +150,15 @@ def _labels_on(labels: Labels, grid: Grid) -> np.ndarray:
 
 def _ranked(labels: Labels, grid: Grid, values: list[int]) -> np.ndarray:
     shown = _labels_on(labels, grid)
-    place = np.searchsorted(values, shown).clip(0, len(values) - 1)
-    return np.where(np.array(values)[place] == shown, place + 1, 0).astype(np.uint8)
+    known, ranks = np.array(values), np.arange(1, len(values) + 1, dtype=np.uint8)
+    if known.min() >= 0 and known.max() < MOST_IN_TABLE:  # a look-up is many times faster than a search
+        table = np.zeros(MOST_IN_TABLE, np.uint8)
+        table[known] = ranks
+        return np.where(
+            (shown >= 0) & (shown < MOST_IN_TABLE), table[np.clip(shown, 0, MOST_IN_TABLE - 1)], np.uint8(0)
+        )
+    place = np.searchsorted(known, shown).clip(0, len(known) - 1)
+    return np.where(known[place] == shown, ranks[place], np.uint8(0))
 
 
 def _landmarks(report: PairReport) -> list[dict[str, Any]]:

@@ -12,6 +12,9 @@ from anamorph.image.image import Image
 from anamorph.report.pictures import pair_windows, to_grey
 from anamorph.transforms.maps import Affine, Reading
 
+WINDOW_VOXELS = 2_000_000
+"""Voxels that are enough to choose a window by."""
+
 
 def shown_grid(grid: Grid, most_voxels: int) -> Grid:
     """The grid of a scan, or a coarser one over the same field of view with at most so many voxels.
@@ -45,7 +48,9 @@ def map_on(found: Image, grid: Grid) -> np.ndarray:
 
 def grey(fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, both_ct: bool) -> list[np.ndarray]:
     """Three scans on one grid as 8-bit grey, in one window per scan (per pair for CT)."""
-    of_fixed, of_moving = pair_windows([fixed], [warped], both_ct)
+    every = max(round((fixed.size / WINDOW_VOXELS) ** (1 / 3)), 1)
+    thin = (slice(None, None, every),) * 3
+    of_fixed, of_moving = pair_windows([fixed[thin]], [warped[thin]], both_ct)
     return [to_grey(fixed, of_fixed), to_grey(moving, of_moving), to_grey(warped, of_moving)]
 
 

@@ -9,8 +9,6 @@ const OPTIONS = {
   backColor: [0, 0, 0, 0], crosshairWidth: 0, show3Dcrosshair: false, isOrientationTextVisible: false, loadingText: "",
   isRadiologicalConvention: true, sagittalNoseLeft: true, isForceMouseClickToVoxelCenters: true, multiplanarShowRender: 1,
   multiplanarPadPixels: 4, dragAndDropEnabled: false, dragMode: NOTHING, isAntiAlias: false, logLevel: "silent",
-  mouseEventConfig: { leftButton: { primary: CROSSHAIR }, rightButton: PAN, centerButton: PAN },
-  touchEventConfig: { singleTouch: CROSSHAIR, doubleTouch: PAN },
 };
 
 class Stack {
@@ -30,6 +28,8 @@ class Stack {
     const gl = this.map.gl;
     gl.blendFunc = (source, target) => gl.blendFuncSeparate(source, target, gl.ONE, target);
     new ResizeObserver(() => { if (this.viewed) this.fit(); }).observe(this.stage.parentElement);
+    this.map.setMouseEventConfig({ leftButton: { primary: CROSSHAIR }, rightButton: PAN, centerButton: PAN });
+    this.map.setTouchEventConfig({ singleTouch: CROSSHAIR, doubleTouch: PAN });
     this.map.sync = () => this.follow();
     this.map.canvas.setAttribute("aria-label", "planes and rendering; arrow keys and page keys move the cursor");
   }
@@ -47,6 +47,12 @@ class Stack {
       if (nv.volumes.length && nv.canvas.style.visibility !== "hidden") nv.drawScene();
     }
     this.moved();
+  }
+
+  // While its picture is dragged, NiiVue is one step behind and calls nobody.
+  dragged() {
+    this.map.drawScene();
+    this.follow();
   }
 
   show(layer, images) {

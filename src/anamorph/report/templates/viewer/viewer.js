@@ -177,6 +177,9 @@
     event.stopPropagation();
     leading.stack.zoom(event.deltaY < 0 ? 1.25 : 0.8);
   }, { capture: true, passive: false });
+  root.addEventListener("mousemove", (event) => {
+    if (event.buttons & 6 && event.target.matches("canvas")) leading.stack.dragged();
+  });
   let held = null;
   root.addEventListener("pointermove", (event) => {
     if (!held) return;
