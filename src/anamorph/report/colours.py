@@ -103,6 +103,11 @@ class ColourScale:
         return np.stack(between, axis=-1).astype(np.uint8)
 
 
+SHOWN_SD, LIMIT_SD = 3.0, 12.0
+"""Change between two dates is coloured from the first to the second, in standard deviations."""
+CHANGE = ColourScale("RdBu_r", -LIMIT_SD, LIMIT_SD)
+
+
 def magnitude_scale(slices: Sequence[np.ndarray], name: str, smallest_range: float) -> ColourScale:
     """From zero to about the largest number."""
     values = np.concatenate([part[np.isfinite(part)].ravel() for part in slices])

@@ -23,8 +23,6 @@ from anamorph.transforms.maps import Transform
 if TYPE_CHECKING:
     from anamorph.report.pair import PairReport
 
-SHOWN_SD, LIMIT_SD = 3.0, 12.0
-"""Change between two dates is coloured from the first to the second, in standard deviations."""
 LEAST_DEFORMATION_MM = 1e-3
 """A map that leaves an affine one nowhere by more is linear but for rounding."""
 
@@ -112,17 +110,17 @@ def no_partner_panel(found: NoPartner, arrangement: Arrangement, greys: Greys) -
 
 def change_panel(found: Change, arrangement: Arrangement, greys: Greys) -> Panel:
     """Where two dates of a patient differ, over the fixed scan."""
-    scale = colours.ColourScale("RdBu_r", -LIMIT_SD, LIMIT_SD)
+    scale = colours.CHANGE
 
     def figure(view: View) -> Figure:
         values = view.take_image(found.map)
-        values = np.where(np.abs(values) >= SHOWN_SD, values, np.float32(np.nan))
+        values = np.where(np.abs(values) >= colours.SHOWN_SD, values, np.float32(np.nan))
         return Figure(view, [Layer(exact_uri(scale.paint(values, greys[view.name]["fixed"])))])
 
     line = found.line
     caption = (
         "Difference in standard deviations of the pair's own noise. Red: the moving scan is brighter, blue: darker; "
-        f"smaller ones than {SHOWN_SD:g} are not coloured. {line[0].upper()}{line[1:]}."
+        f"smaller ones than {colours.SHOWN_SD:g} are not coloured. {line[0].upper()}{line[1:]}."
     )
     return Panel("Change", caption, _arranged(arrangement, figure), scale, "sd")
 

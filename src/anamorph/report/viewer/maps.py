@@ -12,7 +12,6 @@ from anamorph.features.mind_ssc import ENTRIES, mind_ssc
 from anamorph.geometry.averaging import box_smooth
 from anamorph.geometry.grid import Grid
 from anamorph.report import colours
-from anamorph.report.maps import LIMIT_SD, SHOWN_SD
 from anamorph.report.viewer.volumes import map_on
 from anamorph.transforms.affine import closest_affine
 
@@ -128,9 +127,8 @@ def shown_maps(
     if report.change is not None:
         differs = map_on(report.change.map, grid)
         caption = "Difference in standard deviations of the pair's own noise. Red: the moving scan is brighter."
-        scale = colours.ColourScale("RdBu_r", -LIMIT_SD, LIMIT_SD)
-        values = np.where(np.abs(differs) >= SHOWN_SD, differs, np.float32(np.nan))
-        maps.append(ShownMap("change", "Change", "sd", caption, values, scale, body))
+        values = np.where(np.abs(differs) >= colours.SHOWN_SD, differs, np.float32(np.nan))
+        maps.append(ShownMap("change", "Change", "sd", caption, values, colours.CHANGE, body))
     if report.uncertainty is not None:
         values = map_on(report.uncertainty.map, grid)
         caption = (
