@@ -16,7 +16,7 @@ from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
 from anamorph.report.colours import FOLD_COLOUR, UNKNOWN_GREY, ColourScale, jacobian_scale, magnitude_scale, mark_folds
 from anamorph.report.lines import MOST_POINTS, deformed_grid, line_distance_mm, outline
-from anamorph.report.numbers import total_seconds
+from anamorph.report.numbers import Named, total_seconds
 from anamorph.report.pair import curve, render
 from anamorph.report.pictures import (
     LONGEST_SIDE,
@@ -372,6 +372,22 @@ def test_labels_have_their_names_and_colours():
     assert "--label-names" not in page.text
     assert text.count("--colour:#123456") == 3 * 3  # fixed, before and after in three views
     assert "--label-names" in Page(render(make_report())).text
+
+
+def test_sentences_of_the_verdict_name_labels():
+    base = make_report()
+    assert base.metrics is not None
+    metrics = dataclasses.replace(base.metrics, after=Numbers.of(dice={3: 0.0}, similarity=0.5))
+    words = Page(render(make_report(metrics=metrics, verdict=verdict(metrics), label_names={3: EVIL}))).words
+    assert f"poor: mean Dice 0.000 (lowest 0.000, {EVIL} (3))" in words
+    assert f"1 of 1 labels end without overlap: {EVIL} (3)" in words
+    assert "label 3" not in words
+    named = Named({3: "liver", 4: "spleen"})
+    assert named.in_text("label 3 and label 31") == "liver (3) and label 31"
+    assert (
+        named.in_text("lost: labels 3, 4 and 2 more; labels 3, 5")
+        == "lost: liver (3), spleen (4) and 2 more; labels 3, 5"
+    )
 
 
 def test_landmarks_are_listed_worst_first():

@@ -342,7 +342,7 @@ def _start_lines(steps: Sequence[str]) -> list[str]:
 def show_result(result: Result, saved: Saved) -> None:
     """Print the numbers of a run, both answers of the verdict, the key numbers again, and where everything is."""
     from anamorph.geometry.lengths import numbers_mm
-    from anamorph.report.numbers import overview
+    from anamorph.report.numbers import Named, overview
 
     table = make_table("", ">before", ">after", paths_first=True)
     for row in overview(result.metrics, files=False):
@@ -357,8 +357,11 @@ def show_result(result: Result, saved: Saved) -> None:
     if result.inputs.same_patient:
         show_lines(f"change: not looked for: {result.changes_unseen}" if result.change is None else result.change.line)
     show_lines(*(result.no_partner.lines() if result.no_partner is not None else ()))
-    judged = result.verdict
-    show_lines(f"{judged.status}: {judged.headline}", *(f"  {reason}" for reason in judged.reasons))
+    judged, named = result.verdict, Named(result.inputs.label_names.names)
+    show_lines(
+        f"{judged.status}: {named.in_text(judged.headline)}",
+        *(f"  {named.in_text(reason)}" for reason in judged.reasons),
+    )
     show_lines(*_key_numbers(result))
     show_lines(
         f"report: {saved.folder / saved.report_name}" if saved.report_failure is None else f"results: {saved.folder}"

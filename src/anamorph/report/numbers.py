@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,10 +158,13 @@ class CheckRow:
     status: str
 
 
-def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
+def check_rows(checks: Sequence[Check], named: Named) -> list[CheckRow]:
     """The checks of a verdict, in its order."""
     meanings = {gate.name: gate.meaning for gate in all_gates()}
-    return [CheckRow(check.message, _detail(check, meanings.get(check.name)), check.status) for check in checks]
+    return [
+        CheckRow(named.in_text(check.message), _detail(check, meanings.get(check.name)), check.status)
+        for check in checks
+    ]
 
 
 def _detail(check: Check, meaning: str | None) -> str:
@@ -226,6 +230,14 @@ class Named:
     def __call__(self, label: int) -> str:
         """The name of one label."""
         return f"{self.names[label]} ({label})" if label in self.names else str(label)
+
+    def in_text(self, text: str) -> str:
+        """A sentence of a verdict, in which ``label 5`` and ``labels 5, 6`` have their names, where all have one."""
+        return re.sub(r"\blabels? (\d+(?:, \d+)*)\b", self._in_sentence, text)
+
+    def _in_sentence(self, found: re.Match[str]) -> str:
+        labels = [int(label) for label in found[1].split(", ")]
+        return self.all(labels) if all(label in self.names for label in labels) else found[0]
 
     def all(self, labels: Sequence[int]) -> str:
         """The names of several labels in one line."""

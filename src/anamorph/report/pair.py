@@ -121,6 +121,7 @@ def _content(report: PairReport) -> dict[str, Any]:
 
     metrics = report.metrics
     painted = colours_of_labels(report)
+    named = numbers.Named(report.label_names)
     content: dict[str, Any] = {
         "report": report,
         "viewer": None,
@@ -131,11 +132,11 @@ def _content(report: PairReport) -> dict[str, Any]:
         "overview": numbers.overview(metrics) if metrics else [],
         "label_columns": numbers.label_columns(metrics) if metrics else [],
         "label_rows": numbers.label_rows(metrics, painted, report.label_names) if metrics else [],
-        "named": numbers.Named(report.label_names),
+        "named": named,
         "landmarks": numbers.landmark_rows(report.fixed_points, report.moving_points, report.fixed_to_moving),
         "true_error": numbers.true_error_rows(report.true_error_mm),
         "kept": [numbers.kept_row(piece) for piece in report.kept],
-        "checks": numbers.check_rows(report.verdict.checks),
+        "checks": numbers.check_rows(report.verdict.checks, named),
         "curves": [c for name, values in report.trace.items() if (c := curve(name, values))],
         "timings": numbers.timing_rows(report.timings),
         "geometry": [numbers.geometry_row("fixed", report.fixed), numbers.geometry_row("moving", report.moving)],
