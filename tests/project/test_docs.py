@@ -24,6 +24,7 @@ SLOW = {
     "docs/how-to/lindef.md",
     "docs/how-to/pdd.md",
     "docs/how-to/preprocess.md",
+    "docs/how-to/radiotherapy.md",
     "docs/how-to/slicreg.md",
     "docs/how-to/symmetric.md",
 }

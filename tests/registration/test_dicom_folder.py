@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,18 @@ def test_apply_takes_a_registration_of_dicom_and_contours(registered: Path, monk
     ran = CliRunner().invoke(app, line, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     assert faults(Path("again.dcm")) == []
+
+
+def test_a_series_of_a_folder_is_chosen_on_the_command_line(registered: Path, tmp_path: Path) -> None:
+    for name in ("fixed", "moving"):
+        for path in (registered / name).glob("?_*.dcm"):
+            shutil.copy(path, tmp_path / path.name)
+    ran = CliRunner().invoke(app, ["inspect", str(tmp_path), "--no-start"])
+    assert ran.exit_code != 0
+    for words in ("8", "series 8"):
+        ran = CliRunner().invoke(app, ["inspect", str(tmp_path), "--series", words, "--no-start"])
+        assert ran.exit_code == 0, ran.output
+        assert "32 x 32 x 16, int16" in ran.output
 
 
 def test_contours_are_masks_too(registered: Path) -> None:
