@@ -101,9 +101,7 @@ def _reduced(source: Grid, grid: Grid) -> str:
     if source.shape == grid.shape:
         return ""
     spacing = " × ".join(f"{mm:.2g}" for mm in grid.spacing_mm)
-    return (
-        f"The volumes have voxels of {spacing} mm here; `anamorph view` on the folder of the result shows every voxel."
-    )
+    return f"The volumes have voxels of {spacing} mm here; the command anamorph view shows every voxel of a result."
 
 
 def _ras(grid: Grid, voxel: tuple[int, int, int]) -> list[float]:
