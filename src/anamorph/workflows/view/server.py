@@ -34,6 +34,13 @@ class Pages:
     files: Mapping[str, bytes]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away in the middle of an answer is no news."""
+
+
 class Viewer:
     """Serves pages on the loopback, under a path that cannot be guessed.
 
@@ -53,12 +60,11 @@ class Viewer:
         held: dict[str, tuple[bytes, str]] = {f"/{token}/": (pages.page.encode(), "text/html; charset=utf-8")}
         held |= {f"/{token}/{name}": (content, "application/octet-stream") for name, content in pages.files.items()}
         try:
-            self._server = ThreadingHTTPServer((LOOPBACK, port), _handler(held))
+            self._server = _Server((LOOPBACK, port), _handler(held))
         except (OSError, OverflowError) as error:
             raise UserError(
                 f"port {port} cannot be listened on ({error}); choose another --port, or leave it out"
             ) from error
-        self._server.daemon_threads = True
         self.url = f"http://{LOOPBACK}:{self._server.server_port}/{token}/"
 
     def serve(self) -> None:
