@@ -15,7 +15,7 @@ from anamorph.image.read import read_grid
 from anamorph.transforms import Affine
 from anamorph.workflows.cohort.job import jobs_of
 from anamorph.workflows.cohort.plan import PlannedMethod, read_plan
-from anamorph.workflows.submission.run import FieldJob as PairJob
+from anamorph.workflows.submission.fields import FieldJob as PairJob
 from anamorph.workflows.submission.run import field_jobs
 from anamorph.workflows.supervoxels.registration import registration_jobs
 from anamorph.workflows.template.iteration import FieldJob

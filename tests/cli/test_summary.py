@@ -16,6 +16,7 @@ WIDTH = 60
 @pytest.fixture
 def narrow(monkeypatch):
     monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setattr("anamorph.cli.console.line_width", lambda: WIDTH)
 
 
 def demo(folder, *options):
@@ -29,7 +30,7 @@ def demo(folder, *options):
 def summary(tmp_path_factory):
     """The summary of a demo in 60 columns, and its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", str(WIDTH))
+        patch.setattr("anamorph.cli.console.line_width", lambda: WIDTH)
         patch.chdir(tmp_path_factory.mktemp("demo"))
         return demo("out").stdout
 
@@ -55,7 +56,7 @@ def test_the_demo_tells_its_true_error(summary):
 
 
 def test_files_and_pipes_get_whole_lines(tmp_path, monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
     verdict = next(line for line in demo(tmp_path / "out").stdout.splitlines() if re.match("PASS|WARN|FAIL", line))
     assert "; accuracy " in verdict
     assert len(verdict) > WIDTH

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -41,8 +40,11 @@ def resumable(out: Path) -> Iterator[None]:
 
 
 def line_width() -> int | None:
-    """How many characters a line on stdout may have; None for a file or a pipe, unless ``COLUMNS`` says so."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+    """How many characters a line on stdout may have; None for a file or a pipe.
+
+    ``COLUMNS`` says nothing of those: children of a process that has loaded readline inherit the width of its terminal.
+    """
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def show_lines(*lines: str) -> None:

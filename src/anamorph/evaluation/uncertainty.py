@@ -91,8 +91,8 @@ def inside_body(scan: Image, grid: Grid) -> np.ndarray:
     if looks_like_ct(scan):
         above = BODY_HU
     else:
-        low = background_value(scan)
-        above = low + BODY_SHARE * (float(np.nanpercentile(values, 98)) - low)
+        low, known = background_value(scan), values[np.isfinite(values)]
+        above = low + BODY_SHARE * (float(np.percentile(known, 98)) - low) if known.size else low
     along = int(np.abs(grid.directions[2]).argmax())
     slices = np.moveaxis(values > above, along, 0)
     return np.moveaxis(np.stack([binary_fill_holes(part) for part in slices]), 0, along)
