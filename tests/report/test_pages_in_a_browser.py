@@ -50,7 +50,7 @@ def open_text(browser, tmp_path):
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda message: troubles.append(message.text))  # violations of the policy are told here
+        page.on("console", lambda message: troubles.append(message.text))  # violations of the policy come this way
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda r: troubles.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
         page.goto(path.as_uri())

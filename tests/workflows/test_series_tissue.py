@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anamorph import RegistrationSettings, SeriesSettings, UserError, make_beat, register_series, write_series
+from anamorph import (
+    ImageSeries,
+    RegistrationSettings,
+    SeriesSettings,
+    UserError,
+    make_beat,
+    register_series,
+    write_series,
+)
 from anamorph.cli.main import app
 from anamorph.errors import RegistrationFailure
-from anamorph.image.image import Labels
+from anamorph.geometry.grid import Grid
+from anamorph.image.image import Image, Labels
 from anamorph.image.pieces import pieces_of
 from anamorph.image.write import write_image
 from anamorph.phantom.ventricle import CAVITY, WALL
@@ -142,3 +151,23 @@ def test_warnings_name_their_frames(tmp_path, monkeypatch):
         4,
         6,
     ]
+
+
+def test_lungs_are_found_in_every_frame(tmp_path, monkeypatch):
+    grid = Grid((48, 40, 24), np.diag([7.0, 7.0, 10.0, 1.0]))
+    x, y, z = np.indices(grid.shape)
+    values = np.where(((x - 23.5) / 21) ** 2 + ((y - 19.5) / 15) ** 2 < 1, 20, -1000).astype(np.int16)
+    for centre in (14, 33):
+        values[((x - centre) / 7) ** 2 + ((y - 19.5) / 10) ** 2 + ((z - 12) / 8) ** 2 < 1] = -830
+    values[23, 19] = 300
+    frames = tuple(Image(np.roll(values, shift, axis=2)[None], grid, f"frame {shift}") for shift in (0, 1))
+    given, real = [], run.register_scans
+    monkeypatch.setattr(run, "register_scans", lambda *scans, **known: given.append(known) or real(*scans, **known))
+    how = {"sliding": "lungs", "settings": SeriesSettings(reference=0), "registration": FAST}
+    register_series(ImageSeries(frames), tmp_path / "out", **how)
+    assert [one["sliding"] for one in given] == ["lungs"]
+    assert json.loads((tmp_path / "out" / "series.json").read_text())["inputs"]["sliding"] == "lungs"
+    with pytest.raises(UserError, match="0 ml of lung found"):
+        empty = ImageSeries(tuple(Image(np.maximum(f.data, 20) - 1020 * (f.data < -900), grid, f.name) for f in frames))
+        register_series(empty, tmp_path / "none", **how)
+    assert not (tmp_path / "none").exists()

@@ -164,7 +164,8 @@ def register_series(
         rounds = part(progress, PREPARED, begun)
         target = _mean_of(cases, cases[reference], files, wanted, settings, out, workers, rounds, on_failure)
         support = target.with_name(SUPPORT)
-    masks = contents.of(roles_of(known))
+    found = {name: value for name, value in known.items() if is_lungs(value)}
+    masks = contents.of(roles_of({name: value for name, value in known.items() if name not in found})) | found
     about = origin_of(target=contents.of({"image": target, "support": support}), how=described, **masks)
     jobs = [
         FrameJob(case, target, support, wanted, out / REGISTERED, about | {"frame": files[case.key]}, known)
