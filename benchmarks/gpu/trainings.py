@@ -33,6 +33,7 @@ LEFT_OUT = ("best.pt", "tensorboard")
 """What a training goes on without, and what can be drawn from the numbers again."""
 TINY = {
     "segment": ("--set", "mult=1", "--set", "shape=16,16,16", "--precision", "32-true"),
+    "features": ("--set", "mult=1", "--set", "crop=16,16,16", "--set", "convolutions=1", "--precision", "32-true"),
     "segment-synthetic": ("--set", "mult=1", "--set", "crop=16,16,16", "--precision", "32-true"),
 }
 """Of a rehearsal."""

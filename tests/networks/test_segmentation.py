@@ -14,9 +14,10 @@ from anamorph.errors import UserError
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.networks import architecture
+from anamorph.networks.feature_network import FeatureNetwork
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.networks.segmentation import CompiledSegmentation
+from anamorph.networks.segmentation import CompiledFeatures, CompiledSegmentation
 from anamorph.networks.symmetric_network import SegmentationNetwork
 from anamorph.networks.trained import SegmentationModel
 from anamorph.runtime.compiled import kernels
@@ -87,8 +88,37 @@ def test_certain_scores_and_scans_of_one_value_give_finite_probabilities():
     np.testing.assert_allclose(found[:, 0, 0, 0], [1, 0, 0], atol=1e-30)
 
 
-def test_both_networks_take_the_same_arguments():
-    one, other = (inspect.signature(kind).parameters for kind in (SegmentationNetwork, CompiledSegmentation))
+@needs_kernels
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"mult": 1, "classes": 5}, SHAPE),
+        ({"mult": 2, "classes": 16, "convolutions": (1, 1), "residual": True}, (16, 24, 33)),
+        ({"mult": 1, "classes": 3, "stem": 1, "activation": "relu"}, (12, 13, 8)),
+        ({"mult": 1, "classes": 3, "stem": 3, "inputs": 2}, (30, 27, 1)),
+    ],
+)
+def test_features_are_those_of_the_network_of_pytorch(arguments, shape):
+    torch.manual_seed(0)
+    network, compiled = FeatureNetwork(**arguments).eval(), CompiledFeatures(**arguments)
+    compiled.load_state_dict({key: value.numpy() for key, value in network.state_dict().items()})
+    channels = scan(arguments.get("inputs", 1), shape)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(channels)[None])[0].movedim(0, -1)
+    stem = arguments.get("stem", 2)
+    assert expected.shape[:3] == tuple(-(-n // stem) for n in shape)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(expected.norm(dim=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(compiled.features(channels), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(SegmentationNetwork, CompiledSegmentation), (FeatureNetwork, CompiledFeatures)],
+    ids=["segment", "features"],
+)
+def test_both_networks_take_the_same_arguments(kinds):
+    one, other = (inspect.signature(kind).parameters for kind in kinds)
     assert {key: value.default for key, value in one.items()} == {key: value.default for key, value in other.items()}
 
 

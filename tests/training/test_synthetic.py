@@ -17,7 +17,8 @@ from anamorph.networks.preprocessing import Preprocessing
 from anamorph.training.augmentation import Augmentation, Synthesis
 from anamorph.training.cache import Cohort
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
-from anamorph.training.tasks.segment import SyntheticTask, SyntheticTraining, anatomy_of
+from anamorph.training.tasks.label_maps import anatomy_of
+from anamorph.training.tasks.segment import SyntheticTask, SyntheticTraining
 from blobs import make_blobs
 from learning import CPU, generators
 

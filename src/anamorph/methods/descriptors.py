@@ -74,13 +74,18 @@ class DescribedPair:
             weight: of their squared differences beside those of MIND-SSC.
             pool: of the pyramid.
         """
-        first = self.fixed.shape[-1] if self.used is None else self.used
-        padding = -(first + len(fixed)) % LANES
+        here, there = (np.moveaxis(pool_volume(lanes, pool), 0, -1) for lanes in (fixed, moving))
+        return self.beside(here, there, weight)
+
+    def beside(self, fixed: np.ndarray, moving: np.ndarray, weight: float) -> DescribedPair:
+        """The same with more to compare, ``(I, J, K, L)`` on its grid, in the empty lanes first; arguments as above."""
+        first, added = self.fixed.shape[-1] if self.used is None else self.used, fixed.shape[-1]
+        padding = -(first + added) % LANES
         sides = (
-            _joined(described, first, np.float32(np.sqrt(weight)) * pool_volume(lanes, pool), padding)
+            _joined(described, first, np.float32(np.sqrt(weight)) * lanes, padding)
             for described, lanes in ((self.fixed, fixed), (self.moving, moving))
         )
-        used = None if padding == 0 else first + len(fixed)
+        used = None if padding == 0 else first + added
         return DescribedPair(next(sides), self.fixed_weight, next(sides), self.moving_weight, used)
 
     def first(self, lanes: int) -> DescribedPair:
@@ -105,8 +110,8 @@ class DescribedPair:
 
 
 def _joined(described: Array, first: int, lanes: np.ndarray, padding: int) -> Array:
-    """A descriptor whose lanes from the first on are given, ``(L, I, J, K)``, and so many more that are 0."""
-    added = np.pad(np.moveaxis(lanes, 0, -1), [(0, 0)] * 3 + [(0, padding)])
+    """A descriptor whose lanes from the first on are given, ``(I, J, K, L)``, and so many more that are 0."""
+    added = np.pad(lanes, [(0, 0)] * 3 + [(0, padding)])
     if isinstance(described, np.ndarray):
         return np.concatenate([described[..., :first], added], axis=-1)
     import torch

@@ -16,6 +16,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import guide_bytes
+from anamorph.methods.learned_features import feature_bytes
 from anamorph.methods.pyramid import Level, Pyramid
 from anamorph.methods.refinement import Array, RefinementConfig, check_scales, moved
 from anamorph.transforms.fields import compose, exponential, inverse_consistent, logarithm, upsample, warp_descriptor
@@ -56,8 +57,9 @@ class SearchConfig(RefinementConfig):
         return dataclasses.replace(self, max_memory_mb=max(limit_bytes // 2**20, 1))
 
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
-        """Memory of descriptors and fields, and of a guide."""
-        return pyramid.held_bytes + guide_bytes(self.guide, fixed, moving, pyramid.base)
+        """Memory of descriptors and fields, of a guide and of features."""
+        guide = guide_bytes(self.guide, fixed, moving, pyramid.base)
+        return pyramid.held_bytes + guide + feature_bytes(self.features, pyramid.base)
 
     def costs_bytes(self, pyramid: Pyramid, held_bytes: int) -> int:
         """Memory that the costs take at their largest, beside what the rest of the run holds."""

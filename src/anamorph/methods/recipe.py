@@ -17,6 +17,7 @@ from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide, label_bytes
+from anamorph.methods.learned_features import LearnedFeatures
 from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched, find_unmatched
 from anamorph.methods.pyramid import Pyramid
@@ -81,6 +82,11 @@ class Started:
     known: tuple[Array, Grid] | None = None
 
     @cached_property
+    def features(self) -> LearnedFeatures | None:
+        """The network whose features are compared too."""
+        return LearnedFeatures.of(self.config.features, self.device)
+
+    @cached_property
     def pyramid(self) -> Pyramid:
         """The grids on which the scans are compared."""
         return self.config.pyramid(self.fixed.grid)
@@ -99,6 +105,10 @@ class Started:
         sides = self.sides
         del self.sides
         pair = DescribedPair.of(*sides, self.config.descriptor(), self.kind, self.pyramid, self.device)
+        if self.features is not None:
+            base = self.pyramid.base
+            seen = self.features.lanes(self.fixed, base), self.features.lanes(self.moving, base, self.start)
+            pair = pair.beside(*seen, self.config.features_weight)
         pair = pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
         if not self.sees_images:
             pair = pair.first(0)
@@ -302,6 +312,8 @@ class Recipe(Method):
             run.trace |= trace
         if started.guide is not None:
             run.provenance["guide"] = started.guide.model
+        if started.features is not None:
+            run.provenance["features"] = started.features.model.identity
         with run.stage("finish", FINISHED):
             noise = started.noise_in(deformation)
             if noise is not None:

@@ -17,6 +17,7 @@ from anamorph.methods.base import setting
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import NONE, guide_models
+from anamorph.methods.learned_features import feature_model
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.sliding import join
@@ -51,6 +52,10 @@ class RefinementConfig(StartConfig):
     )
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
     guide_diffusion: float = setting(0.0, "diffusion where a guide is used, which may pull hard; 0: as without one")
+    features: str = setting(
+        "none", "a model of `anamorph train features` whose features of any contrast are compared too, or none"
+    )
+    features_weight: float = setting(1.0, "weight of squared differences of its features beside MIND-SSC")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,11 +68,13 @@ class RefinementConfig(StartConfig):
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        if min(self.guide_weight, self.guide_diffusion, self.diffusion, *self.refine_iterations) < 0:
+        weights = self.guide_weight, self.guide_diffusion, self.features_weight, self.diffusion
+        if min(*weights, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
     def models(self) -> tuple[str, ...]:
-        return tuple(guide_models(self.guide))
+        features = feature_model(self.features)
+        return (*guide_models(self.guide), *([] if features is None else [features]))
 
     @property
     def remark(self) -> str:

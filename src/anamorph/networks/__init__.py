@@ -11,6 +11,7 @@ NETWORKS = Registry(
         "pwc": "anamorph.networks.pwc_network:PwcNetwork",
         "lindef": "anamorph.networks.lindef_network:LindefNetwork",
         "segment": "anamorph.networks.symmetric_network:SegmentationNetwork",
+        "features": "anamorph.networks.feature_network:FeatureNetwork",
         "slicreg": "anamorph.networks.supervoxel_network:SupervoxelNetwork",
         "regression": "anamorph.networks.supervoxel_network:CoordinateNetwork",
     },

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anamorph.errors import UserError
 from anamorph.networks import NETWORKS
-from anamorph.networks.segmentation import CompiledSegmentation
+from anamorph.networks.segmentation import CompiledFeatures, CompiledSegmentation
 from anamorph.reading import DAMAGE, reason_of
 from anamorph.runtime.compiled import kernels
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_NUMBER = 1 << 16
 LONGEST_LIST = 64
-COMPILED = {"segment": CompiledSegmentation}
+COMPILED = {"segment": CompiledSegmentation, "features": CompiledFeatures}
 """Networks that kernels run, by the kind of a card; their arguments are those of the network of PyTorch."""
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from anamorph.networks.widths import CONVOLUTIONS, LEAK, Activation, channels_of, padding_to_multiple
+from anamorph.networks.widths import CONVOLUTIONS, LEAK, Activation, channels_of, padding_after, padding_to_multiple
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import over_slabs
 
@@ -68,6 +69,9 @@ class CompiledSegmentation:
         ValueError: there is no such network.
     """
 
+    answers_voxels: ClassVar[bool] = True
+    """Whether cells of the stem are raised to voxels in the end."""
+
     def __init__(
         self,
         inputs: int = 1,
@@ -81,6 +85,7 @@ class CompiledSegmentation:
         if min(inputs, classes, mult, stem, *convolutions) < 1:
             raise ValueError("a number of channels or convolutions is 0")
         self.stem, self.cell, self.residual = stem, stem * 2 ** len(convolutions), residual
+        self.raises = self.answers_voxels and stem > 1
         self.convolutions = tuple(convolutions)
         self.slope = 0.0 if activation == "relu" else LEAK
         self.widths = channels_of(mult, len(convolutions))
@@ -104,8 +109,8 @@ class CompiledSegmentation:
             found.append((f"decoder.up.{stage}.0", (coarser, width, 2, 2, 2)))
             for n in range(self.convolutions[level]):
                 found.append((f"decoder.blocks.{stage}.{n}.0", (width, width if n else coarser, 3, 3, 3)))
-        found.append(("decoder.last", (self.classes if self.stem == 1 else finest, finest, 3, 3, 3)))
-        if self.stem > 1:
+        found.append(("decoder.last", (finest if self.raises else self.classes, finest, 3, 3, 3)))
+        if self.raises:
             found.append(("raised.1", (finest, self.classes, *(self.stem,) * 3)))
         return found
 
@@ -147,20 +152,27 @@ class CompiledSegmentation:
         """Scores ``(I', J', K', classes)`` of the padded volume, and where in them the volume begins."""
         padding = padding_to_multiple(channels.shape[1:], self.cell)
         before = tuple(pair[0] for pair in padding)
-        current = self._decoded(self._encoded(self._cells(channels, padding)))
-        last = _Channels.zeros(current.shape, self.layers["decoder.last"].outputs)
-        self._convolve("decoder.last", current, last)
-        if self.stem == 1:
+        last = self._last(self._cells(channels, padding))
+        if not self.raises:
             return last.values, tuple(n + 1 for n in before)
         self._activate(last, self.slope)
         scores = np.empty((*(n * self.stem for n in last.shape), self.classes), np.float32)
         self._convolve("raised.1", last, _Channels(scores, 0, self.classes), frame=0)
         return scores, before
 
-    def _cells(self, channels: np.ndarray, padding: Sequence[tuple[int, int]]) -> _Channels:
+    def _last(self, cells: _Channels) -> _Channels:
+        """The output of the decoder."""
+        current = self._decoded(self._encoded(cells))
+        last = _Channels.zeros(current.shape, self.layers["decoder.last"].outputs)
+        self._convolve("decoder.last", current, last)
+        return last
+
+    def _cells(
+        self, channels: np.ndarray, padding: Sequence[tuple[int, int]], mode: Literal["constant", "edge"] = "constant"
+    ) -> _Channels:
         """The padded volume, each voxel of a cell of the stem in its own channel."""
         count, stem = len(channels), self.stem
-        padded = np.pad(channels, [(0, 0), *padding])
+        padded = np.pad(channels, [(0, 0), *padding], mode=mode)
         made = _Channels.zeros([n // stem for n in padded.shape[1:]], count * stem**3)
         # Channel by channel, which takes less time than one transposition.
         for n, (channel, *start) in enumerate(np.ndindex(count, stem, stem, stem)):
@@ -245,3 +257,30 @@ class CompiledSegmentation:
             added,
             first,
         )
+
+
+class CompiledFeatures(CompiledSegmentation):
+    """The network of ``features`` that the kernels run; its twin is ``FeatureNetwork``."""
+
+    answers_voxels = False
+
+    def __init__(
+        self,
+        inputs: int = 1,
+        classes: int = 16,
+        mult: int = 4,
+        convolutions: Sequence[int] = (2, 2),
+        activation: Activation = "leaky",
+        residual: bool = False,
+        stem: int = 2,
+    ) -> None:
+        super().__init__(inputs, classes, mult, convolutions, activation, residual, stem)
+
+    def features(self, channels: np.ndarray) -> np.ndarray:
+        """``(C, I, J, K)``, any size, to ``(I / stem, J / stem, K / stem, classes)``, rounded up, of length 1."""
+        padding = [(0, missing) for missing in padding_after(channels.shape[1:], self.cell)]
+        last = self._last(self._cells(channels, padding, mode="edge"))
+        i, j, k = (slice(1, 1 + -(-n // self.stem)) for n in channels.shape[1:])
+        found = last.values[i, j, k, : self.classes]
+        length = np.sqrt(np.einsum("ijkc,ijkc->ijk", found, found))
+        return found / np.maximum(length, 1e-12)[..., None]

@@ -14,6 +14,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.background import background_value, looks_like_ct
 from anamorph.image.image import Image, Labels
 from anamorph.networks.model import Model, ModelCard, read_card
+from anamorph.networks.segmentation import CompiledFeatures
 from anamorph.networks.widths import padding_to_multiple
 from anamorph.reading import understood
 from anamorph.transforms.maps import Affine, Transform
@@ -193,6 +194,43 @@ class SegmentationModel(Model):
         width = 4 * int(self.architecture["mult"])
         scores = (len(self.labels) + 1) * (seen + max(seen, int(np.prod(grid.shape))))
         return 4 * (framed * CHANNELS_HELD * width + scores)
+
+
+FEATURES = "features"
+
+
+class FeatureModel(Model):
+    """A network that is called with one channel and gives a vector of length 1 for every cell."""
+
+    @property
+    def stem(self) -> int:
+        """Voxels along each axis of a cell."""
+        return int(self.architecture["stem"])
+
+    @property
+    def classes(self) -> int:
+        """Channels of a feature."""
+        return int(self.architecture["classes"])
+
+    def features(self, channel: np.ndarray) -> np.ndarray:
+        """``(I, J, K)`` in [0, 1] to ``(I / stem, J / stem, K / stem, C)``, rounded up."""
+        if self.compiled is not None:
+            assert isinstance(self.compiled, CompiledFeatures)
+            return self.compiled.features(channel[None])
+        import torch
+
+        assert self.network is not None
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            found = self.network(torch.from_numpy(np.ascontiguousarray(channel))[None, None].to(device))[0]
+        features: np.ndarray = found.movedim(0, -1).cpu().numpy()
+        return features
+
+    def peak_memory_bytes(self, cells: Grid) -> int:
+        """Peak memory of the features of one channel on a grid of cells."""
+        count = int(np.prod(np.array(cells.shape) + 2 * 2 ** len(self.architecture["convolutions"])))
+        width = 4 * int(self.architecture["mult"])
+        return 4 * count * (self.stem**3 + CHANNELS_HELD * width + self.classes)
 
 
 Kind = Literal["slicreg", "regression"]

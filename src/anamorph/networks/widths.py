@@ -29,3 +29,8 @@ def padding_to_multiple(shape: Sequence[int], cell: int) -> list[tuple[int, int]
         missing = max(-(-n // cell), 2 if n > 1 else 1) * cell - n
         padding.append((missing // 2, missing - missing // 2))
     return padding
+
+
+def padding_after(shape: Sequence[int], cell: int) -> list[int]:
+    """How many voxels to add after each axis, so that cells begin at the first voxel; sizes as in the other padding."""
+    return [sum(pair) for pair in padding_to_multiple(shape, cell)]

@@ -9,6 +9,7 @@ TASKS = Registry(
         "symmetric": "anamorph.training.tasks.symmetric:SymmetricTask",
         "segment": "anamorph.training.tasks.segment:SegmentTask",
         "segment-synthetic": "anamorph.training.tasks.segment:SyntheticTask",
+        "features": "anamorph.training.tasks.features:FeatureTask",
         "pdd": "anamorph.training.tasks.pdd:PddTask",
         "lindef": "anamorph.training.tasks.lindef:LindefTask",
         "pwc": "anamorph.training.tasks.pwc:PwcTask",

@@ -267,12 +267,26 @@ class Synthesis:
     def draw(
         self, labels: Tensor, anatomy: Anatomy, shape: tuple[int, int, int], spacing: Sequence[float], random: Generator
     ) -> tuple[Tensor, Tensor]:
-        """A scan ``(1, *shape)`` in [0, 1] and its learned labels ``shape``.
+        """A scan ``(1, *shape)`` in [0, 1] and its learned labels ``shape``; arguments as of :meth:`draw_contrasts`."""
+        (image,), learned = self.draw_contrasts(1, labels, anatomy, shape, spacing, random)
+        return image, learned
+
+    def draw_contrasts(
+        self,
+        count: int,
+        labels: Tensor,
+        anatomy: Anatomy,
+        shape: tuple[int, int, int],
+        spacing: Sequence[float],
+        random: Generator,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Scans ``(1, *shape)`` in [0, 1] of one body in different contrasts, and its learned labels ``shape``.
 
         Args:
+            count: of the scans.
             labels: ``(I, J, K)`` map, on any device.
             anatomy: what its numbers mean.
-            shape: of the scan, which shows some part of the map.
+            shape: of the scans, which show some part of the map.
             spacing: of the voxels.
             random: a CPU generator.
         """
@@ -285,14 +299,18 @@ class Synthesis:
         stripped = _number(random, 0, 1) < self.strip
         if stripped:
             moved = moved * anatomy.brain.to(moved.device)[moved]
-        image = self._contrast(moved, anatomy, stripped, random)
+        images = [self._shown(moved, anatomy, stripped, random) for _ in range(count)]
+        table = anatomy.mirrored if mirrored else anatomy.learned
+        return images, table.to(moved.device)[moved].to(torch.uint8)
+
+    def _shown(self, labels: Tensor, anatomy: Anatomy, stripped: bool, random: Generator) -> Tensor:
+        """A scan of a map in a contrast of its own."""
+        image, shape = self._contrast(labels, anatomy, stripped, random), labels.shape
         if self.bias:
             image = image * torch.exp(_smooth(1, shape, (2, 5), _number(random, 0, self.bias), random, image.device)[0])
         for axis, matrix in enumerate(self._slices(shape, random)):
             image = torch.movedim(torch.movedim(image, axis, -1) @ matrix.T.to(image), -1, axis)
-        image = self.augmentation.recolour(scaled(image)[None, None], [random])[0]
-        table = anatomy.mirrored if mirrored else anatomy.learned
-        return image, table.to(moved.device)[moved].to(torch.uint8)
+        return self.augmentation.recolour(scaled(image)[None, None], [random])[0]
 
     def _moved(
         self, labels: Tensor, middle: Tensor, shape: tuple[int, int, int], place: Tensor, random: Generator

@@ -20,6 +20,7 @@ from anamorph.methods.deeds.dense_search import SEARCHED, DeedsFrame, search
 from anamorph.methods.deeds.levels import DeedsConfig
 from anamorph.methods.deeds.published import published_frame
 from anamorph.methods.guide import guide_bytes
+from anamorph.methods.learned_features import feature_bytes
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Array, Recipe, Started
@@ -62,7 +63,8 @@ class Deeds(Recipe):
         after = max(4 * described * (3 * 16 + 8 * 3), 4 * described * (5 * 16 + 2 * 3) + evidence_bytes(pyramid))
         search = 40 * voxels + max(24 * voxels + costs, after)
         guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        return guide + max(search, linear_start_bytes(fixed, moving, self.config.init))
+        features = feature_bytes(self.config.features, pyramid.base)
+        return guide + features + max(search, linear_start_bytes(fixed, moving, self.config.init))
 
 
 def _as_found(

@@ -16,10 +16,11 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.widths import Activation
-from anamorph.training.augmentation import Anatomy, Synthesis, augmented_batch
+from anamorph.training.augmentation import augmented_batch
 from anamorph.training.cache import HIGHEST_LABEL
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch, generator_at
+from anamorph.training.tasks.label_maps import LEARNED, VALIDATION_DRAWS, MadeScans, anatomy_in, learned_labels, one_map
 from anamorph.training.tasks.scans import ADRENAL_GLANDS, EncoderTraining, ScanTask
 
 if TYPE_CHECKING:
@@ -206,26 +207,9 @@ class SegmentTask(ScanTask):
         return super()._architecture() | {"classes": len(self.labels) + 1}
 
 
-SIDES = ("left ", "right ")
-LEARNED, OUTSIDE = "learned", "outside"
-"""Keys of a manifest: the numbers that each learned label brings together, and those that a skull strip takes away."""
-VALIDATION_DRAWS = 3
-"""Scans made of every map that is held for validation."""
-
-
 @dataclass(frozen=True)
-class SyntheticTraining(SegmentTraining):
+class SyntheticTraining(MadeScans, SegmentTraining):
     """Settings of the training of ``segment-synthetic``."""
-
-    bend_vox: float = setting(2.5, "largest deviation of a smooth random displacement", "voxels")
-    bias: float = setting(0.4, "largest deviation of the logarithm of a random bias field")
-    thickness_vox: float = setting(4.5, "largest thickness of random slices along one axis", "voxels")
-    strip: float = setting(0.2, "share of the scans that show the brain alone")
-    ct: float = setting(0.1, "share of the scans that look like CT")
-
-    def synthesis(self) -> Synthesis:
-        """How scans are made."""
-        return Synthesis(self.augmentation(), self.bend_vox, self.bias, self.thickness_vox, self.strip, self.ct)
 
 
 BRAIN: dict[str, Any] = {
@@ -265,15 +249,12 @@ class SyntheticTask(SegmentTask):
 
     def __init__(self, config: SyntheticTraining, cohorts: Sequence[Cohort]) -> None:
         super().__init__(config, cohorts)
-        tables = [_learned(cohort) for cohort in self.cohorts]
+        tables = [learned_labels(cohort) for cohort in self.cohorts]
         self.learned = tables[0]
         self.agreed = all(list(one) == list(self.learned) for one in tables)
         self.labels = list(range(1, len(self.learned) + 1))
         self.annotated = [torch.ones((len(one.frames), len(self.labels)), dtype=torch.bool) for one in self.cohorts]
-        self.anatomies = [
-            anatomy_of(cohort.names, table, cohort.dataset.extra.get(OUTSIDE, ()))
-            for cohort, table in zip(self.cohorts, tables, strict=True)
-        ]
+        self.anatomies = [anatomy_in(cohort) for cohort in self.cohorts]
 
     def check(self) -> None:
         super().check()
@@ -298,54 +279,6 @@ class SyntheticTask(SegmentTask):
             yield scan, image[None], labels[None], n / len(draws)
 
     def _made(self, cohort: int, row: int, device: torch.device, random: Generator) -> tuple[Tensor, Tensor]:
-        one = self.cohorts[cohort]
-        labels = torch.from_numpy(one.label_maps[row].copy()).to(device)
-        shape: Any = tuple(self.config.crop) or one.shape
-        spacing = one.frames[row].spacing_mm.tolist()
+        labels, spacing = one_map(self.cohorts[cohort], row, device)
+        shape: Any = tuple(self.config.crop) or self.cohorts[cohort].shape
         return self.config.synthesis().draw(labels, self.anatomies[cohort], shape, spacing, random)
-
-
-def _learned(cohort: Cohort) -> dict[str, list[int]]:
-    """The numbers in the training that each learned label brings together; every label by itself if none is given."""
-    given: Any = cohort.dataset.extra.get(LEARNED)
-    if given is None:
-        return {name: [value] for value, name in cohort.names.items()}
-    try:
-        return {str(name): [cohort.numbers[int(value)] for value in values] for name, values in given.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{cohort.dataset.path.name}: '{LEARNED}' must list numbers of its labels for each name, such as "
-            f'{{"white matter": [2, 41]}}; {error} is none'
-        ) from error
-
-
-def anatomy_of(names: Mapping[int, str], learned: Mapping[str, Sequence[int]], outside: Sequence[str]) -> Anatomy:
-    """What numbers mean, read from names: sides begin with ``left`` or ``right``, bones end with ``bone``.
-
-    Args:
-        names: of the numbers in the maps.
-        learned: the numbers that each learned label, counted from 1, brings together.
-        outside: learned labels that a skull strip takes away.
-    """
-    size, numbers = max(names) + 1, {name: n for n, name in enumerate(learned, 1)}
-    tables = torch.zeros((3, size), dtype=torch.int64)
-    brain, bone = torch.zeros((2, size), dtype=torch.bool)
-    for number, (name, values) in enumerate(learned.items(), 1):
-        for value in values:
-            tables[0, value], tables[1, value] = number, numbers.get(_other_side(name), number)
-            brain[value] = name not in outside
-    kinds = {name: n for n, name in enumerate(dict.fromkeys(map(_without_side, names.values())), 1)}
-    for value, name in names.items():
-        tables[2, value], bone[value] = kinds[_without_side(name)], name.endswith("bone")
-    return Anatomy(tables[0], tables[1], tables[2], brain, bone)
-
-
-def _without_side(name: str) -> str:
-    return name.removeprefix(SIDES[0]).removeprefix(SIDES[1])
-
-
-def _other_side(name: str) -> str:
-    for here, there in (SIDES, SIDES[::-1]):
-        if name.startswith(here):
-            return there + name.removeprefix(here)
-    return name
