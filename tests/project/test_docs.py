@@ -41,7 +41,7 @@ NOT_RUN = {
     "docs/how-to/register-a-pair.md": 1,  # DICOM
     "docs/how-to/slicreg.md": 1,  # the published scans and a GPU
     "docs/how-to/symmetric.md": 1,  # a GPU
-    "docs/how-to/train-a-model.md": 3,  # label maps, an address and a class of the reader's own
+    "docs/how-to/train-a-model.md": 4,  # label maps, hours, an address and a class of the reader's own
     "docs/how-to/use-the-transform-elsewhere.md": 5,  # ANTs, the published deeds, FSL and others, meshes
 }
 COMMAND = re.compile(r"^\s*(\$ |anamorph |python -m |from anamorph|import anamorph)", re.MULTILINE)

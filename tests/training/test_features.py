@@ -77,8 +77,8 @@ def cohort(tmp_path_factory):
 
 
 TINY = FeatureTraining(
-    mult=1, convolutions=(1,), crop=(24, 24, 24), samples=64, others=16, classes=8, rate=1e-2, bend_vox=1.0, bias=0.0, strip=0.0,
-    thickness_vox=1.0,
+    mult=1, convolutions=(1,), crop=(24, 24, 24), samples=64, others=16, classes=8, rate=1e-2, bend_vox=1.0, bias=0.0,
+    strip=0.0, thickness_vox=1.0,
 )  # fmt: skip
 
 
