@@ -23,7 +23,7 @@ else:
 
         LEVEL = 1
 
-__all__ = ["CHUNK", "GZIP_MAGIC", "GzipReader", "deflate", "gzip_writer"]
+__all__ = ["CHUNK", "GZIP_MAGIC", "GzipReader", "deflate", "gzip_writer", "gzipped"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
@@ -37,6 +37,12 @@ def gzip_writer(path: Path) -> Iterator[gzip.GzipFile]:
     with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream:
         stream.compress = deflate.compressobj(LEVEL, deflate.DEFLATED, -deflate.MAX_WBITS)
         yield stream
+
+
+def gzipped(data: bytes) -> bytes:
+    """Bytes as a gzip file, which holds no time."""
+    packed: bytes = deflate.compress(data, LEVEL, wbits=_GZIP)
+    return packed
 
 
 class GzipReader(io.RawIOBase):

@@ -13,6 +13,7 @@ from anamorph.geometry.averaging import box_smooth
 from anamorph.geometry.grid import Grid
 from anamorph.report import colours
 from anamorph.report.viewer.volumes import map_on
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.affine import closest_affine
 
 if TYPE_CHECKING:
@@ -143,5 +144,13 @@ def mismatch(fixed: np.ndarray, warped: np.ndarray) -> np.ndarray:
     i, j, k = (int(n > 1) for n in fixed.shape)
     radius = (i, j, k)
     described = [mind_ssc(scan, radius, (1, 1, 1), (1, 1, 1)) for scan in (fixed, warped)]
-    apart = np.abs(described[0] - described[1])[..., :ENTRIES].mean(axis=-1)
+    apart = np.empty(fixed.shape, np.float32)
+    over_slabs(_mean_difference, len(apart), *described, apart)
     return box_smooth(apart[None], radius)[0]
+
+
+def _mean_difference(begin: int, end: int, one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
+    """Plane by plane, as those of descriptors fit into the cache."""
+    for i in range(begin, end):
+        np.abs(np.subtract(one[i], other[i], out=one[i]), out=one[i])
+        np.divide(np.einsum("jkc->jk", one[i]), ENTRIES, out=out[i])

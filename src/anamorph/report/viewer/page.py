@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anamorph.image.gzip_stream import gzipped
 from anamorph.report.page import TEMPLATES
 from anamorph.report.viewer.scene import make_scene
 
@@ -35,7 +36,7 @@ def embedded(report: PairReport, painted: Mapping[int, str]) -> dict[str, Any]:
     most = MOST_VOXELS
     while True:
         scene = make_scene(report, painted, most, most)
-        packed = {name: _text(gzip.compress(volume, 6, mtime=0)) for name, volume in scene.files().items()}
+        packed = {name: _text(gzipped(volume)) for name, volume in scene.files().items()}
         size = sum(map(len, packed.values()))
         if size <= MOST_CHARACTERS:
             break

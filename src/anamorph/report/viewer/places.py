@@ -69,6 +69,8 @@ def _largest(values: np.ndarray, grid: Grid, body: np.ndarray) -> list[tuple[flo
         np.moveaxis(known, axis, 0)[rim] = False
     means = np.where(known & (count > 0.5), total / np.maximum(count, 1e-6), -np.inf)
     found = []
+    # No voxel so far along an axis, whatever the angles between them, lies within the distance.
+    reach = np.ceil(APART * half_mm * np.linalg.norm(np.linalg.inv(grid.affine[:3, :3]), axis=1))
     for _ in range(MOST):
         where = np.unravel_index(int(means.argmax()), means.shape)
         value = float(means[where])
@@ -76,7 +78,10 @@ def _largest(values: np.ndarray, grid: Grid, body: np.ndarray) -> list[tuple[flo
             break
         x, y, z = grid.voxel_to_world(np.array(where, float))
         found.append((value, (float(x), float(y), float(z))))
-        offsets = [np.arange(n) - at for n, at in zip(means.shape, where, strict=True)]
-        apart = grid.affine[:3, :3] @ np.stack(np.meshgrid(*offsets, indexing="ij")).reshape(3, -1)
-        means[(np.linalg.norm(apart, axis=0) < APART * half_mm).reshape(means.shape)] = -np.inf
+        near = tuple(slice(max(int(at - r), 0), int(at + r) + 1) for at, r in zip(where, reach, strict=True))
+        offsets = np.meshgrid(
+            *(np.arange(n)[s] - at for n, s, at in zip(means.shape, near, where, strict=True)), indexing="ij"
+        )
+        apart_mm = np.linalg.norm(np.tensordot(grid.affine[:3, :3], np.stack(offsets), 1), axis=0)
+        means[near][apart_mm < APART * half_mm] = -np.inf
     return found
