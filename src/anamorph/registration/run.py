@@ -23,7 +23,7 @@ from anamorph.registration.result import Result
 from anamorph.registration.stopwatch import Stopwatch, part_of
 from anamorph.registration.tissue import KeepLike
 from anamorph.runtime.device import resolve_device
-from anamorph.runtime.memory import check_memory, gigabytes
+from anamorph.runtime.memory import check_memory, freed_memory_kept, gigabytes
 from anamorph.runtime.threads import limited_threads
 from anamorph.settings import GivenSettings
 from anamorph.transforms.maps import Transform
@@ -156,7 +156,8 @@ def register(
         threads=threads,
         max_memory=max_memory,
     )
-    return run(request, progress=progress)
+    with freed_memory_kept():
+        return run(request, progress=progress)
 
 
 def prepare(request: Request) -> tuple[Inputs, RegistrationPlan]:
@@ -219,6 +220,7 @@ def run(
     return Result(inputs, plan, outcome, seconds=watch.seconds, threads=request.threads)
 
 
+@freed_memory_kept()
 def run_to_folder(
     request: Request,
     out: Path,
