@@ -17,7 +17,7 @@ _MALLOC_OPTIONS = {-4: (0, 65536), -3: (2**25, 2**25), -1: (2**31 - 1, 2**26)}
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep the memory of arrays that are no longer needed for the next ones, inside the block, if the C library is glibc.
+    """Keep the memory of arrays no longer needed for the next ones inside the block, if the C library is glibc.
 
     That gives much that is freed back to the system at once, which fills every page taken anew with zeros: a fifth of
     the processor seconds of a registration of large scans.
