@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.lindef DATASET --run "lindef:model=RUN;refine=false" --run "lindef:model=OTHER" --run syn``
 
-The scans are those of the validation patients. ``syn`` (ANTs' ``SyNRA``) needs antspyx. Without registration there is a
-row of its own. Landmark errors are absolute along right, anterior and superior, and Euclidean: the mean of lengths, not
-the length of means.
+The scans are those of the validation patients. ``syn`` (ANTs' ``SyNRA``) needs antspyx. ``observer=1`` is the row of a
+second observer who sets each landmark again, off by a normal error of 1 mm along each axis: nothing that was measured
+but what the errors of a registration may be compared with. Without registration there is a row of its own. Landmark
+errors are absolute along right, anterior and superior, and Euclidean: the mean of lengths, not the length of means.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from anamorph.transforms.files import read_transform
 from benchmarks.held_out import plan_of
 from benchmarks.peers.job import Job
 
-UNREGISTERED, SYN = "unregistered", "syn"
+UNREGISTERED, SYN, OBSERVER = "unregistered", "syn", "observer="
 
 
 def main() -> None:
@@ -61,6 +62,8 @@ def kinds(dataset: Dataset) -> dict[str, Sequence[Pair]]:
 
 def measure(run: str, pair: Pair) -> list[float]:
     """Mean Dice, errors along three axes and Euclidean, seconds; NaN where there are no labels or landmarks."""
+    if run.startswith(OBSERVER):
+        return [np.nan, *set_again(pair, float(run.removeprefix(OBSERVER))), np.nan]
     start = time.perf_counter()
     transform = registered(run, pair)
     seconds = time.perf_counter() - start
@@ -74,6 +77,17 @@ def measure(run: str, pair: Pair) -> list[float]:
         points = [read_points(file, read_grid(case.image)) for file, case in sides]  # type: ignore[arg-type]
         errors = np.append(tre_axes_mm(*points, transform).mean(axis=0), tre_mm(*points, transform).mean())
     return [100 * overlap, *errors, seconds]
+
+
+def set_again(pair: Pair, deviation_mm: float) -> np.ndarray:
+    """Errors along three axes and Euclidean of the fixed landmarks if they are set again with such a deviation."""
+    file = pair.points("landmarks")[0]
+    if file is None:
+        return np.full(4, np.nan)
+    seed = [int(number) for case in (pair.fixed, pair.moving) for number in (case.subject, case.modality)]
+    shape = read_points(file, read_grid(pair.fixed.image)).positions_mm.shape
+    off = np.random.default_rng(seed).normal(0, deviation_mm, shape)
+    return np.append(np.abs(off).mean(axis=0), np.linalg.norm(off, axis=1).mean())
 
 
 def registered(run: str, pair: Pair) -> Transform:

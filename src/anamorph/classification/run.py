@@ -47,6 +47,7 @@ class Plan:
         seed: of every draw.
         epochs: of the network.
         device: of the network.
+        rate: learning rate of the network, halved every 50 epochs; published: 1e-4.
 
     Raises:
         UserError: no such model, or a number below its least.
@@ -59,6 +60,7 @@ class Plan:
     seed: int = 0
     epochs: int = 50
     device: str = "auto"
+    rate: float = 1e-3
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.models if name not in MODELS]
@@ -72,6 +74,8 @@ class Plan:
         ):
             if value < least:
                 raise UserError(f"--{option} {value} is too few; take {least} or more")
+        if not 0 < self.rate < 1:
+            raise UserError(f"--rate {self.rate:g} must be between 0 and 1; published: 1e-4")
 
     def classifiers(self) -> list[Classifier]:
         """One per model.
@@ -96,7 +100,7 @@ class Plan:
         if name == "cnn":
             from anamorph.classification.models import FieldClassifier
 
-            return FieldClassifier(epochs=self.epochs, device=resolve_device(self.device))
+            return FieldClassifier(self.epochs, self.rate, device=resolve_device(self.device))
         return LogisticBaseline("summaries" if name == "summaries" else "field")
 
 

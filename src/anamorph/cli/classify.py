@@ -67,6 +67,9 @@ def classify(
         int, typer.Option(help="Of the labels, for the simple models; 0: none.", rich_help_panel=MODELS)
     ] = 200,
     epochs: Annotated[int, typer.Option(help="Of the network.", rich_help_panel=MODELS)] = 50,
+    rate: Annotated[
+        float, typer.Option(help="Learning rate of the network, halved every 50 epochs.", rich_help_panel=MODELS)
+    ] = 1e-3,
     device: Annotated[str, typer.Option(help="Of the network: auto, cpu or cuda.", rich_help_panel=MODELS)] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
@@ -91,7 +94,7 @@ def classify(
 
     table = read_label_table(labels, positive)
     inputs = [path for path in (registrations, labels, dataset) if path is not None]
-    plan = Plan(tuple(model or ALL), folds, repeats, permutations, seed, epochs, device)
+    plan = Plan(tuple(model or ALL), folds, repeats, permutations, seed, epochs, device, rate)
     settings = FeatureSettings(affine, cells, box)  # type: ignore[arg-type]
     with (
         atomic_directory(out, overwrite, marker=RESULTS, inputs=inputs) as folder,
