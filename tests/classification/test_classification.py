@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from anamorph.classification.features import Features, Rows
 from anamorph.classification.models import FieldClassifier, LogisticBaseline
+from anamorph.classification.run import Plan
 from anamorph.classification.validation import (
     Share,
     auc,
@@ -81,6 +83,21 @@ def test_a_network_reads_the_pattern_and_leaves_the_size_to_the_simple_models():
     fields, positive = planted_fields(18, size_mm=0.0)
     fields[positive] *= 2.5
     assert auc(cross_validate(SUMMARIES, rows_of(fields, positive), 3, 1, 0), positive) > 0.9
+
+
+def test_the_rate_is_that_of_the_plan_and_halved_every_fifty_epochs(monkeypatch):
+    rates = []
+
+    class Recorded(torch.optim.Adam):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "Adam", Recorded)
+    (classifier,) = Plan(("cnn",), epochs=101, rate=1e-4, device="cpu").classifiers()
+    fields, positive = planted_fields(4, size_mm=4.0)
+    classifier.fit(rows_of(fields[:, :, ::2, ::2, ::2], positive), seed=0)
+    assert rates == pytest.approx([1e-4] * 50 + [5e-5] * 50 + [2.5e-5])
 
 
 def test_features_that_identify_a_patient_do_not_help():

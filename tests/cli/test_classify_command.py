@@ -256,6 +256,7 @@ def test_unequal_groups_are_told_of(planted, tmp_path):
         (["subject,label", "P000,a", "P001,b"], ("--affine", "some"), "--affine must be"),
         (["subject,label", "P000,a", "P001,b"], ("--box", -1), "--box -1"),
         (["subject,label", "P000,a", "P001,b"], ("--repeats", 0), "--repeats 0"),
+        (["subject,label", "P000,a", "P001,b"], ("--rate", 0), "--rate 0"),
         (["subject,label", "P000,a", "P001,b"], ("--device", "tpu"), "no device 'tpu'"),
     ],
 )
