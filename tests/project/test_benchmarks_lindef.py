@@ -12,7 +12,7 @@ from small_dataset import SHAPE, make_learn2reg, name_of, write_labels, write_ma
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks import lindef, lindef_folds  # noqa: E402
+from benchmarks import lindef, lindef_folds
 
 
 @pytest.fixture
