@@ -34,7 +34,7 @@ SLOW = {
 NOT_RUN = {
     "docs/how-to/cohorts.md": 4,  # several machines, certificates, SLURM, GPUs
     "docs/how-to/in-a-pipeline.md": 1,  # Boutiques
-    "docs/how-to/lindef.md": 1,  # an hour on real scans
+    "docs/how-to/lindef.md": 2,  # hours on real scans
     "docs/how-to/look-through-results.md": 2,  # a browser, and another machine
     "docs/how-to/pdd.md": 1,  # published weights
     "docs/how-to/prepare-a-dataset.md": 2,  # downloads
