@@ -78,10 +78,15 @@ def _measure(run: str, pair: Pair, first: bool) -> tuple[Measured, float]:
 
 def plan_of(run: str, fixed: Image, moving: Image) -> RegistrationPlan:
     """What ``METHOD[@PRESET][:SETTINGS]`` does with a pair."""
+    method, preset, settings = parts_of(run)
+    return make_plan(fixed, moving, method=method, preset=preset, settings=settings)
+
+
+def parts_of(run: str) -> tuple[str, str, list[str]]:
+    """The method, the preset and the settings of ``METHOD[@PRESET][:SETTINGS]``."""
     name, _, settings = run.partition(":")
     method, _, preset = name.partition("@")
-    given = [one for one in settings.split(";") if one]
-    return make_plan(fixed, moving, method=method, preset=preset or "auto", settings=given)
+    return method, preset or "auto", [one for one in settings.split(";") if one]
 
 
 def _row(metrics: tuple[Measured, ...], seconds: tuple[float, ...]) -> str:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ def run_tool(
     threads: int,
     timeout_s: float,
     python: str | Path = sys.executable,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Run a tool on a pair.
 
@@ -43,6 +46,7 @@ def run_tool(
         threads: that the tool may use.
         timeout_s: seconds after which it is stopped.
         python: interpreter of the environment that has the tool.
+        options: of the tool, plain values.
 
     Returns:
         the displacement at every fixed voxel, (I, J, K, 3), LPS mm, and what it cost.
@@ -52,7 +56,8 @@ def run_tool(
     """
     description = scratch / "job.json"
     places = {key: path and path.absolute() for key, path in files.items()}
-    description.write_text(json.dumps({"tool": tool, "scratch": scratch.absolute()} | places, default=str))
+    told = {"tool": tool, "scratch": scratch.absolute(), "options": dict(options)} | places
+    description.write_text(json.dumps(told, default=str))
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     command = [str(python), "-m", "benchmarks.peers.worker", str(description.absolute())]
     try:

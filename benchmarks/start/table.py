@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Row = dict[str, str]
@@ -23,10 +23,10 @@ def read_rows(path: Path) -> list[Row]:
         return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
-def append(path: Path, row: Mapping[str, object]) -> None:
+def append(path: Path, row: Mapping[str, object], columns: Sequence[str] = COLUMNS) -> None:
     """Write a row in one piece, so that several runs may share a file and a stopped one leaves no half of a row."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     new = not path.exists() or path.stat().st_size == 0
     if new:
         writer.writeheader()

@@ -39,13 +39,13 @@ class Answer:
 Tool = Callable[[Image, Image], Answer]
 
 
-def whole(method: str, settings: list[str]) -> Tool:
-    """The package's registration with a method and settings."""
+def whole(method: str, settings: list[str], preset: str = "auto") -> Tool:
+    """The package's registration with a method, settings and a preset."""
 
     def run(fixed: Image, moving: Image) -> Answer:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
-            result = register(fixed, moving, method=method, settings=settings, device="cpu")
+            result = register(fixed, moving, method=method, preset=preset, settings=settings, device="cpu")
         except Exception as error:  # one case that fails must not end the run
             word = failed(str(error)).status if isinstance(error, RegistrationFailure) else ""
             return Answer(None, time.perf_counter() - wall, time.process_time() - cpu, word, error=_told(error))
