@@ -76,8 +76,15 @@ def test_the_true_map_leads_to_the_same_tissue_in_the_other_contrast(tmp_path):
 def test_the_table_of_contrasts_says_how_far_another_contrast_is_beyond_the_same():
     def row(moving, mean):
         return {
-            "run": "convex", "case": moving, "group": "g", "fixed": "T1", "moving": moving, "before_mm": "9",
-            "mean_mm": mean, "cpu_s": "2", "error": "",
+            "run": "convex",
+            "case": moving,
+            "group": "g",
+            "fixed": "T1",
+            "moving": moving,
+            "before_mm": "9",
+            "mean_mm": mean,
+            "cpu_s": "2",
+            "error": "",
         }
 
     table = contrasts.summary([row("T1", "0.50"), row("T2", "1.20"), row("T2", "1.00")])
