@@ -1,28 +1,29 @@
 // Averages over cells and separable box smoothing; the readable twins are in anamorph/geometry/averaging.py.
 #include <algorithm>
+#include <vector>
 
 #include "array.h"
+#include "averaging.h"
 
 namespace {
 
 template <typename T>
 void pool_channels_first(Index begin, Index end, Array<const T, 4> volume, Triple cell, Array<float, 4> out) {
-    const auto [ci, cj, ck] = Triple{out.shape[1], out.shape[2], out.shape[3]};
+    const Index ci = out.shape[1], cj = out.shape[2], nk = volume.shape[3];
+    std::vector<float> sums(nk);
+    float *__restrict sum = sums.data();
     for (Index plane = begin; plane < end; ++plane) {
         const Index c = plane / ci, a = plane % ci;
         const Index i0 = a * cell[0], i1 = std::min(i0 + cell[0], volume.shape[1]);
         for (Index b = 0; b < cj; ++b) {
             const Index j0 = b * cell[1], j1 = std::min(j0 + cell[1], volume.shape[2]);
-            for (Index d = 0; d < ck; ++d) {
-                const Index k0 = d * cell[2], k1 = std::min(k0 + cell[2], volume.shape[3]);
-                float total = 0;
-                for (Index i = i0; i < i1; ++i)
-                    for (Index j = j0; j < j1; ++j) {
-                        const T *row = volume.at(c, i, j);
-                        for (Index k = k0; k < k1; ++k) total += float(row[k]);
-                    }
-                out(c, a, b, d) = total / float((i1 - i0) * (j1 - j0) * (k1 - k0));
-            }
+            std::fill_n(sum, nk, 0.f);
+            for (Index i = i0; i < i1; ++i)
+                for (Index j = j0; j < j1; ++j) {
+                    const T *__restrict row = volume.at(c, i, j);
+                    for (Index k = 0; k < nk; ++k) sum[k] += float(row[k]);
+                }
+            average_cells(sum, nk, cell[2], (i1 - i0) * (j1 - j0), out.at(c, a, b), 1);
         }
     }
 }

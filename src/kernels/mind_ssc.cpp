@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "array.h"
+#include "averaging.h"
 #include "lanes.h"
 
 namespace {
@@ -136,24 +137,6 @@ Lanes compare(const float *const *rows, Index k, Lanes *entries) {
     return (1.f / ENTRIES) * total;
 }
 
-// Averages over cells along the last axis of what are sums of `rows` rows, written `stride` apart. The usual sizes of a cell
-// are known when this is compiled; 0 stands for any.
-template <int Pool>
-void average_row(const float *from, Index nk, Index pool, Index rows, float *out, Index stride) {
-    if (Pool > 0) pool = Pool;
-    const float scale = 1.f / float(rows * pool);
-    Index k = 0;
-    for (; k + pool <= nk; k += pool, out += stride) {
-        float sum = from[k];
-        for (Index n = 1; n < pool; ++n) sum += from[k + n];
-        *out = sum * scale;
-    }
-    if (k == nk) return;
-    float sum = 0;
-    for (Index n = k; n < nk; ++n) sum += from[n];
-    *out = sum / float(rows * (nk - k));
-}
-
 // Descriptor of an image averaged over cells, for rows of cells. `shifts` are those of the six differences; each entry reads
 // one of them (`which`) at an offset. Without room in `out` only `variance` is computed: for each plane the sum of the
 // variance estimates of every fourth row.
@@ -209,11 +192,10 @@ void mind_ssc(Index begin, Index end, Array<const float, 3> image, Table shifts,
         if (!described) variance(i) = total;
         if (!described || ((i + 1) % pool[0] != 0 && i != ni - 1)) continue;
         const Index a = i / pool[0];
-        const auto average = pool[2] == 1 ? average_row<1> : pool[2] == 2 ? average_row<2> : average_row<0>;
         for (Index b = 0; b < out.shape[1]; ++b) {
             const Index rows = (i - a * pool[0] + 1) * (std::min((b + 1) * pool[1], nj) - b * pool[1]);
             for (int t = 0; t < ENTRIES; ++t)
-                average(cells.row(0, b * ENTRIES + t), nk, pool[2], rows, out.at(a, b) + t, out.shape[3]);
+                average_cells(cells.row(0, b * ENTRIES + t), nk, pool[2], rows, out.at(a, b) + t, out.shape[3]);
         }
         std::fill(cells.values.begin(), cells.values.end(), 0.f);
     }

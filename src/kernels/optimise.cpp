@@ -68,7 +68,7 @@ void corners(Index count, float first, float step, int n, const float *__restric
     }
 }
 
-constexpr Index AHEAD = 24;
+constexpr Index AHEAD = 8;
 
 // Sum of weight * ||F(p) - M(p + u)||^2 over planes, and its gradient with respect to u, in one pass over channels, of
 // which there is a multiple of 16. The border of M is repeated, without a gradient there.

@@ -12,6 +12,7 @@ from anamorph.features.mind_ssc import DescriptorSettings, describe
 from anamorph.geometry.grid import Grid
 from anamorph.methods.pyramid import FEW_SLICES
 from anamorph.methods.working_frame import Scan, body_weight, covering_grid
+from anamorph.runtime.threads import over_slabs
 from anamorph.transforms.maps import Affine
 
 BODY_REACH_MM = 20.0
@@ -174,14 +175,22 @@ class Judge:
         """
         # The geometric mean, so that a scan overlaps with itself by its own weight.
         both = np.sqrt(self.fixed.weight * moved.weight)
-        difference = self.fixed.descriptor - moved.descriptor
-        mismatch = float((both * np.einsum("ijkc,ijkc->ijk", difference, difference)).sum())
+        apart = np.empty_like(both)
+        over_slabs(_squared_differences, len(apart), self.fixed.descriptor, moved.descriptor, apart)
+        mismatch = float((both * apart).sum())
         stretch = abs(np.linalg.det(transform.matrix[:3, :3]))
         voxel_mm3 = float(np.prod(self.fixed.grid.spacing_mm))
         overlap = float(both.sum())
         smaller = max(min(self.fixed.mass_mm3, self.moving_mass_mm3 / stretch) / voxel_mm3, overlap, 1e-9)
         share = overlap / smaller
         return self.pair.evidence(share, mismatch / self.chance / smaller), share
+
+
+def _squared_differences(begin: int, end: int, one: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
+    """Of descriptors, summed over their entries, plane by plane, as a plane fits into the cache."""
+    for i in range(begin, end):
+        difference = one[i] - other[i]
+        np.einsum("jkc,jkc->jk", difference, difference, out=out[i])
 
 
 def evidence_beyond_chance(overlap: Any, mismatch: Any) -> Any:
