@@ -30,9 +30,27 @@ struct Weights {
     Index outputs;      // between one input's weights and the next
 };
 
-// POSITIONS outputs along k of VECS vectors of channels: out[t * out_stride + n] = bias[n] + the sum over taps and inputs.
+// Where a row of outputs goes: `channels` of each position, of which every `voxel` floats belong to the next voxel along k.
+struct Target {
+    float *out;
+    Index stride, channels, voxel, voxel_stride;  // stride: between positions
+
+    // Write what `vecs` vectors of channels hold of each of some positions.
+    void write(const float *found, int vecs, Index first, Index count) const {
+        for (Index t = first; t < first + count; ++t, found += vecs * LANES) {
+            float *to = out + t * stride;
+            const Index all = std::min<Index>(channels, vecs * LANES);
+            if (voxel == channels)
+                std::copy_n(found, all, to);
+            else
+                for (Index n = 0; n < all; n += voxel, to += voxel_stride) std::copy_n(found + n, voxel, to);
+        }
+    }
+};
+
+// POSITIONS outputs along k of VECS vectors of channels: bias[n] + the sum over taps and inputs.
 template <int VECS, int POSITIONS>
-void tile(const Rows &rows, Index first, Weights weights, const float *bias, float *out, Index out_stride, Index channels) {
+void tile(const Rows &rows, Index first, Weights weights, const float *bias, const Target &target) {
     Lanes sums[POSITIONS][VECS];
     for (int v = 0; v < VECS; ++v) {
         const Lanes start = load(bias + v * LANES);
@@ -52,19 +70,14 @@ void tile(const Rows &rows, Index first, Weights weights, const float *bias, flo
                     for (int v = 0; v < VECS; ++v) sums[t][v] += in[c + t * stride] * here[v];
             }
         }
+    float found[POSITIONS * VECS * LANES];
 #pragma GCC unroll 16
     for (int t = 0; t < POSITIONS; ++t)
-        for (int v = 0; v < VECS; ++v) {
-            const Index left = channels - v * LANES;
-            float *to = out + (first + t) * out_stride + v * LANES;
-            if (left >= LANES)
-                store(to, sums[t][v]);
-            else
-                for (Index n = 0; n < left; ++n) to[n] = sums[t][v][int(n)];
-        }
+        for (int v = 0; v < VECS; ++v) store(found + (t * VECS + v) * LANES, sums[t][v]);
+    target.write(found, VECS, first, POSITIONS);
 }
 
-using Tile = void (*)(const Rows &, Index, Weights, const float *, float *, Index, Index);
+using Tile = void (*)(const Rows &, Index, Weights, const float *, const Target &);
 
 template <int VECS, int... Less>
 constexpr std::array<Tile, sizeof...(Less)> tiles_of(std::integer_sequence<int, Less...>) {
@@ -76,20 +89,22 @@ constexpr int POSITIONS = std::min(SUMS / VECS, MOST_POSITIONS);
 
 // A row of outputs along k in tiles of about equal length, as short ones leave the processor waiting.
 template <int VECS>
-void row_of(const Rows &rows, Weights weights, const float *bias, float *out, Index out_stride, Index count, Index channels) {
+void row_of(const Rows &rows, Weights weights, const float *bias, const Target &target, Index count) {
     static constexpr auto tiles = tiles_of<VECS>(std::make_integer_sequence<int, POSITIONS<VECS>>());
     const Index parts = (count + POSITIONS<VECS> - 1) / POSITIONS<VECS>;
     for (Index part = 0; part < parts; ++part) {
         const Index first = part * count / parts, end = (part + 1) * count / parts;
-        tiles[end - first - 1](rows, first, weights, bias, out, out_stride, channels);
+        tiles[end - first - 1](rows, first, weights, bias, target);
     }
 }
 
 // A row of at most BLOCK outputs of each position, from channel `begin` on.
-void block_of(const Rows &rows, const Array<const float, 5> &weights, const float *bias, Index begin, Index channels, float *out,
-              Index out_stride, Index count, Index tap = 0) {
+void block_of(const Rows &rows, const Array<const float, 5> &weights, const float *bias, Index begin, const Target &all, Index count,
+              Index tap = 0) {
     const Weights block{weights.data + tap * weights.shape[3] * weights.shape[4] + begin, weights.shape[4]};
-    (channels - begin > LANES ? row_of<2> : row_of<1>)(rows, block, bias + begin, out + begin, out_stride, count, channels - begin);
+    const Index channels = all.channels - begin, voxel = all.voxel == all.channels ? channels : all.voxel;
+    const Target target{all.out + begin, all.stride, channels, voxel, all.voxel_stride};
+    (channels > LANES ? row_of<2> : row_of<1>)(rows, block, bias + begin, target, count);
 }
 
 inline float activated(float value, float slope) { return value > 0 ? value : slope * value; }
@@ -112,13 +127,15 @@ void add_moments(const float *row, Index stride, Index count, const Array<double
 using Framed = Array<const float, 4>;
 
 // Planes begin..end - 1 of a convolution of 3 x 3 x 3, or of 2 x 2 x 2 to half the resolution, and sums and sums of squares of each
-// plane's channels, `moments` (I, 2, C), of which there may be none.
+// plane's channels, `moments` (I, 2, C), of which there may be none. Weights of 3 x 3 x (2 + n) taps make n voxels side by side at
+// once, so that few channels fill a vector.
 void convolve(Index begin, Index end, Framed in, Index first_in, Array<const float, 5> weights, Array<const float, 1> bias,
               Array<float, 4> out, Index first_out, Array<double, 3> moments) {
     const int size = int(weights.shape[0]);
     const Index step = size == 2 ? 2 : 1, origin = size == 2 ? 1 : 0, channels = moments.shape[2];
+    const Index taps = weights.shape[2], together = size == 2 ? 1 : taps - 2;
     const Index nj = out.shape[1] - 2, nk = out.shape[2] - 2, width = in.shape[3], out_width = out.shape[3];
-    Rows rows{{}, size * size, size, width, step * width, weights.shape[3]};
+    Rows rows{{}, size * size, taps, width, together * step * width, weights.shape[3]};
     for (Index i = begin; i < end; ++i) {
         if (moments.shape[0]) std::fill_n(moments.at(i), 2 * channels, 0.);
         for (Index block = 0; block < channels; block += BLOCK)
@@ -126,7 +143,8 @@ void convolve(Index begin, Index end, Framed in, Index first_in, Array<const flo
                 for (int row = 0; row < rows.count; ++row)
                     rows.at[row] = in.at(origin + step * i + row / size, origin + step * j + row % size, origin) + first_in;
                 float *to = out.at(i + 1, j + 1, 1) + first_out;
-                block_of(rows, weights, bias.data, block, channels, to, out_width, nk);
+                const Target target{to, together * out_width, together * channels, channels, out_width};
+                block_of(rows, weights, bias.data, block, target, nk / together);
                 add_moments(to + block, out_width, nk, moments, i, block);
             }
     }
@@ -146,8 +164,8 @@ void convolve_transposed(Index begin, Index end, Framed in, Index first_in, Arra
             float *row = out.at(i + frame, j + frame, frame) + first_out;
             for (Index block = 0; block < channels; block += BLOCK) {
                 for (Index k = 0; k < cell; ++k)
-                    block_of(rows, weights, bias.data, block, channels, row + k * out_width, cell * out_width, nk,
-                                     ((i % cell) * cell + j % cell) * cell + k);
+                    block_of(rows, weights, bias.data, block, {row + k * out_width, cell * out_width, channels, channels, 0}, nk,
+                             ((i % cell) * cell + j % cell) * cell + k);
                 add_moments(row + block, out_width, cell * nk, moments, i, block);
             }
         }

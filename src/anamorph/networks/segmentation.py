@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from anamorph.networks.widths import CONVOLUTIONS, LEAK, Activation, channels_of, padding_after, padding_to_multiple
-from anamorph.runtime.compiled import kernels
+from anamorph.runtime.compiled import kernels, lanes
 from anamorph.runtime.threads import over_slabs
 
 LANES = 16
@@ -25,18 +25,24 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A convolution: weights ``(taps along i, j, k, inputs, padded outputs)``, and a bias for the padded outputs."""
+    """A convolution: weights ``(taps along i, j, k, inputs, padded outputs)``, and a bias for the padded outputs.
+
+    Where a vector has room for the outputs of several voxels side by side, they are outputs of one convolution.
+    """
 
     weights: np.ndarray
     bias: np.ndarray
     outputs: int
 
     @classmethod
-    def of(cls, weight: np.ndarray, bias: np.ndarray, transposed: bool) -> _Layer:
-        """Of arrays as PyTorch orders them."""
+    def of(cls, weight: np.ndarray, bias: np.ndarray, transposed: bool, together: int = 1) -> _Layer:
+        """Of arrays as PyTorch orders them, for so many voxels along k at once."""
         outputs = len(bias)
         ordered = weight.transpose(2, 3, 4, 0, 1) if transposed else weight.transpose(2, 3, 4, 1, 0)
-        more = -outputs % LANES
+        if together > 1:
+            shifted = [np.pad(ordered, [(0, 0)] * 2 + [(n, together - 1 - n)] + [(0, 0)] * 2) for n in range(together)]
+            ordered, bias = np.concatenate(shifted, axis=-1), np.tile(bias, together)
+        more = -ordered.shape[-1] % LANES
         return cls(
             np.pad(ordered, [(0, 0)] * 4 + [(0, more)]).astype(np.float32, order="C"),
             np.pad(bias, (0, more)).astype(np.float32),
@@ -133,7 +139,14 @@ class CompiledSegmentation:
                 raise ValueError(f"{name} has the shape {weight.shape}, not {shape}")
             if weight.dtype.kind not in "fiu" or bias.dtype.kind not in "fiu":
                 raise ValueError(f"{name} holds no numbers")
-            self.layers[name] = _Layer.of(weight, bias, transposed)
+            self.layers[name] = _Layer.of(weight, bias, transposed, self._together(name, len(bias)))
+
+    def _together(self, name: str, outputs: int) -> int:
+        """How many voxels along the last axis, a power of two that divides its length, share a vector."""
+        level = len(self.convolutions)
+        finest = name.startswith(("encoder.stages.0", f"decoder.blocks.{level - 1}", "decoder.last"))
+        most = min(lanes() // outputs, 2**level) if finest else 1
+        return 1 << max(most.bit_length() - 1, 0)
 
     def scores(self, channels: np.ndarray) -> np.ndarray:
         """``(C, I, J, K)`` float32, any size, to ``(classes, I, J, K)``."""

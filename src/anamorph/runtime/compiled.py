@@ -35,6 +35,11 @@ def variant() -> str:
     return "twins" if kernels is None else kernels.__name__.removeprefix("anamorph._kernels").strip("_") or "plain"
 
 
+def lanes() -> int:
+    """How many float32 numbers one instruction of the kernels in use works on."""
+    return {"avx512": 16, "avx2": 8}.get(variant(), 4)
+
+
 def by_twin(twin: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of torch tensors makes of arrays, as an array; arrays changed in place are changed."""
     import torch
