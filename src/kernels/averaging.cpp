@@ -62,7 +62,10 @@ void box_axis(Index begin, Index end, Array<const float, 4> field, int axis, Ind
             for (Index d = -radius; d <= radius; ++d) {
                 if (axis == 2) {
                     const float *__restrict row = field.at(c, i, j);
-                    for (Index k = 0; k < nk; ++k) mean[k] += row[std::clamp<Index>(k + d, 0, nk - 1)];
+                    const Index inner = std::clamp<Index>(-d, 0, nk), outer = std::max(inner, std::min(nk, nk - d));
+                    for (Index k = 0; k < inner; ++k) mean[k] += row[0];
+                    for (Index k = inner; k < outer; ++k) mean[k] += row[k + d];
+                    for (Index k = outer; k < nk; ++k) mean[k] += row[nk - 1];
                 } else {
                     const Index ii = axis == 0 ? std::clamp<Index>(i + d, 0, ni - 1) : i;
                     const Index jj = axis == 1 ? std::clamp<Index>(j + d, 0, nj - 1) : j;

@@ -23,9 +23,26 @@ struct CornerAt {
 };
 using Corner = CornerAt<Index>;
 
+// The same as vectors, for coordinates `first + step * k + shift[k]` of the voxels of a row; `also` is told which are inside.
+template <typename Also>
+inline void corners(Index count, float first, float step, int n, const float *__restrict shift, int *__restrict low,
+                    float *__restrict upper, Also also) {
+    const float last = float(n - 1);
+    const int lowest = std::max(n - 2, 0);
+    for (int k = 0; k < int(count); ++k) {
+        const float x = first + step * float(k) + shift[k];
+        const float positive = x > 0.f ? x : 0.f, inside = positive < last ? positive : last;
+        const int floor = int(inside);
+        low[k] = floor < lowest ? floor : lowest;
+        upper[k] = inside - float(low[k]);
+        also(k, inside == x);
+    }
+}
+
 // Between two values, and exactly one of them where the weight is 0 or 1, which low + weight * (high - low) is not: Clang would
 // otherwise turn the one into the other.
-inline float between(float low, float high, float weight) {
+template <typename Values>
+inline Values between(const Values &low, const Values &high, float weight) {
 #ifdef __clang__
 #pragma clang fp reassociate(off)
 #endif
@@ -54,19 +71,6 @@ struct Cell {
         };
         return between(between(along_k(low, j.low), along_k(low, j.high), j.weight),
                        between(along_k(high, j.low), along_k(high, j.high), j.weight), i.weight);
-    }
-
-    // Trilinear interpolation in all channels of a channels-last volume (I, J, K, C), C a multiple of 16.
-    void read_channels(Array<const float, 4> volume, float *__restrict out) const {
-        constexpr Index Block = 16;
-        const float *a0 = volume.at(i.low, j.low, k.low), *a1 = volume.at(i.low, j.low, k.high);
-        const float *b0 = volume.at(i.low, j.high, k.low), *b1 = volume.at(i.low, j.high, k.high);
-        const float *d0 = volume.at(i.high, j.low, k.low), *d1 = volume.at(i.high, j.low, k.high);
-        const float *e0 = volume.at(i.high, j.high, k.low), *e1 = volume.at(i.high, j.high, k.high);
-        for (Index block = 0; block < volume.shape[3]; block += Block)
-            for (Index c = block; c < block + Block; ++c)
-                out[c] = between(between(between(a0[c], a1[c], k.weight), between(b0[c], b1[c], k.weight), j.weight),
-                                 between(between(d0[c], d1[c], k.weight), between(e0[c], e1[c], k.weight), j.weight), i.weight);
     }
 };
 

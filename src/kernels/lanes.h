@@ -13,40 +13,50 @@ constexpr int LANES = 4;
 
 #if defined(__GNUC__)
 using Lanes [[gnu::vector_size(LANES * sizeof(float))]] = float;
+using Four [[gnu::vector_size(4 * sizeof(float))]] = float;
 
 // What is not a number is never the lesser or greater one, if it comes first.
 inline Lanes lesser(const Lanes &a, const Lanes &b) { return a < b ? a : b; }
 inline Lanes greater(const Lanes &a, const Lanes &b) { return a > b ? a : b; }
 #else
 // The same for compilers without such a type, as far as the kernels need it.
-struct Lanes {
-    float lane[LANES];
+template <int N>
+struct Several {
+    float lane[N];
 
     float &operator[](int n) { return lane[n]; }
     float operator[](int n) const { return lane[n]; }
 
     template <typename Operation>
-    static Lanes each(Operation operation) {
-        Lanes out;
-        for (int n = 0; n < LANES; ++n) out[n] = operation(n);
+    static Several each(Operation operation) {
+        Several out;
+        for (int n = 0; n < N; ++n) out[n] = operation(n);
         return out;
     }
-    friend Lanes operator+(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] + b[n]; }); }
-    friend Lanes operator-(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] - b[n]; }); }
-    friend Lanes operator*(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] * b[n]; }); }
-    friend Lanes operator*(float a, const Lanes &b) { return each([&](int n) { return a * b[n]; }); }
-    friend Lanes operator+(float a, const Lanes &b) { return each([&](int n) { return a + b[n]; }); }
-    friend Lanes operator+(const Lanes &a, float b) { return b + a; }
-    friend Lanes operator*(const Lanes &a, float b) { return b * a; }
-    friend Lanes operator/(float a, const Lanes &b) { return each([&](int n) { return a / b[n]; }); }
-    friend Lanes greater(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] > b[n] ? a[n] : b[n]; }); }
-    friend Lanes lesser(const Lanes &a, const Lanes &b) { return each([&](int n) { return a[n] < b[n] ? a[n] : b[n]; }); }
-    Lanes &operator+=(const Lanes &other) { return *this = *this + other; }
+    friend Several operator+(const Several &a, const Several &b) { return each([&](int n) { return a[n] + b[n]; }); }
+    friend Several operator-(const Several &a, const Several &b) { return each([&](int n) { return a[n] - b[n]; }); }
+    friend Several operator*(const Several &a, const Several &b) { return each([&](int n) { return a[n] * b[n]; }); }
+    friend Several operator*(float a, const Several &b) { return each([&](int n) { return a * b[n]; }); }
+    friend Several operator+(float a, const Several &b) { return each([&](int n) { return a + b[n]; }); }
+    friend Several operator+(const Several &a, float b) { return b + a; }
+    friend Several operator*(const Several &a, float b) { return b * a; }
+    friend Several operator/(float a, const Several &b) { return each([&](int n) { return a / b[n]; }); }
+    friend Several greater(const Several &a, const Several &b) { return each([&](int n) { return a[n] > b[n] ? a[n] : b[n]; }); }
+    friend Several lesser(const Several &a, const Several &b) { return each([&](int n) { return a[n] < b[n] ? a[n] : b[n]; }); }
+    Several &operator+=(const Several &other) { return *this = *this + other; }
 };
+using Lanes = Several<LANES>;
+using Four = Several<4>;
 #endif
 
 inline Lanes load(const float *from) {
     Lanes out;
+    std::memcpy(&out, from, sizeof out);
+    return out;
+}
+
+inline Four load_four(const float *from) {
+    Four out;
     std::memcpy(&out, from, sizeof out);
     return out;
 }

@@ -51,23 +51,6 @@ struct Mismatch {
     }
 };
 
-// One coordinate `first + step * k + shift[k]` of the voxels of a row, its border repeated: the lower corner, the weight of
-// the upper one, and twice the voxel's weight where the coordinate is inside, as only there the slope counts. What is not a
-// number ends at 0. Like `Corner`, as vectors.
-void corners(Index count, float first, float step, int n, const float *__restrict shift, const float *__restrict weight,
-             int *__restrict low, float *__restrict upper, float *__restrict factor) {
-    const float last = float(n - 1);
-    const int lowest = std::max(n - 2, 0);
-    for (int k = 0; k < int(count); ++k) {
-        const float x = first + step * float(k) + shift[k];
-        const float positive = x > 0.f ? x : 0.f, inside = positive < last ? positive : last;
-        const int floor = int(inside);
-        low[k] = floor < lowest ? floor : lowest;
-        upper[k] = inside - float(low[k]);
-        factor[k] = inside == x ? 2 * weight[k] : 0.f;
-    }
-}
-
 constexpr Index AHEAD = 8;
 
 // Sum of weight * ||F(p) - M(p + u)||^2 over planes, and its gradient with respect to u, in one pass over channels, of
@@ -86,8 +69,10 @@ double data_term(Index begin, Index end, Array<const float, 4> fixed, Array<cons
             for (int axis = 0; axis < 3; ++axis) {
                 const float first = axis == 0 ? float(i) : axis == 1 ? float(j) : 0.f;
                 slope[axis] = gradient.at(axis, i, j);
-                corners(nk, first, axis == 2 ? 1.f : 0.f, int(fixed.shape[axis]), disp.at(axis, i, j), w, &low[axis * nk],
-                        &upper[axis * nk], slope[axis]);
+                float *__restrict factor = slope[axis];
+                // Twice the voxel's weight where the coordinate is inside, as only there the slope counts.
+                corners(nk, first, axis == 2 ? 1.f : 0.f, int(fixed.shape[axis]), disp.at(axis, i, j), &low[axis * nk],
+                        &upper[axis * nk], [&](int k, bool inside) { factor[k] = inside ? 2 * w[k] : 0.f; });
             }
             Lanes cost{};
             for (Index k = 0; k < nk; ++k) {

@@ -134,4 +134,4 @@ def _rows_of_vectors(*shape: int) -> np.ndarray:
     # At distances of a power of two, all rows would crowd into one part of the cache.
     shape = (*shape[:-1], shape[-1] + (16 if shape[-1] % 64 == 0 else 0))
     size = math.prod(shape)
-    return np.zeros(size + 16, np.float32)[:size].reshape(shape)
+    return np.empty(size + 16, np.float32)[:size].reshape(shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -86,10 +87,12 @@ class Grid:
         spacing = " x ".join(f"{s:.4g}" for s in self.spacing_mm)
         return f"{' x '.join(map(str, self.shape))} voxels of {spacing} mm, {self.orientation}"
 
-    @property
+    @cached_property
     def spacing_mm(self) -> np.ndarray:
         """Distance between neighbouring voxel centres along i, j, k."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        spacing.flags.writeable = False
+        return spacing
 
     @property
     def finest_mm(self) -> float:

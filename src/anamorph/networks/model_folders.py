@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,7 +68,14 @@ def places() -> Iterator[Place]:
     """All folders with models, in the order in which a name is looked for; packages last, as they take time to find."""
     yield Place(SHIPPED, "anamorph")
     yield Place(own_folder(), YOURS)
-    for point in installed(GROUP).values():
+    yield from _brought(tuple(installed(GROUP).values()))
+
+
+@cache
+def _brought(points: tuple[EntryPoint, ...]) -> list[Place]:
+    """The folders that packages bring, looked for once: a guide asks for its model many times."""
+    found: list[Place] = []
+    for point in points:
         package = point.value if point.dist is None else f"{point.dist.name} {point.dist.version}"
         try:
             spec = find_spec(point.module)  # imports nothing of the package
@@ -76,7 +85,8 @@ def places() -> Iterator[Place]:
             folders = []
         if not folders:
             LOG.warning("%s brings models in '%s', which is no package; install it again", package, point.module)
-        yield from (Place(Path(folder), package) for folder in folders)
+        found += (Place(Path(folder), package) for folder in folders)
+    return found
 
 
 def known_models() -> dict[str, Place]:

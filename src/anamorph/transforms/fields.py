@@ -36,9 +36,11 @@ def compose(first: Array, second: Array, sign: float = 1.0) -> Array:
         return first + sign * sample_torch(second, identity_positions_torch(first) + first)
     if kernels is None:
         return by_twin(compose, first, second, sign)
-    out = np.empty(first.shape, np.float32)
+    out, vectors = np.empty(first.shape, np.float32), np.empty((*second.shape[1:], 4), np.float32)
+    least = rows_worth(second.shape[2] * second.shape[3], 2 * POINTS)
+    over_slabs(kernels.interleave, len(vectors), _single(second), vectors, least=least)
     least = rows_worth(first.shape[2] * first.shape[3], POINTS // 2)
-    over_slabs(kernels.compose, first.shape[1], _single(first), _single(second), sign, out, least=least)
+    over_slabs(kernels.compose, first.shape[1], _single(first), vectors, sign, out, least=least)
     return out
 
 
