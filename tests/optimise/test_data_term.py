@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from anamorph.optimise.velocity import data_term, data_term_torch
+from anamorph.optimise.velocity import data_term, data_term_torch, data_terms
 from arrays import SHAPES, random_descriptor, random_weight, smooth_descriptor
 
 
@@ -60,3 +60,14 @@ def test_identical_images_cost_nothing_unmoved():
     )
     assert loss == 0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_directions_at_once_are_those_one_after_the_other(shape):
+    fixed, weight, moving, onward = arguments(shape)
+    other, back = random_weight(shape)[::-1].copy(), -0.5 * onward
+    found = data_terms(fixed, weight, moving, other, onward, back)
+    expected = data_term(fixed, weight, moving, onward), data_term(moving, other, fixed, back)
+    for (loss, slope), (own_loss, own_slope) in zip(found, expected, strict=True):
+        assert loss == own_loss
+        np.testing.assert_array_equal(slope, own_slope)

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from anamorph.runtime import compiled
 from anamorph.runtime.compiled import kernels, variant
 
 CODE = """
@@ -49,6 +50,13 @@ def test_every_variant_gives_the_same_to_rounding(which: str) -> None:
     for one, two in zip(best[1:-1], other[1:-1], strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
     assert best[-1] == other[-1]
+
+
+def test_kernels_built_from_other_sources_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANAMORPH_KERNELS", raising=False)
+    monkeypatch.setattr(compiled, "INTERFACE", kernels.interface + 1)
+    with pytest.raises(ImportError, match="make kernels"):
+        compiled._load()
 
 
 def test_arrays_that_a_kernel_was_not_written_for_are_refused() -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,12 +69,12 @@ def places() -> Iterator[Place]:
     """All folders with models, in the order in which a name is looked for; packages last, as they take time to find."""
     yield Place(SHIPPED, "anamorph")
     yield Place(own_folder(), YOURS)
-    yield from _brought(tuple(installed(GROUP).values()))
+    yield from _brought(tuple(installed(GROUP).values()), tuple(sys.path))
 
 
 @cache
-def _brought(points: tuple[EntryPoint, ...]) -> list[Place]:
-    """The folders that packages bring, looked for once: a guide asks for its model many times."""
+def _brought(points: tuple[EntryPoint, ...], path: tuple[str, ...]) -> list[Place]:
+    """The folders that packages bring, looked for once for a search path: a guide asks for its model many times."""
     found: list[Place] = []
     for point in points:
         package = point.value if point.dist is None else f"{point.dist.name} {point.dist.version}"

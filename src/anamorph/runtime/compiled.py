@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 
+INTERFACE = 2
+"""Number of what this code expects of the kernels; those of a checkout may have been built from other sources."""
+
+
 def _load() -> Any:
     if os.environ.get("ANAMORPH_KERNELS") == "twins":  # to compare with, and to test what happens without a compiler
         return None
@@ -17,6 +21,8 @@ def _load() -> Any:
         basic = import_module("anamorph._kernels")
     except ImportError:
         return None
+    if getattr(basic, "interface", 1) != INTERFACE:
+        raise ImportError("the compiled kernels are of another version of the code; run `make kernels`")
     wanted = os.environ.get("ANAMORPH_KERNELS", basic.instruction_set())
     try:
         return import_module(f"anamorph._kernels_{wanted}") if wanted not in ("", "plain") else basic
