@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-
 INTERFACE = 2
 """Number of what this code expects of the kernels; those of a checkout may have been built from other sources."""
 
