@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "array.h"
+
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
 #elif defined(__AVX__)
@@ -62,6 +64,29 @@ inline Four load_four(const float *from) {
 }
 
 inline void store(float *to, const Lanes &values) { std::memcpy(to, &values, sizeof values); }
+inline void store_four(float *to, const Four &values) { std::memcpy(to, &values, sizeof values); }
+
+// Rows of numbers, `width` apart, as columns: out[k * stride + n] = rows[n * width + k] for `lines` rows, a multiple of 4.
+inline void transpose(const float *rows, Index count, Index width, Index lines, float *out, Index stride) {
+    Index k = 0;
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+    for (; k + 4 <= count; k += 4)
+        for (Index n = 0; n < lines; n += 4) {
+            const float *from = rows + n * width + k;
+            const Four a = load_four(from), b = load_four(from + width), c = load_four(from + 2 * width);
+            const Four d = load_four(from + 3 * width);
+            const Four low_ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), high_ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const Four low_cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), high_cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            float *to = out + k * stride + n;
+            store_four(to, __builtin_shufflevector(low_ab, low_cd, 0, 1, 4, 5));
+            store_four(to + stride, __builtin_shufflevector(low_ab, low_cd, 2, 3, 6, 7));
+            store_four(to + 2 * stride, __builtin_shufflevector(high_ab, high_cd, 0, 1, 4, 5));
+            store_four(to + 3 * stride, __builtin_shufflevector(high_ab, high_cd, 2, 3, 6, 7));
+        }
+#endif
+    for (; k < count; ++k)
+        for (Index n = 0; n < lines; ++n) out[k * stride + n] = rows[n * width + k];
+}
 
 inline void prefetch([[maybe_unused]] const float *at) {
 #if defined(__GNUC__)

@@ -31,6 +31,27 @@ struct Ring {
     float *row(Index plane, Index row) { return &values[(plane % planes * rows + row) * width]; }
 };
 
+// The sum of N rows.
+template <std::size_t N>
+void add_rows_of(const float *const *rows, Index count, float *__restrict out) {
+    const float *row[N];
+    std::copy_n(rows, N, row);
+    for (Index k = 0; k < count; ++k) {
+        float total = row[0][k];
+        for (std::size_t n = 1; n < N; ++n) total += row[n][k];
+        out[k] = total;
+    }
+}
+
+// The sum of some rows, all at once if there are as many as is usual.
+void add_rows(const std::vector<const float *> &rows, Index count, float *__restrict out) {
+    if (rows.size() == 3) return add_rows_of<3>(rows.data(), count, out);
+    if (rows.size() == 5) return add_rows_of<5>(rows.data(), count, out);
+    std::copy_n(rows[0], count, out);
+    for (std::size_t n = 1; n < rows.size(); ++n)
+        for (Index k = 0; k < count; ++k) out[k] += rows[n][k];
+}
+
 // The squared differences of an image to itself, shifted; box sums over planes and over all axes. What lies outside repeats
 // the border, or is 0.
 class Boxes {
@@ -82,21 +103,15 @@ class Boxes {
         }
         for (Index j = 0; j < nj; ++j) {
             if (!needed[j]) continue;
-            float *__restrict column = &columns[rk];
-            std::fill_n(column, nk, 0.f);
-            for (Index b = -rj; b <= rj; ++b) {
-                if (!repeated && (j + b < 0 || j + b >= nj)) continue;
-                const float *__restrict from = &squared[std::clamp<Index>(j + b, 0, nj - 1) * nk];
-                for (Index k = 0; k < nk; ++k) column[k] += from[k];
-            }
-            std::fill_n(&columns[0], rk, repeated ? column[0] : 0.f);
-            std::fill_n(column + nk, rk, repeated ? column[nk - 1] : 0.f);
-            float *__restrict out = flat.row(i, j);
-            std::copy_n(&columns[0], nk, out);
-            for (Index b = 1; b <= 2 * rk; ++b) {
-                const float *__restrict from = &columns[b];
-                for (Index k = 0; k < nk; ++k) out[k] += from[k];
-            }
+            float *column = &columns[rk];
+            rows.clear();
+            for (Index b = -rj; b <= rj; ++b)
+                if (repeated || (j + b >= 0 && j + b < nj)) rows.push_back(&squared[std::clamp<Index>(j + b, 0, nj - 1) * nk]);
+            add_rows(rows, nk, column);
+            for (Index b = 0; b < rk; ++b) columns[b] = repeated ? column[0] : 0, column[nk + b] = repeated ? column[nk - 1] : 0;
+            rows.clear();
+            for (Index b = 0; b <= 2 * rk; ++b) rows.push_back(&columns[b]);
+            add_rows(rows, nk, flat.row(i, j));
         }
     }
 
@@ -104,15 +119,13 @@ class Boxes {
         const Index nk = image.shape[2];
         for (Index j = 0; j < image.shape[1]; ++j) {
             if (!needed[j]) continue;
-            float *__restrict out = boxes.row(i, j) + margin;
-            std::fill_n(out, nk, 0.f);
-            for (Index b = -radius[0]; b <= radius[0]; ++b) {
-                if (!repeated && (i + b < 0 || i + b >= image.shape[0])) continue;
-                const float *__restrict from = flat.row(std::clamp<Index>(i + b, 0, image.shape[0] - 1), j);
-                for (Index k = 0; k < nk; ++k) out[k] += from[k];
-            }
-            std::fill_n(out - margin, margin, out[0]);
-            std::fill_n(out + nk, margin, out[nk - 1]);
+            float *out = boxes.row(i, j) + margin;
+            rows.clear();
+            for (Index b = -radius[0]; b <= radius[0]; ++b)
+                if (repeated || (i + b >= 0 && i + b < image.shape[0]))
+                    rows.push_back(flat.row(std::clamp<Index>(i + b, 0, image.shape[0] - 1), j));
+            add_rows(rows, nk, out);
+            for (Index b = 0; b < margin; ++b) out[b - margin] = out[0], out[nk + b] = out[nk - 1];
         }
     }
 
@@ -124,6 +137,7 @@ class Boxes {
     bool repeated;
     Ring flat, boxes;
     std::vector<float> squared, columns;
+    std::vector<const float *> rows;
     Index next = 0, next_flat = 0;
 };
 
@@ -161,6 +175,7 @@ void mind_ssc(Index begin, Index end, Array<const float, 3> image, Table shifts,
     }
     const Index width = (nk + LANES - 1) / LANES * LANES;
     Ring cells(1, described ? out.shape[1] * ENTRIES : 1, width);  // sums over the cells' first two axes
+    std::vector<float> means(out.shape[2] * out.shape[3]);  // of a row of cells; those of channels beyond the entries stay 0
     for (Index i = low; i < high; ++i) {
         for (Boxes &one : boxes) one.advance(std::min(i + reach, ni - 1));
         double total = 0;
@@ -195,7 +210,8 @@ void mind_ssc(Index begin, Index end, Array<const float, 3> image, Table shifts,
         for (Index b = 0; b < out.shape[1]; ++b) {
             const Index rows = (i - a * pool[0] + 1) * (std::min((b + 1) * pool[1], nj) - b * pool[1]);
             for (int t = 0; t < ENTRIES; ++t)
-                average_cells(cells.row(0, b * ENTRIES + t), nk, pool[2], rows, out.at(a, b) + t, out.shape[3]);
+                average_cells(cells.row(0, b * ENTRIES + t), nk, pool[2], rows, &means[t * out.shape[2]], 1);
+            transpose(means.data(), out.shape[2], out.shape[2], out.shape[3], out.at(a, b), out.shape[3]);
         }
         std::fill(cells.values.begin(), cells.values.end(), 0.f);
     }

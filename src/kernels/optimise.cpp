@@ -54,10 +54,12 @@ struct Mismatch {
 constexpr Index AHEAD = 8;
 
 // Sum of weight * ||F(p) - M(p + u)||^2 over planes, and its gradient with respect to u, in one pass over channels, of
-// which there is a multiple of 16. The border of M is repeated, without a gradient there.
-double data_term(Index begin, Index end, Array<const float, 4> fixed, Array<const float, 3> weight,
-                 Array<const float, 4> moving, Array<const float, 4> disp, Array<float, 4> gradient) {
-    const Index ni = fixed.shape[0], nj = fixed.shape[1], nk = fixed.shape[2], channels = fixed.shape[3];
+// which there is a multiple of 16: so many, if that is known when this is compiled, which saves the loop, or any (0). The border
+// of M is repeated, without a gradient there.
+template <Index CHANNELS>
+double data_term_of(Index begin, Index end, Array<const float, 4> fixed, Array<const float, 3> weight,
+                    Array<const float, 4> moving, Array<const float, 4> disp, Array<float, 4> gradient) {
+    const Index ni = fixed.shape[0], nj = fixed.shape[1], nk = fixed.shape[2], channels = CHANNELS ? CHANNELS : fixed.shape[3];
     const Index si = ni > 1 ? nj * nk * channels : 0, sj = nj > 1 ? nk * channels : 0, sk = nk > 1 ? channels : 0;
     std::vector<int> low(3 * nk);
     std::vector<float> upper(3 * nk);
@@ -96,6 +98,11 @@ double data_term(Index begin, Index end, Array<const float, 4> fixed, Array<cons
             total += sum(cost);
         }
     return total;
+}
+
+double data_term(Index begin, Index end, Array<const float, 4> fixed, Array<const float, 3> weight,
+                 Array<const float, 4> moving, Array<const float, 4> disp, Array<float, 4> gradient) {
+    return (fixed.shape[3] == 16 ? data_term_of<16> : data_term_of<0>)(begin, end, fixed, weight, moving, disp, gradient);
 }
 
 // Squared differences of V(p) and what is wanted, summed over channels, and their gradient; outside nothing changes.

@@ -16,10 +16,12 @@ void rows_of_channels(Index begin, Index end, Array<const float, 4> descriptor, 
     for (Index row = begin; row < end; ++row) {
         const float *__restrict from = descriptor.at(row / nj, row % nj);
         float *__restrict to = out.at(row / nj, row % nj);
+        const Index fours = channels / 4 * 4;
+        transpose(from, fours, all, nk / 4 * 4, to + border, width);
         for (Index c = 0; c < channels; ++c) {
             float *__restrict line = to + c * width;
             std::fill_n(line, border, from[c]);
-            for (Index k = 0; k < nk; ++k) line[border + k] = from[k * all + c];
+            for (Index k = c < fours ? nk / 4 * 4 : 0; k < nk; ++k) line[border + k] = from[k * all + c];
             std::fill(line + border + nk, line + width, from[(nk - 1) * all + c]);
         }
     }

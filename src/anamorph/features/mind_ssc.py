@@ -85,7 +85,7 @@ def mind_ssc(
     over_slabs(kernels.mind_ssc, cells[0], image, *tables, 1.0, 1.0, nothing, variance, least=least)
     rows = image.shape[0] * -(-image.shape[1] // 4) * image.shape[2]
     typical = max(float(variance.sum()) / rows, 1e-12)
-    out = np.zeros((*cells, LANES), np.float32)
+    out = np.empty((*cells, LANES), np.float32)
     floor, ceiling = (bound * typical for bound in VARIANCE_BOUNDS)
     over_slabs(kernels.mind_ssc, cells[0], image, *tables, floor, ceiling, out, variance, least=least)
     return out

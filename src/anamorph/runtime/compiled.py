@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of what this code expects of the kernels; those of a checkout may have been built from other sources."""
 
 
