@@ -14,6 +14,7 @@ from anamorph.methods.linear_start import linear_start, linear_start_bytes
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
+from anamorph.transforms.affine import AffineParts
 from geometries import affine_of
 
 SHAPE = (40, 34, 36)
@@ -143,6 +144,21 @@ def test_what_a_mask_hides_does_not_lead(rigid_pair):
     mask = Mask(weight, rigid_pair.moving.grid)
     found = run(rigid_pair.fixed, rigid_pair.moving.with_data(data), moving_mask=mask)
     assert errors_vox(found.transform, rigid_pair).mean() < 0.3
+
+
+@pytest.mark.parametrize("shift", [(7.0, -7.0, 6.6), (0.0, 0.0, 12.0)])
+def test_a_body_that_looks_alike_from_any_side_is_not_turned(shift):
+    """Two plain balls whose headers have lost everything: a rotation explains as much as none."""
+    place = 2.0 * (np.indices((40, 40, 40)) - 19.5)
+    rng = np.random.default_rng(0)
+    balls = []
+    for middle in (np.zeros(3), np.array(shift)):
+        away = np.linalg.norm(place - middle[:, None, None, None], axis=0)
+        values = 100 / (1 + np.exp((away - 24) / 2)) + 2 * rng.standard_normal(away.shape)
+        balls.append(Image(values[None].astype(np.float32), Grid(away.shape, np.diag([2.0, 2.0, 2.0, 1.0]))))
+    found = AffineParts.of(run(*balls).transform, balls[0].grid.centre_mm)
+    assert found.turn_deg < 5
+    assert np.allclose(found.shift_mm, shift, atol=1.5)
 
 
 @pytest.mark.parametrize("init", ["translation", "rigid", "affine", "any-pose"])

@@ -15,6 +15,7 @@ from anamorph.image.background import content_box
 from anamorph.methods.start.hypotheses import (
     CENTRES_MARGIN,
     GUESS_MARGIN,
+    LOST_HEADER,
     TURN_MARGIN,
     WORLD_MARGIN,
     WRONG_PLACE,
@@ -117,6 +118,7 @@ class _Explains:
         (0.30, 0.35, 0.37, 0.35, False, "translation"),
         (0.30, 0.30, 0.30, 0.46, True, "pose"),
         (0.30, 0.30, 0.30, 0.34, False, "pose"),
+        (0.30, 0.30, 0.30, 0.325, False, "world"),
         (0.73, 0.70, 0.70, 0.88, True, "pose"),
         (0.30, 0.30, 0.46, 0.50, True, "translation"),
         (0.30, 0.30, 0.46, 0.52, True, "pose"),
@@ -126,10 +128,18 @@ class _Explains:
 )
 def test_an_earlier_hypothesis_has_the_benefit_of_the_doubt(world, centres, translation, pose, known, expected):
     spread = 0.05
-    assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN, WRONG_PLACE) == (3.0, 0.3, 0.1, 0.5)
+    assert (WORLD_MARGIN, CENTRES_MARGIN, TURN_MARGIN, WRONG_PLACE, LOST_HEADER) == (3.0, 0.3, 0.1, 0.5, 0.3)
     values = {"pose": pose, "translation": translation, "centres": centres, "world": world}
     tried = [Hypothesis(name, 0.0, _Explains(value)) for name, value in values.items()]
     assert Rules(spread, known, True, 0.0).choose(tried).name == expected
+
+
+@pytest.mark.parametrize(
+    ("pose", "outlines", "expected"), [(0.83, False, "world"), (0.83, True, "pose"), (0.8, True, "world")]
+)
+def test_whole_bodies_are_turned_though_translations_vary(pose, outlines, expected):
+    tried = [Hypothesis("world", 0.5, _Explains(0.72)), Hypothesis("pose", 0.5, _Explains(pose))]
+    assert Rules(0.09, True, True, 0.35, outlines).choose(tried).name == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,20 @@ def test_findings_of_a_pair():
 
 def test_scans_that_differ_get_the_generic_preset():
     trunk = inspect_image(cylinder_ct(2))
-    thin = inspect_image(cylinder_ct(2, radius_mm=80))
     assert choose_preset(trunk, trunk)[0] == "abdomen-ct"
-    assert choose_preset(trunk, thin) == (
+    neck = replace(trunk, region="head-neck-ct")
+    assert choose_preset(trunk, neck) == (
         "generic-ct",
-        "the scans look different (fixed: abdomen-ct, moving: generic-ct)",
+        "the scans look different (fixed: abdomen-ct, moving: head-neck-ct)",
     )
     noise = np.random.default_rng(0).normal(100, 10, (20, 20, 20)).astype(np.float32)
     assert choose_preset(trunk, inspect_image(Image(noise, diagonal(2, (20, 20, 20)))))[0] == "generic-mr"
+
+
+def test_a_scan_that_does_not_tell_what_it_shows_gets_the_preset_of_the_other():
+    trunk, thin = inspect_image(cylinder_ct(2)), inspect_image(cylinder_ct(2, radius_mm=80))
+    assert thin.region == "generic-ct"
+    for pair, side in (((trunk, thin), "fixed"), ((thin, trunk), "moving")):
+        preset, reason = choose_preset(*pair)
+        assert preset == "abdomen-ct"
+        assert reason.endswith(f", which the {side} scan tells alone")

@@ -124,5 +124,5 @@ def _start_bytes(fixed: Grid, moving: Grid) -> int:
     # their differences.
     search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
     search += 110 * np.prod(np.add(here.shape, there.shape, dtype=float))
-    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT[-1][0]).shape))
+    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT[-1]).shape))
     return int(max(float(search), POSE_BYTES, matching))

@@ -31,6 +31,8 @@ CT_ORGANS_MM = 150.0
 """Longest side from which the presets of the neck and the chest, whose lengths are in mm, hold for a CT."""
 SMALL_MR_MM = 50.0
 """Longest side from which the preset of small MR scans holds for voxels finer than the 1 mm of its descriptors."""
+BOTH_SHOW = ("cardiac-mr",)
+"""Presets of how scans were made, such as in thick slices, rather than of what they show: both have to be made so."""
 
 Severity = Literal["note", "warning", "error"]
 Modality = Literal["ct", "mr", "mask-like", "other"]
@@ -217,12 +219,21 @@ def overlap_percent(fixed: Grid, moving: Grid, transform: Any = None) -> float:
 
 
 def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
-    """The preset both scans agree on, else the generic one of their modality; and why."""
-    if fixed.region == moving.region:
-        return fixed.region, fixed.region_reason
-    if fixed.modality == moving.modality == "ct":
-        return "generic-ct", f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
-    return "generic-mr", f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
+    """The preset of what both scans show, the generic one where they show different things; and why.
+
+    A scan that was cut, padded or resampled aslant may not tell what it shows: then the other one does, unless its
+    preset is one of ``BOTH_SHOW``.
+    """
+    generic = tuple("generic-ct" if facts.modality == "ct" else "generic-mr" for facts in (fixed, moving))
+    told = [facts for facts, plain in zip((fixed, moving), generic, strict=True) if facts.region != plain]
+    apart = generic[0] != generic[1] or len({facts.region for facts in told}) > 1
+    if apart or (len(told) == 1 and told[0].region in BOTH_SHOW):
+        ct = generic == ("generic-ct", "generic-ct")
+        reason = f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
+        return ("generic-ct" if ct else "generic-mr"), reason
+    facts = told[0] if told else fixed
+    side = "" if len(told) != 1 else f", which the {'fixed' if facts is fixed else 'moving'} scan tells alone"
+    return facts.region, facts.region_reason + side
 
 
 def guess_modality(image: Image) -> Modality:

@@ -30,9 +30,10 @@ GUESS_MARGIN = 0.5
 """Of the same unit: on weak evidence the middles of the fields of view are believed if they explain so much more than
 the world before anything is matched. Neither was chosen for what it explains, so that chance favours none of them."""
 TURN_MARGIN = 0.1
-"""A turned scan must explain so much more than one that is not, unless its header has lost all."""
-WRONG_PLACE = 0.5
-"""Share of that margin where the header is already known to be wrong about the position."""
+"""A turned scan must explain so much more than one that is not."""
+WRONG_PLACE, LOST_HEADER = 0.5, 0.3
+"""Shares of that margin where the header is already known to be wrong about the position, and where it has lost all:
+a body that looks alike from any side is not turned."""
 CLEAR = 0.6
 """What leaves only so much of the unexplained rest is clear evidence, whatever the margin."""
 APART = 0.1
@@ -83,12 +84,15 @@ class Rules:
     ``chance_spread`` is the standard deviation of what places chosen at random explain. ``world_is_known`` is False
     where a header says nothing about the position, ``world_is_tried`` where by the headers too little overlaps. Where
     less than ``weak`` is explained, nothing that was searched for is believed without clear evidence.
+    ``has_outlines`` says that both scans show whole bodies: as their outlines meet or not, translations differ by more
+    than chance, which is then no measure of what a rotation must explain.
     """
 
     chance_spread: float
     world_is_known: bool
     world_is_tried: bool
     weak: float
+    has_outlines: bool = False
 
     def choose(self, tried: list[Hypothesis]) -> Hypothesis:
         """The hypothesis to trust of at least one.
@@ -115,8 +119,10 @@ class Rules:
             as_good = new.explained > old.explained - guess
             return as_good and new.before > old.before + guess * self.world_is_known
         sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
+        sure = sure and (is_weak or not (self.has_outlines and new.name == "pose"))
         margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")
-        turn = TURN_MARGIN * (new.name == "pose" and self.world_is_known) * (1 if old.name == "world" else WRONG_PLACE)
+        doubt = LOST_HEADER if not self.world_is_known else 1 if old.name == "world" else WRONG_PLACE
+        turn = TURN_MARGIN * doubt * (new.name == "pose")
         return new.explained > old.explained + max(margin * self.chance_spread, turn)
 
 

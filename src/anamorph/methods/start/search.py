@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -36,7 +37,11 @@ WEAK, WEAK_UNLIKE = 0.35, 0.5
 """Between scans of one kind, and of intensities that do not compare: where a map explains less, nothing tells a true
 change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
 FURTHER_DEG = (30.0, 20.0, 10.0)
-"""Turns that are tried about the best hypothesis, one after the other."""
+"""Turns that are tried about the best hypotheses, one after the other."""
+FURTHER_MOST = 4
+"""So many hypotheses are turned at the most."""
+FURTHER_GAIN = 0.01
+"""What such a turn must explain more."""
 WORTH_MATCHING = 0.15
 """A turn that explains so much less before it is matched is not matched."""
 MOST_TURNS = 6
@@ -60,9 +65,11 @@ LEAST_REFINEMENT = 0.8
 IDENTICAL = 0.9999
 """Nothing is left to improve."""
 ALIKE = 0.7
-"""From this on the scans are so alike that Gauss-Newton steps make the map exact."""
-EXACT = ((28, 15), (56, 8), (112, 4))
-"""Voxels along the longest axis and most rounds, for the last steps between scans that are alike."""
+"""From this on the scans are so alike that Gauss-Newton steps on fine grids make the map exact."""
+EXACT = (28, 56, 112)
+"""Voxels along the longest axis, for the last steps between scans that are alike."""
+EXACT_ROUNDS = (15, 8, 4)
+"""Gauss-Newton steps on a grid at the most, the coarsest first."""
 
 
 @dataclass
@@ -95,7 +102,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     rough = Judge.of(pair, translations.fixed, translations.moving).on(ROUGH.voxels)
     places = _places(pair, translations)
     world_is_tried = any(name == "world" for name, _ in places)
-    rules = Rules(translations.chance_spread, world_is_known, world_is_tried, _weak(pair))
+    rules = Rules(translations.chance_spread, world_is_known, world_is_tried, _weak(pair), pair.shows_whole_bodies)
     tried = [_matched(rough, name, Matched.of(rough, place), model, rules) for name, place in places]
     if tried[0].name == "world" and tried[0].explained > IDENTICAL:
         return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
@@ -105,7 +112,9 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         tried += _turned(rough, tried, model, rules, any_pose or not world_is_known or best < SURE)
     winner = rules.choose(tried)
     if can_turn and pair.shows_whole_bodies and rules.weak < winner.explained < ENOUGH:
-        promising = {id(winner), id(max(tried, key=lambda one: one.explained))}
+        followed = sorted(tried, key=lambda one: -one.explained)[:FURTHER_MOST]
+        least = followed[0].explained - PROMISING
+        promising = {id(winner), *(id(one) for one in followed if one.explained > least)}
         tried = [_turned_further(rough, one, model) if id(one) in promising else one for one in tried]
         winner = rules.choose(tried)
     mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
@@ -115,20 +124,17 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
         winner = rules.choose(tried)
     costs = [winner.matched.cost]
-    level = rough.on(FINE.voxels)
-    if not winner.stays and level.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm:
-        tried = [_refined(level, one, model) for one in _rivals(winner, tried, pair)]
+    levels = [rough]
+    fine = rough.on(FINE.voxels)
+    if not winner.stays and fine.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm:
+        tried = [_refined(fine, one, model) for one in _rivals(winner, tried, pair)]
         winner = rules.choose(tried)
         costs.append(winner.matched.cost)
-    spacing = np.inf
-    for voxels, rounds in EXACT if winner.explained > ALIKE else ():
-        level = rough.on(voxels)
-        if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
-            break
-        spacing = level.fixed.grid.finest_mm
-        exact = polish(level, Matched.of(level, winner.matched.transform), model, rounds)
-        winner = replace(winner, matched=exact)
-        costs.append(winner.matched.cost)
+        levels.append(fine)
+    if winner.explained > ALIKE:
+        winner = _exact(winner, (rough.on(voxels) for voxels in EXACT), model, costs)
+    elif winner.explained > SURE and model == "affine":
+        winner = _exact(winner, levels, model, costs)
     start = _told(pair, winner, tried, costs)
     return replace(start, warnings=[*start.warnings, *([mirror] if mirror else [])])
 
@@ -194,7 +200,7 @@ def _turned_further(rough: Judge, one: Hypothesis, model: LinearModel) -> Hypoth
         best = max(laid, key=lambda pose: pose.explained)
         if best.explained > here.explained - WORTH_MATCHING:
             found = match(rough, best, ROUGH, "affine" if model == "affine" else "rigid")
-            here = max(here, found, key=lambda pose: pose.explained)
+            here = found if found.explained > here.explained + FURTHER_GAIN else here
     return replace(one, matched=here)
 
 
@@ -242,6 +248,22 @@ def _weak(pair: ScanPair) -> float:
 def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
     there = Matched.of(level, one.matched.transform)
     return replace(one, matched=there if one.stays else match(level, there, FINE, model))
+
+
+def _exact(winner: Hypothesis, levels: Iterable[Judge], model: LinearModel, costs: list[float]) -> Hypothesis:
+    """The winner after Gauss-Newton steps on finer and finer grids, as long as these have smaller voxels.
+
+    Between different bodies they end at no better place than matching does, but always at the same one.
+    """
+    spacing = np.inf
+    for level, rounds in zip(levels, EXACT_ROUNDS, strict=False):
+        if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
+            break
+        spacing = level.fixed.grid.finest_mm
+        exact = polish(level, Matched.of(level, winner.matched.transform), model, rounds)
+        winner = replace(winner, matched=exact)
+        costs.append(winner.matched.cost)
+    return winner
 
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
