@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every command would be cold
 
 PHANTOMS = {"64^3": (64, 64, 64), "160x128x112": (160, 128, 112), "192x160x256": (192, 160, 256)}
 CLINICAL = {"457x365x320": (457, 365, 320)}

@@ -212,8 +212,8 @@ def _as_matrix(step: np.ndarray, model: LinearModel, size_mm: float, centre_mm: 
 
 def _accepted(judge: Judge, current: Matched, update: np.ndarray) -> Matched | None:
     """The updated map if it lowers the cost, else the map half-way there if that does, else nothing."""
-    for fraction in (1.0, 0.5):
-        matrix = current.transform.matrix @ _power(update, fraction)
+    for part in (lambda: update, lambda: _half(update)):
+        matrix = current.transform.matrix @ part()
         if not is_plausible(matrix):
             continue
         candidate = Matched.of(judge, Affine(matrix))
@@ -233,10 +233,9 @@ def _correspondences(fixed: Volume, moved: Volume, cell: int, radius: int) -> tu
     return source, target
 
 
-def _power(matrix: np.ndarray, fraction: float) -> np.ndarray:
-    """Part of a linear map: the real power of its matrix, so that part of a rotation is a rotation."""
-    if fraction == 1:
-        return matrix
-    from scipy.linalg import fractional_matrix_power
+def _half(matrix: np.ndarray) -> np.ndarray:
+    """Half of a linear map: the real square root of its matrix, so that half of a rotation is a rotation."""
+    from scipy.linalg import sqrtm  # other powers are found by threads that go on waiting at full speed
 
-    return np.real(fractional_matrix_power(matrix, fraction))
+    half: np.ndarray = np.real(sqrtm(matrix))
+    return half
