@@ -176,3 +176,14 @@ def test_the_factor_of_the_calibration_is_applied():
         pair.fixed, pair.fixed_weight, pair.moving, (2, 2, 2), (1, 1, 1), (2, 2, 2), 2**30, (1, 1, 1)
     )  # fmt: skip
     np.testing.assert_allclose(map_of(pair, grid).data[0], FACTOR * spread_mm(costs, np.ones(3)), rtol=1e-5)
+
+
+def test_cavities_belong_to_the_body_unless_they_are_open_in_their_slice() -> None:
+    scan = np.zeros((9, 9, 3), np.float32)
+    scan[2:7, 2:7] = 1
+    scan[3:6, 3:6] = 0
+    scan[4, 6, 1] = 0  # the ring of the slice in the middle is open; those beside it are closed
+    grid = Grid(scan.shape, np.eye(4))
+    expected = scan > 0
+    expected[2:7, 2:7, [0, 2]] = True
+    np.testing.assert_array_equal(inside_body(Image(scan[None], grid), grid), expected)

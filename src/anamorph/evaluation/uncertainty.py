@@ -85,8 +85,6 @@ def judge_uncertainty(found: Image | None, fixed: Image) -> Uncertainty | None:
 
 def inside_body(scan: Image, grid: Grid) -> np.ndarray:
     """Which points ``(I, J, K)`` of a grid lie in the body that a scan shows, its cavities included."""
-    from scipy.ndimage import binary_fill_holes
-
     values = Affine.identity().warp_image(Image(scan.data[:1], scan.grid), grid).data[0].astype(np.float32)
     if looks_like_ct(scan):
         above = BODY_HU
@@ -94,5 +92,18 @@ def inside_body(scan: Image, grid: Grid) -> np.ndarray:
         low, known = background_value(scan), values[np.isfinite(values)]
         above = low + BODY_SHARE * (float(np.percentile(known, 98)) - low) if known.size else low
     along = int(np.abs(grid.directions[2]).argmax())
-    slices = np.moveaxis(values > above, along, 0)
-    return np.moveaxis(np.stack([binary_fill_holes(part) for part in slices]), 0, along)
+    return np.moveaxis(_filled(np.moveaxis(values > above, along, 0)), 0, along)
+
+
+def _filled(slices: np.ndarray) -> np.ndarray:
+    """The same slices ``(N, rows, columns)`` without holes: what is empty and reaches no side of its slice."""
+    from scipy.ndimage import label
+
+    within = np.zeros((3, 3, 3), bool)  # neighbours of a pixel lie in its slice
+    within[1, 1] = within[1, :, 1] = True
+    regions, count = label(~slices, within)  # all slices at once, many times as fast as holes filled one by one
+    outside = np.zeros(count + 1, bool)
+    for side in (regions[:, 0], regions[:, -1], regions[:, :, 0], regions[:, :, -1]):
+        outside[side] = True
+    outside[0] = False
+    return ~outside[regions]

@@ -83,13 +83,17 @@ def body_mask(values: np.ndarray, grid: Grid, reach_mm: float, above: float = BO
 
     spacing = grid.spacing_mm / patient_mm(grid)
     cell = tuple(int(c) for c in np.clip(np.rint(CELL_MM / spacing), 1, grid.shape))
-    tissue = pool_volume((values > above)[None].astype(np.float32), cell)[0] > LEAST_TISSUE  # type: ignore[arg-type]
-    regions, _ = label(~tissue)
+    tissue = pool_volume((values > above)[None], cell)[0] > LEAST_TISSUE  # type: ignore[arg-type]
+    regions, count = label(~tissue)
     lateral = [a for a in range(3) if grid.shape[a] > 1 and a != int(np.abs(grid.directions[2]).argmax())]
-    ends = [regions.take(end, axis=a).ravel() for a in lateral for end in (0, -1)]
-    if not ends:
+    if not lateral:
         return np.ones(grid.shape, bool)
-    inside = ~np.isin(regions, np.setdiff1d(np.concatenate(ends), 0))
+    inside = np.ones(count + 1, bool)
+    for axis in lateral:
+        for end in (0, -1):
+            inside[regions.take(end, axis=axis)] = False
+    inside[0] = True
+    inside = inside[regions]
     reach = np.maximum(np.rint(reach_mm / (spacing * cell)), 1).astype(int)
     near = maximum_filter(inside, 2 * reach + 1, mode="constant")
     for axis, size in enumerate(cell):

@@ -51,9 +51,11 @@ class ShownMap:
     def quantised(self) -> np.ndarray:
         """``(I, J, K)`` 8-bit: 0 where nothing is known, 1 to 64 along the scale, 65 where folded."""
         known = np.isfinite(self.values) & self.body
-        place = np.clip(np.where(known, self.scale.place(self.values), 0), 0, 1)
-        values = np.where(known, 1 + np.rint(place * (STEPS - 1)), 0).astype(np.uint8)
-        return np.where(self.values <= 0, np.uint8(FOLDED), values) if self.folds else values
+        values = np.zeros(self.values.shape, np.uint8)
+        values[known] = 1 + np.rint(np.clip(self.scale.place(self.values[known]), 0, 1) * (STEPS - 1))
+        if self.folds:
+            values[self.values <= 0] = FOLDED
+        return values
 
     def described(self) -> dict[str, Any]:
         """What the page knows of the map."""
