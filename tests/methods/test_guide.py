@@ -148,6 +148,18 @@ def test_a_label_counts_by_how_sure_it_is():
     np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.5) / 0.15, 1), 0], rtol=1e-5)
 
 
+def test_a_guide_that_is_unsure_is_named_by_the_verdict(oracle, monkeypatch):
+    model = SegmentationModel.load(str(oracle), "segment", "cpu")
+    settings = {"init": "world", "guide": f"{oracle},none", "refine_iterations": (1, 1)}
+    known = model.seen
+    for sure, told in ((0.7, True), (0.8, False)):
+        monkeypatch.setattr(model, "seen", lambda image, frame, sure=sure: Image(sure * known(image, frame).data, GRID))
+        result = register(*scans(), settings=settings, device="cpu")
+        lines = [line for line in result.verdict.reasons if "oracle is unsure of ball" in line]
+        assert [("0.70" in line and "guide=none" in line) for line in lines] == [True] * told
+        assert not told or result.verdict.status != "PASS"
+
+
 @pytest.mark.parametrize("upright", ["fixed", "moving"])
 @pytest.mark.parametrize("turn_deg", [10, 40, 90])
 def test_a_turned_scan_is_seen_as_the_other_one_lies(oracle, monkeypatch, upright, turn_deg):

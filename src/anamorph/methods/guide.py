@@ -29,6 +29,12 @@ MOST_SCALED = 1.6
 """Largest factor by which sizes of labels change that of a scan."""
 UNSURE, SURE = 0.5, 0.65
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
+DOUBTED = 0.75
+"""Below it a network is often wrong about a label, though right enough to gain by on average."""
+DOUBT = (
+    "{model} is unsure of {labels} in one of the scans ({sure:.2f}; {least:g} and more where it is right): what it "
+    "gets wrong the result gets wrong; compare with guide=none"
+)
 TURNED_DEG = 12.0
 """Networks are trained on scans that are turned this little."""
 STRANGE = 2.0
@@ -50,12 +56,14 @@ class Guide:
         moving: probabilities in the moving scan.
         trust: ``(L,)`` in [0, 1].
         model: its name and hash, and the trust by the names of the labels.
+        doubts: a line about labels that are compared though the network is unsure of them, if there are any.
     """
 
     fixed: Scan
     moving: Scan
     trust: np.ndarray
     model: dict[str, Any]
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -109,9 +117,11 @@ class Guide:
         here, there, trust = max(_views(model, fixed, moving, start), key=lambda view: float(view[2].sum()))
         if not trust.any():
             return None
-        names = (model.card.labels[label] for label in model.labels)
+        names = [model.card.labels[label] for label in model.labels]
         trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
-        return cls(here, there, trust, model.identity | {"trust": trusted})
+        told = model.identity | {"trust": trusted}
+        sure = np.minimum(sureness(here.channels), sureness(there.channels))
+        return cls(here, there, trust, told, _doubts(str(told["name"]), names, trust, sure))
 
     @classmethod
     def of_labels(cls, fixed: Labels, moving: Labels, values: Sequence[int], spacing_mm: float) -> Guide:
@@ -168,6 +178,15 @@ class Guide:
         return best
 
 
+def _doubts(model: str, names: Sequence[str], trust: np.ndarray, sure: np.ndarray) -> tuple[str, ...]:
+    """A line about the labels that are compared though the network is unsure of them."""
+    doubted = (trust > 0) & (sure < DOUBTED)
+    if not doubted.any():
+        return ()
+    labels = ", ".join(name for name, one in zip(names, doubted, strict=True) if one)
+    return (DOUBT.format(model=model, labels=labels, sure=sure[doubted].min(), least=DOUBTED),)
+
+
 def _shares(labels: Labels, values: Sequence[int], spacing_mm: float) -> Scan:
     grid = labels.grid.resampled(np.maximum(labels.grid.spacing_mm, spacing_mm))
     reading = Reading.of(labels.grid, grid, None)
@@ -222,19 +241,24 @@ def turned_frame(model: SegmentationModel, image: Image, directions: np.ndarray)
 
 
 def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
-    """``(L,)``: how sure the network is of the voxels of each label, 0 for volumes that no scan of its training had.
-
-    The expected probability of the voxels of a label, sum(p^2) / sum(p), is 1 where every voxel is clear.
-    """
-    total, squared = (scan.channels.sum(axis=(1, 2, 3), dtype=np.float64), np.square(scan.channels).sum(axis=(1, 2, 3)))
-    sure = squared / np.maximum(total, 1e-9)
-    trust = np.clip((sure - UNSURE) / (SURE - UNSURE), 0, 1)
+    """``(L,)``: how sure the network is of the voxels of each label, 0 for volumes that no scan of its training had."""
+    trust: np.ndarray = np.clip((sureness(scan.channels) - UNSURE) / (SURE - UNSURE), 0, 1)
     volumes_ml = _volumes_ml(scan)
     for channel, label in enumerate(model.labels):
         low, high = model.card.volumes_ml.get(label, (0.0, np.inf))
         if not low / STRANGE < volumes_ml[channel] < high * STRANGE:
             trust[channel] = 0
     return trust
+
+
+def sureness(channels: np.ndarray) -> np.ndarray:
+    """``(L,)``: the expected probability of the voxels of each label of ``(L, I, J, K)``.
+
+    sum(p^2) / sum(p) is 1 where every voxel is clear.
+    """
+    total, squared = channels.sum(axis=(1, 2, 3), dtype=np.float64), np.square(channels).sum(axis=(1, 2, 3))
+    found: np.ndarray = squared / np.maximum(total, 1e-9)
+    return found
 
 
 def _volumes_ml(scan: Scan) -> np.ndarray:

@@ -175,6 +175,7 @@ class Learned(Recipe):
         kind = comparable_after(fixed, moving, start, kind)
         run.provenance["intensities"] = kind
         guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
+        run.warnings += guide.doubts if guide else ()
         known = to_device(rest, run.device), found.grid
         tissues = seen.pair.tissues
         followed = Started(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)

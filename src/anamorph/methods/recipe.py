@@ -261,6 +261,7 @@ class Recipe(Method):
                 run.warnings.append(LEFT_OUT)
             return
         started.guide, started.explained = guide, None
+        run.warnings += guide.doubts
         self._move(started, guide, pair, run, "middles or sizes of the labels that the guide sees")
 
     def _use(self, started: Started, pair: Pair, run: Run, may_move: bool = True) -> None:
