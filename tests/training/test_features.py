@@ -30,13 +30,15 @@ def test_the_same_place_is_found_where_the_second_scan_lies_elsewhere():
     anchors = torch.tensor([[4.0, 5, 6], [5, 4, 6], [4, 5, 7]])[None]
     shift = torch.tensor([[2.0, 1, -1]])
     offsets = torch.tensor([[1.0, 0, -2], [0, 1, 1], [0, -1, 0]])[None]
-    found = place_likelihoods(first, second, anchors, shift, offsets)
+    labels = torch.arange(second[0, 0].numel()).reshape(1, *second.shape[2:])
+    i, j, k = (int(n) for n in anchors[0, :, 0] + shift[0])
+    labels[0, i + 1, j, k] = labels[0, i, j, k]  # the first other place of the first anchor
+    found = place_likelihoods(first, second, labels, anchors, shift, offsets)
     assert found.shape == (1, 3, 4)
     np.testing.assert_allclose(found[..., 0], 1, atol=1e-5)
     assert float(found[..., 1:].max()) < 0.95
-    # The second other place of the first anchor, by hand.
-    i, j, k = (int(n) for n in anchors[0, :, 0] + shift[0] + offsets[0, :, 1])
-    expected = first[0, :, 4, 5, 4] @ second[0, :, i, j, k]
+    assert torch.isinf(found).nonzero().tolist() == [[0, 0, 1]], "the one of the same label"
+    expected = first[0, :, 4, 5, 4] @ second[0, :, i, j + 1, k - 1]
     np.testing.assert_allclose(found[0, 0, 2], expected, atol=1e-5)
 
 
@@ -78,7 +80,7 @@ def cohort(tmp_path_factory):
 
 TINY = FeatureTraining(
     mult=1, convolutions=(1,), crop=(24, 24, 24), samples=64, others=16, classes=8, rate=1e-2, bend_vox=1.0, bias=0.0,
-    strip=0.0, thickness_vox=1.0,
+    strip=0.0, thickness_vox=1.0, apart_vox=6,
 )  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def test_both_scans_of_a_pair_show_one_body_where_the_shift_says(cohort):
     task.check()
     batch = task.batch([(0, 0), (0, 1)], CPU, generators(2))
     assert batch["first"].shape == batch["second"].shape == (2, 1, 24, 24, 24)
-    assert batch["shift"].abs().max() <= 2
+    assert batch["shift"].abs().max() <= 3
     assert (batch["shift"] != 0).any()
     assert batch["labels"].shape == (2, 64)
     assert len(batch["labels"].unique()) > 1

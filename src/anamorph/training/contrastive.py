@@ -15,24 +15,34 @@ def features_at(features: Tensor, positions: Tensor) -> Tensor:
     return torch.nn.functional.normalize(torch.stack(read), dim=1)
 
 
-def place_likelihoods(first: Tensor, second: Tensor, anchors: Tensor, shift: Tensor, offsets: Tensor) -> Tensor:
+def place_likelihoods(
+    first: Tensor, second: Tensor, labels: Tensor, anchors: Tensor, shift: Tensor, offsets: Tensor
+) -> Tensor:
     """How alike places are: ``(B, N, 1 + M)``, cosines of features at the same place, then at others around it.
+
+    Others of the same label are minus infinity: they need not be told apart, as two bodies differ within a structure.
 
     Args:
         first: features of one contrast, ``(B, C, I, J, K)``.
         second: features of the other one.
+        labels: of the cells of the second, ``(B, I, J, K)``.
         anchors: ``(B, 3, N)`` cells of the first.
         shift: ``(B, 3)``, from cells of the first to the same place in the second.
         offsets: ``(B, 3, M)``, from there to other places.
     """
     places = anchors + shift[:, :, None]
     around = torch.cat([torch.zeros_like(offsets[..., :1]), offsets], dim=-1)
-    candidates = features_at(second, places[..., None] + around[:, :, None])
-    return torch.einsum("bcn,bcnm->bnm", features_at(first, anchors), candidates)
+    candidates = places[..., None] + around[:, :, None]
+    cosines = torch.einsum("bcn,bcnm->bnm", features_at(first, anchors), features_at(second, candidates))
+    pairs = zip(labels, candidates, strict=True)
+    found = torch.stack([sample_torch(one[None].float(), where, "nearest")[0] for one, where in pairs])
+    same = found == found[..., :1]
+    same[..., 0] = False
+    return cosines.masked_fill(same, float("-inf"))
 
 
 def place_loss(likelihoods: Tensor, temperature: float) -> Tensor:
-    """Minus the mean logarithm of the share that the same place has among all (InfoNCE: van den Oord et al. 2018).
+    """Minus the mean logarithm of the share of the same place among all (InfoNCE: van den Oord et al. 2018).
 
     Args:
         likelihoods: as :func:`place_likelihoods` gives them.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Scan = tuple[int, int]
 """Cohort and row."""
-PHASES_VOX = 4
-"""Both scans of a body are cut out up to so many voxels apart: cells lie elsewhere in each, as in use."""
 MARGIN_CELLS = 2
 """Places are compared this far from the border."""
 MEASURED_REACH, MEASURED_PLACES = 3, 400
@@ -40,18 +38,23 @@ class FeatureTraining(MadeScans):
     activation: Activation = setting("leaky", "activation of the network")
     stem: int = setting(2, "voxels along each axis of a cell, each of which has one feature", "voxels")
     classes: int = setting(16, "channels of a feature")
-    place: float = setting(1.0, "weight of the loss that parts a place from others around it")
+    place: float = setting(1.0, "weight of the loss that parts a place from those of other labels around it")
     place_temperature: float = setting(0.1, "temperature of that loss")
     reach: float = setting(6.0, "distance of the other places", "cells")
     others: int = setting(64, "number of the other places")
-    label: float = setting(0.5, "weight of the loss that draws together features of one label")
+    label: float = setting(0.0, "weight of the loss that draws together features of one label")
     label_temperature: float = setting(0.33, "temperature of that loss")
     samples: int = setting(384, "places of a scan that are compared in a step")
+    apart_vox: int = setting(
+        24, "both scans of a body are cut out up to so far apart: else features tell how far the border is", "voxels"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.stem, self.classes, self.others, self.samples) < 1 or self.reach < 1:
             raise ValueError("stem, classes, others, samples and reach must be at least 1")
+        if self.crop and self.apart_vox > min(self.crop) // 2:
+            raise ValueError("apart_vox must be no more than half of crop")
         if min(self.place_temperature, self.label_temperature) <= 0 or min(self.place, self.label) < 0:
             raise ValueError("temperatures must be above 0, and weights of losses must not be negative")
 
@@ -84,7 +87,7 @@ SHAPES: dict[str, Any] = {
 
 
 class FeatureTask(ScanTask):
-    """Two contrasts of one body, of which features of the same place are to be alike and those of others are not."""
+    """Two contrasts of one body: features of a place are to be alike, and unlike those of other structures."""
 
     name = "features"
     summary = "features of any contrast, from label maps alone, compared beside descriptors (`--set features=RUN`)"
@@ -112,7 +115,10 @@ class FeatureTask(ScanTask):
         first, second = network(torch.cat([batch["first"], batch["second"]])).chunk(2)
         anchors, shift, offsets = batch["anchors"], batch["shift"], batch["offsets"]
         there = anchors + shift[:, :, None]
-        ways = (first, second, anchors, shift), (second, first, there, -shift)
+        ways = (
+            (first, second, batch["second_labels"], anchors, shift),
+            (second, first, batch["first_labels"], there, -shift),
+        )
         # Cosines that differ by thousandths: float32 whatever the precision of the network.
         with torch.autocast(first.device.type, enabled=False):
             losses = [place_loss(place_likelihoods(*way, offsets), config.place_temperature) for way in ways]
@@ -122,20 +128,19 @@ class FeatureTask(ScanTask):
         return {"loss": config.place * place + config.label * label, "place": place, "label": label}
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
-        """``matched``: the share of places whose most alike cell around the same place is no more than one away."""
+        """``matched``: the share of places that are more alike in both contrasts than any of another label around."""
         rows = [(n, row) for n, cohort in enumerate(self.cohorts) for row in cohort.of_split("validation")]
         draws = [(scan, draw) for scan in rows for draw in range(VALIDATION_DRAWS)]
         steps = torch.arange(-MEASURED_REACH, MEASURED_REACH + 1.0)
         offsets = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij")).reshape(3, -1)
         offsets = offsets[:, offsets.square().sum(0) > 0].to(device)
-        near = torch.cat([torch.ones(1, device=device), (offsets.square().sum(0) <= 1).float()])
         shares = []
         for n, (scan, draw) in enumerate(draws, 1):
             made = self._made(*scan, device, generator_at(0, *scan, draw))
             first, second = network(torch.stack([made["first"], made["second"]])).chunk(2)
-            anchors, shift = made["anchors"][None, :, :MEASURED_PLACES], made["shift"][None]
-            best = place_likelihoods(first, second, anchors, shift, offsets[None]).argmax(-1)
-            shares.append(float(near[best].mean()))
+            anchors, shift, known = (made[name][None] for name in ("anchors", "shift", "second_labels"))
+            found = place_likelihoods(first, second, known, anchors[..., :MEASURED_PLACES], shift, offsets[None])
+            shares.append(float((found.argmax(-1) == 0).float().mean()))
             self.on_validated(n / len(draws))
         return {"matched": float(np.mean(shares))}
 
@@ -147,22 +152,25 @@ class FeatureTask(ScanTask):
         config = self.config
         labels, spacing = one_map(self.cohorts[cohort], row, device)
         crop = tuple(config.crop) or self.cohorts[cohort].shape
-        i, j, k = (n + PHASES_VOX for n in crop)
+        i, j, k = (n + config.apart_vox for n in crop)
         images, known = config.synthesis().draw_contrasts(2, labels, self.anatomies[cohort], (i, j, k), spacing, random)
-        starts = torch.randint(PHASES_VOX + 1, (2, 3), generator=random)
+        starts = torch.randint(config.apart_vox + 1, (2, 3), generator=random)
         first, second = (_cut(image[0], start, crop)[None] for image, start in zip(images, starts, strict=True))
         shift = (starts[0] - starts[1]) / config.stem
-        cells = torch.tensor(crop) // config.stem
-        margin = MARGIN_CELLS + PHASES_VOX // config.stem
-        anchors = margin + torch.rand((3, config.samples), generator=random) * (cells[:, None] - 1 - 2 * margin)
-        # Middles of cells: what is read between them in use is read between them here only in the other scan.
-        anchors = anchors.round()
-        voxels = (anchors * config.stem).long()
-        found = _cut(known, starts[0], crop)[tuple(voxels.to(device))]
+        # Where both show the body, middles of cells of the first; in the other they may lie between cells, as in use.
+        low = (-shift).clamp_min(0).ceil() + MARGIN_CELLS
+        high = torch.tensor(crop) // config.stem - 1 - shift.clamp_min(0).ceil() - MARGIN_CELLS
+        anchors = low[:, None] + (torch.rand((3, config.samples), generator=random) * (high - low)[:, None]).round()
+        # The label of a cell is that of its first voxel.
+        first_labels, second_labels = (
+            _cut(known, start, crop)[:: config.stem, :: config.stem, :: config.stem] for start in starts
+        )
+        found = first_labels[tuple(anchors.long().to(device))]
         directions = torch.nn.functional.normalize(torch.randn((3, config.others), generator=random), dim=0)
         lengths = 1 + (config.reach - 1) * torch.rand(config.others, generator=random)
         here = {"anchors": anchors, "shift": shift, "offsets": directions * lengths}
-        return {"first": first, "second": second, "labels": found} | {key: one.to(device) for key, one in here.items()}
+        seen = {"first": first, "second": second, "first_labels": first_labels, "second_labels": second_labels}
+        return seen | {"labels": found} | {name: one.to(device) for name, one in here.items()}
 
 
 def _cut(volume: Tensor, start: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,28 +3,71 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from anamorph.batch.run import Job, run_jobs
+from anamorph.batch.run import run_jobs
+from anamorph.batch.store import Kept
 from anamorph.data.dataset import Case, Dataset
 from anamorph.data.manifest import read_dataset, write_dataset
 from anamorph.errors import UserError
 from anamorph.image.atomic import atomic_directory
 from anamorph.types import Progress
+from anamorph.workflows.preprocess.record import record_path
 
 MARKER = ".preprocess"
 """In the work folder, so that no other folder is taken for one."""
 
 
-class CaseJob(Job, Protocol):
-    """The work for one scan."""
+@dataclass(frozen=True)
+class CaseJob(ABC):
+    """The work for one scan.
+
+    Args:
+        case: the scan.
+        root: of its data set.
+        folder: where the new data set grows.
+        origin: what the files depend on.
+    """
+
+    case: Case
+    root: Path
+    folder: Path
+    origin: dict[str, Any]
 
     @property
-    def files(self) -> Sequence[Path]:
-        """Everything that is written, relative to the new data set."""
+    def name(self) -> str:
+        """The key of the scan."""
+        return self.case.key
+
+    @property
+    def kept(self) -> Kept:
+        """The record of the scan, written after its files."""
+        return Kept(self.folder / record_path(self.case), self.folder, self.origin)
+
+    @property
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """All files that are written, the record last, relative to the new data set."""
+
+    def find(self) -> dict[str, Any] | None:
+        """The record of a scan that was made of the same files with the same settings."""
+        return self.kept.find()
+
+    def keep(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write the record of files that are written."""
+        return self.kept.keep([self.folder / path for path in self.files[:-1]], record)
+
+    @abstractmethod
+    def do(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Write the files of the scan, its record last."""
+
+    @abstractmethod
+    def peak_bytes(self) -> int:
+        """Predicted memory, from the headers."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from anamorph.batch.store import Contents, Kept, origin_of
+from anamorph.batch.store import Contents, origin_of
 from anamorph.data.dataset import Case, Dataset, Pair
 from anamorph.data.manifest import read_dataset
 from anamorph.geometry.grid import Grid
@@ -29,7 +29,7 @@ from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.transforms.files import write_transform
 from anamorph.transforms.maps import Affine
 from anamorph.types import Progress
-from anamorph.workflows.preprocess.made import Preprocessed, make_dataset, work_folder
+from anamorph.workflows.preprocess.made import CaseJob, Preprocessed, make_dataset, work_folder
 from anamorph.workflows.preprocess.record import (
     ScanRecord,
     Target,
@@ -54,36 +54,22 @@ BYTES_PER_VOXEL = (24, 40)
 
 
 @dataclass(frozen=True)
-class ScanJob:
-    """What one scan needs: itself, its modality by name, the reference, and where the new data set is made.
+class ScanJob(CaseJob):
+    """What one scan needs besides: its modality by name, and the reference.
 
     ``reference_name`` is the data set of the reference where that is another one.
     """
 
-    case: Case
     modality: str
     settings: PreprocessSettings
     reference: Case | None
     reference_modality: str
     reference_name: str | None
-    root: Path
-    folder: Path
-    origin: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The key of the scan."""
-        return self.case.key
 
     @property
     def files(self) -> list[Path]:
-        """All files that are written, the record last, relative to the new data set."""
         written = [target.path for target in targets(self.case, self.root)]
         return [*written, transform_path(self.case), record_path(self.case)]
-
-    def find(self) -> dict[str, Any] | None:
-        """The record of a scan that was made of the same files with the same settings."""
-        return self._kept().find()
 
     def do(self, progress: Progress | None = None) -> dict[str, Any]:
         """Write the new files of the scan, its record last.
@@ -121,7 +107,7 @@ class ScanJob:
             "points_outside": outside,
         }
         write_transform(to_original.inverse(), self.folder / transform_path(case), "itk-tfm", image.grid)
-        return self._kept().keep([self.folder / path for path in self.files[:-1]], content)
+        return self.keep(content)
 
     def peak_bytes(self) -> int:
         """Predicted memory, from the headers."""
@@ -131,9 +117,6 @@ class ScanJob:
         new = grid if wanted is None else grid.resampled(wanted)
         voxels = max(math.prod(new.shape), math.prod(self.settings.shape or (0,)))
         return INTERPRETER_BYTES + BYTES_PER_VOXEL[0] * original + BYTES_PER_VOXEL[1] * voxels
-
-    def _kept(self) -> Kept:
-        return Kept(self.folder / record_path(self.case), self.folder, self.origin)
 
 
 def _write_files(
@@ -258,7 +241,7 @@ def _jobs(
         files = {target.path.as_posix(): contents[target.source] for target in targets(case, dataset.root)}
         modality = dataset.modalities.get(case.modality, "")
         origin = origin_of(**described, modality=modality, files=files)
-        jobs.append(ScanJob(case, modality, settings, reference, theirs, name, dataset.root, work, origin))
+        jobs.append(ScanJob(case, dataset.root, work, origin, modality, settings, reference, theirs, name))
     return jobs
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings, register_scans
-from anamorph.batch.store import Contents, Kept, origin_of
+from anamorph.batch.store import Contents, origin_of
 from anamorph.data.dataset import POINT_KINDS, Case, Dataset, Pair
 from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
@@ -29,7 +29,7 @@ from anamorph.image.write import write_image
 from anamorph.methods.base import Outcome
 from anamorph.transforms.maps import Displacement
 from anamorph.types import Progress
-from anamorph.workflows.preprocess.made import Preprocessed, make_dataset, work_folder
+from anamorph.workflows.preprocess.made import CaseJob, Preprocessed, make_dataset, work_folder
 from anamorph.workflows.preprocess.record import Target, check_targets, moved, record_path, targets
 
 Plane = Literal["sagittal", "coronal", "axial"]
@@ -154,30 +154,16 @@ def surface_of(outcome: Outcome, plane: Grid) -> Displacement:
 
 
 @dataclass(frozen=True)
-class SliceJob:
+class SliceJob(CaseJob):
     """The slice of one scan."""
 
-    case: Case
     reference: Case
     plane: Grid
     settings: SliceSettings
-    root: Path
-    folder: Path
-    origin: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The key of the scan."""
-        return self.case.key
 
     @property
     def files(self) -> list[Path]:
-        """All files that are written, the record last, relative to the new data set."""
         return [*(target.path for target in sliced(self.case, self.root)), record_path(self.case)]
-
-    def find(self) -> dict[str, Any] | None:
-        """The record of a slice that was made of the same files with the same settings."""
-        return self._kept().find()
 
     def do(self, progress: Progress | None = None) -> dict[str, Any]:
         """Register the scan and write its slice, the record last.
@@ -206,7 +192,7 @@ class SliceJob:
             "through_plane_mm": [round(float(end), 2) for end in self._through_plane_mm(field)],
             "warnings": [str(warning) for warning in warnings],
         }
-        return self._kept().keep([self.folder / path for path in self.files[:-1]], content)
+        return self.keep(content)
 
     def _through_plane_mm(self, field: Displacement) -> np.ndarray:
         """From how deep to how high the surface lies, along the normal, from its median."""
@@ -216,9 +202,6 @@ class SliceJob:
     def peak_bytes(self) -> int:
         """Predicted memory of the registration, from the headers."""
         return self.settings.registration.peak_bytes(read_grid(self.reference.image), read_grid(self.case.image))
-
-    def _kept(self) -> Kept:
-        return Kept(self.folder / record_path(self.case), self.folder, self.origin)
 
 
 def sliced(case: Case, root: Path) -> list[Target]:
@@ -278,7 +261,7 @@ def make_slices(
             reference=home,
             files=files,
         )
-        jobs.append(SliceJob(case, reference, plane, settings, dataset.root, work, origin))
+        jobs.append(SliceJob(case, dataset.root, work, origin, reference, plane, settings))
 
     def new(kept: tuple[Case, ...], records: Mapping[str, dict[str, Any]]) -> Dataset:
         cases = {case.image: _flat(moved(case, dataset.root, work)) for case in kept}
