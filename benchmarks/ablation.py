@@ -1,7 +1,7 @@
 """What each kind of knowledge adds: MIND-SSC alone, intensities, a guide, true labels as the ceiling.
 
 ``python -m benchmarks.ablation --data DATA_ROOT -o results/ablation.csv``
-``python -m benchmarks.ablation --data DATA_ROOT -o results/ablation.csv --variant "+ features=convex:features=shapes"``
+``python -m benchmarks.ablation ... --variant "+ features=convex:feature_model=shapes"``
 
 The pairs are those of ``benchmarks/pairs``, and hearts of different patients. Every registration runs in a process of
 its own and is judged by the evaluation of ``benchmarks.peers``; processor seconds hold reading, registering and the

@@ -14,7 +14,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.image.background import CT_AIR_HU
 from anamorph.methods import METHODS
-from anamorph.methods.learned_features import LearnedFeatures, feature_bytes, feature_model, shown
+from anamorph.methods.learned_features import LearnedFeatures, feature_bytes, named_model, shown
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.feature_network import FeatureNetwork
 from anamorph.networks.model import ModelCard, save_model
@@ -93,7 +93,7 @@ def scans() -> tuple[Image, Image]:
 def test_features_are_compared_named_and_weighed(model, method):
     fields = {}
     for weight in (None, 0.0, 20.0):
-        settings = {"init": "world"} | ({} if weight is None else {"features": model, "features_weight": weight})
+        settings = {"init": "world"} | ({} if weight is None else {"feature_model": model, "feature_weight": weight})
         result = register(*scans(), method=method, settings=settings, device="cpu")
         fields[weight] = result.fixed_to_moving.displacement_on(GRID).disp_vox
         named = result.provenance.get("features")
@@ -113,9 +113,9 @@ def test_features_of_a_copy_are_those_of_the_scan(model):
 
 
 def test_a_model_may_be_missing_where_none_comes_after_it(model, tmp_path):
-    assert feature_model("none") is None
-    assert feature_model(f"{tmp_path}/nowhere,none") is None
-    assert feature_model(f"{model},none") == model
+    assert named_model("none") is None
+    assert named_model(f"{tmp_path}/nowhere,none") is None
+    assert named_model(f"{model},none") == model
     assert LearnedFeatures.of("none", "cpu") is None
     with pytest.raises(UserError, match="nowhere"):
         LearnedFeatures.of(f"{tmp_path}/nowhere", "cpu")
@@ -125,8 +125,7 @@ def test_a_model_may_be_missing_where_none_comes_after_it(model, tmp_path):
 def test_their_memory_is_foreseen(model, method):
     kind = METHODS.find(method)
     grid = Grid((160, 128, 112), np.diag([2.0, 2.0, 2.0, 1.0]))
-    alone, beside = (
-        kind(make_config(kind, "default", given)).peak_memory_bytes(grid, grid) for given in ({}, {"features": model})
-    )
+    given: tuple[dict[str, str], ...] = ({}, {"feature_model": model})
+    alone, beside = (kind(make_config(kind, "default", one)).peak_memory_bytes(grid, grid) for one in given)
     base = make_config(kind, "default").pyramid(grid).base
     assert beside - alone >= 0.9 * feature_bytes(model, base) > 0

@@ -59,7 +59,7 @@ class SearchConfig(RefinementConfig):
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, of a guide and of features."""
         guide = guide_bytes(self.guide, fixed, moving, pyramid.base)
-        return pyramid.held_bytes + guide + feature_bytes(self.features, pyramid.base)
+        return pyramid.held_bytes + guide + feature_bytes(self.feature_model, pyramid.base)
 
     def costs_bytes(self, pyramid: Pyramid, held_bytes: int) -> int:
         """Memory that the costs take at their largest, beside what the rest of the run holds."""

@@ -17,7 +17,7 @@ from anamorph.image.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.guide import Guide, guide_bytes, guide_models
-from anamorph.methods.learned_features import feature_bytes, feature_model
+from anamorph.methods.learned_features import feature_bytes, named_model
 from anamorph.methods.linear_start import comparable_after, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
@@ -50,7 +50,7 @@ class NetworkConfig(SearchConfig):
     refine: bool = setting(True, "optimise the field of the network on this pair; its result does not fold")
 
     def models(self) -> tuple[str, ...]:
-        own = self.model, *guide_models(self.guide, beside=self.model), feature_model(self.features)
+        own = self.model, *guide_models(self.guide, beside=self.model), named_model(self.feature_model)
         return tuple(name for name in own if name)
 
     def refinement_memory(self, fixed: Grid, moving: Grid) -> int:
@@ -66,7 +66,7 @@ class NetworkConfig(SearchConfig):
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, of a guide and of features."""
         guide = guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
-        return pyramid.held_bytes + guide + feature_bytes(self.features, pyramid.base)
+        return pyramid.held_bytes + guide + feature_bytes(self.feature_model, pyramid.base)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,12 +30,12 @@ class LearnedFeatures:
 
     @classmethod
     def of(cls, name: str, device: Device) -> LearnedFeatures | None:
-        """The network of a name, as :func:`feature_model` takes it.
+        """The network of a name, as :func:`named_model` takes it.
 
         Raises:
             UserError: there is no such model.
         """
-        found = feature_model(name)
+        found = named_model(name)
         return None if found is None else cls(FeatureModel.load(found, FEATURES, device))
 
     def lanes(self, scan: Scan, base: Grid, start: Transform | None = None) -> np.ndarray:
@@ -62,7 +62,7 @@ def shown(channel: np.ndarray, is_ct: bool) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def feature_model(name: str) -> str | None:
+def named_model(name: str) -> str | None:
     """The model that a setting names; None for ``none``, and where one that need not be installed is not.
 
     Args:
@@ -78,13 +78,13 @@ def feature_bytes(name: str, base: Grid) -> int:
     """Peak memory that features add to a registration of scans of one channel.
 
     Args:
-        name: as :func:`feature_model` takes it.
+        name: as :func:`named_model` takes it.
         base: grid of the descriptors.
 
     Raises:
         UserError: there is no such model.
     """
-    found = feature_model(name)
+    found = named_model(name)
     if found is None:
         return 0
     model = FeatureModel.describe(found, FEATURES)

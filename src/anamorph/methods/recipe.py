@@ -84,7 +84,7 @@ class Started:
     @cached_property
     def features(self) -> LearnedFeatures | None:
         """The network whose features are compared too."""
-        return LearnedFeatures.of(self.config.features, self.device)
+        return LearnedFeatures.of(self.config.feature_model, self.device)
 
     @cached_property
     def pyramid(self) -> Pyramid:
@@ -108,7 +108,7 @@ class Started:
         if self.features is not None:
             base = self.pyramid.base
             seen = self.features.lanes(self.fixed, base), self.features.lanes(self.moving, base, self.start)
-            pair = pair.beside(*seen, self.config.features_weight)
+            pair = pair.beside(*seen, self.config.feature_weight)
         pair = pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
         if not self.sees_images:
             pair = pair.first(0)

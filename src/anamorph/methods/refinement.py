@@ -17,7 +17,7 @@ from anamorph.methods.base import setting
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import NONE, guide_models
-from anamorph.methods.learned_features import feature_model
+from anamorph.methods.learned_features import named_model
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.sliding import join
@@ -52,10 +52,10 @@ class RefinementConfig(StartConfig):
     )
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
     guide_diffusion: float = setting(0.0, "diffusion where a guide is used, which may pull hard; 0: as without one")
-    features: str = setting(
+    feature_model: str = setting(
         "none", "a model of `anamorph train features` whose features of any contrast are compared too, or none"
     )
-    features_weight: float = setting(1.0, "weight of squared differences of its features beside MIND-SSC")
+    feature_weight: float = setting(1.0, "weight of squared differences of its features beside MIND-SSC")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,12 +68,12 @@ class RefinementConfig(StartConfig):
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        weights = self.guide_weight, self.guide_diffusion, self.features_weight, self.diffusion
+        weights = self.guide_weight, self.guide_diffusion, self.feature_weight, self.diffusion
         if min(*weights, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
     def models(self) -> tuple[str, ...]:
-        features = feature_model(self.features)
+        features = named_model(self.feature_model)
         return (*guide_models(self.guide), *([] if features is None else [features]))
 
     @property

@@ -20,7 +20,7 @@ def place_likelihoods(
 ) -> Tensor:
     """How alike places are: ``(B, N, 1 + M)``, cosines of features at the same place, then at others around it.
 
-    Others of the same label are minus infinity: they need not be told apart, as two bodies differ within a structure.
+    Others of the same label are minus infinity: they need not differ, as two bodies do within a structure.
 
     Args:
         first: features of one contrast, ``(B, C, I, J, K)``.

@@ -63,7 +63,7 @@ class Deeds(Recipe):
         after = max(4 * described * (3 * 16 + 8 * 3), 4 * described * (5 * 16 + 2 * 3) + evidence_bytes(pyramid))
         search = 40 * voxels + max(24 * voxels + costs, after)
         guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        features = feature_bytes(self.config.features, pyramid.base)
+        features = feature_bytes(self.config.feature_model, pyramid.base)
         return guide + features + max(search, linear_start_bytes(fixed, moving, self.config.init))
 
 

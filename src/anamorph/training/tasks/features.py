@@ -90,7 +90,7 @@ class FeatureTask(ScanTask):
     """Two contrasts of one body: features of a place are to be alike, and unlike those of other structures."""
 
     name = "features"
-    summary = "features of any contrast, from label maps alone, compared beside descriptors (`--set features=RUN`)"
+    summary = "features of any contrast, from label maps alone, compared beside descriptors (`--set feature_model=RUN`)"
     Config = FeatureTraining
     presets: ClassVar[dict[str, dict[str, Any]]] = {"shapes": SHAPES}
     made = "features"
