@@ -25,7 +25,7 @@ def model(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("iterations", "dice"),
-    [pytest.param(0, 0.501, marks=pytest.mark.slow), (50, 0.597)],
+    [pytest.param(0, 0.468, marks=pytest.mark.slow), (50, 0.563)],
     ids=["network alone", "network and fit"],
 )
 def test_published_weights_register_abdomens(model: Path, shared_data: Path, iterations: int, dice: float):
@@ -36,4 +36,4 @@ def test_published_weights_register_abdomens(model: Path, shared_data: Path, ite
     result = run_plan(make_plan(*scans, method="pdd", settings=settings), base.Pair(*scans), base.Run("cpu"))
     maps = result.fixed_to_moving, result.moving_to_fixed
     measured = measure(RegisteredPair(*scans, *maps, fixed_labels=labels[0], moving_labels=labels[1]))
-    assert measured.after.mean("dice") == pytest.approx(dice, abs=0.01)  # the affine start alone: 0.417
+    assert measured.after.mean("dice") == pytest.approx(dice, abs=0.01)  # the affine start alone: 0.412
