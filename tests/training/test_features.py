@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import nibabel
@@ -119,13 +120,16 @@ def test_a_short_training_finds_more_places_than_an_untrained_network(cohort):
     losses = []
     for step in range(40):
         found = task.loss(network, task.batch([(0, 0), (0, 1)], CPU, generators(2, seed=step)))
-        assert set(found) == {"loss", "place", "label"}
+        assert set(found) == {"loss", "place"}
         optimiser.zero_grad()
         found["loss"].backward()
         optimiser.step()
         losses.append(found["loss"].item())
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+    both = FeatureTask(dataclasses.replace(TINY, label=0.5), [cohort])
     with torch.no_grad():
+        parts = both.loss(network, both.batch([(0, 0)], CPU, generators(1)))
+        assert torch.isclose(parts["loss"], parts["place"] + 0.5 * parts["label"])
         after = task.validate(network, CPU)["matched"]
         assert after == task.validate(network, CPU)["matched"], "on the same scans every time"
     assert after > before + 0.05

@@ -122,9 +122,11 @@ class FeatureTask(ScanTask):
         # Cosines that differ by thousandths: float32 whatever the precision of the network.
         with torch.autocast(first.device.type, enabled=False):
             losses = [place_loss(place_likelihoods(*way, offsets), config.place_temperature) for way in ways]
+            place = torch.stack(losses).mean()
+            if config.label == 0:
+                return {"loss": config.place * place, "place": place}
             both = torch.cat([features_at(first, anchors), features_at(second, there)], dim=-1)
             label = label_loss(both, batch["labels"].repeat(1, 2), config.label_temperature)
-        place = torch.stack(losses).mean()
         return {"loss": config.place * place + config.label * label, "place": place, "label": label}
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
