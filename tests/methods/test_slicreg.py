@@ -108,11 +108,12 @@ class TestRegression(FramedConformance):
 def perfect(monkeypatch):
     """The methods with a network that knows the truth of the smooth phantom pair."""
 
-    def register(method: type, **settings: Any) -> tuple[Any, float]:
+    def register(method: type, scans: Any = None, refine: bool = False, **settings: Any) -> tuple[Any, float]:
         pair = smooth_pair()
+        scans = scans or (pair.fixed, pair.moving)
         model = oracle_model(pair, method.name)
         monkeypatch.setattr(TemplateModel, "load", classmethod(lambda *arguments: model))
-        result = method(method.Config(refine=False, **settings))(Pair(pair.fixed, pair.moving), Run("cpu"))
+        result = method(method.Config(refine=refine, **settings))(Pair(*scans), Run("cpu"))
         return result, error_mm(result.fixed_to_moving, pair)
 
     return register
@@ -151,6 +152,14 @@ def test_perfect_coordinates_give_the_map_and_its_inverse(perfect):
     assert error < 4.5
     apart = inverse_consistency_mm(result.fixed_to_moving, result.moving_to_fixed, pair.fixed.grid, pair.moving.grid)
     assert np.nanmean(apart) < 3.0
+
+
+def test_supervoxels_that_are_right_lead_where_the_images_say_nothing(perfect, monkeypatch):
+    pair, rng = smooth_pair(), np.random.default_rng(0)
+    noise = [one.with_data(rng.normal(0, 200, one.data.shape).astype(np.float32)) for one in (pair.fixed, pair.moving)]
+    without, with_them = (perfect(Slicreg, noise, refine=True, supervoxel_weight=weight)[1] for weight in (0.0, 16.0))
+    assert without > 9
+    assert with_them < 4.2
 
 
 def test_tensors_take_the_same_way_as_arrays(perfect, monkeypatch):
@@ -219,7 +228,9 @@ def _shifted(grid: Grid, voxels_k: int) -> np.ndarray:
     return affine
 
 
-@pytest.mark.parametrize("wrong", [{"neighbours": 0}, {"alpha": -1.0}, {"point_rate": 0.0}, {"point_count": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"neighbours": 0}, {"alpha": -1.0}, {"point_rate": 0.0}, {"point_count": 3}, {"supervoxel_weight": -1.0}]
+)
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="must"):
         SlicregConfig(**wrong)

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from anamorph.features import layer_codes
-from anamorph.features.layer_codes import code_labels, code_scores, draw_codes, random_points, supervoxel_centres
+from anamorph.features.layer_codes import (
+    code_labels,
+    code_scores,
+    draw_codes,
+    draw_signs,
+    project_scores,
+    random_points,
+    supervoxel_centres,
+)
 from anamorph.geometry import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, data_term, data_term_torch, fit_keypoints
@@ -58,6 +66,24 @@ def test_sure_scores_are_coded_as_their_labels():
     coded = code_scores(scores, grid, codes)
     torch.testing.assert_close(coded.values, layer_codes.blurred_torch(torch.from_numpy(expected)), atol=1e-5, rtol=0)
     assert coded.grid == grid
+
+
+def test_projected_scores_differ_as_probabilities_do():
+    layers, classes, channels = 6, 30, 64
+    signs = draw_signs(layers, classes, rng(), channels)
+    scores = [torch.from_numpy(rng(1 + n).normal(0, 3, (classes, 4, 5, 6)).astype(np.float32)) for n in range(layers)]
+    projected = sum(project_scores(one, sign) for one, sign in zip(scores, signs, strict=True))
+    few = projected.reshape(channels, -1).T
+    many = torch.stack([one.softmax(dim=0) for one in scores]).reshape(layers * classes, -1).T / layers**0.5
+    found, expected = torch.pdist(few).square(), torch.pdist(many).square()
+    assert float((found / expected).mean()) == pytest.approx(1, abs=0.03)
+    assert float((found / expected).std()) < 0.25
+
+
+def test_unsure_scores_project_to_the_same_wherever_they_are():
+    flat = project_scores(torch.zeros(12, 2, 2, 2), draw_signs(1, 12, rng())[0])
+    assert flat.shape == (16, 2, 2, 2)
+    torch.testing.assert_close(flat, flat[:, :1, :1, :1].expand_as(flat))
 
 
 def test_centres_are_centres_of_mass_of_all_supervoxels():

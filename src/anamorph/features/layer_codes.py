@@ -84,6 +84,30 @@ def code_scores(scores: Iterable[Tensor], grid: Grid, codes: np.ndarray) -> Code
     return CodedLayers(_blurred(torch.cat(parts).permute(1, 2, 3, 0).contiguous()), grid)
 
 
+def draw_signs(layers: int, classes: int, rng: np.random.Generator, channels: int = CODES) -> np.ndarray:
+    """``(layers, channels, classes)`` signs that project probabilities to few channels.
+
+    Squared distances stay the same on average: those of the probabilities, mean over the layers (Achlioptas, Journal of
+    Computer and System Sciences 2003).
+    """
+    drawn = rng.choice(np.array([-1, 1], np.float32), (layers, channels, classes))
+    return drawn / np.float32(np.sqrt(layers * channels))
+
+
+def project_scores(scores: Tensor, signs: np.ndarray) -> Tensor:
+    """What a network predicts of a layer in few channels ``(C, I, J, K)``, to be added to those of the other layers.
+
+    Where a network is unsure, probabilities are spread over many supervoxels, and differ little from others.
+
+    Args:
+        scores: ``(S, I, J, K)`` before the softmax.
+        signs: ``(C, S)``, of :func:`draw_signs`.
+    """
+    import torch
+
+    return torch.tensordot(scores.new_tensor(signs), scores.softmax(dim=0), dims=1).float()
+
+
 def _needs_twin(tensor: Tensor) -> bool:
     return kernels is None or tensor.device.type != "cpu"
 

@@ -90,11 +90,29 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Fields ``(3, I, J, K)`` of a network in both directions, in voxels of a grid in the world of the fixed scan."""
+    """What a network finds, in the world of the fixed scan, the moving one brought there by the start.
+
+    Args:
+        forward: field ``(3, I, J, K)`` in voxels of the grid.
+        backward: of the other direction.
+        grid: of both.
+        seen: channels of the fixed and the moving scan to be compared beside their descriptors, scaled by the root of
+            their weight; None for none.
+    """
 
     forward: np.ndarray
     backward: np.ndarray
     grid: Grid
+    seen: tuple[Scan, Scan] | None = None
+
+    def moved(self, matrix: np.ndarray) -> Found:
+        """The same under a map ``(4, 4)`` of its world."""
+        seen = self.seen and tuple(dataclasses.replace(scan, grid=_moved(scan.grid, matrix)) for scan in self.seen)
+        return Found(self.forward, self.backward, _moved(self.grid, matrix), seen)  # type: ignore[arg-type]
+
+
+def _moved(grid: Grid, matrix: np.ndarray) -> Grid:
+    return Grid(grid.shape, matrix @ grid.affine)
 
 
 class Learned(Recipe):
@@ -179,6 +197,7 @@ class Learned(Recipe):
         known = to_device(rest, run.device), found.grid
         tissues = seen.pair.tissues
         followed = Started(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
+        followed.seen = found.seen and (*found.seen, linear)
         self._use(followed, seen.pair, run, may_move=False)
         return followed
 
@@ -275,8 +294,8 @@ class TemplateSpace(Learned):
     name: ClassVar[Kind]
 
     @abstractmethod
-    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
-        """Fields ``(3, I, J, K)`` from fixed to moving and back, in voxels of the :func:`lattice` of the frame.
+    def match(self, pair: TemplatePair, run: Run) -> Found:
+        """Fields on the :func:`lattice` of the model's own frame, in whose world both scans are.
 
         What the network says of both scans is the stage ``network``, from 0.1, what follows ``match``, from 0.4.
         """
@@ -292,10 +311,7 @@ class TemplateSpace(Learned):
     def fields(self, seen: Seen, run: Run) -> Found:
         with run.timed("network"):
             pair = TemplatePair.of(seen)
-        forward, backward = self.match(pair, run)
-        own, in_frame = seen.model.frame, lattice(seen.model.frame)
-        grid = Grid(in_frame.shape, seen.frame.affine @ np.linalg.inv(own.affine) @ in_frame.affine)
-        return Found(forward, backward, grid)
+        return self.match(pair, run).moved(seen.frame.affine @ np.linalg.inv(seen.model.frame.affine))
 
     def network_bytes(self, fixed: Grid, moving: Grid) -> int:
         outputs = int(np.prod(TemplateModel.describe(self.config.model, self.name).shape)) // 8

@@ -57,6 +57,7 @@ class Started:
         explained: by the start, beyond chance; None for a start that is not doubted.
         is_guess: the start was searched for, and explains no more than a wrong place may.
         guide: what a segmentation network sees in both scans.
+        seen: channels of both scans by a registration network, compared too, and the map by which the latter are read.
         tissues: what is known of the tissue of both scans, the fixed one first.
         marks: landmarks and outlines that pull, those of the moving scan brought to the fixed one by the start.
         labels: labels that pull, and the weight of their differences.
@@ -74,6 +75,7 @@ class Started:
     explained: float | None = None
     is_guess: bool = False
     guide: Guide | None = None
+    seen: tuple[Scan, Scan, Transform] | None = None
     tissues: tuple[Tissue, Tissue] = (NOTHING_KNOWN, NOTHING_KNOWN)
     marks: Marks | None = None
     labels: tuple[Guide, float] | None = None
@@ -109,6 +111,11 @@ class Started:
             base = self.pyramid.base
             seen = self.features.lanes(self.fixed, base), self.features.lanes(self.moving, base, self.start)
             pair = pair.beside(*seen, self.config.feature_weight)
+        if self.seen is not None:
+            fixed, moving, start = self.seen
+            on_base = fixed.onto(self.pyramid.base), moving.onto(self.pyramid.base, start)
+            here, there = (np.moveaxis(scan.channels, 0, -1) for scan in on_base)
+            pair = pair.beside(here, there, weight=1.0)
         pair = pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
         if not self.sees_images:
             pair = pair.first(0)

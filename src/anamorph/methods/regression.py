@@ -19,6 +19,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
 from anamorph.methods.learned import (
+    Found,
     NetworkConfig,
     TemplatePair,
     TemplateSpace,
@@ -123,7 +124,7 @@ class Regression(TemplateSpace):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": {"refine": False}}
     config: RegressionConfig
 
-    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def match(self, pair: TemplatePair, run: Run) -> Found:
         import torch
 
         config, model = self.config, pair.model
@@ -140,4 +141,4 @@ class Regression(TemplateSpace):
             backward = through_template(other_to_template, back_to_fixed)
         if not all(carries_spline(side.here) for side in sides):
             run.warnings.append(f"{model.card.name} finds too little of the template in these scans to register them")
-        return forward, backward
+        return Found(forward, backward, lattice(model.frame))

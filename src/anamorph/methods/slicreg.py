@@ -3,7 +3,8 @@
 1. A network names, for every voxel and for each of several layers, the supervoxel of a template it belongs to.
 2. Adam moves points of one scan to where the other has the same supervoxels, neighbours alike.
 3. A thin-plate spline carries their displacements to all other places; both directions, made inverse to each other.
-4. Optionally the field is refined on this pair, as that of ``convex`` is.
+4. Optionally the field is refined on this pair, as that of ``convex`` is; the probabilities of the supervoxels can be
+   compared beside the descriptors.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from anamorph.features.layer_codes import (
     code_labels,
     code_scores,
     draw_codes,
+    draw_signs,
+    project_scores,
     random_points,
     supervoxel_centres,
 )
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.sampling import sample
 from anamorph.methods.base import Run, setting
+from anamorph.methods.guide import lane_bytes
 from anamorph.methods.learned import (
+    Found,
     NetworkConfig,
     TemplatePair,
     TemplateSpace,
@@ -35,6 +40,8 @@ from anamorph.methods.learned import (
     through_template,
 )
 from anamorph.methods.presets import AS_TRAINED, with_own
+from anamorph.methods.pyramid import Pyramid
+from anamorph.methods.working_frame import Scan
 from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
 from anamorph.transforms.thin_plate import Kernel, ThinPlate
@@ -58,6 +65,8 @@ class PredictedLayers:
     coded: CodedLayers
     labels: np.ndarray
     grid: Grid
+    projected: np.ndarray | None = None
+    """Probabilities in few channels ``(C, i, j, k)`` at the outputs of the network."""
 
     @classmethod
     def given(cls, labels: np.ndarray, frame: Grid, codes: np.ndarray, device: str) -> PredictedLayers:
@@ -68,7 +77,13 @@ class PredictedLayers:
 
     @classmethod
     def predict(
-        cls, network: SupervoxelNetwork, image: Tensor, frame: Grid, codes: np.ndarray, features: LayerFeatures
+        cls,
+        network: SupervoxelNetwork,
+        image: Tensor,
+        frame: Grid,
+        codes: np.ndarray,
+        features: LayerFeatures,
+        signs: np.ndarray | None = None,
     ) -> PredictedLayers:
         """Of a scan ``(1, C, I, J, K)`` in the frame.
 
@@ -79,23 +94,34 @@ class PredictedLayers:
             codes: which labels share a code.
             features: ``"soft"`` keeps the probabilities; ``"one-hot"`` takes the likeliest labels at the resolution of
                 the frame, as published.
+            signs: of the projection of the probabilities; None for none.
         """
         import torch
 
+        projected: Any = None if signs is None else 0
+
+        def seen() -> Iterator[Tensor]:
+            nonlocal projected
+            for number, scores in enumerate(network.scores_by_layer(image)):
+                if signs is not None:
+                    projected = projected + project_scores(scores, signs[number])
+                yield scores
+
         with torch.no_grad():
             if features == "one-hot":
-                likeliest = [_full_labels(scores, frame) for scores in network.scores_by_layer(image)]
+                labels = torch.stack([_full_labels(scores, frame) for scores in seen()])
+                coded, grid = code_labels(labels, frame, codes), frame
+            else:
+                grid, likeliest = output_grid(frame), []
+
+                def remembered() -> Iterator[Tensor]:
+                    for scores in seen():
+                        likeliest.append(scores.argmax(dim=0).byte())
+                        yield scores
+
+                coded = code_scores(remembered(), grid, codes)
                 labels = torch.stack(likeliest)
-                return cls(code_labels(labels, frame, codes), labels.cpu().numpy(), frame)
-            grid, found = output_grid(frame), []
-
-            def remembered() -> Iterator[Tensor]:
-                for scores in network.scores_by_layer(image):
-                    found.append(scores.argmax(dim=0).byte())
-                    yield scores
-
-            coded = code_scores(remembered(), grid, codes)
-            return cls(coded, torch.stack(found).cpu().numpy(), grid)
+        return cls(coded, labels.cpu().numpy(), grid, None if projected is None else projected.cpu().numpy())
 
     def points(self, kind: LayerPoints, count: int, mask: np.ndarray | None, frame: Grid, seed: int) -> np.ndarray:
         """Places ``(N, 3)`` in mm of the frame at which a map is fitted.
@@ -207,13 +233,20 @@ class SlicregConfig(NetworkConfig):
     point_iterations: int = setting(100, "of the fit")
     kernel: Kernel = setting("r", "of the thin-plate spline: r in three dimensions, r2logr as published")
     smoothing: float = setting(0.1, "of the thin-plate spline; 0 goes through all points")
+    supervoxel_weight: float = setting(
+        0.0, "weight of squared differences of the supervoxels' probabilities beside MIND-SSC in search and refinement"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.neighbours, self.point_iterations) < 1 or self.point_count < 8:
             raise ValueError("neighbours and point_iterations must be at least 1, point_count at least 8")
-        if self.point_rate <= 0 or min(self.alpha, self.smoothing) < 0:
-            raise ValueError("point_rate must be above 0, alpha and smoothing not negative")
+        if self.point_rate <= 0 or min(self.alpha, self.smoothing, self.supervoxel_weight) < 0:
+            raise ValueError("point_rate must be above 0; alpha, smoothing and supervoxel_weight not negative")
+
+    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+        """Memory of descriptors and fields, of a guide, of features and of the supervoxels."""
+        return super().held_bytes(pyramid, fixed, moving) + lane_bytes(pyramid.base, int(self.supervoxel_weight > 0))
 
     def fit(self) -> KeypointSettings:
         """Of the points."""
@@ -229,7 +262,7 @@ class Slicreg(TemplateSpace):
     presets: ClassVar[dict[str, dict[str, Any]]] = with_own(AS_TRAINED) | {"published": PUBLISHED}
     config: SlicregConfig
 
-    def match(self, pair: TemplatePair, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def match(self, pair: TemplatePair, run: Run) -> Found:
         with run.stage("network", 0.1):
             matching = _Matching(self.config, pair, run)
         with run.stage("match", 0.4):
@@ -237,7 +270,7 @@ class Slicreg(TemplateSpace):
         run.trace |= trace
         if not all(trace.values()):
             run.warnings.append(f"{pair.model.card.name} finds too few supervoxels in these scans to match them")
-        return forward, backward
+        return Found(forward, backward, lattice(pair.model.frame), matching.seen)
 
 
 class _Matching:
@@ -249,7 +282,10 @@ class _Matching:
         model = pair.model
         self.config, self.frame, self.masks, self.seed = config, model.frame, pair.masks, run.seed
         network: Any = model.network
-        codes = draw_codes(network.layers, network.classes, np.random.default_rng(run.seed))
+        rng = np.random.default_rng(run.seed)
+        codes = draw_codes(network.layers, network.classes, rng)
+        compares = config.refine and config.supervoxel_weight > 0
+        signs = draw_signs(network.layers, network.classes, rng) if compares else None
         self.sides = [
             PredictedLayers.predict(
                 network,
@@ -257,6 +293,7 @@ class _Matching:
                 model.frame,
                 codes,
                 config.features,
+                signs,
             )
             for one in pair.inputs
         ]
@@ -266,6 +303,16 @@ class _Matching:
                 raise UserError(f"{model.card.name} came without its template; pass --set match=direct")
             labels = network.template.cpu().numpy()
             self.template = PredictedLayers.given(labels, model.frame, codes, run.device)
+
+    @property
+    def seen(self) -> tuple[Scan, Scan] | None:
+        """The probabilities of both scans in few channels, scaled by the root of their weight, if they are compared."""
+        grid, scale = output_grid(self.frame), np.float32(np.sqrt(self.config.supervoxel_weight))
+        channels = [scale * side.projected for side in self.sides if side.projected is not None]
+        if not channels:
+            return None
+        fixed, moving = (Scan(one, np.ones(grid.shape, np.float32), grid) for one in channels)
+        return fixed, moving
 
     def both_directions(self) -> tuple[np.ndarray, np.ndarray, dict[str, list[float]]]:
         """Fields from fixed to moving and back on the lattice, and the objective of every fit."""
