@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ from anamorph.image.atomic import atomic_path, write_text
 from anamorph.image.background import looks_like_ct
 from anamorph.image.image import Image
 from anamorph.networks.architecture import architecture_of, build_compiled, build_network
+from anamorph.networks.eight_bits import from_eight_bits
 from anamorph.networks.model_folders import CARD, WEIGHTS, find_model
 from anamorph.networks.preprocessing import Preprocessing
 from anamorph.networks.segmentation import CompiledSegmentation
@@ -114,20 +115,31 @@ class ModelCard:
         return cls(**given)
 
 
-def save_model(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> ModelCard:
+def save_model(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    card: ModelCard,
+    kept_as: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+) -> ModelCard:
     """Write a model, weights first, so that a folder with a card is complete.
 
     Args:
         folder: made if need be; an earlier model in it is replaced.
         state: the ``state_dict`` of the network.
         card: hash, size and version are filled in.
+        kept_as: makes of the weights what the file holds, as :func:`~anamorph.networks.eight_bits.in_eight_bits`.
 
     Returns:
         the card as written.
     """
-    from safetensors.torch import save
+    from safetensors import numpy as arrays
+    from safetensors import torch as tensors
 
-    content = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+    whole = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    if kept_as is None:
+        content = tensors.save(whole)
+    else:
+        content = arrays.save(kept_as({key: value.numpy() for key, value in whole.items()}))
     complete = dataclasses.replace(
         card,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -208,7 +220,7 @@ def read_weights(name_or_path: str | Path, kind: str | None = None) -> tuple[Mod
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise UserError(f"{path}: is not the file its card describes; {_REMEDY}")
     try:
-        state = load(content)
+        state = from_eight_bits(load(content))
     except (SafetensorError, *DAMAGE) as error:
         raise UserError(f"{path}: cannot be read ({reason_of(error)}); {_REMEDY}") from error
     if len(state) > MOST_TENSORS or card.parameters != sum(value.size for value in state.values()):

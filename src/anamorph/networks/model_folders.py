@@ -8,6 +8,7 @@ A package brings models by an entry point that names a package of its own, whose
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -192,6 +193,53 @@ def get_model(
             record = {"source": shown, "sha256": expected, "date": datetime.now(UTC).isoformat(timespec="seconds")}
             write_text(made / SOURCE, json.dumps(record, indent=2) + "\n")
     return target
+
+
+def shrink_model(name_or_path: str | Path, out: Path, *, overwrite: bool = False) -> Path:
+    """Copy a model folder with its weights, and those of its guide, in 8 bits.
+
+    The card says so beside what it was measured on: with weights of 32 bits.
+
+    Args:
+        name_or_path: a folder, or a name that :func:`~anamorph.networks.model_folders.find_model` knows.
+        out: the new folder.
+        overwrite: replace an earlier model in it.
+
+    Returns:
+        the new folder.
+
+    Raises:
+        UserError: no such model, one that is damaged, in 8 bits already, or not finite; or a folder that is taken.
+    """
+    from anamorph.networks.model_sources import parts_of
+
+    source = find_model(name_or_path)
+    with atomic_directory(out, overwrite, marker=CARD, inputs=[source]) as made:
+        for part in parts_of(source, str(name_or_path)):
+            target = made / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if part.name == CARD:
+                _shrink(source / part.parent, target.parent)
+            elif part.name != WEIGHTS:
+                shutil.copyfile(source / part, target)
+    return out
+
+
+def _shrink(source: Path, target: Path) -> None:
+    from anamorph.networks.eight_bits import in_eight_bits
+    from anamorph.networks.model import load_weights, save_model
+
+    card, state = load_weights(source)
+    if "eight_bits_of" in card.provenance:
+        raise UserError(f"{source}: its weights are in 8 bits already; copy the folder as it is")
+    measured = f"{card.measured_on}; with weights of 32 bits" if card.metrics else card.measured_on
+    told = card.provenance | {"eight_bits_of": card.sha256}
+    try:
+        save_model(
+            target, state, dataclasses.replace(card, measured_on=measured, provenance=told), kept_as=in_eight_bits
+        )
+    except ValueError as error:
+        raise UserError(f"{source}: {error}; train it again") from error
 
 
 def _free_place(name: str, overwrite: bool) -> Path:
