@@ -145,8 +145,16 @@ def test_scans_that_differ_get_the_generic_preset():
         "generic-ct",
         "the scans look different (fixed: abdomen-ct, moving: head-neck-ct)",
     )
+
+
+def test_beside_a_scan_of_another_kind_a_ct_tells_what_both_show():
+    trunk = inspect_image(cylinder_ct(2))
     noise = np.random.default_rng(0).normal(100, 10, (20, 20, 20)).astype(np.float32)
-    assert choose_preset(trunk, inspect_image(Image(noise, diagonal(2, (20, 20, 20)))))[0] == "generic-mr"
+    other = inspect_image(Image(noise, diagonal(2, (20, 20, 20))))
+    for pair in ((trunk, other), (other, trunk)):
+        preset, reason = choose_preset(*pair)
+        assert preset == "abdomen-ct"
+        assert reason.endswith(", beside a scan that is no CT")
 
 
 def test_a_scan_that_does_not_tell_what_it_shows_gets_the_preset_of_the_other():

@@ -10,10 +10,26 @@ from anamorph.image.image import Image
 CT_AIR_HU = -1024.0
 
 
+BONE_HU = 300.0
+AIR_HU = -500.0
+LEAST_AIR = 0.02
+"""Of the voxels of bone, so many of air are in every CT; in one whose values are reversed, bone is the air."""
+MOST_VALUES = 1_000_000
+
+
 def looks_like_ct(image: Image) -> bool:
     """True when the values can only be Hounsfield units: air well below zero and tissue or bone above."""
-    values = image.data[0]
-    return bool(np.nanmin(values) <= -500 and 100 <= np.nanmax(values) <= 40000)
+    return are_hounsfield(image.data[0])
+
+
+def are_hounsfield(values: np.ndarray) -> bool:
+    """True when values of any shape can only be Hounsfield units; some of many are looked at."""
+    if not (np.nanmin(values) <= AIR_HU and 100 <= np.nanmax(values) <= 40000):
+        return False
+    step = max(int((values.size / MOST_VALUES) ** (1 / values.ndim)), 1)
+    some = values[(slice(None, None, step),) * values.ndim]
+    bone, air = np.count_nonzero(some > BONE_HU), np.count_nonzero(some <= AIR_HU)
+    return bool(air >= LEAST_AIR * bone)
 
 
 def background_value(image: Image) -> float:

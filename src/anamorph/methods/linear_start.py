@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -9,6 +10,13 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
+from anamorph.methods.start.contrast import (
+    clear_curve,
+    common_values,
+    correlation,
+    curve_between,
+    quantiles_of_ct,
+)
 from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, find_start
@@ -26,6 +34,13 @@ LEAST_CORRELATION = 0.3
 WELL_EXPLAINED = 0.4
 UNSURE_CORRELATION = 0.5
 """The same after a start that explains less: a search finds places where intensities correlate by chance."""
+UNITS_CLEARLY = 0.03
+"""A scan taken for a CT without units must explain so much more than structure alone does."""
+CURVES = 2
+"""So often the start is looked for by a curve between the intensities, which is better after a better start."""
+LOST_SHARE = 0.02
+"""A start that loses so much of what the curve before explained is not taken."""
+FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
 
 
 def linear_start(
@@ -52,16 +67,63 @@ def linear_start(
     if not leads(fixed, moving):
         start, kind = linear_start(moving, fixed, init, intensity_weight)
         start.transform = start.transform.inverse()
+        start.curve = start.curve and start.curve.exchanged()
         return start, kind
-    model = linear_model(init)
-    settings = DescriptorSettings(1, 1, intensity_weight)
-    known = fixed.is_placed and moving.is_placed
-    start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
-    least = LEAST_CORRELATION if (start.explained or 0) > WELL_EXPLAINED else UNSURE_CORRELATION
-    if comparable_after(fixed, moving, start.transform, kind, least) != kind:
-        kind = "none"
-        start = find_start(ScanPair(fixed, moving, kind, settings), model, init == "any-pose", known)
-    return start, kind
+    search = Search(linear_model(init), intensity_weight, init == "any-pose")
+    return search.start(fixed, moving, kind)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for a start of a leading scan and another one: which maps, what intensities count, any rotation."""
+
+    model: LinearModel
+    intensity_weight: float
+    any_pose: bool
+
+    def start(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> tuple[Start, IntensityKind]:
+        """The start, and how the intensities compare after it, once its curve is applied where it has one."""
+        start = self._found(fixed, moving, kind)
+        least = LEAST_CORRELATION if (start.explained or 0) > WELL_EXPLAINED else UNSURE_CORRELATION
+        if comparable_after(fixed, moving, start.transform, kind, least) != kind:
+            kind = "none"
+            start = self._found(fixed, moving, kind)
+        if kind == "none":
+            start = self._by_quantiles(fixed, moving, start)
+        return self._by_a_curve(fixed, moving, start, kind)
+
+    def _by_quantiles(self, fixed: Scan, moving: Scan, start: Start) -> Start:
+        """The start of a CT and a scan that may be one without its units, or with all values reversed, if it is one."""
+        for reverse in (False, True):
+            curve = quantiles_of_ct(fixed, moving, reverse)
+            if curve is not None:
+                other = self._found(*curve.applied(fixed, moving), curve.kind)
+                if (other.explained or 0) > (start.explained or 0) + UNITS_CLEARLY:
+                    start = other
+        return start
+
+    def _by_a_curve(self, fixed: Scan, moving: Scan, start: Start, kind: IntensityKind) -> tuple[Start, IntensityKind]:
+        """The start looked for once more after the intensities of one scan are made those of the other."""
+        if start.keeps_world:
+            return start, kind
+        curve = clear_curve(fixed, moving, start.transform, kind)
+        for _ in range(CURVES):
+            if curve is None:
+                break
+            better = self._found(*curve.applied(fixed, moving), curve.kind)
+            found = curve_between(fixed, moving, better.transform)
+            if found is None or found.share < curve.share - LOST_SHARE:
+                break
+            told = [*better.steps, FOUND_BY_A_CURVE.format(share=found.share)]
+            start, curve = replace(better, curve=found, steps=told), found
+        if comparable_intensities(fixed.image, moving.image) == "none":
+            # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
+            return replace(start, curve=None), kind
+        return start, kind if start.curve is None else start.curve.kind
+
+    def _found(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:
+        pair = ScanPair(fixed, moving, kind, DescriptorSettings(1, 1, self.intensity_weight))
+        return find_start(pair, self.model, self.any_pose, fixed.is_placed and moving.is_placed)
 
 
 def linear_model(init: Init) -> LinearModel:
@@ -94,20 +156,9 @@ def comparable_after(
     fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind, least: float = LEAST_CORRELATION
 ) -> IntensityKind:
     """How far the intensities compare under a transform: scaled ones that do not correlate are not compared."""
-    return "none" if kind == "scaled" and _correlation(fixed, moving, transform) < least else kind
-
-
-def _correlation(fixed: Scan, moving: Scan, transform: Transform) -> float:
-    """Correlation of the intensities over the overlap, on a coarse grid."""
-    grid = fixed.grid.resampled(
-        np.maximum(np.array(fixed.grid.shape) * fixed.grid.spacing_mm / 48, fixed.grid.spacing_mm)
-    )
-    here, there = fixed.onto(grid), moving.onto(grid, transform)
-    both = (here.weight > 0.5) & (there.weight > 0.5)
-    if both.sum() < 16:
-        return 0.0
-    a, b = here.channels[0][both], there.channels[0][both]
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+    if kind != "scaled":
+        return kind
+    return "none" if correlation(*common_values(fixed, moving, transform)) < least else kind
 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:

@@ -250,6 +250,8 @@ class Recipe(Method):
             run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
             kind = comparable_after(*scans, by_marks, comparable_intensities(scans[0].image, scans[1].image))
             found = Start(by_marks, None)
+        if found.curve is not None:
+            scans = found.curve.applied(*scans)
         judged = found.explained, found.is_guess
         return Started(self.config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
 

@@ -27,7 +27,7 @@ UNRELATED = GraveWarning(
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
-LEAST_REMOVED = {1: 0.12, 2: 0.2}
+LEAST_REMOVED = {1: 0.1, 2: 0.2}
 """Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: of blocks of
 single voxels, or of voxels twice as large, where smooth things resemble each other more."""
 NOISY = 0.5

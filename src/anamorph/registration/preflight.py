@@ -14,6 +14,7 @@ import numpy as np
 from anamorph.errors import UserError
 from anamorph.geometry.grid import NEGLIGIBLE_SHEAR_VOX, Grid
 from anamorph.geometry.lengths import is_patient_sized, length_text, lengths_text, significant
+from anamorph.image.background import are_hounsfield
 from anamorph.image.header_notes import header_notes, visit_of
 from anamorph.image.image import Image
 from anamorph.image.label_like import is_label_map
@@ -222,15 +223,17 @@ def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
     """The preset of what both scans show, the generic one where they show different things; and why.
 
     A scan that was cut, padded or resampled aslant may not tell what it shows: then the other one does, unless its
-    preset is one of ``BOTH_SHOW``.
+    preset is one of ``BOTH_SHOW``. Beside a scan of another kind a CT tells, because it knows bone and air.
     """
     generic = tuple("generic-ct" if facts.modality == "ct" else "generic-mr" for facts in (fixed, moving))
     told = [facts for facts, plain in zip((fixed, moving), generic, strict=True) if facts.region != plain]
-    apart = generic[0] != generic[1] or len({facts.region for facts in told}) > 1
+    ct = [facts for facts in (fixed, moving) if facts.modality == "ct"]
+    if len(ct) == 1:
+        return ct[0].region, f"{ct[0].region_reason}, beside a scan that is no CT"
+    apart = len({facts.region for facts in told}) > 1
     if apart or (len(told) == 1 and told[0].region in BOTH_SHOW):
-        ct = generic == ("generic-ct", "generic-ct")
         reason = f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
-        return ("generic-ct" if ct else "generic-mr"), reason
+        return generic[0], reason
     facts = told[0] if told else fixed
     side = "" if len(told) != 1 else f", which the {'fixed' if facts is fixed else 'moving'} scan tells alone"
     return facts.region, facts.region_reason + side
@@ -241,7 +244,7 @@ def guess_modality(image: Image) -> Modality:
     if is_label_map(image):
         return "mask-like"
     values = _thinned(image)
-    if values.min() <= -500 and 100 <= values.max() <= 40000:
+    if are_hounsfield(values):
         return "ct"
     return "mr" if values.min() >= 0 else "other"
 

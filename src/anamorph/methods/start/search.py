@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from anamorph.methods.start.contrast import Curve
 from anamorph.methods.start.hypotheses import Hypothesis, Name, Rules, mirror_warning
 from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
@@ -77,12 +78,15 @@ class Start:
     """A linear start, its cost after each stage, and how it was reached.
 
     ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
-    that it was searched for, and explains no more than a wrong place may.
+    that it was searched for, and explains no more than a wrong place may, ``keeps_world`` that it explains no more
+    and is the world's. ``curve`` made the intensities of the two scans comparable, where they were not.
     """
 
     transform: Affine
     explained: float | None = None
     is_guess: bool = False
+    keeps_world: bool = False
+    curve: Curve | None = None
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -270,7 +274,8 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
     """The start with what a reader should know about it."""
     is_weak = winner.explained < _weak(pair)
     is_guess = is_weak and winner.name in ("translation", "pose")
-    start = Start(winner.matched.transform, winner.explained, is_guess, costs, [str(winner)])
+    keeps_world = is_weak and winner.name == "world"
+    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, None, costs, [str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)

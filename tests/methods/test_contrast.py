@@ -1,0 +1,116 @@
+"""Scans of two contrasts: what one shows where the other has a given intensity, and the start that this leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anamorph.features.intensity import CT_CEILING_HU
+from anamorph.image import Image
+from anamorph.image.background import CT_AIR_HU, looks_like_ct
+from anamorph.methods.linear_start import linear_start
+from anamorph.methods.start.contrast import (
+    clear_curve,
+    common_values,
+    correlation,
+    curve_between,
+    quantiles_of_ct,
+)
+from anamorph.methods.working_frame import Scan
+from anamorph.phantom import make_pair
+from anamorph.transforms import Affine
+
+WORLD = Affine.identity()
+
+
+def level_of(image):
+    values = image.data.astype(np.float32)
+    low, high = np.percentile(values, (1, 99))
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def rigid_pair():
+    """Two scans that are no CT."""
+    made = make_pair((40, 34, 36), seed=2, deformation_mm=0.0, rotation_deg=8, scale=0, translation_mm=20)
+    fixed, moving = (image.with_data(1000 * level_of(image)) for image in (made.fixed, made.moving))
+    return replace(made, fixed=fixed, moving=moving)
+
+
+def recoloured(image):
+    """The scan with values that rise, fall and rise again."""
+    return image.with_data(1000 * np.interp(level_of(image), [0, 0.4, 0.7, 1], [0.1, 1, 0.3, 0.8]).astype(np.float32))
+
+
+def prepared(*images):
+    return tuple(Scan.prepare(image, None) for image in images)
+
+
+def test_a_curve_makes_two_contrasts_of_one_scan_the_same(rigid_pair):
+    fixed, moving = prepared(rigid_pair.fixed, recoloured(rigid_pair.fixed))
+    before = correlation(*common_values(fixed, moving, WORLD))
+    curve = clear_curve(fixed, moving, WORLD, "scaled")
+    assert curve is not None
+    assert curve.of_fixed, "of several intensities that look alike in the other contrast no curve makes the first ones"
+    assert curve.share > 0.95 > 0.8 > before
+    assert correlation(*common_values(*curve.applied(fixed, moving), WORLD)) > 0.97
+
+
+def test_one_contrast_needs_no_curve(rigid_pair):
+    fixed, moving = prepared(rigid_pair.fixed, rigid_pair.moving)
+    assert clear_curve(fixed, moving, rigid_pair.true_fixed_to_moving, "scaled") is None
+    assert clear_curve(fixed, fixed, WORLD, "ct") is None
+
+
+def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
+    rng = np.random.default_rng(0)
+    noise = rigid_pair.fixed.with_data(rng.normal(100, 10, rigid_pair.fixed.data.shape).astype(np.float32))
+    fixed, other = prepared(rigid_pair.fixed, noise)
+    assert curve_between(fixed, other, WORLD).share < 0.1
+    assert clear_curve(fixed, other, WORLD, "none") is None
+
+
+def test_the_start_of_two_contrasts_is_that_of_one_and_gives_the_curve(rigid_pair):
+    fixed, moving = prepared(rigid_pair.fixed, rigid_pair.moving.with_data(1000 - rigid_pair.moving.data))
+    start, kind = linear_start(fixed, moving, "rigid")
+    points = rigid_pair.fixed_points.positions_mm
+    apart = start.transform.map_world(points) - rigid_pair.true_fixed_to_moving.map_world(points)
+    assert np.linalg.norm(apart, axis=1).mean() < 0.1 * rigid_pair.fixed.grid.voxel_mm
+    assert kind == "scaled"
+    assert start.curve is not None
+    back, _ = linear_start(moving, fixed, "rigid")
+    assert back.curve.of_fixed != start.curve.of_fixed
+    np.testing.assert_allclose(back.transform.matrix, start.transform.inverse().matrix, atol=1e-6)
+
+
+def ct_of(image):
+    """Air below 0, tissue, and a little bone."""
+    return image.with_data(
+        np.interp(level_of(image), [0, 0.2, 0.3, 0.9, 1], [-1000, -900, 0, 80, 700]).astype(np.float32)
+    )
+
+
+def test_quantiles_give_a_scan_the_units_of_a_ct(rigid_pair):
+    ct = ct_of(rigid_pair.fixed)
+    assert looks_like_ct(ct)
+    for reverse in (False, True):
+        sign = -1 if reverse else 1
+        without_units = ct.with_data(500 + sign * 0.4 * ct.data)
+        assert not looks_like_ct(without_units)
+        fixed, moving = prepared(ct, without_units)
+        curve = quantiles_of_ct(fixed, moving, reverse)
+        one, other = curve.applied(fixed, moving)
+        assert one is fixed
+        assert np.abs(other.channels - np.clip(ct.data, CT_AIR_HU, CT_CEILING_HU)).mean() < 25
+        assert quantiles_of_ct(moving, fixed, reverse).of_fixed
+    assert quantiles_of_ct(fixed, fixed, False) is None
+
+
+def test_a_ct_with_its_values_reversed_is_none():
+    rng = np.random.default_rng(1)
+    values = rng.choice([-1000.0, 0.0, 40.0, 900.0], (1, 30, 30, 30), p=[0.4, 0.3, 0.298, 0.002]).astype(np.float32)
+    grid = make_pair((30, 30, 30), seed=0).fixed.grid
+    assert looks_like_ct(Image(values, grid))
+    assert not looks_like_ct(Image(-values, grid))
