@@ -55,7 +55,7 @@ class Curve:
         return (self.of(fixed), moving) if self.of_fixed else (fixed, self.of(moving))
 
     def exchanged(self) -> Curve:
-        """The same of the scans in each other's roles."""
+        """The curve of the exchanged scans."""
         return replace(self, of_fixed=not self.of_fixed)
 
 
