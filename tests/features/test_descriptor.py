@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.features.intensity import comparable_intensities, intensity_lanes, prepared_channels
-from anamorph.features.mind_ssc import ENTRIES, LANES, DescriptorSettings, describe, mind_ssc
+from anamorph.features.intensity import comparable_intensities, intensity_lanes, local_intensities, prepared_channels
+from anamorph.features.mind_ssc import ENTRIES, LANES, DescriptorSettings, describe, lanes_used, mind_ssc
 from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image
 from geometries import GRIDS, textured_image
@@ -44,6 +44,42 @@ def test_every_channel_gets_its_own_lanes():
     for n, image in enumerate((one, two)):
         alone = describe(prepared_channels(image), SETTINGS, "scaled", (2, 2, 2))
         np.testing.assert_array_equal(described[..., n * LANES : (n + 1) * LANES], alone)
+
+
+def test_local_intensities_are_the_last_lane_and_go_with_the_others():
+    channels = prepared_channels(textured_image(GRID))
+    settings = DescriptorSettings(1, 2, 4.0, local_weight=9.0)
+    described = describe(channels, settings, "scaled", (2, 2, 3))
+    np.testing.assert_array_equal(
+        described[..., : ENTRIES + 1], describe(channels, SETTINGS, "scaled", (2, 2, 3))[..., : ENTRIES + 1]
+    )
+    local = local_intensities(channels[0], "scaled")
+    np.testing.assert_allclose(described[..., ENTRIES + 1], 3 * pool_volume(local[None], (2, 2, 3))[0], rtol=1e-5)
+    assert not described[..., ENTRIES + 2 :].any()
+    hounsfield = describe(prepared_channels(ct()), settings, "ct", (1, 1, 1))
+    assert lanes_used(1, settings, "ct") == LANES
+    assert hounsfield[..., LANES - 1].std() > 1
+    structure_alone = DescriptorSettings(1, 2, 0.0, local_weight=9.0)
+    assert lanes_used(1, structure_alone, "scaled") == lanes_used(1, settings, "none") == ENTRIES
+    assert not describe(channels, structure_alone, "scaled", (1, 1, 1))[..., ENTRIES:].any()
+
+
+def test_local_intensities_follow_the_local_correlation_whatever_the_brightness():
+    rng = np.random.default_rng(1)
+    values = rng.random((9, 8, 7)).astype(np.float32)
+    local = local_intensities(values, "scaled")
+    box = values[2:7, 1:6, 0:5]
+    assert local[4, 3, 2] == pytest.approx((values[4, 3, 2] - box.mean()) / np.hypot(box.std(), 0.03), abs=1e-4)
+    ramp = np.linspace(0.5, 1.0, 9, dtype=np.float32)[:, None, None]
+    changed = local_intensities((values * ramp + 0.2).astype(np.float32), "scaled")
+    assert np.abs(changed - local).mean() < 0.1 * local.std()
+    assert np.abs(local_intensities(np.full((9, 8, 7), 0.3, np.float32), "scaled")).max() < 1e-3
+
+
+def test_local_intensities_of_thin_scans_are_taken_plane_by_plane():
+    values = np.random.default_rng(2).random((8, 8, 3)).astype(np.float32)
+    planes = np.concatenate([local_intensities(values[..., k : k + 1], "scaled") for k in range(3)], axis=2)
+    np.testing.assert_allclose(local_intensities(values, "scaled"), planes, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(20, 18, 1), (20, 18, 3), (2, 18, 5)])

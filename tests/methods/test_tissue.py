@@ -14,7 +14,7 @@ from anamorph.transforms.piece_change import rigid_deviation_mm, volume_change_p
 from tiny_models import save_tiny
 
 EXACT_MM, EXACT_PERCENT = 2e-4, 0.01
-WEIGHED_PERCENT = 0.5
+WEIGHED_PERCENT = 0.7
 GROWTH = 1.5
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from anamorph.geometry.averaging import pool_volume
+from anamorph.geometry.averaging import box_smooth, pool_volume
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image.background import CT_AIR_HU, looks_like_ct
@@ -53,6 +53,33 @@ def intensity_lanes(channel: np.ndarray, kind: IntensityKind) -> list[np.ndarray
     if kind == "ct":
         return [np.clip((channel - low) * np.float32(1 / (high - low)), 0, 1) for low, high in CT_WINDOWS_HU]
     return [channel] if kind == "scaled" else []
+
+
+LOCAL_RADIUS = 2
+"""Voxels to each side of the box whose mean and deviation :func:`local_intensities` takes out."""
+LOCAL_NOISE = 0.05
+"""A deviation in the same units as the intensities, below which a box holds noise alone."""
+
+
+def local_intensities(channel: np.ndarray, kind: IntensityKind) -> np.ndarray:
+    """Intensities less the mean of the box around them, divided by its deviation; of a CT those of soft tissue.
+
+    Their squared differences are small where the local correlation coefficient is large.
+
+    Args:
+        channel: ``(I, J, K)`` float32, prepared.
+        kind: how intensities compare; not ``none``.
+
+    Returns:
+        ``(I, J, K)`` float32; axes too short for a box are taken plane by plane.
+    """
+    values = intensity_lanes(channel, kind)[0]
+    i, j, k = (LOCAL_RADIUS if n > 2 * LOCAL_RADIUS else 0 for n in values.shape)
+    mean: np.ndarray = box_smooth(values[None], (i, j, k))[0]
+    variance = box_smooth(np.square(values)[None], (i, j, k))[0]
+    variance -= np.square(mean)
+    deviation = np.sqrt(np.maximum(variance, 0, out=variance) + np.float32(LOCAL_NOISE**2))
+    return np.divide(np.subtract(values, mean, out=mean), deviation, out=mean)
 
 
 BODY_HU = -500.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anamorph.features.intensity import INTENSITY_LANES, IntensityKind, intensity_lanes
+from anamorph.features.intensity import INTENSITY_LANES, IntensityKind, intensity_lanes, local_intensities
 from anamorph.geometry.averaging import pool_volume, pool_volume_torch
 from anamorph.runtime.compiled import by_twin, kernels
 from anamorph.runtime.threads import over_slabs, thread_count
@@ -125,17 +125,25 @@ def mind_ssc_torch(
 
 @dataclass(frozen=True)
 class DescriptorSettings:
-    """Patch radius and neighbour distance of MIND-SSC in voxels, and the weight of squared intensity differences."""
+    """Patch radius and neighbour distance of MIND-SSC in voxels, and what squared differences of intensities count beside
+    it: as they are, and relative to the voxels around. Without the first there are none of the second.
+    """
 
     radius: int
     dilation: int
     intensity_weight: float
+    local_weight: float = 0.0
+
+    def weights(self, kind: IntensityKind) -> list[float]:
+        """Of the lanes of intensities of one channel, local ones last."""
+        if kind == "none" or self.intensity_weight == 0:
+            return []
+        return [self.intensity_weight] * INTENSITY_LANES[kind] + [self.local_weight] * (self.local_weight > 0)
 
 
 def lanes_used(channels: int, settings: DescriptorSettings, kind: IntensityKind) -> int:
     """How many lanes of :func:`describe` hold something, counted from the first; those after them are 0."""
-    intensities = INTENSITY_LANES[kind] if settings.intensity_weight > 0 else 0
-    return LANES * (channels - 1) + ENTRIES + intensities
+    return LANES * (channels - 1) + ENTRIES + len(settings.weights(kind))
 
 
 def describe(
@@ -150,17 +158,19 @@ def describe(
         pool: cell size in voxels per axis.
 
     Returns:
-        ``(*cells, 16 C)`` float32: 12 MIND-SSC entries, up to 3 weighted intensities and zeros for each channel.
+        ``(*cells, 16 C)`` float32: 12 MIND-SSC entries, up to 4 weighted intensities and zeros for each channel.
     """
     # An axis of one voxel has no neighbours.
     ri, rj, rk = (settings.radius if n > 1 else 0 for n in channels.shape[1:])
     di, dj, dk = (settings.dilation if n > 2 * settings.dilation else 1 for n in channels.shape[1:])
-    scale = np.float32(np.sqrt(settings.intensity_weight))
+    weights = settings.weights(kind)
     described = []
     for channel in channels:
         one = mind_ssc(channel, (ri, rj, rk), (di, dj, dk), pool)
-        if scale > 0:
-            for lane, values in enumerate(intensity_lanes(channel, kind), start=ENTRIES):
-                one[..., lane] = scale * pool_volume(values[None], pool)[0]
+        if weights:
+            local = [local_intensities(channel, kind)] if settings.local_weight > 0 else []
+            compared = zip(weights, intensity_lanes(channel, kind) + local, strict=True)
+            for lane, (weight, values) in enumerate(compared, start=ENTRIES):
+                one[..., lane] = np.float32(np.sqrt(weight)) * pool_volume(values[None], pool)[0]
         described.append(one)
     return described[0] if len(described) == 1 else np.concatenate(described, axis=-1)

@@ -37,6 +37,9 @@ class RefinementConfig(StartConfig):
 
     mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
+    local_weight: float = setting(
+        1.0, "weight of squared differences of intensities relative to the voxels around; none without intensity_weight"
+    )
     working_spacing_mm: float = setting(0.0, "spacing at which scans are described; 0: the fixed scan's own", "mm")
     descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
     refine_scales: tuple[int, ...] = setting((2, 1), "levels of the refinement, in descriptor spacings")
@@ -68,7 +71,7 @@ class RefinementConfig(StartConfig):
             raise ValueError("control_cell and mind_dilation must be at least 1, mind_radius at least 0")
         if not 0 <= self.air_weight <= 1:
             raise ValueError("air_weight must be between 0 and 1")
-        weights = self.guide_weight, self.guide_diffusion, self.feature_weight, self.diffusion
+        weights = self.local_weight, self.guide_weight, self.guide_diffusion, self.feature_weight, self.diffusion
         if min(*weights, *self.refine_iterations) < 0:
             raise ValueError("weights and iterations must not be negative")
 
@@ -96,7 +99,7 @@ class RefinementConfig(StartConfig):
 
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""
-        return DescriptorSettings(self.mind_radius, self.mind_dilation, self.intensity_weight)
+        return DescriptorSettings(self.mind_radius, self.mind_dilation, self.intensity_weight, self.local_weight)
 
 
 def check_scales(scales: tuple[int, ...]) -> None:
