@@ -125,8 +125,10 @@ def mind_ssc_torch(
 
 @dataclass(frozen=True)
 class DescriptorSettings:
-    """Patch radius and neighbour distance of MIND-SSC in voxels, and what squared differences of intensities count beside
-    it: as they are, and relative to the voxels around. Without the first there are none of the second.
+    """Patch radius and neighbour distance of MIND-SSC in voxels, and weights of squared differences of intensities.
+
+    ``intensity_weight`` is that of intensities as they are, ``local_weight`` that of :func:`local_intensities`, which
+    are compared beside them alone.
     """
 
     radius: int
