@@ -16,6 +16,7 @@ from anamorph.methods.start.contrast import (
     common_values,
     correlation,
     curve_between,
+    line_where_apart,
     quantiles_of_ct,
 )
 from anamorph.methods.working_frame import Scan
@@ -83,6 +84,21 @@ def test_the_start_of_two_contrasts_is_that_of_one_and_gives_the_curve(rigid_pai
     back, _ = linear_start(moving, fixed, "rigid")
     assert back.curve.of_fixed != start.curve.of_fixed
     np.testing.assert_allclose(back.transform.matrix, start.transform.inverse().matrix, atol=1e-6)
+
+
+def test_a_part_of_a_scan_gets_the_brightness_of_the_whole(rigid_pair):
+    image = rigid_pair.fixed
+    rows, columns = (slice(0, n) for n in image.grid.shape[1:])
+    part = image.cropped((slice(0, 18), rows, columns))
+    part = part.with_data(300 + 2 * part.data)
+    whole, other = prepared(image, part)
+    curve = line_where_apart(other, whole, WORLD)
+    assert not curve.of_fixed
+    here, there = common_values(*curve.applied(other, whole), WORLD)
+    assert np.abs(here - there).max() < 0.02 < np.abs(np.subtract(*common_values(other, whole, WORLD))).max()
+    assert line_where_apart(whole, whole, WORLD) is None
+    most = Scan.prepare(image.cropped((slice(0, 36), rows, columns)), None)
+    assert line_where_apart(most, whole, WORLD) is None
 
 
 def ct_of(image):

@@ -171,6 +171,12 @@ class Grid:
         low, high = np.full(3, -0.5), np.array(self.shape) - 0.5
         return self.voxel_to_world(np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, 8).T)
 
+    def sites_mm(self, count: int = 16) -> np.ndarray:
+        """``(count**3, 3)`` RAS mm: points spread evenly over the field of view."""
+        parts = (np.arange(count) + 0.5) / count
+        places = np.stack(np.meshgrid(parts, parts, parts, indexing="ij"), axis=-1).reshape(-1, 3)
+        return self.voxel_to_world(places * self.shape - 0.5)
+
     def contains(self, points_mm: np.ndarray, margin_vox: float = 0.5) -> np.ndarray:
         """Which of the ``(..., 3)`` RAS points lie inside the field of view."""
         vox = self.world_to_voxel(points_mm)

@@ -15,6 +15,7 @@ from anamorph.methods.start.contrast import (
     common_values,
     correlation,
     curve_between,
+    line_where_apart,
     quantiles_of_ct,
 )
 from anamorph.methods.start.hypotheses import TITLES
@@ -119,6 +120,8 @@ class Search:
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             return replace(start, curve=None), kind
+        if start.curve is None and kind == "scaled":
+            start = replace(start, curve=line_where_apart(fixed, moving, start.transform))
         return start, kind if start.curve is None else start.curve.kind
 
     def _found(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:

@@ -213,8 +213,7 @@ def header_mismatch_mm(grid: Grid, other: Grid) -> float:
 
 def overlap_percent(fixed: Grid, moving: Grid, transform: Any = None) -> float:
     """Percentage of the fixed field of view that a transform (by default the identity) maps into the moving one."""
-    axes = [np.linspace(-0.5, n - 0.5, 17)[:-1] + n / 32 for n in fixed.shape]
-    sites = fixed.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
+    sites = fixed.sites_mm()
     mapped = sites if transform is None else transform.map_world(sites)
     return 100 * float(moving.contains(mapped).mean())
 

@@ -9,7 +9,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind
 from anamorph.image.background import looks_like_ct
 from anamorph.methods.working_frame import Scan
-from anamorph.transforms.maps import Transform
+from anamorph.transforms.maps import Affine, Transform
 
 VOXELS = 48
 """Along the longest axis of the grid on which intensities are compared."""
@@ -25,6 +25,8 @@ leaves 0.7 and more, between T1, T2 and FLAIR a half and less."""
 UNITS_ARE_WORTH = 0.05
 """Of the same share: Hounsfield units are kept rather than brought to the scale of another scan."""
 QUANTILES = 129
+MOST_OF_IT = 0.75
+"""Of a field of view: if so much of both lies in the other, both were scaled by the same anatomy."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,24 @@ def clear_curve(fixed: Scan, moving: Scan, transform: Transform, kind: Intensity
         return curve
     known = correlation(*common_values(fixed, moving, transform)) ** 2
     return curve if 1 - curve.share < CLEARLY_LESS * (1 - known) else None
+
+
+def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | None:
+    """The line that gives both scans one brightness and contrast where they overlap, if that is a part of one of them.
+
+    Each scan was scaled by all that it shows, so that a part of a body is brighter or darker than in the whole.
+    """
+    back = transform.inverse()
+    shared = (
+        moving.grid.contains(transform.map_world(fixed.grid.sites_mm())).mean(),
+        fixed.grid.contains(back.map_world(moving.grid.sites_mm())).mean(),
+    )
+    here, there = common_values(fixed, moving, transform)
+    if min(shared) > MOST_OF_IT or correlation(here, there) <= 0:
+        return None
+    slope = float(here.std() / there.std())
+    places = np.array([-1.0, 3.0])
+    return Curve(places, here.mean() + slope * (places - there.mean()), False, "scaled")
 
 
 def _regressed(levels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
