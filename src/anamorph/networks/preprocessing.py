@@ -102,7 +102,8 @@ class Preprocessing:
     def frame(self, grid: Grid, shape: tuple[int, int, int] | None = None) -> Grid:
         """The grid in which a scan is read: its axes in the order and direction of RAS, around its own middle.
 
-        At the scan's own spacing the voxels are those of the scan.
+        Without a spacing the voxels are those of the scan. With one they may lie half a voxel beside them, where one of
+        the two counts along an axis is odd.
         """
         base = self._base(grid)
         shape = self.covering_shape(grid) if shape is None else shape
