@@ -10,7 +10,7 @@ import pytest
 from anamorph.features.intensity import CT_CEILING_HU
 from anamorph.image import Image
 from anamorph.image.background import CT_AIR_HU, looks_like_ct
-from anamorph.methods.linear_start import linear_start
+from anamorph.methods.linear_start import STRUCTURE_SHOWS, Search, linear_start
 from anamorph.methods.start.contrast import (
     clear_curve,
     common_values,
@@ -19,6 +19,7 @@ from anamorph.methods.start.contrast import (
     line_where_apart,
     quantiles_of_ct,
 )
+from anamorph.methods.start.search import Start
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
@@ -122,6 +123,15 @@ def test_quantiles_give_a_scan_the_units_of_a_ct(rigid_pair):
         assert np.abs(other.channels - np.clip(ct.data, CT_AIR_HU, CT_CEILING_HU)).mean() < 25
         assert quantiles_of_ct(moving, fixed, reverse).of_fixed
     assert quantiles_of_ct(fixed, fixed, False) is None
+
+
+def test_no_units_are_looked_for_where_structure_shows_nothing(rigid_pair):
+    ct = ct_of(rigid_pair.fixed)
+    fixed, moving = prepared(ct, ct.with_data(500 - 0.4 * ct.data))
+    search = Search("rigid", 3.0, any_pose=False)
+    for explained, is_kept in ((STRUCTURE_SHOWS / 2, True), (2 * STRUCTURE_SHOWS, False)):
+        by_structure = Start(WORLD, explained)
+        assert (search._by_quantiles(fixed, moving, by_structure) is by_structure) == is_kept
 
 
 def test_a_ct_with_its_values_reversed_is_none():

@@ -35,6 +35,8 @@ LEAST_CORRELATION = 0.3
 WELL_EXPLAINED = 0.4
 UNSURE_CORRELATION = 0.5
 """The same after a start that explains less: a search finds places where intensities correlate by chance."""
+STRUCTURE_SHOWS = 0.2
+"""A CT that lost its units still has its structure: two of people explain 0.3 and more by it alone."""
 UNITS_CLEARLY = 0.03
 """A scan taken for a CT without units must explain so much more than structure alone does."""
 CURVES = 2
@@ -95,6 +97,8 @@ class Search:
 
     def _by_quantiles(self, fixed: Scan, moving: Scan, start: Start) -> Start:
         """The start of a CT and a scan that may be one without its units, or with all values reversed, if it is one."""
+        if (start.explained or 0) < STRUCTURE_SHOWS:
+            return start
         for reverse in (False, True):
             curve = quantiles_of_ct(fixed, moving, reverse)
             if curve is not None:

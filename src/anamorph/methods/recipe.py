@@ -368,8 +368,9 @@ def prepared(pair: Pair) -> tuple[Scan, Scan]:
 
 
 def prepared_bytes(fixed: Grid, moving: Grid) -> int:
-    """Memory of two prepared scans of one channel, with their weights."""
-    return 8 * (int(np.prod(fixed.shape)) + int(np.prod(moving.shape)))
+    """Memory of two prepared scans of one channel, with their weights, and of one of them in another contrast."""
+    sizes = int(np.prod(fixed.shape)), int(np.prod(moving.shape))
+    return 8 * sum(sizes) + 4 * max(sizes)
 
 
 def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> tuple[Start, IntensityKind]:

@@ -49,7 +49,9 @@ class Curve:
 
     def of(self, scan: Scan) -> Scan:
         """A scan with its intensities changed."""
-        channels = np.interp(scan.channels, self.levels, self.values).astype(np.float32)
+        channels = np.empty(scan.channels.shape, np.float32)
+        for i in range(channels.shape[1]):  # plane by plane: the interpolation is in double precision
+            channels[:, i] = np.interp(scan.channels[:, i], self.levels, self.values)
         return Scan(channels, scan.weight, scan.grid, scan.is_placed)
 
     def applied(self, fixed: Scan, moving: Scan) -> tuple[Scan, Scan]:
