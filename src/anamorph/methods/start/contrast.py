@@ -50,7 +50,7 @@ class Curve:
     def of(self, scan: Scan) -> Scan:
         """A scan with its intensities changed."""
         channels = np.empty(scan.channels.shape, np.float32)
-        for i in range(channels.shape[1]):  # plane by plane: the interpolation is in double precision
+        for i in range(scan.grid.shape[0]):  # plane by plane: the interpolation is in double precision
             channels[:, i] = np.interp(scan.channels[:, i], self.levels, self.values)
         return Scan(channels, scan.weight, scan.grid, scan.is_placed)
 
