@@ -154,10 +154,12 @@ def test_perfect_coordinates_give_the_map_and_its_inverse(perfect):
     assert np.nanmean(apart) < 3.0
 
 
-def test_supervoxels_that_are_right_lead_where_the_images_say_nothing(perfect, monkeypatch):
+@pytest.mark.parametrize("features", ["soft", "one-hot"])
+def test_supervoxels_that_are_right_lead_where_the_images_say_nothing(perfect, features):
     pair, rng = smooth_pair(), np.random.default_rng(0)
     noise = [one.with_data(rng.normal(0, 200, one.data.shape).astype(np.float32)) for one in (pair.fixed, pair.moving)]
-    without, with_them = (perfect(Slicreg, noise, refine=True, supervoxel_weight=weight)[1] for weight in (0.0, 16.0))
+    settings = {"refine": True, "features": features}
+    without, with_them = (perfect(Slicreg, noise, supervoxel_weight=weight, **settings)[1] for weight in (0.0, 16.0))
     assert without > 9
     assert with_them < 4.2
 
