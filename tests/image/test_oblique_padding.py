@@ -65,6 +65,17 @@ def test_the_ground_of_a_body_is_no_padding():
     assert shown_part(turned(ball()).image) is None
 
 
+def test_a_turned_stack_of_slices_of_a_round_body_ends_at_its_two_faces():
+    across = np.indices((48, 48, 12))[:2] - 23.5
+    values = np.where((across**2).sum(axis=0) < 17**2, 50 + np.random.default_rng(0).random((48, 48, 12)), 0)
+    stack = Image(values.astype(np.float32), Grid(values.shape, np.diag([2.0, 2.0, 4.0, 1.0])))
+    assert shown_part(stack) is None
+    view = turned(stack)
+    shown, body = shown_part(view.image), view.image.data[0] > 25
+    assert 0.05 < shown.mean() < 0.3
+    assert shown[body].mean() > 0.8
+
+
 def test_scans_that_fill_their_grid_and_flat_ones_are_whole():
     assert shown_part(scan((40, 36, 30))) is None
     assert shown_part(scan((40, 36, 1))) is None

@@ -123,6 +123,8 @@ LEAST_PLANE = 0.03
 """Of the surface of the hull: smaller planes are curvature."""
 LEAST_PLANAR = 0.65
 """So much of the surface was cut along planes: bodies are round, fields of view are not."""
+LEAST_FACE = 0.15
+"""Of the same surface, for either face of a stack of slices whose sides are round, as bodies are."""
 EDGE_VOX = 1.0
 """So far from the padding values are mixed with it by interpolation."""
 MOST_POINTS = 8000
@@ -132,8 +134,8 @@ def shown_part(image: Image) -> np.ndarray | None:
     """Which voxels ``(I, J, K)`` a scan shows, where the rest is padding around an oblique field of view.
 
     Padding has one value, the lowest or the highest, in all corners that it fills, and ends at planes: what it
-    surrounds is a convex body with flat faces. The air around a body, or the ground of a brain without its skull, ends
-    where the body does, and stays.
+    surrounds is a convex body with flat faces, or with two that are opposite and parallel, as a stack of slices. The air
+    around a body, or the ground of a brain without its skull, ends where the body does, and stays.
 
     Returns:
         None where nothing was padded so.
@@ -173,7 +175,7 @@ def _planes(inside: np.ndarray) -> list[tuple[np.ndarray, float]] | None:
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
     normals, total, planar = hull.equations[:, :3], areas.sum(), 0.0
     free = np.ones(len(areas), bool)
-    planes = []
+    planes, shares = [], []
     while free.any():
         first = int(np.argmax(np.where(free, areas, -1)))
         near = free & (normals @ normals[first] > np.cos(np.deg2rad(ALIKE_DEG)))
@@ -187,7 +189,14 @@ def _planes(inside: np.ndarray) -> list[tuple[np.ndarray, float]] | None:
         corner = np.where(normal > 0, np.array(inside.shape) - 1, 0)
         if float(corner @ normal) > offset + EDGE_VOX:
             planes.append((normal, offset))
-    return planes if planar > LEAST_PLANAR * total else None
+            shares.append(areas[near].sum() / total)
+    return planes if planar > LEAST_PLANAR * total or _is_slab(planes, shares) else None
+
+
+def _is_slab(planes: list[tuple[np.ndarray, float]], shares: list[float]) -> bool:
+    """Whether two faces of a turned stack of slices are among the planes: large, opposite, and parallel."""
+    faces = np.array([plane[0] for plane, share in zip(planes, shares, strict=True) if share > LEAST_FACE])
+    return len(faces) > 1 and bool((faces @ faces.T).min() < -np.cos(np.deg2rad(ALIKE_DEG)))
 
 
 def _outermost(inside: np.ndarray) -> np.ndarray:
