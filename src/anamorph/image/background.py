@@ -134,8 +134,8 @@ def shown_part(image: Image) -> np.ndarray | None:
     """Which voxels ``(I, J, K)`` a scan shows, where the rest is padding around an oblique field of view.
 
     Padding has one value, the lowest or the highest, in all corners that it fills, and ends at planes: what it
-    surrounds is a convex body with flat faces, or with two that are opposite and parallel, as a stack of slices. The air
-    around a body, or the ground of a brain without its skull, ends where the body does, and stays.
+    surrounds is a convex body with flat faces, or with two that are opposite and parallel, as a stack of slices. The
+    air around a body, or the ground of a brain without its skull, ends where the body does, and stays.
 
     Returns:
         None where nothing was padded so.
