@@ -91,6 +91,16 @@ def test_a_rigid_map_is_found_exactly_and_neither_scales_nor_shears(rigid_pair):
     assert np.linalg.det(linear.matrix) == pytest.approx(1)
 
 
+def test_one_change_of_size_is_found_exactly_and_nothing_sheared(rigid_pair):
+    larger = np.diag([1.12, 1.12, 1.12, 1.0])
+    found = run(rigid_pair.fixed, moved(rigid_pair.moving, larger), "similarity").transform
+    assert errors_vox(found, rigid_pair, larger).mean() < 0.1
+    linear = found.matrix[:3, :3]
+    size = np.cbrt(np.linalg.det(linear))
+    assert size == pytest.approx(1.12, abs=0.005)
+    np.testing.assert_allclose(linear @ linear.T, size**2 * np.eye(3), atol=1e-6)
+
+
 def test_a_shift_is_found_exactly(linear_pair):
     shift = Affine.translation([11.3, -7.9, 16.1])
     found = run(linear_pair.fixed, moved(linear_pair.fixed, shift.matrix), "translation").transform
@@ -161,7 +171,7 @@ def test_a_body_that_looks_alike_from_any_side_is_not_turned(shift):
     assert np.allclose(found.shift_mm, shift, atol=1.5)
 
 
-@pytest.mark.parametrize("init", ["translation", "rigid", "affine", "any-pose"])
+@pytest.mark.parametrize("init", ["translation", "rigid", "similarity", "affine", "any-pose"])
 def test_scans_without_structure_give_a_finite_map(init):
     grid = Grid((20, 18, 16), np.diag([2.0, 2.0, 2.0, 1.0]))
     flat = Image(np.zeros(grid.shape, np.float32), grid)

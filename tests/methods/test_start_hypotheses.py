@@ -164,7 +164,7 @@ def test_weak_evidence_is_compared_before_anything_is_searched_for(
     assert Rules(0.05, True, world_is_tried, 0.35).choose(tried).name == expected
 
 
-@pytest.mark.parametrize("model", ["translation", "rigid", "affine"])
+@pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])
 def test_a_gauss_newton_step_finds_a_small_map(model):
     shape = (24, 22, 20)
     scan = smooth_descriptor((*shape,), sigma=2.5)
@@ -177,8 +177,8 @@ def test_a_gauss_newton_step_finds_a_small_map(model):
     truth[:3, 3] = 0.6, -0.5, 0.4
     if model != "translation":
         truth[:3, :3] = Rotation.from_rotvec([0.02, -0.015, 0.01]).as_matrix()
-    if model == "affine":
-        truth[:3, :3] = truth[:3, :3] @ np.diag([1.02, 0.98, 1.01])
+    sizes = {"similarity": [1.02, 1.02, 1.02], "affine": [1.02, 0.98, 1.01]}
+    truth[:3, :3] = truth[:3, :3] @ np.diag(sizes.get(model, [1, 1, 1]))
     about = Affine.translation(grid.centre_mm).matrix @ truth @ Affine.translation(-grid.centre_mm).matrix
     sampled = Scan(channel, np.ones(shape, np.float32), grid).onto(grid, Affine(about))
     fixed = Volume(np.moveaxis(sampled.channels, 0, -1).copy(), sampled.weight, sampled.weight, grid)

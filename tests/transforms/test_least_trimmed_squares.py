@@ -28,6 +28,7 @@ def a_map(linear):
     [
         ("affine", rotation((4, -6, 9)) @ np.array([[1.1, 0.05, 0], [0, 0.9, 0.02], [0, 0, 1.04]])),
         ("rigid", rotation((10, -7, 15))),
+        ("similarity", 1.3 * rotation((10, -7, 15))),
         ("translation", np.eye(3)),
     ],
 )
@@ -45,7 +46,15 @@ def test_rigid_never_reflects_nor_scales(seed):
     assert np.linalg.det(linear) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("model", ["affine", "rigid", "translation"])
+def test_a_similarity_changes_all_sizes_alike_and_never_reflects():
+    stretched = rotation((3, 5, -8)) @ np.diag([1.2, 1.0, 0.9])
+    linear = fit_least_trimmed_squares(*correspondences(a_map(stretched)), "similarity")[:3, :3]
+    size = np.cbrt(np.linalg.det(linear))
+    assert 0.9 < size < 1.2
+    np.testing.assert_allclose(linear @ linear.T, size**2 * np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["affine", "similarity", "rigid", "translation"])
 @pytest.mark.parametrize("used", [[0, 1], [1], []], ids=["plane", "line", "one place"])
 def test_points_that_do_not_span_space(model, used):
     rng = np.random.default_rng(0)

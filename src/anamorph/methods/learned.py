@@ -29,7 +29,7 @@ from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
 from anamorph.transforms.fields import compose
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
-NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
+NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "similarity", "affine", "any-pose"]
 
 
 @dataclass(frozen=True)

@@ -124,13 +124,16 @@ class Search:
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             return replace(start, curve=None), kind
-        if start.curve is None and kind == "scaled":
+        if start.curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
             start = replace(start, curve=line_where_apart(fixed, moving, start.transform))
         return start, kind if start.curve is None else start.curve.kind
 
     def _found(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:
-        pair = ScanPair(fixed, moving, kind, DescriptorSettings(1, 1, self.intensity_weight))
-        return find_start(pair, self.model, self.any_pose, fixed.is_placed and moving.is_placed)
+        known = fixed.is_placed and moving.is_placed
+        return find_start(self._pair(fixed, moving, kind), self.model, self.any_pose, known)
+
+    def _pair(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> ScanPair:
+        return ScanPair(fixed, moving, kind, DescriptorSettings(1, 1, self.intensity_weight))
 
 
 def linear_model(init: Init) -> LinearModel:

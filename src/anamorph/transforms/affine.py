@@ -83,7 +83,9 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return first, second, third
 
 
-LinearModel = Literal["translation", "rigid", "affine"]
+LinearModel = Literal["translation", "rigid", "similarity", "affine"]
+RESIZING: tuple[LinearModel, ...] = ("similarity", "affine")
+"""Models that change sizes."""
 SINGULAR_VALUES = (0.5, 2.0)
 """A map that stretches beyond this is a failed fit, not anatomy."""
 
@@ -98,7 +100,8 @@ def fit_least_trimmed_squares(
     Args:
         source: ``(N, 3)``.
         target: ``(N, 3)``.
-        model: which maps are allowed; rigid is a rotation and a translation, never a reflection.
+        model: which maps are allowed; rigid is a rotation and a translation, never a reflection, similarity that and
+            one change of size.
         iterations: refits.
         trim: fraction of the points that each refit keeps.
 
@@ -130,7 +133,8 @@ def is_plausible(matrix: np.ndarray) -> bool:
 def fit_linear(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np.ndarray:
     """The 4x4 matrix of a model that takes points ``(N, 3)`` closest to others, by least squares.
 
-    Rigid maps by Kabsch (Acta Cryst. A 1976): a rotation and a translation, never a reflection.
+    Rigid maps by Kabsch (Acta Cryst. A 1976): a rotation and a translation, never a reflection. Similarities, with one
+    change of size, by Umeyama (PAMI 1991).
     """
     matrix = np.eye(4)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
@@ -140,10 +144,13 @@ def fit_linear(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np
         centred = source - source_mean
         moments = np.linalg.pinv(centred.T @ centred, rcond=1e-6, hermitian=True)
         matrix[:3, :3] += (moments @ (centred.T @ (target - target_mean - centred))).T
-    elif model == "rigid":
-        u, _, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
-        sign = np.sign(np.linalg.det(vt.T @ u.T)) or 1.0
-        matrix[:3, :3] = vt.T @ np.diag([1.0, 1.0, sign]) @ u.T
+    elif model != "translation":
+        u, values, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
+        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T)) or 1.0])
+        matrix[:3, :3] = vt.T @ np.diag(signs) @ u.T
+        spread = float(np.square(source - source_mean).sum())
+        if model == "similarity" and spread > 0:
+            matrix[:3, :3] *= (signs @ values) / spread
     matrix[:3, 3] = target_mean - matrix[:3, :3] @ source_mean
     return matrix
 

@@ -197,7 +197,8 @@ def _generators(model: LinearModel) -> np.ndarray:
     turns = np.zeros((3, 3, 4))
     for turn, (a, b) in zip(turns, ((1, 2), (2, 0), (0, 1)), strict=True):
         turn[b, a], turn[a, b] = 1, -1
-    return np.concatenate([turns, shifts]).reshape(6, 12)
+    size = [np.eye(3, 4)[None]] if model == "similarity" else []
+    return np.concatenate([turns, *size, shifts]).reshape(-1, 12)
 
 
 def _as_matrix(step: np.ndarray, model: LinearModel, size_mm: float, centre_mm: np.ndarray) -> np.ndarray:
@@ -205,7 +206,7 @@ def _as_matrix(step: np.ndarray, model: LinearModel, size_mm: float, centre_mm: 
 
     linear = step[:, :3]
     around = np.eye(4)
-    around[:3, :3] = expm(linear) if model == "rigid" else np.eye(3) + linear
+    around[:3, :3] = np.eye(3) + linear if model == "affine" else expm(linear)
     around[:3, 3] = size_mm * step[:, 3] + centre_mm - around[:3, :3] @ centre_mm
     return around
 

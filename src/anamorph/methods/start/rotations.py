@@ -14,7 +14,7 @@ from anamorph.methods.start.volumes import AIR_WEIGHT, DARK, ScanPair, Volume, w
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.runtime.compiled import kernels
 from anamorph.runtime.threads import limited_kernels, over_slabs
-from anamorph.transforms.affine import AffineParts, LinearModel
+from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel
 from anamorph.transforms.maps import Affine
 
 VOXELS = (12, 16)
@@ -75,7 +75,7 @@ class PoseSearch:
         there = covering_grid(moving, moving.directions, self.spacing_mm)
         self.fixed, self.moving = small(pair.fixed, here, pair.kind), small(pair.moving, there, pair.kind)
         self.scale = 1.0
-        if model == "affine" and pair.shows_whole_bodies:  # whose size can be told before their pose
+        if model in RESIZING and pair.shows_whole_bodies:  # whose size can be told before their pose
             larger = np.cbrt(body_mm3(pair.moving) / max(body_mm3(pair.fixed), 1e-9))
             self.scale = float(np.clip(larger, *SIZES))
         # A cube in which the moving scan can turn: the axes are those of the fixed scan.

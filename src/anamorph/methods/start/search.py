@@ -14,7 +14,7 @@ from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
-from anamorph.transforms.affine import AffineParts, LinearModel
+from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel
 from anamorph.transforms.maps import Affine
 
 PEAKS = 3
@@ -122,9 +122,9 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         tried = [_turned_further(rough, one, model) if id(one) in promising else one for one in tried]
         winner = rules.choose(tried)
     mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
-    if winner.explained < rules.weak and model == "affine":
+    if winner.explained < rules.weak and model in RESIZING:
         model = "rigid"
-    if model == "affine":
+    if model in RESIZING:
         tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
         winner = rules.choose(tried)
     costs = [winner.matched.cost]
@@ -137,7 +137,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         levels.append(fine)
     if winner.explained > ALIKE:
         winner = _exact(winner, (rough.on(voxels) for voxels in EXACT), model, costs)
-    elif winner.explained > SURE and model == "affine":
+    elif winner.explained > SURE and model in RESIZING:
         winner = _exact(winner, levels, model, costs)
     start = _told(pair, winner, tried, costs)
     return replace(start, warnings=[*start.warnings, *([mirror] if mirror else [])])
@@ -203,7 +203,7 @@ def _turned_further(rough: Judge, one: Hypothesis, model: LinearModel) -> Hypoth
             laid.append(Matched.of(rough, Affine(here.transform.matrix @ about)))
         best = max(laid, key=lambda pose: pose.explained)
         if best.explained > here.explained - WORTH_MATCHING:
-            found = match(rough, best, ROUGH, "affine" if model == "affine" else "rigid")
+            found = match(rough, best, ROUGH, model if model in RESIZING else "rigid")
             here = found if found.explained > here.explained + FURTHER_GAIN else here
     return replace(one, matched=here)
 
@@ -237,8 +237,8 @@ def _followed(
 
 def _matched(rough: Judge, name: Name, there: Matched, model: LinearModel, rules: Rules) -> Hypothesis:
     found = match(rough, there, ROUGH, "translation" if model == "translation" else "rigid")
-    if model == "affine":
-        shaped = match(rough, found, AFFINE, "affine")
+    if model in RESIZING:
+        shaped = match(rough, found, AFFINE, model)
         found = shaped if shaped.explained > rules.weak else found
     if found.explained < min(rules.weak, there.explained + CLEAR_GAIN * rules.chance_spread):
         return Hypothesis(name, there.explained, replace(there, explained=found.explained), stays=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from anamorph.methods.base import Config, setting
 
-Init = Literal["auto", "world", "centres", "translation", "rigid", "affine", "any-pose"]
+Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity", "affine", "any-pose"]
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
 ``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
 
