@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
 from anamorph.methods.linear_start import linear_start, linear_start_bytes
+from anamorph.methods.start.search import UNSHEARED
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine
@@ -211,3 +212,15 @@ def cube(voxels, spacing, seed):
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = -spacing * (voxels - 1) / 2
     return Image((values - values.min()).astype(np.float32), Grid(values.shape, affine))
+
+
+def test_bodies_of_another_size_are_not_sheared_unless_that_explains_clearly_more(rigid_pair):
+    grown, stretched = np.diag([1.35, 1.35, 1.35, 1.0]), np.diag([1.6, 1.35, 1.15, 1.0])
+    found = run(rigid_pair.fixed, moved(rigid_pair.moving, grown), "affine")
+    linear = found.transform.matrix[:3, :3]
+    assert UNSHEARED in found.steps
+    np.testing.assert_allclose(linear @ linear.T, np.cbrt(np.linalg.det(linear)) ** 2 * np.eye(3), atol=1e-6)
+    assert errors_vox(found.transform, rigid_pair, grown).mean() < 0.1
+    other = run(rigid_pair.fixed, moved(rigid_pair.moving, stretched), "affine")
+    assert UNSHEARED not in other.steps
+    assert errors_vox(other.transform, rigid_pair, stretched).mean() < 0.1

@@ -155,6 +155,21 @@ def fit_linear(source: np.ndarray, target: np.ndarray, model: LinearModel) -> np
     return matrix
 
 
+def nearest_similarity(affine: Affine, about_mm: np.ndarray) -> tuple[float, Affine]:
+    """The change of size of a map without mirroring, and the map that turns alike and changes all sizes so.
+
+    Args:
+        affine: by polar decomposition.
+        about_mm: ``(3,)`` RAS, a point that both maps take to the same place.
+    """
+    left, stretches, right = np.linalg.svd(affine.matrix[:3, :3])
+    size = float(np.cbrt(np.prod(stretches)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = size * left @ right
+    matrix[:3, 3] = affine.map_world(about_mm[None])[0] - matrix[:3, :3] @ about_mm
+    return size, Affine(matrix)
+
+
 FITTED_VOXELS = 20_000
 """About so many voxels of a grid are enough to fit an affine map to a transform."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -14,7 +13,7 @@ from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
 from anamorph.methods.start.volumes import Judge, ScanPair
-from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel
+from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel, nearest_similarity
 from anamorph.transforms.maps import Affine
 
 PEAKS = 3
@@ -71,6 +70,12 @@ EXACT = (28, 56, 112)
 """Voxels along the longest axis, for the last steps between scans that are alike."""
 EXACT_ROUNDS = (15, 8, 4)
 """Gauss-Newton steps on a grid at the most, the coarsest first."""
+OF_ANOTHER_SIZE = 1.2
+"""A change of size along each axis from which on one body has grown out of the other, as no affine map describes: that
+fits the outlines, and turns the inside too far."""
+SHEAR_IS_WORTH = 0.06
+"""What an affine map of such bodies must explain more than one that changes all sizes alike."""
+UNSHEARED = "all sizes changed alike, as the bodies differ much in size and an affine map explains hardly more"
 
 
 @dataclass
@@ -135,12 +140,16 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
         winner = rules.choose(tried)
         costs.append(winner.matched.cost)
         levels.append(fine)
-    if winner.explained > ALIKE:
-        winner = _exact(winner, (rough.on(voxels) for voxels in EXACT), model, costs)
-    elif winner.explained > SURE and model in RESIZING:
+    told = []
+    if winner.explained > ALIKE or (winner.explained > SURE and model in RESIZING):
+        levels = _finer(rough) if winner.explained > ALIKE else levels
         winner = _exact(winner, levels, model, costs)
+        unsheared = _unsheared(winner, levels) if model == "affine" else None
+        if unsheared is not None:
+            winner, told = unsheared, [UNSHEARED]
     start = _told(pair, winner, tried, costs)
-    return replace(start, warnings=[*start.warnings, *([mirror] if mirror else [])])
+    warnings = [*start.warnings, *([mirror] if mirror else [])]
+    return replace(start, steps=[*start.steps, *told], warnings=warnings)
 
 
 def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affine]]:
@@ -254,20 +263,37 @@ def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
     return replace(one, matched=there if one.stays else match(level, there, FINE, model))
 
 
-def _exact(winner: Hypothesis, levels: Iterable[Judge], model: LinearModel, costs: list[float]) -> Hypothesis:
-    """The winner after Gauss-Newton steps on finer and finer grids, as long as these have smaller voxels.
+def _finer(rough: Judge) -> list[Judge]:
+    """Finer and finer grids, as long as these have smaller voxels."""
+    levels: list[Judge] = []
+    for voxels in EXACT:
+        level = rough.on(voxels)
+        if levels and level.fixed.grid.finest_mm > LEAST_REFINEMENT * levels[-1].fixed.grid.finest_mm:
+            break
+        levels.append(level)
+    return levels
+
+
+def _exact(winner: Hypothesis, levels: list[Judge], model: LinearModel, costs: list[float]) -> Hypothesis:
+    """The winner after Gauss-Newton steps on finer and finer grids.
 
     Between different bodies they end at no better place than matching does, but always at the same one.
     """
-    spacing = np.inf
     for level, rounds in zip(levels, EXACT_ROUNDS, strict=False):
-        if level.fixed.grid.finest_mm > LEAST_REFINEMENT * spacing:
-            break
-        spacing = level.fixed.grid.finest_mm
         exact = polish(level, Matched.of(level, winner.matched.transform), model, rounds)
         winner = replace(winner, matched=exact)
         costs.append(winner.matched.cost)
     return winner
+
+
+def _unsheared(winner: Hypothesis, levels: list[Judge]) -> Hypothesis | None:
+    """The map without shear beside the winner where two bodies differ in size and it explains about as much."""
+    size, plain = nearest_similarity(winner.matched.transform, levels[0].fixed.grid.centre_mm)
+    if max(size, 1 / size) < OF_ANOTHER_SIZE:
+        return None
+    other = replace(winner, matched=Matched.of(levels[0], plain))
+    other = _exact(other, levels, "similarity", [])
+    return other if other.explained > winner.explained - SHEAR_IS_WORTH else None
 
 
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
