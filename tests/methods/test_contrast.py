@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from anamorph.features.intensity import CT_CEILING_HU
 from anamorph.image import Image
 from anamorph.image.background import CT_AIR_HU, looks_like_ct
+from anamorph.image.read import read_image
 from anamorph.methods.linear_start import STRUCTURE_SHOWS, Search, linear_start
 from anamorph.methods.start.contrast import (
     clear_curve,
@@ -125,13 +127,24 @@ def test_quantiles_give_a_scan_the_units_of_a_ct(rigid_pair):
     assert quantiles_of_ct(fixed, fixed, False) is None
 
 
-def test_no_units_are_looked_for_where_structure_shows_nothing(rigid_pair):
+def test_no_units_are_looked_for_where_structure_shows_nothing_or_headers_are_kept(rigid_pair):
     ct = ct_of(rigid_pair.fixed)
     fixed, moving = prepared(ct, ct.with_data(500 - 0.4 * ct.data))
     search = Search("rigid", 3.0, any_pose=False)
-    for explained, is_kept in ((STRUCTURE_SHOWS / 2, True), (2 * STRUCTURE_SHOWS, False)):
-        by_structure = Start(WORLD, explained)
+    for explained, keeps_world, is_kept in (
+        (STRUCTURE_SHOWS / 2, False, True),
+        (2 * STRUCTURE_SHOWS, True, True),
+        (2 * STRUCTURE_SHOWS, False, False),
+    ):
+        by_structure = Start(WORLD, explained, keeps_world=keeps_world)
         assert (search._by_quantiles(fixed, moving, by_structure) is by_structure) == is_kept
+
+
+def test_ct_and_mr_of_one_patient_stay_where_their_headers_put_them(shared_data: Path):
+    ct, mr = (read_image(shared_data / "ct_mr" / f"STS_002_{name}_image.nii.gz") for name in ("CT", "MR_T1"))
+    start, kind = linear_start(*prepared(ct, mr))
+    assert kind == "none"
+    np.testing.assert_allclose(start.transform.matrix, np.eye(4), atol=1e-6)
 
 
 def test_a_ct_with_its_values_reversed_is_none():

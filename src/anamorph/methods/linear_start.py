@@ -97,7 +97,7 @@ class Search:
 
     def _by_quantiles(self, fixed: Scan, moving: Scan, start: Start) -> Start:
         """The start of a CT and a scan that may be one without its units, or with all values reversed, if it is one."""
-        if (start.explained or 0) < STRUCTURE_SHOWS:
+        if start.keeps_world or (start.explained or 0) < STRUCTURE_SHOWS:
             return start
         for reverse in (False, True):
             curve = quantiles_of_ct(fixed, moving, reverse)
