@@ -142,7 +142,7 @@ def test_no_units_are_looked_for_where_structure_shows_nothing_or_headers_are_ke
 
 def test_ct_and_mr_of_one_patient_stay_where_their_headers_put_them(shared_data: Path):
     ct, mr = (read_image(shared_data / "ct_mr" / f"STS_002_{name}_image.nii.gz") for name in ("CT", "MR_T1"))
-    start, kind = linear_start(*prepared(ct, mr))
+    start, kind = linear_start(*prepared(ct, mr), "auto")
     assert kind == "none"
     np.testing.assert_allclose(start.transform.matrix, np.eye(4), atol=1e-6)
 
