@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anamorph.features.intensity import comparable_intensities, intensity_lanes, local_intensities, prepared_channels
+from anamorph.features.intensity import (
+    LOCAL_NOISE,
+    comparable_intensities,
+    intensity_lanes,
+    local_intensities,
+    prepared_channels,
+)
 from anamorph.features.mind_ssc import ENTRIES, LANES, DescriptorSettings, describe, lanes_used, mind_ssc
 from anamorph.geometry.averaging import pool_volume
 from anamorph.image import Image
@@ -69,7 +75,7 @@ def test_local_intensities_follow_the_local_correlation_whatever_the_brightness(
     values = rng.random((9, 8, 7)).astype(np.float32)
     local = local_intensities(values, "scaled")
     box = values[2:7, 1:6, 0:5]
-    assert local[4, 3, 2] == pytest.approx((values[4, 3, 2] - box.mean()) / np.hypot(box.std(), 0.03), abs=1e-4)
+    assert local[4, 3, 2] == pytest.approx((values[4, 3, 2] - box.mean()) / np.hypot(box.std(), LOCAL_NOISE), abs=1e-4)
     ramp = np.linspace(0.5, 1.0, 9, dtype=np.float32)[:, None, None]
     changed = local_intensities((values * ramp + 0.2).astype(np.float32), "scaled")
     assert np.abs(changed - local).mean() < 0.1 * local.std()

@@ -132,6 +132,8 @@ def _regressed(levels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
     level = np.searchsorted(edges[1:-1], levels, side="right")
     size = np.bincount(level)
     enough = size >= FEWEST_VOXELS
+    if not enough.any():
+        return levels[:1], values[:1], 0.0
     places, means = (np.bincount(level, one)[enough] / size[enough] for one in (levels, values))
     left = values - np.interp(levels, places, means)
     return places, means, 1 - float(np.mean(left**2)) / float(values.var())
