@@ -24,7 +24,7 @@ class OnePassConformance(KeptStarts, MethodConformance):
     settings: ClassVar[dict[str, Any]] = {"init": "affine", "refine_iterations": (5, 5)}
     quick: ClassVar[dict[str, Any]] = {"init": "world", "refine_iterations": (5, 5)}
     limits_mm: ClassVar[dict[str, float]] = {
-        "affine": 2.7,
+        "affine": 2.6,
         "smooth": 4.0,
         "flipped and finer": 4.1,
         "permuted and oblique": 4.1,

@@ -7,10 +7,15 @@ from typing import Any
 SHARED: dict[str, dict[str, Any]] = {
     "abdomen-ct": {"working_spacing_mm": 2.0, "descriptor_spacing_mm": 4.0, "intensity_weight": 2.0, "diffusion": 0.15},
     "lung-ct": {"descriptor_spacing_mm": 2.7, "intensity_weight": 1.5, "mind_dilation": 1},
-    "head-neck-ct": {"init": "rigid", "descriptor_spacing_mm": 5.0},
-    "brain-mr": {"descriptor_spacing_mm": 1.6, "intensity_weight": 6.0, "control_cell": 1},
-    "cardiac-mr": {"intensity_weight": 40.0, "local_weight": 0.0, "diffusion": 0.15},
-    "small-mr": {"descriptor_spacing_mm": 1.0, "intensity_weight": 20.0, "guide_weight": 64.0},
+    "head-neck-ct": {"init": "rigid", "descriptor_spacing_mm": 5.0, "local_weight": 1.0},
+    "brain-mr": {"descriptor_spacing_mm": 1.6, "intensity_weight": 6.0, "local_weight": 1.0, "control_cell": 1},
+    "cardiac-mr": {"intensity_weight": 40.0, "diffusion": 0.15},
+    "small-mr": {
+        "descriptor_spacing_mm": 1.0,
+        "intensity_weight": 20.0,
+        "local_weight": 1.0,
+        "guide_weight": 64.0,
+    },
     "generic-ct": {},
     "generic-mr": {},
 }

@@ -38,7 +38,7 @@ class RefinementConfig(StartConfig):
     mind_radius: int = setting(1, "patch radius of MIND-SSC", "working voxels")
     mind_dilation: int = setting(2, "distance of the neighbours MIND-SSC compares", "working voxels")
     local_weight: float = setting(
-        1.0, "weight of squared differences of intensities relative to the voxels around; none without intensity_weight"
+        0.0, "weight of squared differences of intensities relative to the voxels around; none without intensity_weight"
     )
     working_spacing_mm: float = setting(0.0, "spacing at which scans are described; 0: the fixed scan's own", "mm")
     descriptor_spacing_mm: float = setting(0.0, "finest spacing at which descriptors are compared; 0: automatic", "mm")
