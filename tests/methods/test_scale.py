@@ -22,7 +22,8 @@ from geometries import smooth_field
 
 SPACINGS_MM = (10.0, 1000.0, 1e-6)
 """The first is that of a patient."""
-QUICK = ("init=translation", "refine_iterations=4,4")
+QUICK = ("init=translation", "refine_iterations=4,4", "local_weight=1")
+"""Also what the presets of patients set otherwise than those of scans of another size."""
 
 
 def blob(seed: int, spacing_mm: float, ct: bool = False) -> Image:
