@@ -42,6 +42,7 @@ class Augmentation:
         contrast: largest relative change of the contrast about the mean.
         brightness: largest offset.
         noise: largest standard deviation of added noise.
+        cut: largest share of the extent that is emptied at one end of an axis, in every other scan.
     """
 
     flip_axes: tuple[int, ...] = ()
@@ -55,6 +56,7 @@ class Augmentation:
     contrast: float = 0.0
     brightness: float = 0.0
     noise: float = 0.0
+    cut: float = 0.0
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """See that it can be applied to scans of a shape.
@@ -138,6 +140,25 @@ class Augmentation:
             changed.append(values.clamp(0, 1) * inside)
         return torch.stack(changed)
 
+    def cut_off(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Empty one end of every other scan and of its labels, as where a field of view ends.
+
+        Args:
+            images: ``(B, C, I, J, K)``.
+            labels: ``(B, I, J, K)``.
+            generator: a CPU generator; nothing is drawn where nothing is ever cut.
+        """
+        if not self.cut:
+            return images, labels
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        for one in kept:
+            chance, axis, end, share = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+            if chance < 0.5:
+                axis = int(3 * axis)
+                count = round(self.cut * share * one.shape[axis])
+                one.narrow(axis, 0 if end < 0.5 else one.shape[axis] - count, count).fill_(False)
+        return images * kept[:, None], labels * kept
+
 
 def _positions(transform: Tensor, like: Tensor) -> Tensor:
     """Source voxels ``(3, I, J, K)`` of every result voxel."""
@@ -214,7 +235,7 @@ def augmented_batch(
         if any(not torch.equal(one, _STAY) for one in maps):
             images, moved = augmentation.move(maps, images, labels)
             labels = labels if moved is None else moved
-        read.append((augmentation.recolour(images, [generator] * len(rows)), labels))
+        read.append(augmentation.cut_off(augmentation.recolour(images, [generator] * len(rows)), labels, generator))
     count = len(items[0][1])
     return [
         (torch.stack([images[n] for images, _ in read]), torch.stack([labels[n] for _, labels in read]))

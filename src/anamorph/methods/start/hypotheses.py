@@ -26,9 +26,10 @@ TITLES: dict[Name, str] = {
 WORLD_MARGIN = 3.0
 """The world is left for what explains more by so many standard deviations of chance."""
 CENTRES_MARGIN = 0.3
-GUESS_MARGIN = 0.5
-"""Of the same unit: on weak evidence the middles of the fields of view are believed if they explain so much more than
-the world before anything is matched. Neither was chosen for what it explains, so that chance favours none of them."""
+GUESS_MARGIN = 1.0
+"""Of the same unit: on weak evidence the middles of the fields of view are believed if they explain more than the world
+before anything is matched, and not so much less afterwards. Neither was chosen for what it explains, so that chance
+favours none of them."""
 TURN_MARGIN = 0.1
 """A turned scan must explain so much more than one that is not."""
 WRONG_PLACE, LOST_HEADER = 0.5, 0.3
@@ -115,9 +116,8 @@ class Rules:
             return True
         is_weak = max(new.explained, old.explained) < self.weak
         if is_weak and new.name == "centres":
-            guess = GUESS_MARGIN * self.chance_spread
-            as_good = new.explained > old.explained - guess
-            return as_good and new.before > old.before + guess * self.world_is_known
+            as_good = new.explained > old.explained - GUESS_MARGIN * self.chance_spread
+            return as_good and (new.before > old.before or not self.world_is_known)
         sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
         sure = sure and (is_weak or not (self.has_outlines and new.name == "pose"))
         margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")

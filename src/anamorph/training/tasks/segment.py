@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from anamorph.image.image import Labels
 from anamorph.methods.base import setting
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.widths import Activation
-from anamorph.training.augmentation import augmented_batch
+from anamorph.training.augmentation import Augmentation, augmented_batch
 from anamorph.training.cache import HIGHEST_LABEL
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
 from anamorph.training.task import Batch, generator_at
@@ -40,6 +40,7 @@ class SegmentTraining(EncoderTraining):
     activation: Activation = setting("leaky", "activation of the network")
     stem: int = setting(1, "voxels along each axis that the network sees as one; 2 is four times as fast", "voxels")
     cross_entropy: float = setting(0.0, "weight of the cross entropy beside the Dice; 0 as published")
+    cut: float = setting(0.0, "largest part that is emptied at one end of every other scan", "share of the extent")
     merge_validation: bool = setting(False, "train on the validation scans too")
     even_cohorts: bool = setting(False, "visit small cohorts as often as the largest one")
 
@@ -47,10 +48,15 @@ class SegmentTraining(EncoderTraining):
         super().__post_init__()
         if self.stem < 1 or self.cross_entropy < 0:
             raise ValueError("stem must be at least 1, and cross_entropy must not be negative")
+        if not 0 <= self.cut < 1:
+            raise ValueError("cut is a share of the extent, from 0 to below 1")
 
     @property
     def multiple(self) -> int:
         return self.stem * super().multiple
+
+    def augmentation(self) -> Augmentation:
+        return replace(super().augmentation(), cut=self.cut)
 
 
 PUBLISHED: dict[str, Any] = {
