@@ -15,7 +15,7 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide, guide_models, trust_of, turned_frame
+from anamorph.methods.guide import Guide, cut_labels, guide_models, trust_of, turned_frame
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -211,7 +211,7 @@ def test_middles_of_labels_correct_a_start_that_is_clearly_wrong():
     there[4:16, 3:15, 4:12] = 1  # 12 x 12 x 8 voxels
     here = np.roll(there, (6, 8, 5), (0, 1, 2))
     scan = [Scan(one[None], np.ones(GRID.shape, np.float32), GRID) for one in (here, there)]
-    guide = Guide(*scan, np.ones(1), {})
+    guide = Guide(*scan, np.ones(1), {}, np.zeros(1, bool))
     assert guide.agreement(Affine.identity()) < 0.2
     moved = guide.moved(Affine.identity(), may_scale=True)
     np.testing.assert_allclose(moved.matrix[:3, 3], -np.array([6, 8, 5]) * GRID.spacing_mm, atol=1e-6)
@@ -226,13 +226,28 @@ def test_sizes_of_labels_correct_a_start_too(may_scale):
     small, large = np.zeros((2, 40, 40, 40), np.float32)
     small[4:20, 6:22, 10:26], large[12:36, 10:34, 8:32] = 1, 1
     grid = Grid(small.shape, np.eye(4))
-    guide = Guide(*(Scan(one[None], np.ones(grid.shape, np.float32), grid) for one in (small, large)), np.ones(1), {})
+    scans = (Scan(one[None], np.ones(grid.shape, np.float32), grid) for one in (small, large))
+    guide = Guide(*scans, np.ones(1), {}, np.zeros(1, bool))
     moved = guide.moved(Affine.identity(), may_scale)
     middles = np.array([11.5, 13.5, 17.5]), np.array([23.5, 21.5, 19.5])
     np.testing.assert_allclose(moved.map_world(middles[0][None])[0], middles[1], atol=1e-5)
     factor = 1.5 if may_scale else 1.0
     np.testing.assert_allclose(moved.matrix[:3, :3], factor * np.eye(3), atol=1e-6)
     assert guide.agreement(moved) > (0.95 if may_scale else 0.5)
+
+
+@pytest.mark.parametrize(("thickness", "cut"), [(1.0, [False, True]), (3.0, [False, False])])
+def test_labels_that_a_field_of_view_cuts_move_no_start(thickness, cut):
+    """One label ends 2 voxels before the last slice that is seen, the other one in it."""
+    labels, seen = np.zeros((2, 30, 30, 30), np.float32), np.zeros((30, 30, 30), np.float32)
+    labels[0, 4:16, 4:16, 6:18], labels[1, 18:28, 4:16, 6:20], seen[..., :20] = 1, 1, 1
+    grid = Grid(seen.shape, np.diag([1, 1, thickness, 1]))
+    scan = Scan(labels, seen, grid)
+    assert cut_labels(scan).tolist() == cut
+    away = Scan(np.roll(labels, 10, axis=2), np.ones_like(seen), grid)
+    guide = Guide(scan, away, np.array([0.0, 1.0]), {}, cut_labels(scan))
+    offset = guide.moved(Affine.identity(), may_scale=True).matrix[:3, 3]
+    np.testing.assert_allclose(offset, [0, 0 if cut[1] else 10, 0], atol=1e-6)
 
 
 def test_models_are_taken_in_order_and_those_that_may_lack_are_passed_over(tmp_path):

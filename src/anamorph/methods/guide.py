@@ -13,6 +13,7 @@ from anamorph.features.mind_ssc import LANES
 from anamorph.geometry.grid import Grid
 from anamorph.image.background import content_box
 from anamorph.image.image import Image, Labels
+from anamorph.methods.pyramid import THICK
 from anamorph.methods.working_frame import Scan, covering_grid
 from anamorph.networks.model_folders import find_model, is_model
 from anamorph.transforms.affine import AffineParts
@@ -39,6 +40,9 @@ TURNED_DEG = 12.0
 """Networks are trained on scans that are turned this little."""
 STRANGE = 2.0
 """A label this many times smaller or larger than any of the training is none."""
+CUT = 0.1
+"""Voxels of a label at the end of a field of view, as a share of its volume in voxels to the power of 2/3, from which
+on it is cut: whole hippocampi have up to 0.07, cut ones up to 1."""
 OWN = "guide"
 """Folder of the segmentation network inside the model folder of a registration network."""
 NONE, AUTO = "none", "auto"
@@ -56,6 +60,7 @@ class Guide:
         moving: probabilities in the moving scan.
         trust: ``(L,)`` in [0, 1].
         model: its name and hash, and the trust by the names of the labels.
+        cut: ``(L,)``, true where a field of view ends within a label, whose middle and size then say nothing.
         doubts: a line about labels that are compared though the network is unsure of them, if there are any.
     """
 
@@ -63,6 +68,7 @@ class Guide:
     moving: Scan
     trust: np.ndarray
     model: dict[str, Any]
+    cut: np.ndarray
     doubts: tuple[str, ...] = ()
 
     @classmethod
@@ -121,13 +127,15 @@ class Guide:
         trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
         told = model.identity | {"trust": trusted}
         sure = np.minimum(sureness(here.channels), sureness(there.channels))
-        return cls(here, there, trust, told, _doubts(str(told["name"]), names, trust, sure))
+        cut = cut_labels(here) | cut_labels(there)
+        return cls(here, there, trust, told, cut, _doubts(str(told["name"]), names, trust, sure))
 
     @classmethod
     def of_labels(cls, fixed: Labels, moving: Labels, values: Sequence[int], spacing_mm: float) -> Guide:
         """The shares of voxels, no smaller than a spacing, that labels of two maps fill."""
         here, there = (_shares(labels, values, spacing_mm) for labels in (fixed, moving))
-        return cls(here, there, np.ones(len(values)), {"labels": list(values)})
+        cut = cut_labels(here) | cut_labels(there)
+        return cls(here, there, np.ones(len(values)), {"labels": list(values)}, cut)
 
     def onto(self, grid: Grid, start: Transform | None) -> tuple[np.ndarray, np.ndarray]:
         """Trusted labels on one grid, the moving ones under the linear start, scaled by the root of the trust."""
@@ -152,14 +160,16 @@ class Guide:
     def moved(self, start: Affine, may_scale: bool) -> Affine:
         """The start, or one by the middles of the labels, or also by their sizes.
 
-        The latter are taken where they bring the labels clearly better upon each other.
+        They are taken where they bring the labels clearly better upon each other. Only whole labels have them.
 
         Args:
             start: by the images.
             may_scale: whether sizes may change.
         """
-        trusted = self.trust > 0
-        weights = self.trust[trusted] / self.trust.sum()
+        trusted = (self.trust > 0) & ~self.cut
+        if not trusted.any():
+            return start
+        weights = self.trust[trusted] / self.trust[trusted].sum()
         here, there = (_middles_mm(scan)[trusted] for scan in (self.fixed, self.moving))
         shifted = Composite.of(start, Affine.translation(weights @ (there - start.map_world(here))))
         assert isinstance(shifted, Affine)
@@ -213,7 +223,7 @@ def _views(
 
 
 def _seen(model: SegmentationModel, image: Image, directions: np.ndarray | None) -> Scan:
-    """The probabilities of the labels where the network sees a scan without its margins of padding.
+    """The probabilities of the labels where the network sees a scan without its margins of padding; weight within it.
 
     Args:
         model: the network.
@@ -223,7 +233,8 @@ def _seen(model: SegmentationModel, image: Image, directions: np.ndarray | None)
     box = content_box(image)
     shown = image if box is None else image.cropped(box)
     seen = model.seen(shown, None if directions is None else turned_frame(model, shown, directions))
-    return Scan(seen.data[1:], np.ones(seen.grid.shape, np.float32), seen.grid)
+    view = Reading.of(shown.grid, seen.grid, None).read(np.ones((1, *shown.grid.shape), np.float32), 0.0)[0]
+    return Scan(seen.data[1:], view, seen.grid)
 
 
 def turned_frame(model: SegmentationModel, image: Image, directions: np.ndarray) -> Grid:
@@ -259,6 +270,25 @@ def sureness(channels: np.ndarray) -> np.ndarray:
     total, squared = channels.sum(axis=(1, 2, 3), dtype=np.float64), np.square(channels).sum(axis=(1, 2, 3))
     found: np.ndarray = squared / np.maximum(total, 1e-9)
     return found
+
+
+def cut_labels(scan: Scan) -> np.ndarray:
+    """``(L,)``: whether the field of view, where there is weight, ends within each label.
+
+    By how many voxels of a label lie at its end, beside those that a section through its middle has. Thick slices say
+    nothing about that: the ends of a stack lie within what it shows.
+    """
+    from scipy.ndimage import binary_erosion
+
+    spacing, inside = scan.grid.spacing_mm, scan.weight > 0
+    around = np.zeros((3, 3, 3), bool)
+    around[1, 1, 1] = True
+    for axis in np.flatnonzero(spacing < THICK * spacing.min()):
+        np.moveaxis(around, axis, 0)[:, 1, 1] = True
+    end = inside & ~binary_erosion(inside, around)
+    at_end, total = scan.channels[:, end].sum(axis=1), scan.channels.sum(axis=(1, 2, 3))
+    cut: np.ndarray = at_end > CUT * np.maximum(total, 1e-9) ** (2 / 3)
+    return cut
 
 
 def _volumes_ml(scan: Scan) -> np.ndarray:
