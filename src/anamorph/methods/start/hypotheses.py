@@ -16,13 +16,15 @@ from anamorph.methods.start.volumes import Judge
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine
 
-Name = Literal["world", "centres", "translation", "pose"]
+Name = Literal["world", "centres", "translation", "half turn", "pose"]
 TITLES: dict[Name, str] = {
     "world": "world coordinates of the files",
     "centres": "middles of the fields of view",
     "translation": "best of all translations",
+    "half turn": "best of all translations after half a turn about an axis",
     "pose": "best of all rotations",
 }
+TURNED = "half turn", "pose"
 WORLD_MARGIN = 3.0
 """The world is left for what explains more by so many standard deviations of chance."""
 CENTRES_MARGIN = 0.3
@@ -119,10 +121,10 @@ class Rules:
             as_good = new.explained > old.explained - GUESS_MARGIN * self.chance_spread
             return as_good and (new.before > old.before or not self.world_is_known)
         sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
-        sure = sure and (is_weak or not (self.has_outlines and new.name == "pose"))
+        sure = sure and (is_weak or not (self.has_outlines and new.name in TURNED))
         margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")
         doubt = LOST_HEADER if not self.world_is_known else 1 if old.name == "world" else WRONG_PLACE
-        turn = TURN_MARGIN * doubt * (new.name == "pose")
+        turn = TURN_MARGIN * doubt * (new.name in TURNED)
         return new.explained > old.explained + max(margin * self.chance_spread, turn)
 
 

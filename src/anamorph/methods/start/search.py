@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from anamorph.methods.start.contrast import Curve
-from anamorph.methods.start.hypotheses import Hypothesis, Name, Rules, mirror_warning
+from anamorph.methods.start.hypotheses import TURNED, Hypothesis, Name, Rules, mirror_warning
 from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
@@ -44,6 +44,8 @@ FURTHER_GAIN = 0.01
 """What such a turn must explain more."""
 WORTH_MATCHING = 0.15
 """A turn that explains so much less before it is matched is not matched."""
+HALF_TURNED = 2
+"""Translations that are followed after half a turn."""
 MOST_TURNS = 6
 PROMISING = 0.1
 """Rotations that explain so much less than the best one before matching are not followed."""
@@ -116,6 +118,8 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     if tried[0].name == "world" and tried[0].explained > IDENTICAL:
         return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
     can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
+    if can_turn and not world_is_known:
+        tried += _half_turned(rough, translations, model, rules)
     best = max(one.explained for one in tried)
     if can_turn and (any_pose or best < ENOUGH):
         tried += _turned(rough, tried, model, rules, any_pose or not world_is_known or best < SURE)
@@ -177,6 +181,25 @@ def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list
     close = [one for one in tried if one.explained > winner.explained - CLOSE]
     apart = sorted((one for one in close if one.is_apart(winner, pair.fixed.grid)), key=lambda one: -one.explained)
     return [winner, *apart[:1]]
+
+
+def _half_turned(rough: Judge, translations: Translations, model: LinearModel, rules: Rules) -> list[Hypothesis]:
+    """The best translations after half a turn about each axis of the moving scan.
+
+    Where a header has lost its directions, the axes of a file lead right and forward, or left and back: half a turn.
+    """
+    pair, there = rough.pair, translations.moving.grid
+    middle, found = pair.moving.grid.centre_mm, []
+    for axis in pair.moving.grid.directions.T:
+        turn = np.eye(4)
+        turn[:3, :3] = 2 * np.outer(axis, axis) - np.eye(3)
+        turn[:3, 3] = middle - turn[:3, :3] @ middle
+        turned = Translations.of(pair, translations.fixed, pair.moving_on(there, Affine(turn)))
+        for explained, place in turned.best(HALF_TURNED, APART_VOX):
+            if explained > _least_turned(pair) - HOPELESS:
+                laid = Matched.of(rough, Affine(turn @ place.matrix))
+                found.append(_matched(rough, "half turn", laid, model, rules))
+    return [one for one in found if one.explained > _least_turned(pair)]
 
 
 def _turned(
@@ -299,7 +322,7 @@ def _unsheared(winner: Hypothesis, levels: list[Judge]) -> Hypothesis | None:
 def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
     """The start with what a reader should know about it."""
     is_weak = winner.explained < _weak(pair)
-    is_guess = is_weak and winner.name in ("translation", "pose")
+    is_guess = is_weak and winner.name in ("translation", *TURNED)
     keeps_world = is_weak and winner.name == "world"
     start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, None, costs, [str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
@@ -314,7 +337,7 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
             )
     if is_weak:
         start.warnings.append(LITTLE.format(explained=winner.explained, weak=_weak(pair)))
-    if winner.name == "pose":
+    if winner.name in TURNED:
         angle = AffineParts.of(winner.matched.transform, pair.fixed.grid.centre_mm).turn_deg
         start.warnings.append(
             f"the scans are turned by {angle:.0f} degrees against each other by their headers; "
