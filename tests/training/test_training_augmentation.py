@@ -138,6 +138,20 @@ def test_gamma_is_an_exponent():
     assert 0.42 < max(values) <= 0.25**0.5
 
 
+def test_every_other_scan_ends_somewhere_and_its_labels_with_it():
+    images, labels = torch.ones(400, 2, 10, 8, 6), torch.ones(400, 10, 8, 6, dtype=torch.uint8)
+    shown, known = Augmentation(cut=0.5).cut_off(images, labels, generator(0))
+    assert torch.equal(shown, known[:, None].float().expand_as(shown))
+    lost = torch.stack([(known.amax(dim=[d for d in (1, 2, 3) if d != axis]) == 0).sum(1) for axis in (1, 2, 3)], 1)
+    assert ((lost > 0).sum(1) <= 1).all()  # along one axis
+    assert lost.amax(0).tolist() == [5, 4, 3]
+    assert 0.35 < (lost > 0).any(1).float().mean() < 0.5  # half of them, but for shares below half a voxel
+    first = (known[:, 0, 0, 0] == 0).float().mean() / (lost > 0).any(1).float().mean()
+    assert 0.4 < first < 0.6  # either end
+    same, kept = Augmentation().cut_off(images, labels, generator(0))
+    assert same is images and kept is labels
+
+
 def test_what_cannot_be_done_is_refused():
     with pytest.raises(UserError, match="quarter turns need cubes, not 8 x 8 x 9 voxels"):
         EVERYTHING.check((8, 8, 9))

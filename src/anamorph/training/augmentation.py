@@ -290,6 +290,7 @@ class Synthesis:
     ) -> tuple[Tensor, Tensor]:
         """A scan ``(1, *shape)`` in [0, 1] and its learned labels ``shape``; arguments as of :meth:`draw_contrasts`."""
         (image,), learned = self.draw_contrasts(1, labels, anatomy, shape, spacing, random)
+        (image,), (learned,) = self.augmentation.cut_off(image[None], learned[None], random)
         return image, learned
 
     def draw_contrasts(

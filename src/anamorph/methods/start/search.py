@@ -196,10 +196,10 @@ def _half_turned(rough: Judge, translations: Translations, model: LinearModel, r
         turn[:3, 3] = middle - turn[:3, :3] @ middle
         turned = Translations.of(pair, translations.fixed, pair.moving_on(there, Affine(turn)))
         for explained, place in turned.best(HALF_TURNED, APART_VOX):
-            if explained > _least_turned(pair) - HOPELESS:
+            if explained > rules.weak - HOPELESS:
                 laid = Matched.of(rough, Affine(turn @ place.matrix))
                 found.append(_matched(rough, "half turn", laid, model, rules))
-    return [one for one in found if one.explained > _least_turned(pair)]
+    return [one for one in found if one.explained > rules.weak]
 
 
 def _turned(
