@@ -207,9 +207,11 @@ def _turned(
 ) -> list[Hypothesis]:
     """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones.
 
-    Only in CT has a finer volume ever found what a coarse one had missed.
+    Any rotation of a whole body explains much, by its outline alone, so that its volumes are fine at once. Of other
+    scans that are no CT a finer volume has never found what a coarse one had missed.
     """
-    for voxels in VOXELS if rough.pair.kind == "ct" else VOXELS[:1]:
+    is_ct, outlines = rough.pair.kind == "ct", rough.pair.shows_whole_bodies
+    for voxels in VOXELS if is_ct else VOXELS[1:] if outlines else VOXELS[:1]:
         poses = PoseSearch(rough.pair, model, voxels).better(any_pose)
         found = _followed(rough, poses, tried, model, rules)
         if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
