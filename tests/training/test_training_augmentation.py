@@ -149,7 +149,8 @@ def test_every_other_scan_ends_somewhere_and_its_labels_with_it():
     first = (known[:, 0, 0, 0] == 0).float().mean() / (lost > 0).any(1).float().mean()
     assert 0.4 < first < 0.6  # either end
     same, kept = Augmentation().cut_off(images, labels, generator(0))
-    assert same is images and kept is labels
+    assert same is images
+    assert kept is labels
 
 
 def test_what_cannot_be_done_is_refused():
