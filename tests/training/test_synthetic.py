@@ -14,10 +14,10 @@ from anamorph.data import read_dataset
 from anamorph.errors import UserError
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.preprocessing import Preprocessing
-from anamorph.training.augmentation import Augmentation, Synthesis
+from anamorph.training.augmentation import Augmentation
 from anamorph.training.cache import Cohort
 from anamorph.training.losses import dice_and_cross_entropy, partial_cross_entropy, partial_dice
-from anamorph.training.tasks.label_maps import anatomy_of
+from anamorph.training.tasks.label_maps import Synthesis, anatomy_of
 from anamorph.training.tasks.segment import SyntheticTask, SyntheticTraining
 from blobs import make_blobs
 from learning import CPU, generators
