@@ -61,6 +61,7 @@ def test_an_orientation_that_a_header_has_lost_is_found():
     bare = Image(values, Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0])))
     found = start(fixed, bare)
     np.testing.assert_allclose(found.transform.matrix[:3, :3], turn, atol=0.02)
+    assert found.steps[0].startswith("best of all translations after half a turn about an axis")
     assert any("turned by 180 degrees against each other" in one for one in found.warnings)
 
 

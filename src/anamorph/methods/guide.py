@@ -176,9 +176,7 @@ class Guide:
         volumes = [_volumes_ml(scan)[trusted] for scan in (self.fixed, self.moving)]
         larger = weights @ np.log(volumes[1] / volumes[0]) - np.linalg.slogdet(start.matrix[:3, :3])[1]
         factor = float(np.clip(np.exp(larger / 3), 1 / MOST_SCALED, MOST_SCALED))
-        about = np.eye(4)
-        about[:3] = np.column_stack([factor * np.eye(3), (1 - factor) * (weights @ there)])
-        scaled = Composite.of(shifted, Affine(about))
+        scaled = Composite.of(shifted, Affine.about(factor * np.eye(3), weights @ there))
         assert isinstance(scaled, Affine)
         best, agreed = start, self.agreement(start)
         for other in (shifted, scaled)[: 1 + may_scale]:

@@ -201,6 +201,13 @@ class Affine(Transform):
         return cls(np.eye(4))
 
     @classmethod
+    def about(cls, linear: np.ndarray, point_mm: np.ndarray) -> Affine:
+        """A ``(3, 3)`` linear map that leaves a point ``(3,)`` where it is."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = linear, point_mm - linear @ point_mm
+        return cls(matrix)
+
+    @classmethod
     def translation(cls, offset_mm: np.ndarray) -> Affine:
         """A shift in RAS mm."""
         matrix = np.eye(4)

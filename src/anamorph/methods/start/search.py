@@ -189,15 +189,13 @@ def _half_turned(rough: Judge, translations: Translations, model: LinearModel, r
     Where a header has lost its directions, the axes of a file lead right and forward, or left and back: half a turn.
     """
     pair, there = rough.pair, translations.moving.grid
-    middle, found = pair.moving.grid.centre_mm, []
+    found = []
     for axis in pair.moving.grid.directions.T:
-        turn = np.eye(4)
-        turn[:3, :3] = 2 * np.outer(axis, axis) - np.eye(3)
-        turn[:3, 3] = middle - turn[:3, :3] @ middle
-        turned = Translations.of(pair, translations.fixed, pair.moving_on(there, Affine(turn)))
+        turn = Affine.about(2 * np.outer(axis, axis) - np.eye(3), pair.moving.grid.centre_mm)
+        turned = Translations.of(pair, translations.fixed, pair.moving_on(there, turn))
         for explained, place in turned.best(HALF_TURNED, APART_VOX):
             if explained > rules.weak - HOPELESS:
-                laid = Matched.of(rough, Affine(turn @ place.matrix))
+                laid = Matched.of(rough, Affine(turn.matrix @ place.matrix))
                 found.append(_matched(rough, "half turn", laid, model, rules))
     return [one for one in found if one.explained > rules.weak]
 
@@ -232,9 +230,8 @@ def _turned_further(rough: Judge, one: Hypothesis, model: LinearModel) -> Hypoth
     for turn_deg in FURTHER_DEG:
         laid = []
         for turn in Rotation.from_rotvec(np.deg2rad(turn_deg) * axes).as_matrix():
-            about = np.eye(4)
-            about[:3, :3], about[:3, 3] = turn, middle - turn @ middle
-            laid.append(Matched.of(rough, Affine(here.transform.matrix @ about)))
+            about = Affine.about(turn, middle)
+            laid.append(Matched.of(rough, Affine(here.transform.matrix @ about.matrix)))
         best = max(laid, key=lambda pose: pose.explained)
         if best.explained > here.explained - WORTH_MATCHING:
             found = match(rough, best, ROUGH, model if model in RESIZING else "rigid")
