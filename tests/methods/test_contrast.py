@@ -14,12 +14,13 @@ from anamorph.image.background import CT_AIR_HU, looks_like_ct
 from anamorph.image.read import read_image
 from anamorph.methods.linear_start import STRUCTURE_SHOWS, Search, linear_start
 from anamorph.methods.start.contrast import (
-    clear_curve,
+    OTHER_CONTRAST,
     common_values,
     correlation,
     curve_between,
     line_where_apart,
     quantiles_of_ct,
+    relation,
 )
 from anamorph.methods.start.search import Start
 from anamorph.methods.working_frame import Scan
@@ -55,8 +56,9 @@ def prepared(*images):
 def test_a_curve_makes_two_contrasts_of_one_scan_the_same(rigid_pair):
     fixed, moving = prepared(rigid_pair.fixed, recoloured(rigid_pair.fixed))
     before = correlation(*common_values(fixed, moving, WORLD))
-    curve = clear_curve(fixed, moving, WORLD, "scaled")
+    curve, counts = relation(fixed, moving, WORLD, "scaled")
     assert curve is not None
+    assert counts == OTHER_CONTRAST
     assert curve.of_fixed, "of several intensities that look alike in the other contrast no curve makes the first ones"
     assert curve.share > 0.95 > 0.8 > before
     assert correlation(*common_values(*curve.applied(fixed, moving), WORLD)) > 0.97
@@ -64,8 +66,8 @@ def test_a_curve_makes_two_contrasts_of_one_scan_the_same(rigid_pair):
 
 def test_one_contrast_needs_no_curve(rigid_pair):
     fixed, moving = prepared(rigid_pair.fixed, rigid_pair.moving)
-    assert clear_curve(fixed, moving, rigid_pair.true_fixed_to_moving, "scaled") is None
-    assert clear_curve(fixed, fixed, WORLD, "ct") is None
+    assert relation(fixed, moving, rigid_pair.true_fixed_to_moving, "scaled") == (None, 1)
+    assert relation(fixed, fixed, WORLD, "ct") == (None, 1)
 
 
 def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
@@ -73,7 +75,7 @@ def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
     noise = rigid_pair.fixed.with_data(rng.normal(100, 10, rigid_pair.fixed.data.shape).astype(np.float32))
     fixed, other = prepared(rigid_pair.fixed, noise)
     assert curve_between(fixed, other, WORLD).share < 0.1
-    assert clear_curve(fixed, other, WORLD, "none") is None
+    assert relation(fixed, other, WORLD, "none") == (None, 1)
 
 
 def test_the_start_of_two_contrasts_is_that_of_one_and_gives_the_curve(rigid_pair):

@@ -208,7 +208,7 @@ def test_noise_of_single_voxels_hides_no_right_deformation(right, kept):
     deformation = Displacement(field, fixed.grid)
     maps = Affine.identity(), Composite.of(deformation, Affine.identity())
     left, noise, _ = worth._left(fixed, moving, maps, fixed.grid)
-    assert left > 1 - worth.LEAST_REMOVED[1], "single voxels see nothing"
+    assert left > 1 - worth.LEAST_REMOVED, "single voxels see nothing"
     assert noise > worth.NOISY
     told = worth.nothing_left(fixed, moving, Affine.identity(), deformation, fixed.grid)
     assert (told is None) == kept
@@ -223,6 +223,25 @@ def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
     still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
     assert worth.nothing_left(fixed, moving, Affine.identity(), still, fixed.grid) is not None
     assert asked == [fixed.grid]
+
+
+@pytest.mark.parametrize(
+    ("single", "noise", "double", "is_kept"),
+    [
+        (0.7, 0.2, 0.6, True),
+        (0.7, 0.2, 1.1, False),
+        (0.95, 0.2, 0.6, False),
+        (0.95, 0.6, 0.7, True),
+        (0.5, 0.6, 0.85, False),
+    ],
+)
+def test_a_deformation_settles_differences_in_voxels_of_both_sizes(single, noise, double, is_kept, monkeypatch):
+    """Slices resampled between each other are fitted in single voxels, and no better laid upon each other."""
+    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
+    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    left_on = {fixed.grid.shape: single, fixed.grid.pooled((2, 2, 2)).shape: double}
+    monkeypatch.setattr(worth, "_left", lambda *args: (left_on[args[-1].shape], noise, worth.FEWEST_BLOCKS))
+    assert (worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None) == is_kept
 
 
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (3, 3, 1), (3, 2, 3), (1, 1, 3)])

@@ -11,12 +11,13 @@ from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.start.contrast import (
-    clear_curve,
+    Curve,
     common_values,
     correlation,
     curve_between,
     line_where_apart,
     quantiles_of_ct,
+    relation,
 )
 from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
@@ -111,22 +112,28 @@ class Search:
         """The start looked for once more after the intensities of one scan are made those of the other."""
         if start.keeps_world:
             return start, kind
-        curve = clear_curve(fixed, moving, start.transform, kind)
-        for _ in range(CURVES):
-            if curve is None:
-                break
-            better = self._found(*curve.applied(fixed, moving), curve.kind)
-            found = curve_between(fixed, moving, better.transform)
-            if found is None or found.share < curve.share - LOST_SHARE:
-                break
-            told = [*better.steps, FOUND_BY_A_CURVE.format(share=found.share)]
-            start, curve = replace(better, curve=found, steps=told), found
+        curve, counts = relation(fixed, moving, start.transform, kind)
+        if counts < 1:
+            less = replace(self, intensity_weight=counts * self.intensity_weight)
+            found = less._found(fixed, moving, kind) if curve is None else less._along(curve, fixed, moving, start)
+            start = replace(found, counts=counts)
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             return replace(start, curve=None), kind
         if start.curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
             start = replace(start, curve=line_where_apart(fixed, moving, start.transform))
         return start, kind if start.curve is None else start.curve.kind
+
+    def _along(self, curve: Curve, fixed: Scan, moving: Scan, start: Start) -> Start:
+        """The start by a curve, as long as that gives a curve that explains no less; else the start before."""
+        for _ in range(CURVES):
+            better = self._found(*curve.applied(fixed, moving), curve.kind)
+            found = curve_between(fixed, moving, better.transform)
+            if found is None or found.share < curve.share - LOST_SHARE:
+                break
+            told = [*better.steps, FOUND_BY_A_CURVE.format(share=found.share)]
+            start, curve = replace(better, curve=found, steps=told), found
+        return start
 
     def _found(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:
         known = fixed.is_placed and moving.is_placed

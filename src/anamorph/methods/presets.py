@@ -17,10 +17,10 @@ SHARED: dict[str, dict[str, Any]] = {
         "guide_weight": 64.0,
     },
     "generic-ct": {},
-    "generic-mr": {},
+    "generic-mr": {"intensity_weight": 12.0, "intensity_in_start": 0.25},
 }
 STARTS: dict[str, dict[str, Any]] = {
-    kind: {key: value for key, value in values.items() if key in ("init", "intensity_weight")}
+    kind: {key: value for key, value in values.items() if key in ("init", "intensity_weight", "intensity_in_start")}
     for kind, values in SHARED.items()
 }
 """Those of the linear start alone."""

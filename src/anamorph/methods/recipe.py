@@ -253,7 +253,8 @@ class Recipe(Method):
         if found.curve is not None:
             scans = found.curve.applied(*scans)
         judged = found.explained, found.is_guess
-        return Started(self.config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
+        config = dataclasses.replace(self.config, intensity_weight=found.counts * self.config.intensity_weight)
+        return Started(config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
         """Let a guide correct a start that was searched for, which is then not doubted.
@@ -375,7 +376,7 @@ def prepared_bytes(fixed: Grid, moving: Grid) -> int:
 
 def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> tuple[Start, IntensityKind]:
     """Look for the linear start, note how it was found, and say how the intensities compare after it."""
-    found, kind = linear_start(*scans, config.init, config.intensity_weight)
+    found, kind = linear_start(*scans, config.init, config.start_weight)
     run.provenance["start"] = found.steps
     run.warnings += found.warnings
     return found, kind

@@ -27,9 +27,9 @@ UNRELATED = GraveWarning(
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
-LEAST_REMOVED = {1: 0.1, 2: 0.2}
-"""Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: of blocks of
-single voxels, or of voxels twice as large, where smooth things resemble each other more."""
+LEAST_REMOVED, LEAST_REMOVED_NOISY = 0.1, 0.2
+"""Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: both in blocks
+of single voxels and of voxels twice as large, or, of noisy scans, more and of the latter alone."""
 NOISY = 0.5
 """Share of the variance within blocks from which on noise hides what single voxels show."""
 NOTHING_LEFT = (
@@ -80,8 +80,9 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
 
     What was optimised are smooth descriptors on a coarser grid. Whether the right structures lie upon each other shows
     in single voxels: a right deformation between people, or of one who breathes, settles 0.14 to 0.34 of what was open
-    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. Noisy scans are
-    asked in voxels twice as large. Where there are too few blocks nothing is said.
+    there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. One that fits how
+    thick slices were resampled settles much in single voxels, and nothing in larger ones. Noisy scans are asked in
+    larger voxels alone. Where there are too few blocks nothing is said.
 
     Args:
         fixed: prepared scan.
@@ -91,12 +92,11 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
         grid: of the fixed frame, on which to compare: the finest.
     """
     maps = start, Composite.of(deformation, start)
-    size = 1
     left, noise, count = _left(fixed, moving, maps, grid)
-    if noise > NOISY:
-        size = 2
-        left, _, count = _left(fixed, moving, maps, grid.pooled((size,) * 3))
-    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - LEAST_REMOVED[size] else None
+    least = LEAST_REMOVED if noise <= NOISY else LEAST_REMOVED_NOISY
+    if noise > NOISY or left <= 1 - least:
+        left, _, count = _left(fixed, moving, maps, grid.pooled((2,) * 3))
+    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - least else None
 
 
 def _left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Grid) -> tuple[float, float, int]:

@@ -21,7 +21,12 @@ LEAST_SHARE = 0.3
 """Of the variance that a curve explains: MR and ultrasound of one prostate reach 0.18, hearts that do not meet 0.24."""
 CLEARLY_LESS = 0.6
 """Of the variance that intensities as they are leave open a curve must leave less: between scans of one contrast it
-leaves 0.7 and more, between T1, T2 and FLAIR a half and less."""
+leaves 0.7 and more, between T1, T2 and FLAIR 0.7 and less."""
+ONE_CONTRAST = 0.72
+"""Where it leaves less the scans are of two contrasts, though it may not be clear which value is which."""
+OTHER_CONTRAST = 0.25
+"""So much count intensities of two contrasts beside those of one, by a curve or as they are: what has one value in one
+scan may have several in the other."""
 UNITS_ARE_WORTH = 0.05
 """Of the same share: Hounsfield units are kept rather than brought to the scale of another scan."""
 QUANTILES = 129
@@ -95,17 +100,27 @@ def curve_between(fixed: Scan, moving: Scan, transform: Transform) -> Curve | No
     return max(curves, key=lambda one: one.share + UNITS_ARE_WORTH * (one.kind == "ct"))
 
 
-def clear_curve(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> Curve | None:
-    """The curve under a transform if it says clearly more than the intensities as they are, else None."""
-    if kind == "ct":
-        return None
-    curve = curve_between(fixed, moving, transform)
+def relation(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> tuple[Curve | None, float]:
+    """How the intensities of two scans are related under a transform.
+
+    Args:
+        fixed: prepared scan.
+        moving: prepared scan.
+        transform: of fixed to moving points.
+        kind: how the intensities compare as they are.
+
+    Returns:
+        the curve between them if it says clearly more than the intensities as they are, else None; and how much
+        intensities count, 1 for scans of one contrast.
+    """
+    curve = None if kind == "ct" else curve_between(fixed, moving, transform)
     if curve is None or curve.share < LEAST_SHARE:
-        return None
-    if kind == "none":
-        return curve
-    known = correlation(*common_values(fixed, moving, transform)) ** 2
-    return curve if 1 - curve.share < CLEARLY_LESS * (1 - known) else None
+        return None, 1.0
+    known = 0.0 if kind == "none" else correlation(*common_values(fixed, moving, transform)) ** 2
+    left = (1 - curve.share) / max(1 - known, 1e-9)
+    if kind == "none" or left < CLEARLY_LESS:
+        return curve, OTHER_CONTRAST
+    return None, OTHER_CONTRAST if left < ONE_CONTRAST else 1.0
 
 
 def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | None:

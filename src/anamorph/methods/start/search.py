@@ -86,7 +86,8 @@ class Start:
 
     ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
     that it was searched for, and explains no more than a wrong place may, ``keeps_world`` that it explains no more
-    and is the world's. ``curve`` made the intensities of the two scans comparable, where they were not.
+    and is the world's. ``curve`` made the intensities of the two scans comparable, where they were not; they count
+    ``counts`` as much as those of scans of one contrast.
     """
 
     transform: Affine
@@ -94,6 +95,7 @@ class Start:
     is_guess: bool = False
     keeps_world: bool = False
     curve: Curve | None = None
+    counts: float = 1.0
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -323,7 +325,7 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
     is_weak = winner.explained < _weak(pair)
     is_guess = is_weak and winner.name in ("translation", *TURNED)
     keeps_world = is_weak and winner.name == "world"
-    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, None, costs, [str(winner)])
+    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)

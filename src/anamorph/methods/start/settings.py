@@ -27,10 +27,18 @@ class StartConfig(Config):
     intensity_weight: float = setting(
         INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
     )
+    intensity_in_start: float = setting(
+        1.0, "share of intensity_weight that counts in the linear start, which has to tell related scans from others"
+    )
 
     def __post_init__(self) -> None:
-        if self.intensity_weight < 0:
-            raise ValueError("intensity_weight must not be negative")
+        if self.intensity_weight < 0 or self.intensity_in_start < 0:
+            raise ValueError("intensity_weight and intensity_in_start must not be negative")
+
+    @property
+    def start_weight(self) -> float:
+        """Of squared intensity differences in the linear start."""
+        return self.intensity_in_start * self.intensity_weight
 
     @property
     def trusts_headers(self) -> bool:
