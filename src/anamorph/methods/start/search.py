@@ -46,6 +46,8 @@ WORTH_MATCHING = 0.15
 """A turn that explains so much less before it is matched is not matched."""
 HALF_TURNED = 2
 """Translations that are followed after half a turn."""
+THIN = 0.2
+"""Shortest side of a scan beside its longest one: of thinner ones the coarsest volumes have a layer or two."""
 MOST_TURNS = 6
 PROMISING = 0.1
 """Rotations that explain so much less than the best one before matching are not followed."""
@@ -208,13 +210,15 @@ def _turned(
     """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones.
 
     Any rotation of a whole body explains much, by its outline alone, so that its volumes are fine at once. Of other
-    scans that are no CT a finer volume has never found what a coarse one had missed.
+    scans that are no CT, and are not thin, a finer volume has never found what a coarse one had missed.
     """
-    is_ct, outlines = rough.pair.kind == "ct", rough.pair.shows_whole_bodies
-    for voxels in VOXELS if is_ct else VOXELS[1:] if outlines else VOXELS[:1]:
-        poses = PoseSearch(rough.pair, model, voxels).better(any_pose)
+    pair = rough.pair
+    sides = np.array([grid.shape * grid.spacing_mm for grid in (pair.fixed.grid, pair.moving.grid)])
+    outlines, is_thin = pair.shows_whole_bodies, (sides.min(axis=1) < THIN * sides.max(axis=1)).any()
+    for voxels in VOXELS if pair.kind == "ct" else VOXELS[1:] if outlines else VOXELS if is_thin else VOXELS[:1]:
+        poses = PoseSearch(pair, model, voxels).better(any_pose)
         found = _followed(rough, poses, tried, model, rules)
-        if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
+        if any(one.explained > _least_turned(pair) for one in (*tried, *found)):
             break
     return found
 
