@@ -12,7 +12,10 @@ from anamorph.features.intensity import CT_CEILING_HU
 from anamorph.image import Image
 from anamorph.image.background import CT_AIR_HU, looks_like_ct
 from anamorph.image.read import read_image
-from anamorph.methods.linear_start import STRUCTURE_SHOWS, Search, linear_start
+from anamorph.methods.base import Pair, Run
+from anamorph.methods.convex import Convex
+from anamorph.methods.discrete_search import SearchConfig
+from anamorph.methods.linear_start import OF_TWO_CONTRASTS, STRUCTURE_SHOWS, Search, linear_start
 from anamorph.methods.start.contrast import (
     OTHER_CONTRAST,
     common_values,
@@ -70,6 +73,24 @@ def test_one_contrast_needs_no_curve(rigid_pair):
     assert relation(fixed, fixed, WORLD, "ct") == (None, 1)
 
 
+@pytest.mark.parametrize(("noise", "counts"), [(0.2, OTHER_CONTRAST), (0.4, 1.0)])
+def test_two_contrasts_of_which_no_curve_is_clear_count_less(rigid_pair, noise, counts):
+    other = recoloured(rigid_pair.fixed)
+    hidden = np.random.default_rng(0).normal(0, 1000 * noise, other.data.shape).astype(np.float32)
+    scans = prepared(rigid_pair.fixed, other.with_data(other.data + hidden))
+    assert relation(*scans, WORLD, "scaled") == (None, counts)
+    start, kind = Search("rigid", 3.0, any_pose=False).start(*scans, "scaled")
+    assert (start.curve, start.counts, kind) == (None, counts, "scaled")
+    assert (OF_TWO_CONTRASTS in start.steps) == (counts < 1)
+
+
+def test_the_deformation_takes_intensities_of_two_contrasts_for_less(rigid_pair):
+    method = Convex(SearchConfig(intensity_weight=8.0))
+    for moving, weight in ((rigid_pair.moving, 8.0), (recoloured(rigid_pair.moving), 8.0 * OTHER_CONTRAST)):
+        started = method._start(Pair(rigid_pair.fixed, moving), prepared(rigid_pair.fixed, moving), Run())
+        assert started.config.intensity_weight == weight
+
+
 def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
     rng = np.random.default_rng(0)
     noise = rigid_pair.fixed.with_data(rng.normal(100, 10, rigid_pair.fixed.data.shape).astype(np.float32))
@@ -86,6 +107,7 @@ def test_the_start_of_two_contrasts_is_that_of_one_and_gives_the_curve(rigid_pai
     assert np.linalg.norm(apart, axis=1).mean() < 0.1 * rigid_pair.fixed.grid.voxel_mm
     assert kind == "scaled"
     assert start.curve is not None
+    assert start.counts == OTHER_CONTRAST
     back, _ = linear_start(moving, fixed, "rigid")
     assert back.curve.of_fixed != start.curve.of_fixed
     np.testing.assert_allclose(back.transform.matrix, start.transform.inverse().matrix, atol=1e-6)

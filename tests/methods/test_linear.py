@@ -18,7 +18,7 @@ from anamorph.image.write import write_image
 from anamorph.methods import METHODS
 from anamorph.methods.affine import Linear
 from anamorph.methods.base import Pair, Run
-from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.start.settings import INTENSITY_WEIGHT, StartConfig
 from anamorph.settings import make_config
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair
@@ -61,8 +61,10 @@ def test_presets_are_those_of_the_start_alone():
     assert Linear.presets["head-neck-ct"] == {"init": "rigid"}
     assert Linear.presets["cardiac-mr"] == {"intensity_weight": 40.0}
     assert set(Linear.presets) == set(METHODS.find("convex").presets)
-    with pytest.raises(ValueError, match="must not be negative"):
-        StartConfig(intensity_weight=-1.0)
+    assert StartConfig(**Linear.presets["generic-mr"]).start_weight == INTENSITY_WEIGHT
+    for setting in ("intensity_weight", "intensity_in_start"):
+        with pytest.raises(ValueError, match="must not be negative"):
+            StartConfig(**{setting: -1.0})
 
 
 def test_world_coordinates_and_middles_are_taken_as_they_are():

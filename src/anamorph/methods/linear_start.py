@@ -11,6 +11,7 @@ from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.start.contrast import (
+    OTHER_CONTRAST,
     Curve,
     common_values,
     correlation,
@@ -44,6 +45,7 @@ CURVES = 2
 """So often the start is looked for by a curve between the intensities, which is better after a better start."""
 LOST_SHARE = 0.02
 """A start that loses so much of what the curve before explained is not taken."""
+OF_TWO_CONTRASTS = f"intensities count {OTHER_CONTRAST:g} of what they do between scans of one contrast"
 FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
 
 
@@ -116,7 +118,7 @@ class Search:
         if counts < 1:
             less = replace(self, intensity_weight=counts * self.intensity_weight)
             found = less._found(fixed, moving, kind) if curve is None else less._along(curve, fixed, moving, start)
-            start = replace(found, counts=counts)
+            start = replace(found, counts=counts, steps=[*found.steps, OF_TWO_CONTRASTS])
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             return replace(start, curve=None), kind
