@@ -79,7 +79,7 @@ def test_two_contrasts_of_which_no_curve_is_clear_count_less(rigid_pair, noise, 
     hidden = np.random.default_rng(0).normal(0, 1000 * noise, other.data.shape).astype(np.float32)
     scans = prepared(rigid_pair.fixed, other.with_data(other.data + hidden))
     assert relation(*scans, WORLD, "scaled") == (None, counts)
-    start, kind = Search("rigid", 3.0, any_pose=False).start(*scans, "scaled")
+    start, kind = Search("rigid", 3.0, any_pose=False)._by_a_curve(*scans, Start(WORLD, 0.8), "scaled")
     assert (start.curve, start.counts, kind) == (None, counts, "scaled")
     assert (OF_TWO_CONTRASTS in start.steps) == (counts < 1)
 
