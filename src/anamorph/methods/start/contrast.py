@@ -21,9 +21,10 @@ LEAST_SHARE = 0.3
 """Of the variance that a curve explains: MR and ultrasound of one prostate reach 0.18, hearts that do not meet 0.24."""
 CLEARLY_LESS = 0.6
 """Of the variance that intensities as they are leave open a curve must leave less: between scans of one contrast it
-leaves 0.7 and more, between T1, T2 and FLAIR 0.7 and less."""
-ONE_CONTRAST = 0.72
-"""Where it leaves less the scans are of two contrasts, though it may not be clear which value is which."""
+leaves 0.7 and more, between T1, T2 and FLAIR 0.3 to 0.7."""
+GAINS, LEAVES = 0.06, 0.8
+"""A curve that explains so much more of the variance than intensities as they are, and leaves less than this share of what
+they leave open, is one between two contrasts, though it may not be clear which value is which."""
 OTHER_CONTRAST = 0.25
 """So much count intensities of two contrasts beside those of one, by a curve or as they are: what has one value in one
 scan may have several in the other."""
@@ -120,7 +121,7 @@ def relation(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKin
     left = (1 - curve.share) / max(1 - known, 1e-9)
     if kind == "none" or left < CLEARLY_LESS:
         return curve, OTHER_CONTRAST
-    return None, OTHER_CONTRAST if left < ONE_CONTRAST else 1.0
+    return None, OTHER_CONTRAST if left < LEAVES and curve.share > known + GAINS else 1.0
 
 
 def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | None:
