@@ -23,8 +23,8 @@ CLEARLY_LESS = 0.6
 """Of the variance that intensities as they are leave open a curve must leave less: between scans of one contrast it
 leaves 0.7 and more, between T1, T2 and FLAIR 0.3 to 0.7."""
 GAINS, LEAVES = 0.06, 0.8
-"""A curve that explains so much more of the variance than intensities as they are, and leaves less than this share of what
-they leave open, is one between two contrasts, though it may not be clear which value is which."""
+"""A curve that explains so much more of the variance than intensities as they are, and leaves less than this share of
+what they leave open, is one between two contrasts, though it may not be clear which value is which."""
 OTHER_CONTRAST = 0.25
 """So much count intensities of two contrasts beside those of one, by a curve or as they are: what has one value in one
 scan may have several in the other."""
