@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
+from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
+from anamorph.methods.start.rotations import VOXELS
+from anamorph.methods.start.search import _volume_sizes
+from anamorph.methods.start.volumes import ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.registration.run import register
 
@@ -49,3 +53,12 @@ def test_a_shift_by_a_slice_is_found_where_slices_differ():
     fixed, moving = slab(5, 0.1, 0, through=1.0), slab(5, 0.1, 1, moved=(0, 0, 1), through=1.0)
     found = register(fixed, moving).fixed_to_moving.displacement_on(fixed.grid).disp_vox
     assert found[2].mean() == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("slices", "kind", "sizes"), [(2, "scaled", VOXELS), (12, "scaled", VOXELS[:1]), (12, "ct", VOXELS)]
+)
+def test_thin_scans_are_turned_on_finer_volumes_too(slices, kind, sizes):
+    thin, whole = (Scan.prepare(slab(count, 0.1, 0), None) for count in (slices, 12))
+    assert _volume_sizes(ScanPair(thin, whole, kind, DescriptorSettings(1, 1, 3.0))) == sizes
+    assert _volume_sizes(ScanPair(whole, thin, kind, DescriptorSettings(1, 1, 3.0))) == sizes

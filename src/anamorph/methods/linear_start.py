@@ -118,13 +118,16 @@ class Search:
         if counts < 1:
             less = replace(self, intensity_weight=counts * self.intensity_weight)
             found = less._found(fixed, moving, kind) if curve is None else less._along(curve, fixed, moving, start)
-            start = replace(found, counts=counts, steps=[*found.steps, OF_TWO_CONTRASTS])
+            start = replace(found, counts=counts)
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             return replace(start, curve=None), kind
         if start.curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
             start = replace(start, curve=line_where_apart(fixed, moving, start.transform))
-        return start, kind if start.curve is None else start.curve.kind
+        kind = kind if start.curve is None else start.curve.kind
+        if counts < 1 and kind != "none":
+            start = replace(start, steps=[*start.steps, OF_TWO_CONTRASTS])
+        return start, kind
 
     def _along(self, curve: Curve, fixed: Scan, moving: Scan, start: Start) -> Start:
         """The start by a curve, as long as that gives a curve that explains no less; else the start before."""

@@ -207,20 +207,26 @@ def _half_turned(rough: Judge, translations: Translations, model: LinearModel, r
 def _turned(
     rough: Judge, tried: list[Hypothesis], model: LinearModel, rules: Rules, any_pose: bool
 ) -> list[Hypothesis]:
-    """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones.
+    """Rotations that explain enough after matching, on finer volumes where nothing does on coarse ones."""
+    for voxels in _volume_sizes(rough.pair):
+        poses = PoseSearch(rough.pair, model, voxels).better(any_pose)
+        found = _followed(rough, poses, tried, model, rules)
+        if any(one.explained > _least_turned(rough.pair) for one in (*tried, *found)):
+            break
+    return found
+
+
+def _volume_sizes(pair: ScanPair) -> tuple[int, ...]:
+    """Voxels along the longest axis of the volumes that are turned, one size after the other until one finds a pose.
 
     Any rotation of a whole body explains much, by its outline alone, so that its volumes are fine at once. Of other
     scans that are no CT, and are not thin, a finer volume has never found what a coarse one had missed.
     """
-    pair = rough.pair
+    if pair.kind != "ct" and pair.shows_whole_bodies:
+        return VOXELS[1:]
     sides = np.array([grid.shape * grid.spacing_mm for grid in (pair.fixed.grid, pair.moving.grid)])
-    outlines, is_thin = pair.shows_whole_bodies, (sides.min(axis=1) < THIN * sides.max(axis=1)).any()
-    for voxels in VOXELS if pair.kind == "ct" else VOXELS[1:] if outlines else VOXELS if is_thin else VOXELS[:1]:
-        poses = PoseSearch(pair, model, voxels).better(any_pose)
-        found = _followed(rough, poses, tried, model, rules)
-        if any(one.explained > _least_turned(pair) for one in (*tried, *found)):
-            break
-    return found
+    is_thin = (sides.min(axis=1) < THIN * sides.max(axis=1)).any()
+    return VOXELS if pair.kind == "ct" or is_thin else VOXELS[:1]
 
 
 def _turned_further(rough: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:

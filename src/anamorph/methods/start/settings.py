@@ -37,7 +37,7 @@ class StartConfig(Config):
 
     @property
     def start_weight(self) -> float:
-        """Of squared intensity differences in the linear start."""
+        """The weight of squared intensity differences in the linear start."""
         return self.intensity_in_start * self.intensity_weight
 
     @property
