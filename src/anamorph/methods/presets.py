@@ -8,7 +8,13 @@ SHARED: dict[str, dict[str, Any]] = {
     "abdomen-ct": {"working_spacing_mm": 2.0, "descriptor_spacing_mm": 4.0, "intensity_weight": 2.0, "diffusion": 0.15},
     "lung-ct": {"descriptor_spacing_mm": 2.7, "intensity_weight": 1.5, "mind_dilation": 1},
     "head-neck-ct": {"init": "rigid", "descriptor_spacing_mm": 5.0, "local_weight": 1.0},
-    "brain-mr": {"descriptor_spacing_mm": 1.6, "intensity_weight": 6.0, "local_weight": 1.0, "control_cell": 1},
+    "brain-mr": {
+        "descriptor_spacing_mm": 1.6,
+        "intensity_weight": 9.0,
+        "intensity_in_start": 0.67,
+        "local_weight": 1.0,
+        "control_cell": 1,
+    },
     "cardiac-mr": {"intensity_weight": 40.0, "diffusion": 0.15},
     "small-mr": {
         "descriptor_spacing_mm": 1.0,
