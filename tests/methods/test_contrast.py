@@ -87,8 +87,17 @@ def test_two_contrasts_of_which_no_curve_is_clear_count_less(rigid_pair, noise, 
 def test_the_deformation_takes_intensities_of_two_contrasts_for_less(rigid_pair):
     method = Convex(SearchConfig(intensity_weight=8.0))
     for moving, weight in ((rigid_pair.moving, 8.0), (recoloured(rigid_pair.moving), 8.0 * OTHER_CONTRAST)):
-        started = method._start(Pair(rigid_pair.fixed, moving), prepared(rigid_pair.fixed, moving), Run())
-        assert started.config.intensity_weight == weight
+        for start in (None, rigid_pair.true_fixed_to_moving):
+            pair = Pair(rigid_pair.fixed, moving, start=start)
+            started = method._start(pair, prepared(pair.fixed, pair.moving), Run())
+            assert started.config.intensity_weight == weight
+
+
+@pytest.mark.parametrize("init", ["world", "centres"])
+def test_a_start_that_was_asked_for_sees_two_contrasts(rigid_pair, init):
+    scans = prepared(rigid_pair.fixed, recoloured(rigid_pair.fixed))
+    assert linear_start(*scans, init)[0].counts == OTHER_CONTRAST
+    assert linear_start(scans[0], scans[0], init)[0].counts == 1
 
 
 def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):

@@ -18,7 +18,7 @@ from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.guide import Guide, guide_bytes, guide_models
 from anamorph.methods.learned_features import feature_bytes, named_model
-from anamorph.methods.linear_start import comparable_after, linear_start_bytes
+from anamorph.methods.linear_start import compared_at, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
 from anamorph.methods.uncertainty import evidence_bytes
@@ -190,12 +190,13 @@ class Learned(Recipe):
         reach_mm = AUTOMATIC_REACH[0] * config.pyramid(fixed.grid).base.finest_mm
         rest, linear = split_linear(found.forward, found.backward, *sides, kind == "ct", reach_mm)
         start = Composite.of(linear, seen.start)
-        kind = comparable_after(fixed, moving, start, kind)
+        kind, counts = compared_at(fixed, moving, start)
         run.provenance["intensities"] = kind
         guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
         run.warnings += guide.doubts if guide else ()
         known = to_device(rest, run.device), found.grid
         tissues = seen.pair.tissues
+        config = config.counting(counts)
         followed = Started(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
         followed.seen = found.seen and (*found.seen, linear)
         self._use(followed, seen.pair, run, may_move=False)

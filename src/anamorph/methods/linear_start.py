@@ -65,11 +65,11 @@ def linear_start(
     Returns:
         the start, and how the intensities compare after it.
     """
-    kind = comparable_intensities(fixed.image, moving.image)
     if init in ("world", "centres"):
-        shift = moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3)
-        start = Start(Affine.translation(shift), steps=[f"{TITLES[init]}, as asked for"])
-        return start, comparable_after(fixed, moving, start.transform, kind)
+        there = Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3))
+        kind, counts = compared_at(fixed, moving, there)
+        return Start(there, counts=counts, steps=[f"{TITLES[init]}, as asked for"]), kind
+    kind = comparable_intensities(fixed.image, moving.image)
     if not leads(fixed, moving):
         start, kind = linear_start(moving, fixed, init, intensity_weight)
         start.transform = start.transform.inverse()
@@ -181,6 +181,12 @@ def comparable_after(
     if kind != "scaled":
         return kind
     return "none" if correlation(*common_values(fixed, moving, transform)) < least else kind
+
+
+def compared_at(fixed: Scan, moving: Scan, transform: Transform) -> tuple[IntensityKind, float]:
+    """How the intensities of two scans compare at a start that was given, and how much they count there."""
+    kind = comparable_after(fixed, moving, transform, comparable_intensities(fixed.image, moving.image))
+    return kind, relation(fixed, moving, transform, kind)[1]
 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:

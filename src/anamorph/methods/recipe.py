@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from anamorph.features.intensity import IntensityKind, comparable_intensities
+from anamorph.features.intensity import IntensityKind
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image
 from anamorph.methods.base import Method, Outcome, Pair, Run
@@ -18,7 +18,7 @@ from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide, label_bytes
 from anamorph.methods.learned_features import LearnedFeatures
-from anamorph.methods.linear_start import comparable_after, leads, linear_model, linear_start
+from anamorph.methods.linear_start import compared_at, leads, linear_model, linear_start
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched, find_unmatched
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, first_level, first_velocity, refine
@@ -242,18 +242,18 @@ class Recipe(Method):
     def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
         """The given start, or the one that a search finds; only the latter is doubted."""
         if pair.start is not None:
-            kind = comparable_after(*scans, pair.start, comparable_intensities(scans[0].image, scans[1].image))
-            return Started(self.config, *scans, pair.start, kind, run.device, tissues=pair.tissues)
+            kind, counts = compared_at(*scans, pair.start)
+            return Started(self.config.counting(counts), *scans, pair.start, kind, run.device, tissues=pair.tissues)
         found, kind = search_start(self.config, scans, run)
         by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(self.config.init))
         if by_marks:
             run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
-            kind = comparable_after(*scans, by_marks, comparable_intensities(scans[0].image, scans[1].image))
-            found = Start(by_marks, None)
+            kind, counts = compared_at(*scans, by_marks)
+            found = Start(by_marks, counts=counts)
         if found.curve is not None:
             scans = found.curve.applied(*scans)
         judged = found.explained, found.is_guess
-        config = dataclasses.replace(self.config, intensity_weight=found.counts * self.config.intensity_weight)
+        config = self.config.counting(found.counts)
         return Started(config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
@@ -295,9 +295,8 @@ class Recipe(Method):
         moved = labels.moved(started.start, may_scale=linear_model(self.config.init) == "affine")
         if moved is not started.start:
             run.provenance["start"].insert(0, told)
-            images = comparable_intensities(started.fixed.image, started.moving.image)
             started.start, started.is_guess = moved, False
-            started.kind = comparable_after(started.fixed, started.moving, moved, images)
+            started.kind, _ = compared_at(started.fixed, started.moving, moved)
             run.provenance["intensities"] = started.kind
 
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from anamorph.methods.base import Config, setting
 
@@ -39,6 +40,10 @@ class StartConfig(Config):
     def start_weight(self) -> float:
         """The weight of squared intensity differences in the linear start."""
         return self.intensity_in_start * self.intensity_weight
+
+    def counting(self, share: float) -> Self:
+        """The settings where intensities count a share of what they do between scans of one contrast."""
+        return dataclasses.replace(self, intensity_weight=share * self.intensity_weight)
 
     @property
     def trusts_headers(self) -> bool:
