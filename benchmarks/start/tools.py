@@ -90,5 +90,5 @@ def linear_start_of(fixed: Image, moving: Image, method: str, settings: list[str
     """
     config = make_plan(fixed, moving, method=method, settings=settings).method.config
     scans = Scan.prepare(fixed, None), Scan.prepare(moving, None)
-    found, kind = linear_start(*scans, config.init, config.start_weight)
-    return found.transform, "; ".join([f"intensities: {kind}", *found.steps])
+    found = linear_start(*scans, config.init, config.start_weight)
+    return found.transform, "; ".join([f"intensities: {found.comparison.kind}", *found.steps])

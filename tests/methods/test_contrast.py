@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from anamorph.features.intensity import CT_CEILING_HU
+from anamorph.features.mind_ssc import ENTRIES, describe
 from anamorph.image import Image
 from anamorph.image.background import CT_AIR_HU, looks_like_ct
 from anamorph.image.read import read_image
@@ -18,6 +19,7 @@ from anamorph.methods.discrete_search import SearchConfig
 from anamorph.methods.linear_start import OF_TWO_CONTRASTS, STRUCTURE_SHOWS, Search, linear_start
 from anamorph.methods.start.contrast import (
     OTHER_CONTRAST,
+    Comparison,
     common_values,
     correlation,
     curve_between,
@@ -59,9 +61,10 @@ def prepared(*images):
 def test_a_curve_makes_two_contrasts_of_one_scan_the_same(rigid_pair):
     fixed, moving = prepared(rigid_pair.fixed, recoloured(rigid_pair.fixed))
     before = correlation(*common_values(fixed, moving, WORLD))
-    curve, counts = relation(fixed, moving, WORLD, "scaled")
+    found = relation(fixed, moving, WORLD, "scaled")
+    curve = found.curve
     assert curve is not None
-    assert counts == OTHER_CONTRAST
+    assert (found.kind, found.counts) == ("scaled", OTHER_CONTRAST)
     assert curve.of_fixed, "of several intensities that look alike in the other contrast no curve makes the first ones"
     assert curve.share > 0.95 > 0.8 > before
     assert correlation(*common_values(*curve.applied(fixed, moving), WORLD)) > 0.97
@@ -69,8 +72,8 @@ def test_a_curve_makes_two_contrasts_of_one_scan_the_same(rigid_pair):
 
 def test_one_contrast_needs_no_curve(rigid_pair):
     fixed, moving = prepared(rigid_pair.fixed, rigid_pair.moving)
-    assert relation(fixed, moving, rigid_pair.true_fixed_to_moving, "scaled") == (None, 1)
-    assert relation(fixed, fixed, WORLD, "ct") == (None, 1)
+    assert relation(fixed, moving, rigid_pair.true_fixed_to_moving, "scaled") == Comparison("scaled")
+    assert relation(fixed, fixed, WORLD, "ct") == Comparison("ct")
 
 
 @pytest.mark.parametrize(("noise", "counts"), [(0.2, OTHER_CONTRAST), (0.4, 1.0)])
@@ -78,9 +81,9 @@ def test_two_contrasts_of_which_no_curve_is_clear_count_less(rigid_pair, noise, 
     other = recoloured(rigid_pair.fixed)
     hidden = np.random.default_rng(0).normal(0, 1000 * noise, other.data.shape).astype(np.float32)
     scans = prepared(rigid_pair.fixed, other.with_data(other.data + hidden))
-    assert relation(*scans, WORLD, "scaled") == (None, counts)
-    start, kind = Search("rigid", 3.0, any_pose=False)._by_a_curve(*scans, Start(WORLD, 0.8), "scaled")
-    assert (start.curve, start.counts, kind) == (None, counts, "scaled")
+    assert relation(*scans, WORLD, "scaled") == Comparison("scaled", counts)
+    start = Search("rigid", 3.0, any_pose=False)._by_a_curve(*scans, Start(WORLD, 0.8), "scaled")
+    assert start.comparison == Comparison("scaled", counts)
     assert (OF_TWO_CONTRASTS in start.steps) == (counts < 1)
 
 
@@ -93,11 +96,28 @@ def test_the_deformation_takes_intensities_of_two_contrasts_for_less(rigid_pair)
             assert started.config.intensity_weight == weight
 
 
+def test_structure_is_that_of_the_scans_as_they_are_and_intensities_go_by_the_curve(rigid_pair):
+    pair = Pair(rigid_pair.fixed, recoloured(rigid_pair.moving), start=rigid_pair.true_fixed_to_moving)
+    started = Convex(SearchConfig(intensity_weight=8.0))._start(pair, prepared(pair.fixed, pair.moving), Run())
+    assert started.comparison.curve.of_fixed
+    as_is = started.fixed.onto(started.pyramid.working)
+    settings, pool = started.config.descriptor(), started.pyramid.pool
+    structure, changed = (
+        describe(one.channels, settings, "scaled", pool) for one in (as_is, started.comparison.curve.of(as_is))
+    )
+    assert np.abs(structure - changed)[..., :ENTRIES].max() > 0.1
+    found = started.described.fixed
+    np.testing.assert_allclose(found[..., :ENTRIES], structure[..., :ENTRIES], atol=1e-6)
+    np.testing.assert_allclose(found[..., ENTRIES:], changed[..., ENTRIES:], atol=1e-6)
+
+
 @pytest.mark.parametrize("init", ["world", "centres"])
 def test_a_start_that_was_asked_for_sees_two_contrasts(rigid_pair, init):
     scans = prepared(rigid_pair.fixed, recoloured(rigid_pair.fixed))
-    assert linear_start(*scans, init)[0].counts == OTHER_CONTRAST
-    assert linear_start(scans[0], scans[0], init)[0].counts == 1
+    there = linear_start(*scans, init).comparison
+    assert there.counts == OTHER_CONTRAST
+    assert there.curve is not None
+    assert linear_start(scans[0], scans[0], init).comparison == Comparison("scaled")
 
 
 def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
@@ -105,20 +125,19 @@ def test_scans_of_nothing_in_common_have_no_curve(rigid_pair):
     noise = rigid_pair.fixed.with_data(rng.normal(100, 10, rigid_pair.fixed.data.shape).astype(np.float32))
     fixed, other = prepared(rigid_pair.fixed, noise)
     assert curve_between(fixed, other, WORLD).share < 0.1
-    assert relation(fixed, other, WORLD, "none") == (None, 1)
+    assert relation(fixed, other, WORLD, "none") == Comparison("none")
 
 
 def test_the_start_of_two_contrasts_is_that_of_one_and_gives_the_curve(rigid_pair):
     fixed, moving = prepared(rigid_pair.fixed, rigid_pair.moving.with_data(1000 - rigid_pair.moving.data))
-    start, kind = linear_start(fixed, moving, "rigid")
+    start = linear_start(fixed, moving, "rigid")
     points = rigid_pair.fixed_points.positions_mm
     apart = start.transform.map_world(points) - rigid_pair.true_fixed_to_moving.map_world(points)
     assert np.linalg.norm(apart, axis=1).mean() < 0.1 * rigid_pair.fixed.grid.voxel_mm
-    assert kind == "scaled"
-    assert start.curve is not None
-    assert start.counts == OTHER_CONTRAST
-    back, _ = linear_start(moving, fixed, "rigid")
-    assert back.curve.of_fixed != start.curve.of_fixed
+    assert (start.comparison.kind, start.comparison.counts) == ("scaled", OTHER_CONTRAST)
+    assert start.comparison.curve is not None
+    back = linear_start(moving, fixed, "rigid")
+    assert back.comparison.curve.of_fixed != start.comparison.curve.of_fixed
     np.testing.assert_allclose(back.transform.matrix, start.transform.inverse().matrix, atol=1e-6)
 
 
@@ -175,8 +194,8 @@ def test_no_units_are_looked_for_where_structure_shows_nothing_or_headers_are_ke
 
 def test_ct_and_mr_of_one_patient_stay_where_their_headers_put_them(shared_data: Path):
     ct, mr = (read_image(shared_data / "ct_mr" / f"STS_002_{name}_image.nii.gz") for name in ("CT", "MR_T1"))
-    start, kind = linear_start(*prepared(ct, mr), "auto")
-    assert kind == "none"
+    start = linear_start(*prepared(ct, mr), "auto")
+    assert start.comparison.kind == "none"
     np.testing.assert_allclose(start.transform.matrix, np.eye(4), atol=1e-6)
 
 

@@ -47,7 +47,7 @@ def turned(image, axis, angle_deg):
 
 
 def run(fixed, moving, init="auto", fixed_mask=None, moving_mask=None):
-    return linear_start(Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask), init)[0]
+    return linear_start(Scan.prepare(fixed, fixed_mask), Scan.prepare(moving, moving_mask), init)
 
 
 def errors_vox(transform, pair, after=None):

@@ -87,7 +87,7 @@ class FramedConformance(KeptStarts, MethodConformance):
 
     def test_what_the_start_warns_of_is_told(self, monkeypatch):
         doubtful = Start(Affine.identity(), steps=["the first"], warnings=["two starts explain the scans equally well"])
-        monkeypatch.setattr(recipe, "linear_start", lambda *_: (doubtful, "none"))
+        monkeypatch.setattr(recipe, "linear_start", lambda *_: doubtful)
         pair = gentle_pair()
         result = self.run(pair.fixed, pair.moving, quick=False)
         assert result.provenance["start"] == ["the first"]

@@ -31,7 +31,7 @@ def brain(masked=True, seed=3):
 
 
 def start(fixed, moving):
-    return linear_start(Scan.prepare(fixed, None), Scan.prepare(moving, None), "auto")[0]
+    return linear_start(Scan.prepare(fixed, None), Scan.prepare(moving, None), "auto")
 
 
 def test_a_reflection_undoes_itself():

@@ -51,8 +51,8 @@ def unrelated():
 
 
 def test_the_map_between_unrelated_scans_is_rigid(unrelated):
-    start, kind = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "affine")
-    assert kind == "none"
+    start = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "affine")
+    assert start.comparison.kind == "none"
     assert start.explained < LEAST_EXPLAINED
     linear = start.transform.matrix[:3, :3]
     np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-6)
@@ -70,10 +70,10 @@ def test_unrelated_scans_are_not_deformed_unless_that_is_asked_for(unrelated, me
 
 
 def test_a_start_that_explains_little_is_a_warning(unrelated):
-    start, _ = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "auto")
+    start = linear_start(*(Scan.prepare(scan, None) for scan in unrelated), "auto")
     assert [text for text in start.warnings if text.startswith("the scans explain little of each other")]
     made = make_pair((32, 28, 24), seed=0, deformation_mm=0.0, translation_mm=4.0)
-    sure, _ = linear_start(*(Scan.prepare(scan, None) for scan in (made.fixed, made.moving)), "auto")
+    sure = linear_start(*(Scan.prepare(scan, None) for scan in (made.fixed, made.moving)), "auto")
     assert sure.explained > 0.5
     assert not sure.warnings
     assert not sure.is_guess
@@ -82,7 +82,7 @@ def test_a_start_that_explains_little_is_a_warning(unrelated):
 @pytest.mark.parametrize(("searched", "status"), [(True, "FAIL"), (False, "WARN")])
 def test_a_start_that_was_searched_for_and_explains_little_fails(unrelated, searched, status, monkeypatch):
     def found(*scans_and_settings):
-        return Start(Affine.translation([1.0, 2.0, 0.0]), LEAST_EXPLAINED / 2, is_guess=searched), "none"
+        return Start(Affine.translation([1.0, 2.0, 0.0]), LEAST_EXPLAINED / 2, is_guess=searched)
 
     monkeypatch.setattr(recipe, "linear_start", found)
     result = anamorph.register(*unrelated)

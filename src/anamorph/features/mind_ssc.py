@@ -149,7 +149,11 @@ def lanes_used(channels: int, settings: DescriptorSettings, kind: IntensityKind)
 
 
 def describe(
-    channels: np.ndarray, settings: DescriptorSettings, kind: IntensityKind, pool: tuple[int, int, int]
+    channels: np.ndarray,
+    settings: DescriptorSettings,
+    kind: IntensityKind,
+    pool: tuple[int, int, int],
+    intensities: np.ndarray | None = None,
 ) -> np.ndarray:
     """Describe prepared channels and average over cells.
 
@@ -158,6 +162,7 @@ def describe(
         settings: of the method.
         kind: which intensities to add.
         pool: cell size in voxels per axis.
+        intensities: channels whose intensities are added in place of those that are described.
 
     Returns:
         ``(*cells, 16 C)`` float32: 12 MIND-SSC entries, up to 4 weighted intensities and zeros for each channel.
@@ -167,11 +172,11 @@ def describe(
     di, dj, dk = (settings.dilation if n > 2 * settings.dilation else 1 for n in channels.shape[1:])
     weights = settings.weights(kind)
     described = []
-    for channel in channels:
+    for channel, shown in zip(channels, channels if intensities is None else intensities, strict=True):
         one = mind_ssc(channel, (ri, rj, rk), (di, dj, dk), pool)
         if weights:
-            local = [local_intensities(channel, kind)] if settings.local_weight > 0 else []
-            compared = zip(weights, intensity_lanes(channel, kind) + local, strict=True)
+            local = [local_intensities(shown, kind)] if settings.local_weight > 0 else []
+            compared = zip(weights, intensity_lanes(shown, kind) + local, strict=True)
             for lane, (weight, values) in enumerate(compared, start=ENTRIES):
                 one[..., lane] = np.float32(np.sqrt(weight)) * pool_volume(values[None], pool)[0]
         described.append(one)

@@ -31,9 +31,9 @@ class Affine(Method):
     def __call__(self, pair: Pair, run: Run) -> Outcome:
         with run.stage("initialise", 0.0):
             here, there = prepared(pair)
-            start, kind = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
+            start = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
             found = start.transform if pair.start is None else Composite.of(start.transform, pair.start)
-        run.provenance["intensities"] = kind
+        run.provenance["intensities"] = start.comparison.kind
         return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:

@@ -53,7 +53,8 @@ class DescribedPair:
         sides = []
         for side, other in ((fixed, moving), (moving, fixed)):
             inside = pool_volume(side.scan.weight[None], pyramid.pool)[0]
-            descriptor = describe(side.scan.channels, settings, kind, pyramid.pool)
+            shown = (side.translated or side.scan).channels
+            descriptor = describe(side.scan.channels, settings, kind, pyramid.pool, shown)
             # What the other scan does not show has no partner, and must not be pulled to where it ends.
             weight = side.weight * (other.scan.weight > 0)
             sides += [_without_missing(descriptor, inside), pool_volume(weight[None], pyramid.pool)[0]]

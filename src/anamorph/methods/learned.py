@@ -174,7 +174,7 @@ class Learned(Recipe):
         elif self.config.init == "frame":
             start = Affine(self.frame_of(model, moving, pair).affine @ np.linalg.inv(frame.affine))
         else:
-            start = search_start(self.config, scans, run)[0].transform
+            start = search_start(self.config, scans, run).transform
         return Seen(model, pair, scans, frame, start)
 
     def follow(self, seen: Seen, found: Found, run: Run) -> Started:
@@ -190,14 +190,16 @@ class Learned(Recipe):
         reach_mm = AUTOMATIC_REACH[0] * config.pyramid(fixed.grid).base.finest_mm
         rest, linear = split_linear(found.forward, found.backward, *sides, kind == "ct", reach_mm)
         start = Composite.of(linear, seen.start)
-        kind, counts = compared_at(fixed, moving, start)
-        run.provenance["intensities"] = kind
+        compared = compared_at(fixed, moving, start)
+        run.provenance["intensities"] = compared.kind
         guide = Guide.of(config.guide, seen.pair.fixed, seen.pair.moving, run.device, start, config.model)
         run.warnings += guide.doubts if guide else ()
         known = to_device(rest, run.device), found.grid
         tissues = seen.pair.tissues
-        config = config.counting(counts)
-        followed = Started(config, fixed, moving, start, kind, run.device, guide=guide, tissues=tissues, known=known)
+        config = config.counting(compared.counts)
+        followed = Started(
+            config, fixed, moving, start, compared, run.device, guide=guide, tissues=tissues, known=known
+        )
         followed.seen = found.seen and (*found.seen, linear)
         self._use(followed, seen.pair, run, may_move=False)
         return followed

@@ -12,6 +12,7 @@ from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
 from anamorph.methods.start.contrast import (
     OTHER_CONTRAST,
+    Comparison,
     Curve,
     common_values,
     correlation,
@@ -49,9 +50,7 @@ OF_TWO_CONTRASTS = f"intensities count {OTHER_CONTRAST:g} of what they do betwee
 FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
 
 
-def linear_start(
-    fixed: Scan, moving: Scan, init: Init, intensity_weight: float = INTENSITY_WEIGHT
-) -> tuple[Start, IntensityKind]:
+def linear_start(fixed: Scan, moving: Scan, init: Init, intensity_weight: float = INTENSITY_WEIGHT) -> Start:
     """Find a linear map of fixed points to moving points without any assumption on the scans.
 
     Exchanging the scans inverts the map: the search always starts from the same one of the two.
@@ -63,18 +62,15 @@ def linear_start(
         intensity_weight: of intensities beside MIND-SSC.
 
     Returns:
-        the start, and how the intensities compare after it.
+        the start, with how the intensities compare after it.
     """
     if init in ("world", "centres"):
         there = Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3))
-        kind, counts = compared_at(fixed, moving, there)
-        return Start(there, counts=counts, steps=[f"{TITLES[init]}, as asked for"]), kind
+        return Start(there, comparison=compared_at(fixed, moving, there), steps=[f"{TITLES[init]}, as asked for"])
     kind = comparable_intensities(fixed.image, moving.image)
     if not leads(fixed, moving):
-        start, kind = linear_start(moving, fixed, init, intensity_weight)
-        start.transform = start.transform.inverse()
-        start.curve = start.curve and start.curve.exchanged()
-        return start, kind
+        start = linear_start(moving, fixed, init, intensity_weight)
+        return replace(start, transform=start.transform.inverse(), comparison=start.comparison.exchanged())
     search = Search(linear_model(init), intensity_weight, init == "any-pose")
     return search.start(fixed, moving, kind)
 
@@ -87,8 +83,8 @@ class Search:
     intensity_weight: float
     any_pose: bool
 
-    def start(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> tuple[Start, IntensityKind]:
-        """The start, and how the intensities compare after it, once its curve is applied where it has one."""
+    def start(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:
+        """The start, with how the intensities compare after it; as they are they compare like ``kind`` at best."""
         start = self._found(fixed, moving, kind)
         least = LEAST_CORRELATION if (start.explained or 0) > WELL_EXPLAINED else UNSURE_CORRELATION
         if comparable_after(fixed, moving, start.transform, kind, least) != kind:
@@ -110,35 +106,37 @@ class Search:
                     start = other
         return start
 
-    def _by_a_curve(self, fixed: Scan, moving: Scan, start: Start, kind: IntensityKind) -> tuple[Start, IntensityKind]:
+    def _by_a_curve(self, fixed: Scan, moving: Scan, start: Start, kind: IntensityKind) -> Start:
         """The start looked for once more after the intensities of one scan are made those of the other."""
         if start.keeps_world:
-            return start, kind
-        curve, counts = relation(fixed, moving, start.transform, kind)
-        if counts < 1:
-            less = replace(self, intensity_weight=counts * self.intensity_weight)
-            found = less._found(fixed, moving, kind) if curve is None else less._along(curve, fixed, moving, start)
-            start = replace(found, counts=counts)
+            return replace(start, comparison=Comparison(kind))
+        found, curve = relation(fixed, moving, start.transform, kind), None
+        if found.counts < 1:
+            less = replace(self, intensity_weight=found.counts * self.intensity_weight)
+            if found.curve is None:
+                start = less._found(fixed, moving, kind)
+            else:
+                start, curve = less._along(found.curve, fixed, moving, start)
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
-            return replace(start, curve=None), kind
-        if start.curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
-            start = replace(start, curve=line_where_apart(fixed, moving, start.transform))
-        kind = kind if start.curve is None else start.curve.kind
-        if counts < 1 and kind != "none":
-            start = replace(start, steps=[*start.steps, OF_TWO_CONTRASTS])
-        return start, kind
+            curve = None
+        elif curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
+            curve = line_where_apart(fixed, moving, start.transform)
+        comparison = Comparison(kind if curve is None else curve.kind, found.counts, curve)
+        told = [OF_TWO_CONTRASTS] if comparison.counts < 1 and comparison.kind != "none" else []
+        return replace(start, comparison=comparison, steps=[*start.steps, *told])
 
-    def _along(self, curve: Curve, fixed: Scan, moving: Scan, start: Start) -> Start:
-        """The start by a curve, as long as that gives a curve that explains no less; else the start before."""
+    def _along(self, curve: Curve, fixed: Scan, moving: Scan, start: Start) -> tuple[Start, Curve | None]:
+        """The start by a curve, and the curve there, as long as it explains no less; else the start before and None."""
+        last = None
         for _ in range(CURVES):
             better = self._found(*curve.applied(fixed, moving), curve.kind)
             found = curve_between(fixed, moving, better.transform)
             if found is None or found.share < curve.share - LOST_SHARE:
                 break
             told = [*better.steps, FOUND_BY_A_CURVE.format(share=found.share)]
-            start, curve = replace(better, curve=found, steps=told), found
-        return start
+            start, curve, last = replace(better, steps=told), found, found
+        return start, last
 
     def _found(self, fixed: Scan, moving: Scan, kind: IntensityKind) -> Start:
         known = fixed.is_placed and moving.is_placed
@@ -183,10 +181,11 @@ def comparable_after(
     return "none" if correlation(*common_values(fixed, moving, transform)) < least else kind
 
 
-def compared_at(fixed: Scan, moving: Scan, transform: Transform) -> tuple[IntensityKind, float]:
-    """How the intensities of two scans compare at a start that was given, and how much they count there."""
-    kind = comparable_after(fixed, moving, transform, comparable_intensities(fixed.image, moving.image))
-    return kind, relation(fixed, moving, transform, kind)[1]
+def compared_at(fixed: Scan, moving: Scan, transform: Transform) -> Comparison:
+    """How the intensities of two scans compare at a start that was given."""
+    known = comparable_intensities(fixed.image, moving.image)
+    found = relation(fixed, moving, transform, comparable_after(fixed, moving, transform, known))
+    return Comparison("none", found.counts) if known == "none" else found
 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:

@@ -22,6 +22,7 @@ from anamorph.methods.linear_start import compared_at, leads, linear_model, line
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched, find_unmatched
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.refinement import RefinementConfig, both_directions, first_level, first_velocity, refine
+from anamorph.methods.start.contrast import Comparison
 from anamorph.methods.start.search import ALIKE, Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.tissue import NOTHING_KNOWN, Tissue
@@ -52,7 +53,7 @@ class Started:
         fixed: prepared scan, in whose frame the field is.
         moving: prepared scan.
         start: of fixed to moving points.
-        kind: how intensities compare after the start.
+        comparison: of intensities after the start; structure is that of both scans as they are.
         device: where descriptors go.
         explained: by the start, beyond chance; None for a start that is not doubted.
         is_guess: the start was searched for, and explains no more than a wrong place may.
@@ -70,7 +71,7 @@ class Started:
     fixed: Scan
     moving: Scan
     start: Transform
-    kind: IntensityKind
+    comparison: Comparison
     device: Literal["cpu", "cuda"]
     explained: float | None = None
     is_guess: bool = False
@@ -98,7 +99,11 @@ class Started:
         """Both scans read on the working grid, the moving one under the start."""
         working = self.pyramid.working
         scans = self.fixed.onto(working), self.moving.onto(working, self.start)
-        here, there = (Side.of(scan, self.kind == "ct", self.config.air_weight) for scan in scans)
+        translated = self.comparison.translated(*scans)
+        here, there = (
+            Side.of(scan, self.kind == "ct", self.config.air_weight, other)
+            for scan, other in zip(scans, translated, strict=True)
+        )
         return here, there
 
     @cached_property
@@ -139,6 +144,11 @@ class Started:
             return disp_vox, grid
         changed = self.marks.corrected(Displacement(to_numpy(disp_vox), grid), by_outlines)
         return to_device(changed.disp_vox, self.device), grid
+
+    @property
+    def kind(self) -> IntensityKind:
+        """How intensities compare after the start."""
+        return self.comparison.kind
 
     @property
     def tells_partners(self) -> bool:
@@ -242,19 +252,17 @@ class Recipe(Method):
     def _start(self, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Started:
         """The given start, or the one that a search finds; only the latter is doubted."""
         if pair.start is not None:
-            kind, counts = compared_at(*scans, pair.start)
-            return Started(self.config.counting(counts), *scans, pair.start, kind, run.device, tissues=pair.tissues)
-        found, kind = search_start(self.config, scans, run)
+            compared = compared_at(*scans, pair.start)
+            config = self.config.counting(compared.counts)
+            return Started(config, *scans, pair.start, compared, run.device, tissues=pair.tissues)
+        found = search_start(self.config, scans, run)
         by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(self.config.init))
         if by_marks:
             run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
-            kind, counts = compared_at(*scans, by_marks)
-            found = Start(by_marks, counts=counts)
-        if found.curve is not None:
-            scans = found.curve.applied(*scans)
+            found = Start(by_marks, comparison=compared_at(*scans, by_marks))
         judged = found.explained, found.is_guess
-        config = self.config.counting(found.counts)
-        return Started(config, *scans, found.transform, kind, run.device, *judged, tissues=pair.tissues)
+        config = self.config.counting(found.comparison.counts)
+        return Started(config, *scans, found.transform, found.comparison, run.device, *judged, tissues=pair.tissues)
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
         """Let a guide correct a start that was searched for, which is then not doubted.
@@ -296,7 +304,8 @@ class Recipe(Method):
         if moved is not started.start:
             run.provenance["start"].insert(0, told)
             started.start, started.is_guess = moved, False
-            started.kind, _ = compared_at(started.fixed, started.moving, moved)
+            started.comparison = compared_at(started.fixed, started.moving, moved)
+            started.config = self.config.counting(started.comparison.counts)
             run.provenance["intensities"] = started.kind
 
     def deformed(self, started: Started, run: Run) -> tuple[Transform, Transform]:
@@ -373,9 +382,9 @@ def prepared_bytes(fixed: Grid, moving: Grid) -> int:
     return 8 * sum(sizes) + 4 * max(sizes)
 
 
-def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> tuple[Start, IntensityKind]:
-    """Look for the linear start, note how it was found, and say how the intensities compare after it."""
-    found, kind = linear_start(*scans, config.init, config.start_weight)
+def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> Start:
+    """Look for the linear start, and note how it was found."""
+    found = linear_start(*scans, config.init, config.start_weight)
     run.provenance["start"] = found.steps
     run.warnings += found.warnings
-    return found, kind
+    return found

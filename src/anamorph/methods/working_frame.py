@@ -125,15 +125,19 @@ def body_weight(scan: Scan, is_ct: bool, reach_mm: float, background: float, dar
 
 @dataclass(frozen=True)
 class Side:
-    """A scan read on the working grid, and how much each voxel ``(I, J, K)`` counts in the comparison."""
+    """A scan read on the working grid, and how much each voxel ``(I, J, K)`` counts in the comparison.
+
+    ``translated`` is the scan with its intensities in those of the other one, where these are compared and not its own.
+    """
 
     scan: Scan
     weight: np.ndarray
+    translated: Scan | None = None
 
     @classmethod
-    def of(cls, scan: Scan, is_ct: bool, air_weight: float) -> Side:
+    def of(cls, scan: Scan, is_ct: bool, air_weight: float, translated: Scan | None = None) -> Side:
         """Weight what is body: see :func:`body_weight`."""
-        return cls(scan, body_weight(scan, is_ct, AIR_REACH_MM, air_weight))
+        return cls(scan, body_weight(translated or scan, is_ct, AIR_REACH_MM, air_weight), translated)
 
 
 def covering_grid(grid: Grid, directions: np.ndarray, spacing_mm: float) -> Grid:

@@ -69,6 +69,31 @@ class Curve:
         return replace(self, of_fixed=not self.of_fixed)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How the intensities of two scans compare.
+
+    Args:
+        kind: calibrated, scaled or not at all, once the curve is applied.
+        counts: how much they count; 1 between scans of one contrast.
+        curve: by which those of one scan are compared, where as they are they say less.
+    """
+
+    kind: IntensityKind
+    counts: float = 1.0
+    curve: Curve | None = None
+
+    def exchanged(self) -> Comparison:
+        """The comparison of the exchanged scans."""
+        return replace(self, curve=self.curve and self.curve.exchanged())
+
+    def translated(self, fixed: Scan, moving: Scan) -> tuple[Scan | None, Scan | None]:
+        """The scan that is compared by the curve, changed, in its place of the two."""
+        if self.curve is None:
+            return None, None
+        return (self.curve.of(fixed), None) if self.curve.of_fixed else (None, self.curve.of(moving))
+
+
 def common_values(fixed: Scan, moving: Scan, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     """``(N,)`` each: the intensities of the first channels where both scans have data, on a coarse grid."""
     finest = fixed.grid.spacing_mm
@@ -101,7 +126,7 @@ def curve_between(fixed: Scan, moving: Scan, transform: Transform) -> Curve | No
     return max(curves, key=lambda one: one.share + UNITS_ARE_WORTH * (one.kind == "ct"))
 
 
-def relation(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> tuple[Curve | None, float]:
+def relation(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKind) -> Comparison:
     """How the intensities of two scans are related under a transform.
 
     Args:
@@ -111,17 +136,16 @@ def relation(fixed: Scan, moving: Scan, transform: Transform, kind: IntensityKin
         kind: how the intensities compare as they are.
 
     Returns:
-        the curve between them if it says clearly more than the intensities as they are, else None; and how much
-        intensities count, 1 for scans of one contrast.
+        by the curve between them if that says clearly more than the intensities as they are.
     """
     curve = None if kind == "ct" else curve_between(fixed, moving, transform)
     if curve is None or curve.share < LEAST_SHARE:
-        return None, 1.0
+        return Comparison(kind)
     known = 0.0 if kind == "none" else correlation(*common_values(fixed, moving, transform)) ** 2
     left = (1 - curve.share) / max(1 - known, 1e-9)
     if kind == "none" or left < CLEARLY_LESS:
-        return curve, OTHER_CONTRAST
-    return None, OTHER_CONTRAST if left < LEAVES and curve.share > known + GAINS else 1.0
+        return Comparison(curve.kind, OTHER_CONTRAST, curve)
+    return Comparison(kind, OTHER_CONTRAST if left < LEAVES and curve.share > known + GAINS else 1.0)
 
 
 def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | None:

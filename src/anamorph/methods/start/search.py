@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from anamorph.methods.start.contrast import Curve
+from anamorph.methods.start.contrast import Comparison
 from anamorph.methods.start.hypotheses import TURNED, Hypothesis, Name, Rules, mirror_warning
 from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
@@ -80,6 +80,7 @@ fits the outlines, and turns the inside too far."""
 SHEAR_IS_WORTH = 0.06
 """What an affine map of such bodies must explain more than one that changes all sizes alike."""
 UNSHEARED = "all sizes changed alike, as the bodies differ much in size and an affine map explains hardly more"
+NOT_COMPARED = Comparison("none")
 
 
 @dataclass
@@ -88,16 +89,14 @@ class Start:
 
     ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
     that it was searched for, and explains no more than a wrong place may, ``keeps_world`` that it explains no more
-    and is the world's. ``curve`` made the intensities of the two scans comparable, where they were not; they count
-    ``counts`` as much as those of scans of one contrast.
+    and is the world's.
     """
 
     transform: Affine
     explained: float | None = None
     is_guess: bool = False
     keeps_world: bool = False
-    curve: Curve | None = None
-    counts: float = 1.0
+    comparison: Comparison = NOT_COMPARED
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

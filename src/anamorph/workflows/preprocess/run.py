@@ -88,7 +88,7 @@ class ScanJob(CaseJob):
             reference, grid = _prepared_reference(
                 self.reference.image, self.reference.mask, self.reference_modality, settings
             )
-            found, _ = linear_start(reference, Scan.prepare(image, mask), settings.align)  # type: ignore[arg-type]
+            found = linear_start(reference, Scan.prepare(image, mask), settings.align)  # type: ignore[arg-type]
             to_original = found.transform
             alignment = {
                 "model": settings.align,

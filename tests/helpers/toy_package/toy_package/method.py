@@ -24,7 +24,7 @@ class Toy(Method):
     def __call__(self, pair, run):
         with run.stage("shift", 0.0):
             if pair.start is None:
-                start, _ = search_start(StartConfig(init="translation"), prepared(pair), run)
+                start = search_start(StartConfig(init="translation"), prepared(pair), run)
                 there = Affine.translation(self.config.fraction * start.transform.matrix[:3, 3])
             else:
                 there = Composite.of(pair.start)
