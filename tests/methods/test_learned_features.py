@@ -93,7 +93,9 @@ def scans() -> tuple[Image, Image]:
 def test_features_are_compared_named_and_weighed(model, method):
     fields = {}
     for weight in (None, 0.0, 20.0):
-        settings = {"init": "world"} | ({} if weight is None else {"feature_model": model, "feature_weight": weight})
+        settings = {"init": "world", "keep_doubtful": True} | (
+            {} if weight is None else {"feature_model": model, "feature_weight": weight}
+        )
         result = register(*scans(), method=method, settings=settings, device="cpu")
         fields[weight] = result.fixed_to_moving.displacement_on(GRID).disp_vox
         named = result.provenance.get("features")

@@ -13,16 +13,19 @@ import anamorph
 from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
-from anamorph.methods import recipe, worth
+from anamorph.methods import recipe, started, worth
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.linear_start import comparable_after, linear_start
+from anamorph.methods.linear_start import comparable_after, given_start, judged_at, linear_start
 from anamorph.methods.start import search
 from anamorph.methods.start.hypotheses import Hypothesis
 from anamorph.methods.start.matching import Matched
 from anamorph.methods.start.search import Start
+from anamorph.methods.start.settings import INTENSITY_WEIGHT
 from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import (
+    DOUBTFUL,
+    KEPT_BY,
     LEAST_EXPLAINED,
     NOT_DEFORMED,
     ONLY_NOISE,
@@ -64,9 +67,21 @@ def test_unrelated_scans_are_not_deformed_unless_that_is_asked_for(unrelated, me
     assert isinstance(result.fixed_to_moving, Affine)
     np.testing.assert_allclose(result.moving_to_fixed.matrix @ result.fixed_to_moving.matrix, np.eye(4), atol=1e-9)
     assert NOT_DEFORMED in result.warnings
-    deformed = anamorph.register(*unrelated, method=method, settings={"init": "world"})
+    deformed = anamorph.register(*unrelated, method=method, settings={"keep_doubtful": True})
     assert not isinstance(deformed.fixed_to_moving, Affine)
     assert NOT_DEFORMED not in deformed.warnings
+
+
+@pytest.mark.parametrize("init", ["world", Affine.identity()])
+def test_after_a_start_that_is_given_noise_is_not_followed_between_scans_that_do_not_compare(unrelated, init):
+    still = anamorph.register(*unrelated, init=init)
+    np.testing.assert_allclose(still.fixed_to_moving.matrix, np.eye(4))
+    assert still.verdict.status == "WARN"
+    assert still.warnings == [still.provenance["start"][-1] + KEPT_BY]
+    kept = anamorph.register(*unrelated, init=init, settings={"keep_doubtful": True})
+    assert not isinstance(kept.fixed_to_moving, Affine)
+    assert [text for text in kept.warnings if text.startswith(DOUBTFUL.split("(")[0])]
+    assert kept.verdict.status == "WARN"
 
 
 def test_a_start_that_explains_little_is_a_warning(unrelated):
@@ -77,6 +92,21 @@ def test_a_start_that_explains_little_is_a_warning(unrelated):
     assert sure.explained > 0.5
     assert not sure.warnings
     assert not sure.is_guess
+
+
+def test_a_start_that_is_given_explains_what_the_search_says_of_it():
+    made = make_pair((32, 28, 24), seed=1, deformation_mm=4.0, translation_mm=4.0)
+    scans = [Scan.prepare(scan, None) for scan in (made.fixed, made.moving)]
+    for other in (scans[1], scans[0]):
+        found = linear_start(scans[0], other, "rigid")
+        given = given_start(scans[0], other, found.transform, INTENSITY_WEIGHT)
+        assert given.is_given
+        assert given.explained == pytest.approx(found.explained, abs=1e-3)
+    there = Displacement(np.zeros((3, *made.fixed.grid.shape), np.float32), made.fixed.grid)
+    moved = Composite.of(there, Affine.translation([1.0, 0.0, 0.0]))
+    _, by_field = judged_at(*scans, moved, INTENSITY_WEIGHT)
+    _, by_matrix = judged_at(*scans, Affine.translation([1.0, 0.0, 0.0]), INTENSITY_WEIGHT)
+    assert by_field == pytest.approx(by_matrix, abs=0.02)
 
 
 @pytest.mark.parametrize(("searched", "status"), [(True, "FAIL"), (False, "WARN")])
@@ -137,12 +167,14 @@ def test_where_a_deformation_follows_noise_the_start_is_the_result(method, monke
     pair = make_pair((30, 26, 28), seed=3)
     deformed = anamorph.register(pair.fixed, pair.moving, method=method)
     assert not isinstance(deformed.fixed_to_moving, Affine)
-    monkeypatch.setattr(recipe, "noise_followed", lambda *given: "not deformed: noise")
+    monkeypatch.setattr(started, "noise_followed", lambda *given: "not deformed: noise")
     linear = anamorph.register(pair.fixed, pair.moving, method=method)
     assert isinstance(linear.fixed_to_moving, Affine)
     assert linear.provenance["start"] == [*deformed.provenance["start"], "not deformed: noise"]
+    assert not linear.warnings
     given = anamorph.register(pair.fixed, pair.moving, method=method, init=linear.fixed_to_moving)
-    assert not isinstance(given.fixed_to_moving, Affine)
+    np.testing.assert_allclose(given.fixed_to_moving.matrix, linear.fixed_to_moving.matrix, atol=1e-12)
+    assert given.warnings == ["not deformed: noise" + KEPT_BY]
 
 
 def test_the_mismatch_left_is_that_of_the_descriptors():

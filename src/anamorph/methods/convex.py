@@ -17,7 +17,8 @@ from anamorph.methods.base import Run
 from anamorph.methods.discrete_search import SearchConfig, search
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
-from anamorph.methods.recipe import Array, Recipe, Started
+from anamorph.methods.recipe import Recipe
+from anamorph.methods.started import Array, Started
 from anamorph.methods.uncertainty import evidence_bytes
 
 

@@ -20,7 +20,8 @@ from anamorph.methods.guide import Guide, guide_bytes, guide_models
 from anamorph.methods.learned_features import feature_bytes, named_model
 from anamorph.methods.linear_start import compared_at, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
-from anamorph.methods.recipe import FINISHED, Array, Recipe, Started, prepared, prepared_bytes, search_start
+from anamorph.methods.recipe import FINISHED, Recipe, prepared, prepared_bytes, search_start
+from anamorph.methods.started import Array, Started
 from anamorph.methods.uncertainty import evidence_bytes
 from anamorph.methods.working_frame import Scan, body_weight, within
 from anamorph.networks.trained import Kind, RegistrationModel, TemplateModel

@@ -23,7 +23,7 @@ from anamorph.methods.start.contrast import (
 )
 from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
-from anamorph.methods.start.search import EXACT, Start, find_start
+from anamorph.methods.start.search import EXACT, Start, explained_by, find_start
 from anamorph.methods.start.settings import INTENSITY_WEIGHT, Init
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
@@ -47,6 +47,8 @@ CURVES = 2
 LOST_SHARE = 0.02
 """A start that loses so much of what the curve before explained is not taken."""
 OF_TWO_CONTRASTS = f"intensities count {OTHER_CONTRAST:g} of what they do between scans of one contrast"
+GIVEN = "the map that was given"
+AS_ASKED_FOR = "{title}, as asked for (explains {explained:.2f} of 1)"
 FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
 
 
@@ -66,7 +68,7 @@ def linear_start(fixed: Scan, moving: Scan, init: Init, intensity_weight: float 
     """
     if init in ("world", "centres"):
         there = Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3))
-        return Start(there, comparison=compared_at(fixed, moving, there), steps=[f"{TITLES[init]}, as asked for"])
+        return given_start(fixed, moving, there, intensity_weight, TITLES[init])
     kind = comparable_intensities(fixed.image, moving.image)
     if not leads(fixed, moving):
         start = linear_start(moving, fixed, init, intensity_weight)
@@ -186,6 +188,31 @@ def compared_at(fixed: Scan, moving: Scan, transform: Transform) -> Comparison:
     known = comparable_intensities(fixed.image, moving.image)
     found = relation(fixed, moving, transform, comparable_after(fixed, moving, transform, known))
     return Comparison("none", found.counts) if known == "none" else found
+
+
+def judged_at(fixed: Scan, moving: Scan, transform: Transform, intensity_weight: float) -> tuple[Comparison, float]:
+    """How the intensities of two scans compare at a start that was given, and how much it explains beyond chance.
+
+    Args:
+        fixed: prepared scan.
+        moving: prepared scan.
+        transform: of fixed to moving points.
+        intensity_weight: of intensities beside MIND-SSC.
+    """
+    compared = compared_at(fixed, moving, transform)
+    if compared.curve is not None:
+        fixed, moving = compared.curve.applied(fixed, moving)
+    if not isinstance(transform, Affine):
+        moving, transform = moving.onto(fixed.grid, transform), Affine.identity()
+    settings = DescriptorSettings(1, 1, compared.counts * intensity_weight)
+    return compared, explained_by(ScanPair(fixed, moving, compared.kind, settings), transform)
+
+
+def given_start(fixed: Scan, moving: Scan, transform: Affine, intensity_weight: float, title: str = GIVEN) -> Start:
+    """The start by an affine map that was given; arguments as of :func:`judged_at`, and what it is called."""
+    compared, explained = judged_at(fixed, moving, transform, intensity_weight)
+    steps = [AS_ASKED_FOR.format(title=title, explained=explained)]
+    return Start(transform, explained, is_given=True, comparison=compared, steps=steps)
 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:

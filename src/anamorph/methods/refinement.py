@@ -48,6 +48,7 @@ class RefinementConfig(StartConfig):
     diffusion: float = setting(0.2, "weight of the smoothness of the velocity field: larger is stiffer")
     rate: float = setting(0.5, "largest step of an iteration", "descriptor voxels")
     find_no_partner: bool = setting(False, "look for what one scan alone shows, and leave it out of the refinement")
+    keep_doubtful: bool = setting(False, "keep a deformation that may follow chance or noise, which is left out else")
     air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
     guide: str = setting(
         "none",

@@ -7,7 +7,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind
 from anamorph.geometry.grid import Grid
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.start.search import WEAK_UNLIKE
+from anamorph.methods.start.volumes import WEAK_UNLIKE
 from anamorph.methods.working_frame import Scan
 from anamorph.optimise.velocity import data_term
 from anamorph.runtime.device import to_device
@@ -18,7 +18,7 @@ LEAST_EXPLAINED = 0.2
 """A start that explains less is not deformed without a guide: between such scans chance leads a deformation astray."""
 NOT_DEFORMED = (
     "the scans explain too little of each other to be deformed, so that the result is the linear start alone; "
-    "where their headers are right, init=world deforms from there"
+    "where that is right, keep_doubtful=true deforms from there"
 )
 UNRELATED = GraveWarning(
     "nothing shows that these scans belong together: the start had to be searched for, explains no more of them than "
@@ -26,6 +26,11 @@ UNRELATED = GraveWarning(
 )
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""
+DOUBTFUL = (
+    "the scans explain little of each other after the start that was given ({explained:.2f} of 1), so that the "
+    "deformation may follow chance: look at the result"
+)
+KEPT_BY = "; keep_doubtful=true keeps it"
 ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({left:.2f} of the mismatch is left)"
 LEAST_REMOVED, LEAST_REMOVED_NOISY = 0.1, 0.2
 """Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: both in blocks
@@ -48,6 +53,11 @@ GOLDEN = 0.618
 """Pieces of slices lie so much of the width further from one slice to the next, which spreads them evenly."""
 
 
+def may_be_noise(explained: float, kind: IntensityKind) -> bool:
+    """Whether a deformation may follow noise: intensities do not compare, and the linear start explains little."""
+    return kind == "none" and explained < WEAK_UNLIKE
+
+
 def noise_followed(
     pair: DescribedPair, grid: Grid, deformation: Displacement, explained: float, kind: IntensityKind
 ) -> str | None:
@@ -62,7 +72,7 @@ def noise_followed(
         explained: by the linear start.
         kind: how the intensities compare.
     """
-    if kind != "none" or explained >= WEAK_UNLIKE:
+    if not may_be_noise(explained, kind):
         return None
     left = mismatch_left(pair, deformation.displacement_on(grid).disp_vox.astype(np.float32, copy=False))
     return ONLY_NOISE.format(left=left) if left > WEAK_LEFT else None

@@ -23,7 +23,8 @@ from anamorph.methods.guide import guide_bytes
 from anamorph.methods.learned_features import feature_bytes
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
-from anamorph.methods.recipe import Array, Recipe, Started
+from anamorph.methods.recipe import Recipe
+from anamorph.methods.started import Array, Started
 from anamorph.methods.uncertainty import evidence_bytes
 from anamorph.runtime.device import to_device
 from anamorph.transforms.maps import Composite, Transform

@@ -14,8 +14,8 @@ from anamorph.geometry.averaging import Cell
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Run
 from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
-from anamorph.methods.recipe import Array
 from anamorph.methods.refinement import moved
+from anamorph.methods.started import Array
 from anamorph.methods.working_frame import Scan, Side
 from anamorph.runtime.device import to_device, to_numpy
 from anamorph.transforms.fields import exponential, inverse_consistent, logarithm

@@ -12,7 +12,7 @@ from anamorph.methods.start.hypotheses import TURNED, Hypothesis, Name, Rules, m
 from anamorph.methods.start.matching import Matched, Stage, match, polish
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
-from anamorph.methods.start.volumes import Judge, ScanPair
+from anamorph.methods.start.volumes import WEAK, WEAK_UNLIKE, Judge, ScanPair
 from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel, nearest_similarity
 from anamorph.transforms.maps import Affine
 
@@ -33,9 +33,6 @@ SURE = 0.5
 TURN_LEAST, TURN_LEAST_UNLIKE = 0.4, 0.5
 """What a turned scan must explain at least, in CT and elsewhere: among so many rotations chance finds some that explain
 a third."""
-WEAK, WEAK_UNLIKE = 0.35, 0.5
-"""Between scans of one kind, and of intensities that do not compare: where a map explains less, nothing tells a true
-change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
 FURTHER_DEG = (30.0, 20.0, 10.0)
 """Turns that are tried about the best hypotheses, one after the other."""
 FURTHER_MOST = 4
@@ -87,15 +84,16 @@ NOT_COMPARED = Comparison("none")
 class Start:
     """A linear start, its cost after each stage, and how it was reached.
 
-    ``explained`` is the share that it explains beyond chance, None for one that was not looked for; ``is_guess`` says
-    that it was searched for, and explains no more than a wrong place may, ``keeps_world`` that it explains no more
-    and is the world's.
+    ``explained`` is the share that it explains beyond chance; ``is_guess`` says that it was searched for, and explains
+    no more than a wrong place may, ``keeps_world`` that it explains no more and is the world's, ``is_given`` that it
+    was asked for.
     """
 
     transform: Affine
     explained: float | None = None
     is_guess: bool = False
     keeps_world: bool = False
+    is_given: bool = False
     comparison: Comparison = NOT_COMPARED
     costs: list[float] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
@@ -157,6 +155,16 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     start = _told(pair, winner, tried, costs)
     warnings = [*start.warnings, *([mirror] if mirror else [])]
     return replace(start, steps=[*start.steps, *told], warnings=warnings)
+
+
+def explained_by(pair: ScanPair, transform: Affine) -> float:
+    """How much a transform that was given explains beyond chance, as :func:`find_start` says it of what it finds."""
+    here, there = translation_grids(pair.fixed.grid, pair.moving.grid)
+    rough = Judge.of(pair, pair.fixed_on(here), pair.moving_on(there)).on(ROUGH.voxels)
+    fine = rough.on(FINE.voxels)
+    is_finer = fine.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm
+    explained = Matched.of(fine if is_finer else rough, transform).explained
+    return Matched.of(_finer(rough)[-1], transform).explained if explained > ALIKE else explained
 
 
 def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affine]]:
@@ -334,7 +342,8 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
     is_weak = winner.explained < _weak(pair)
     is_guess = is_weak and winner.name in ("translation", *TURNED)
     keeps_world = is_weak and winner.name == "world"
-    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
+    found = winner.matched
+    start = Start(found.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)

@@ -22,6 +22,9 @@ SLAB_PRICE = 0.1
 DARK_REACH_MM = 4.0
 DARK = 0.02
 """Of the range of a scan that is no CT: what is darker is taken for the air around the body."""
+WEAK, WEAK_UNLIKE = 0.35, 0.5
+"""Between scans of one kind, and of intensities that do not compare: where a map explains less, nothing tells a true
+change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
 
 
 @dataclass(frozen=True)
