@@ -187,17 +187,18 @@ def test_a_detail_is_found_in_a_far_larger_scan():
     assert np.linalg.norm(run(seen, wide, "translation").transform.matrix[:3, 3]) < 3.0
 
 
-def test_the_start_needs_no_more_memory_than_foreseen():
+@pytest.mark.parametrize("init", ["any-pose", "world"])
+def test_the_start_needs_no_more_memory_than_foreseen(init):
     small, large = cube(24, 1.0, 0), cube(48, 20.0, 1)
     scans = Scan.prepare(small, None), Scan.prepare(large, None)
     linear_start(scans[0], scans[0], "affine")  # kernels and modules are no part of it
     tracemalloc.start()
     try:
-        linear_start(*scans, "any-pose")
+        linear_start(*scans, init)
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert used < linear_start_bytes(small.grid, large.grid, "any-pose") + 2_000_000
+    assert used < linear_start_bytes(small.grid, large.grid, init) + 2_000_000
 
 
 @pytest.mark.parametrize(("voxels", "spacing"), [(24, 1.0), (50, 2.0), (40, 7.5), (48, 20.0), (500, 2.0)])

@@ -47,6 +47,8 @@ CURVES = 2
 LOST_SHARE = 0.02
 """A start that loses so much of what the curve before explained is not taken."""
 OF_TWO_CONTRASTS = f"intensities count {OTHER_CONTRAST:g} of what they do between scans of one contrast"
+DESCRIPTOR_BYTES = 4 * LANES
+"""Of one voxel."""
 GIVEN = "the map that was given"
 AS_ASKED_FOR = "{title}, as asked for (explains {explained:.2f} of 1)"
 FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
@@ -217,17 +219,17 @@ def given_start(fixed: Scan, moving: Scan, transform: Affine, intensity_weight: 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
     """Predicted peak memory of :func:`linear_start` beside the prepared scans, for one channel."""
-    if init in ("world", "centres", "frame"):
+    if init == "frame":
         return 0
-    return max(_start_bytes(fixed, moving), _start_bytes(moving, fixed))
+    # What judges a map: two descriptors and their differences.
+    judged = max(6.5 * DESCRIPTOR_BYTES * np.prod(search_grid(grid, EXACT[-1]).shape) for grid in (fixed, moving))
+    if init in ("world", "centres"):
+        return int(judged)
+    return int(max(judged, POSE_BYTES, _search_bytes(fixed, moving), _search_bytes(moving, fixed)))
 
 
-def _start_bytes(fixed: Grid, moving: Grid) -> int:
+def _search_bytes(fixed: Grid, moving: Grid) -> float:
+    """Memory of all translations: two descriptors, the square of one and their transforms."""
     here, there = translation_grids(fixed, moving)
-    descriptor = 4 * LANES
-    # In turn: two descriptors, the square of one and their transforms; those of several rotations; two descriptors and
-    # their differences.
-    search = descriptor * (np.prod(here.shape) + 2 * np.prod(there.shape))
-    search += 110 * np.prod(np.add(here.shape, there.shape, dtype=float))
-    matching = 6.5 * descriptor * float(np.prod(search_grid(fixed, EXACT[-1]).shape))
-    return int(max(float(search), POSE_BYTES, matching))
+    descriptors = DESCRIPTOR_BYTES * (np.prod(here.shape) + 2 * np.prod(there.shape))
+    return float(descriptors + 110 * np.prod(np.add(here.shape, there.shape, dtype=float)))
