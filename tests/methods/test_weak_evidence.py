@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 import anamorph
 from anamorph.features.mind_ssc import DescriptorSettings
@@ -25,14 +26,17 @@ from anamorph.methods.start.volumes import Judge, ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import (
     DOUBTFUL,
+    FEWEST_BLOCKS,
     KEPT_BY,
     LEAST_EXPLAINED,
     NOT_DEFORMED,
+    NOTHING_LEFT,
     ONLY_NOISE,
     UNRELATED,
     WEAK_LEFT,
     mismatch_left,
     noise_followed,
+    nothing_left,
 )
 from anamorph.phantom import make_pair
 from anamorph.transforms import Affine, Composite, Displacement
@@ -318,3 +322,18 @@ def test_what_was_searched_for_and_explains_little_is_a_guess(name, explained, i
     judge = Judge.of(pair, pair.fixed_on(scan.grid), pair.moving_on(scan.grid))
     matched = dataclasses.replace(Matched.of(judge, Affine.identity()), explained=explained)
     assert search._told(pair, Hypothesis(name, explained, matched), [], []).is_guess == is_guess
+
+
+def empty(grid):
+    return Scan(np.zeros((1, *grid.shape), np.float32), np.ones(grid.shape, np.float32), grid)
+
+
+@pytest.mark.parametrize("turn_deg", [0, 25])
+def test_voxels_finer_than_the_slices_of_a_scan_are_not_asked(turn_deg, monkeypatch):
+    fine, thick = (Grid((16, 16, n), np.diag([2.0, 2.0, s, 1.0])) for n, s in ((16, 2.0), (4, 8.0)))
+    turned = Affine.about(Rotation.from_euler("x", turn_deg, degrees=True).as_matrix(), fine.centre_mm)
+    monkeypatch.setattr(worth, "_left", lambda *given: (1.05 if given[-1] == fine else 0.8, 0.2, FEWEST_BLOCKS))
+    still = Displacement(np.zeros((3, *fine.shape), np.float32), fine)
+    assert nothing_left(empty(fine), empty(thick), turned, still, fine) is None
+    assert nothing_left(empty(thick), empty(fine), turned, still, fine) is None
+    assert nothing_left(empty(fine), empty(fine), turned, still, fine) == NOTHING_LEFT.format(left=1.05)

@@ -37,6 +37,9 @@ LEAST_REMOVED, LEAST_REMOVED_NOISY = 0.1, 0.2
 of single voxels and of voxels twice as large, or, of noisy scans, more and of the latter alone."""
 NOISY = 0.5
 """Share of the variance within blocks from which on noise hides what single voxels show."""
+TOO_FINE = 2.0
+"""Voxels of a scan that are so many times as thick as those in which it is compared show nothing in blocks of the
+latter but how they were read between."""
 NOTHING_LEFT = (
     "not deformed: after the start, a deformation would explain nothing ({left:.2f} of the differences are left)"
 )
@@ -92,7 +95,8 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
     in single voxels: a right deformation between people, or of one who breathes, settles 0.14 to 0.34 of what was open
     there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. One that fits how
     thick slices were resampled settles much in single voxels, and nothing in larger ones. Noisy scans are asked in
-    larger voxels alone. Where there are too few blocks nothing is said.
+    larger voxels alone, and so are scans whose slices are much thicker than the voxels. Where there are too few blocks
+    nothing is said.
 
     Args:
         fixed: prepared scan.
@@ -104,9 +108,20 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
     maps = start, Composite.of(deformation, start)
     left, noise, count = _left(fixed, moving, maps, grid)
     least = LEAST_REMOVED if noise <= NOISY else LEAST_REMOVED_NOISY
-    if noise > NOISY or left <= 1 - least:
+    is_too_fine = _thickest(fixed.grid, grid) > TOO_FINE or _thickest(moving.grid, grid, start.inverse()) > TOO_FINE
+    if noise > NOISY or is_too_fine or left <= 1 - least:
         left, _, count = _left(fixed, moving, maps, grid.pooled((2,) * 3))
     return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - least else None
+
+
+def _thickest(scan: Grid, grid: Grid, onto: Transform | None = None) -> float:
+    """How many times as thick as the voxels of a grid those of a scan are where they are thickest, after a map."""
+    steps = scan.affine[:3, :3][:, np.array(scan.shape) > 1]
+    step = steps[:, np.linalg.norm(steps, axis=0).argmax()]
+    if onto is not None:
+        ends = onto.map_world(scan.centre_mm + np.outer((-0.5, 0.5), step))
+        step = ends[1] - ends[0]
+    return float(step @ step / np.linalg.norm(grid.directions.T @ step * grid.spacing_mm))
 
 
 def _left(fixed: Scan, moving: Scan, maps: tuple[Transform, Transform], grid: Grid) -> tuple[float, float, int]:
