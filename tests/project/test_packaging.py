@@ -130,7 +130,7 @@ def test_the_list_of_content_names_what_is_inside_the_packages():
     assert {one["name"]: one["hashes"][0]["content"] for one in models.values()} == expected
     niivue = next(one for one in parts.values() if one["name"] == "@niivue/niivue")
     below = {one["ref"]: one.get("dependsOn", []) for one in made["dependencies"]}
-    assert set(below["root"]) >= {"numpy==2.0", niivue["bom-ref"], "model:guide-heart"}
+    assert set(below["root"]) >= {"numpy==2.0", niivue["bom-ref"], "model:guide-heart", "model:guide-head-neck"}
     assert "model:symmetric-hippocampus" in below["anamorph-models==0.1.0"]
     assert set(below) >= set(parts)
     pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-bom is not installed")
