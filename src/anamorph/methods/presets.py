@@ -32,7 +32,6 @@ STARTS: dict[str, dict[str, Any]] = {
 """Those of the linear start alone."""
 GUIDES: dict[str, dict[str, Any]] = {
     "cardiac-mr": {"guide": "guide-heart,none", "guide_weight": 40.0, "guide_diffusion": 1.0},
-    "head-neck-ct": {"guide": "guide-head-neck,none", "guide_weight": 10.0, "guide_diffusion": 0.4},
     "small-mr": {"guide": "symmetric-hippocampus/guide,none"},
 }
 """Models that know the anatomy of a kind of scans, where they are installed, and how much what they see counts."""
