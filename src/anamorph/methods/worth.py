@@ -116,8 +116,10 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
 
 def _thickest(scan: Grid, grid: Grid, onto: Transform | None = None) -> float:
     """How many times as thick as the voxels of a grid those of a scan are where they are thickest, after a map."""
-    steps = scan.affine[:3, :3][:, np.array(scan.shape) > 1]
-    step = steps[:, np.linalg.norm(steps, axis=0).argmax()]
+    thickness_mm = np.where(np.array(scan.shape) > 1, scan.spacing_mm, 0)  # that of a slice alone is no resolution
+    if not thickness_mm.any():
+        return 1.0
+    step = scan.affine[:3, thickness_mm.argmax()]
     if onto is not None:
         ends = onto.map_world(scan.centre_mm + np.outer((-0.5, 0.5), step))
         step = ends[1] - ends[0]
