@@ -13,6 +13,7 @@ from anamorph.errors import UserError
 from anamorph.evaluation import dice
 from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask
+from anamorph.image.read import read_image, read_labels
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import Guide, cut_labels, guide_models, trust_of, turned_frame
@@ -71,7 +72,8 @@ def overlap(result) -> float:
 
 @pytest.mark.parametrize("method", ["convex", "deeds"])
 def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
-    alone = register(*scans(), method=method, settings={"init": "world", "guide": "none"}, device="cpu")
+    by_noise = {"init": "world", "guide": "none", "keep_doubtful": True}
+    alone = register(*scans(), method=method, settings=by_noise, device="cpu")
     settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
     led = register(*scans(), method=method, settings=settings, device="cpu")
     assert overlap(alone) < 0.72
@@ -84,11 +86,20 @@ def test_a_guide_that_pulls_hard_may_pull_on_a_stiffer_field(oracle):
     settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
     overlaps = [overlap(register(*scans(), settings=settings | {"guide_diffusion": d}, device="cpu")) for d in (0, 50)]
     assert overlaps[0] > overlaps[1] + 0.01
-    alone = [
-        register(*scans(), settings={"init": "world", "guide": "none", "guide_diffusion": d}, device="cpu")
-        for d in (0, 50)
-    ]
+    by_noise = {"init": "world", "guide": "none", "keep_doubtful": True}
+    alone = [register(*scans(), settings=by_noise | {"guide_diffusion": d}, device="cpu") for d in (0, 50)]
+    assert not isinstance(alone[0].fixed_to_moving, Affine)
     assert overlap(alone[0]) == overlap(alone[1])
+
+
+@pytest.mark.parametrize("init", ["world", Affine.identity(), "auto"])
+def test_scans_that_explain_much_of_each_other_need_no_guide(oracle, init):
+    fixed = scans()[0]
+    alike = Image(fixed.data + 0.05 * noise(2, (1, *GRID.shape)), GRID, "moving")
+    settings = {"guide": str(oracle), "guide_weight": 20.0}
+    assert "guide" not in register(fixed, alike, init=init, settings=settings, device="cpu").provenance
+    other = scans()[1]
+    assert "guide" in register(fixed, other, init=init, settings=settings, device="cpu").provenance
 
 
 def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
@@ -349,3 +360,15 @@ def test_a_model_of_another_kind_cannot_guide(tmp_path):
 def test_compatible_deeds_has_no_guide():
     with pytest.raises(UserError, match="knows no guide"):
         register(*scans(), method="deeds", settings={"compatible": True, "guide": str(oracle)}, device="cpu")
+
+
+def test_the_guide_of_the_head_and_neck_knows_organs_of_a_patient_it_has_not_seen(shared_data):
+    folder = shared_data / "head_neck_ct"
+    scan = read_image(folder / "images" / "pt_100.nii.gz")
+    drawn = read_labels(folder / "labels" / "pt_100.nii.gz")
+    model = SegmentationModel.load("guide-head-neck", "segment", "cpu")
+    seen = model.seen(scan, None)
+    found = Labels(seen.data.argmax(axis=0).astype(np.uint8), seen.grid)
+    named = Affine.identity().warp_labels(found, drawn.grid)
+    agreed = dice(drawn, named)
+    assert {agreed[label] > 0.6 for label in (1, 2, 3, 4, 7)} == {True}, agreed

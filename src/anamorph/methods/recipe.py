@@ -102,9 +102,17 @@ class Recipe(Method):
             run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
             found = given_start(*scans, by_marks, self.config.start_weight)
         config = self.config.counting(found.comparison.counts)
-        started = Started(config, *scans, found.transform, found.comparison, run.device, found.explained)
-        started.is_given, started.is_guess, started.tissues = found.is_given, found.is_guess, pair.tissues
-        return started
+        return Started(
+            config,
+            *scans,
+            found.transform,
+            found.comparison,
+            run.device,
+            found.explained,
+            found.is_given,
+            found.is_guess,
+            tissues=pair.tissues,
+        )
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
         """Let a guide correct a start that was searched for, which is then not doubted.

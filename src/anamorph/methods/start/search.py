@@ -140,7 +140,7 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     costs = [winner.matched.cost]
     levels = [rough]
     fine = rough.on(FINE.voxels)
-    if not winner.stays and fine.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm:
+    if not winner.stays and _is_finer(fine, rough):
         tried = [_refined(fine, one, model) for one in _rivals(winner, tried, pair)]
         winner = rules.choose(tried)
         costs.append(winner.matched.cost)
@@ -162,8 +162,7 @@ def explained_by(pair: ScanPair, transform: Affine) -> float:
     here, there = translation_grids(pair.fixed.grid, pair.moving.grid)
     rough = Judge.of(pair, pair.fixed_on(here), pair.moving_on(there)).on(ROUGH.voxels)
     fine = rough.on(FINE.voxels)
-    is_finer = fine.fixed.grid.finest_mm < LEAST_REFINEMENT * rough.fixed.grid.finest_mm
-    explained = Matched.of(fine if is_finer else rough, transform).explained
+    explained = Matched.of(fine if _is_finer(fine, rough) else rough, transform).explained
     return Matched.of(_finer(rough)[-1], transform).explained if explained > ALIKE else explained
 
 
@@ -304,12 +303,17 @@ def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
     return replace(one, matched=there if one.stays else match(level, there, FINE, model))
 
 
+def _is_finer(level: Judge, than: Judge) -> bool:
+    """Whether the voxels of a level are clearly smaller."""
+    return level.fixed.grid.finest_mm < LEAST_REFINEMENT * than.fixed.grid.finest_mm
+
+
 def _finer(rough: Judge) -> list[Judge]:
     """Finer and finer grids, as long as these have smaller voxels."""
     levels: list[Judge] = []
     for voxels in EXACT:
         level = rough.on(voxels)
-        if levels and level.fixed.grid.finest_mm > LEAST_REFINEMENT * levels[-1].fixed.grid.finest_mm:
+        if levels and not _is_finer(level, levels[-1]):
             break
         levels.append(level)
     return levels
@@ -342,8 +346,7 @@ def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: li
     is_weak = winner.explained < _weak(pair)
     is_guess = is_weak and winner.name in ("translation", *TURNED)
     keeps_world = is_weak and winner.name == "world"
-    found = winner.matched
-    start = Start(found.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
+    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
     others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
     if others:
         second = max(others, key=lambda one: one.explained)
