@@ -60,7 +60,7 @@ def test_a_named_guide_counts_for_methods_without_a_network(model: Path):
 
 def test_guides_of_presets_count_where_the_preset_is_chosen_for_each_pair():
     described = RegistrationSettings("convex", "auto", (), "cpu").described()["models"]
-    assert set(described) == {"guide-heart", "symmetric-hippocampus/guide"}
+    assert set(described) == {"guide-head-neck", "guide-heart", "symmetric-hippocampus/guide"}
     assert RegistrationSettings("convex", "auto", ("guide=none",), "cpu").described()["models"] == {}
 
 

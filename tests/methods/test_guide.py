@@ -16,7 +16,7 @@ from anamorph.image import Image, Labels, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide, cut_labels, guide_models, trust_of, turned_frame
+from anamorph.methods.guide import Guide, _doubts, cut_labels, guide_models, trust_of, turned_frame
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ def oracle(monkeypatch, tmp_path):
         inside = HERE if image.name == "fixed" else THERE
         return Image(np.stack([1 - inside, inside]), GRID)
 
-    card = SimpleNamespace(volumes_ml=VOLUMES_ML, labels={1: "ball"})
+    card = ModelCard("oracle", "segment", volumes_ml=VOLUMES_ML, labels={1: "ball"})
     model = SimpleNamespace(identity={"name": "oracle", "sha256": "0"}, labels=[1], seen=seen, card=card)
     model.can_turn, model.frame = False, lambda grid: grid
     monkeypatch.setattr(SegmentationModel, "load", lambda name, kind, device: model)
@@ -78,7 +78,7 @@ def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
     led = register(*scans(), method=method, settings=settings, device="cpu")
     assert overlap(alone) < 0.72
     assert overlap(led) > 0.85
-    assert led.provenance["guide"] == {"name": "oracle", "sha256": "0", "trust": {"ball": 1.0}}
+    assert led.provenance["guide"] == {"name": "oracle", "sha256": "0", "trust": {"ball": 1.0}, "sure": {"ball": 1.0}}
     assert "guide" not in alone.provenance
 
 
@@ -169,6 +169,30 @@ def test_a_guide_that_is_unsure_is_named_by_the_verdict(oracle, monkeypatch):
         lines = [line for line in result.verdict.reasons if "oracle is unsure of ball" in line]
         assert [("0.70" in line and "guide=none" in line) for line in lines] == [True] * told
         assert not told or result.verdict.status != "PASS"
+
+
+@pytest.mark.parametrize(("usual", "told"), [(0.5, False), (0.75, False), (0.81, True)])
+def test_a_guide_is_unsure_beside_how_sure_it_usually_is(oracle, monkeypatch, usual, told):
+    """The network expects 0.7 of its label: for one that has no more where it is right that is no doubt."""
+    model = SegmentationModel.load(str(oracle), "segment", "cpu")
+    known = model.seen
+    monkeypatch.setattr(model, "seen", lambda image, frame: Image(0.7 * known(image, frame).data, GRID))
+    model.card.metrics["sure_1"] = usual
+    guide = Guide.of(str(oracle), *scans(), "cpu")
+    assert guide is not None
+    assert [f"ball (0.70; {usual - 0.08:.2f} and more" in line for line in guide.doubts] == [True] * told
+
+
+def test_a_pair_is_doubted_where_half_of_what_is_compared_is():
+    usual = {f"sure_{label}": 0.8 for label in (1, 2, 3)}
+    card = ModelCard("three", "segment", labels={1: "a", 2: "b", 3: "c"}, metrics=usual)
+    model = SimpleNamespace(labels=[1, 2, 3], card=card, identity={"name": "three"})
+    sure = np.array([0.7, 0.8, 0.8])
+    assert not _doubts(model, np.ones(3), sure)
+    (line,) = _doubts(model, np.array([1.0, 1.0, 0.0]), sure)
+    assert "three is unsure of a (0.70; 0.72 and more" in line
+    assert not _doubts(model, np.array([0.0, 1.0, 1.0]), sure)
+    assert not _doubts(model, np.zeros(3), np.zeros(3))
 
 
 @pytest.mark.parametrize("upright", ["fixed", "moving"])

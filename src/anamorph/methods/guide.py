@@ -30,11 +30,13 @@ MOST_SCALED = 1.6
 """Largest factor by which sizes of labels change that of a scan."""
 UNSURE, SURE = 0.5, 0.65
 """Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
-DOUBTED = 0.75
-"""Below it a network is often wrong about a label, though right enough to gain by on average."""
+LESS_SURE = 0.08
+"""A network so much less sure of a label than usual is often wrong, though right enough to gain by on average."""
+USUAL = 0.83
+"""How sure a network is whose card does not say it; hearts are usually seen so."""
 DOUBT = (
-    "{model} is unsure of {labels} in one of the scans ({sure:.2f}; {least:g} and more where it is right): what it "
-    "gets wrong the result gets wrong; compare with guide=none"
+    "{model} is unsure of {labels} in one of the scans: what it gets wrong the result gets wrong; "
+    "compare with guide=none"
 )
 TURNED_DEG = 12.0
 """Networks are trained on scans that are turned this little."""
@@ -59,9 +61,9 @@ class Guide:
         fixed: probabilities in the fixed scan.
         moving: probabilities in the moving scan.
         trust: ``(L,)`` in [0, 1].
-        model: its name and hash, and the trust by the names of the labels.
+        model: its name and hash, and by the names of the labels the trust and how sure the network is.
         cut: ``(L,)``, true where a field of view ends within a label, whose middle and size then say nothing.
-        doubts: a line about labels that are compared though the network is unsure of them, if there are any.
+        doubts: a line about labels that are compared though the network is unsure of them, where many are.
     """
 
     fixed: Scan
@@ -123,12 +125,13 @@ class Guide:
         here, there, trust = max(_views(model, fixed, moving, start), key=lambda view: float(view[2].sum()))
         if not trust.any():
             return None
-        names = [model.card.labels[label] for label in model.labels]
-        trusted = {name: round(float(value), 3) for name, value in zip(names, trust, strict=True)}
-        told = model.identity | {"trust": trusted}
         sure = np.minimum(sureness(here.channels), sureness(there.channels))
+        told = model.identity | {
+            what: {model.card.labels[one]: round(float(value), 3) for one, value in zip(model.labels, of, strict=True)}
+            for what, of in (("trust", trust), ("sure", sure))
+        }
         cut = cut_labels(here) | cut_labels(there)
-        return cls(here, there, trust, told, cut, _doubts(str(told["name"]), names, trust, sure))
+        return cls(here, there, trust, told, cut, _doubts(model, trust, sure))
 
     @classmethod
     def of_labels(cls, fixed: Labels, moving: Labels, values: Sequence[int], spacing_mm: float) -> Guide:
@@ -186,13 +189,19 @@ class Guide:
         return best
 
 
-def _doubts(model: str, names: Sequence[str], trust: np.ndarray, sure: np.ndarray) -> tuple[str, ...]:
-    """A line about the labels that are compared though the network is unsure of them."""
-    doubted = (trust > 0) & (sure < DOUBTED)
-    if not doubted.any():
+def _doubts(model: SegmentationModel, trust: np.ndarray, sure: np.ndarray) -> tuple[str, ...]:
+    """A line about the labels of which the network is less sure than usual, if half of those compared or more are."""
+    usual = model.card.usual_sureness
+    least = np.array([usual.get(label, USUAL) for label in model.labels]) - LESS_SURE
+    compared = trust > 0
+    doubted = np.flatnonzero(compared & (sure < least))
+    if 2 * len(doubted) < max(1, int(compared.sum())):
         return ()
-    labels = ", ".join(name for name, one in zip(names, doubted, strict=True) if one)
-    return (DOUBT.format(model=model, labels=labels, sure=sure[doubted].min(), least=DOUBTED),)
+    labels = ", ".join(
+        f"{model.card.labels[model.labels[n]]} ({sure[n]:.2f}; {least[n]:.2f} and more where it is right)"
+        for n in doubted
+    )
+    return (DOUBT.format(model=model.identity["name"], labels=labels),)
 
 
 def _shares(labels: Labels, values: Sequence[int], spacing_mm: float) -> Scan:

@@ -33,6 +33,7 @@ STARTS: dict[str, dict[str, Any]] = {
 GUIDES: dict[str, dict[str, Any]] = {
     "cardiac-mr": {"guide": "guide-heart,none", "guide_weight": 40.0, "guide_diffusion": 1.0},
     "small-mr": {"guide": "symmetric-hippocampus/guide,none"},
+    "head-neck-ct": {"guide": "guide-head-neck,none", "guide_weight": 10.0, "guide_diffusion": 0.4},
 }
 """Models that know the anatomy of a kind of scans, where they are installed, and how much what they see counts."""
 AS_TRAINED: dict[str, dict[str, Any]] = {"head-neck-ct": {"init": "frame"}}

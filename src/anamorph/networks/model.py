@@ -86,6 +86,11 @@ class ModelCard:
     parameters: int = 0
     anamorph: str = __version__
 
+    @property
+    def usual_sureness(self) -> dict[int, float]:
+        """How sure a segmentation network was of each label in the best validation; of older models nothing."""
+        return {label: self.metrics[key] for label in self.labels if (key := f"sure_{label}") in self.metrics}
+
     def as_json(self) -> dict[str, Any]:
         """The content of ``model.json``."""
         return {"format": FORMAT} | dataclasses.asdict(self)

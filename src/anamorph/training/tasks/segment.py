@@ -14,6 +14,7 @@ from anamorph.evaluation.metrics.dice import dice
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Labels
 from anamorph.methods.base import setting
+from anamorph.methods.guide import sureness
 from anamorph.networks.blocks import one_hot
 from anamorph.networks.widths import Activation
 from anamorph.training.augmentation import Augmentation, augmented_batch
@@ -157,24 +158,34 @@ class SegmentTask(ScanTask):
         return self._summed(overlap, entropy)
 
     def validate(self, network: nn.Module, device: torch.device) -> Mapping[str, float]:
-        """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N."""
+        """``dice`` over the scans of the mean over their annotated labels, ``dice_N`` of each label N.
+
+        And ``sure_N``, the median over the scans of how sure the network is of label N, so that it shows in use whether
+        it is less sure.
+        """
         scores: dict[int, list[float]] = {}
+        sure: dict[int, list[float]] = {}
         means = []
         values = np.array([0, *self.labels])
         for (cohort, row), image, labels, share in self._validation_scans(device):
-            predicted = values[network(image).argmax(1)[0].cpu().numpy()]
+            probabilities = network(image).float().softmax(1)[0].cpu().numpy()
+            predicted = values[probabilities.argmax(0)]
             grid = Grid(predicted.shape, np.eye(4))
             overlaps = dice(Labels(labels[0].cpu().numpy(), grid), Labels(predicted, grid))
             known = [
                 label for label, is_known in zip(self.labels, self.annotated[cohort][row], strict=True) if is_known
             ]
             own = {label: overlaps[label] for label in known if label in overlaps}
+            for label, value in zip(self.labels, sureness(probabilities[1:]), strict=True):
+                if label in own:
+                    sure.setdefault(label, []).append(float(value))
             for label, value in own.items():
                 scores.setdefault(label, []).append(value)
             if own:
                 means.append(float(np.mean([*own.values()])))
             self.on_validated(share)
         each = {f"dice_{label}": float(np.mean(found)) for label, found in sorted(scores.items())}
+        each |= {f"sure_{label}": float(np.median(found)) for label, found in sorted(sure.items())}
         return {"dice": float(np.mean(means)) if means else float("nan"), **each}
 
     def export(self, network: nn.Module) -> dict[str, Any]:
