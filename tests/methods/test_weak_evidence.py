@@ -250,6 +250,26 @@ def test_noise_of_single_voxels_hides_no_right_deformation(right, kept):
     assert (told is None) == kept
 
 
+@pytest.mark.parametrize(
+    ("right", "of_one_contrast", "kept"), [(4.0, True, False), (4.0, False, True), (0.0, False, False)]
+)
+def test_two_contrasts_need_not_agree_much_in_single_voxels(right, of_one_contrast, kept):
+    """The smallest structures differ, as those of T1 and FLAIR do; larger ones correspond."""
+    shape = (84, 80, 82)
+    rng = np.random.default_rng(0)
+    shared, *own = (gaussian_filter(rng.standard_normal(shape), sigma) for sigma in (1.6, 0.7, 0.7))
+    shared, *own = (one / one.std() for one in (shared, *own))
+    fixed, moving = (
+        Scan.prepare(Image((one + 0.85 * alone).astype(np.float32), Grid(shape, np.eye(4))), None)
+        for one, alone in ((shared, own[0]), (np.roll(shared, 4, axis=0), own[1]))
+    )
+    field = np.zeros((3, *shape), np.float32)
+    field[0] = right
+    deformation = Displacement(field, fixed.grid)
+    told = worth.nothing_left(fixed, moving, Affine.identity(), deformation, fixed.grid, of_one_contrast)
+    assert (told is None) == kept
+
+
 def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
     asked = []
     left = worth._left

@@ -202,7 +202,8 @@ class Started:
         noise = noise_followed(images, pyramid.base, deformation, self.explained, self.kind)
         if noise is not None or (self.is_given and not self.is_doubtful):
             return noise
-        return nothing_left(self.fixed, self.moving, self.start, deformation, pyramid.working)
+        of_one = self.comparison.counts == 1
+        return nothing_left(self.fixed, self.moving, self.start, deformation, pyramid.working, of_one)
 
 
 def both_on(deformation: Displacement, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,8 @@ ONLY_NOISE = "not deformed: a deformation would explain no more than noise ({lef
 LEAST_REMOVED, LEAST_REMOVED_NOISY = 0.1, 0.2
 """Of what one scan leaves open about the other in small blocks, a deformation has to settle this share: both in blocks
 of single voxels and of voxels twice as large, or, of noisy scans, more and of the latter alone."""
+LEAST_REMOVED_BETWEEN_CONTRASTS = 0.02
+"""The share in blocks of single voxels between two contrasts, which agree little there at best."""
 NOISY = 0.5
 """Share of the variance within blocks from which on noise hides what single voxels show."""
 TOO_FINE = 2.0
@@ -88,7 +90,9 @@ def mismatch_left(pair: DescribedPair, disp_vox: np.ndarray) -> float:
     return after / before if before > 0 else 1.0
 
 
-def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displacement, grid: Grid) -> str | None:
+def nothing_left(
+    fixed: Scan, moving: Scan, start: Transform, deformation: Displacement, grid: Grid, of_one_contrast: bool = True
+) -> str | None:
     """A line for a deformation after which small structures agree no better than after the start, else None.
 
     What was optimised are smooth descriptors on a coarser grid. Whether the right structures lie upon each other shows
@@ -96,7 +100,8 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
     there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. One that fits how
     thick slices were resampled settles much in single voxels, and nothing in larger ones. Noisy scans are asked in
     larger voxels alone, and so are scans whose slices are much thicker than the voxels. Where there are too few blocks
-    nothing is said.
+    nothing is said. Between two contrasts a right deformation settles 0.03 to 0.34 in single voxels, and none where the
+    start is right.
 
     Args:
         fixed: prepared scan.
@@ -104,14 +109,17 @@ def nothing_left(fixed: Scan, moving: Scan, start: Transform, deformation: Displ
         start: of fixed to moving points.
         deformation: of the fixed frame.
         grid: of the fixed frame, on which to compare: the finest.
+        of_one_contrast: whether intensities compare as those of one contrast do.
     """
     maps = start, Composite.of(deformation, start)
     left, noise, count = _left(fixed, moving, maps, grid)
     least = LEAST_REMOVED if noise <= NOISY else LEAST_REMOVED_NOISY
+    first = least if of_one_contrast else LEAST_REMOVED_BETWEEN_CONTRASTS
     is_too_fine = _thickest(fixed.grid, grid) > TOO_FINE or _thickest(moving.grid, grid, start.inverse()) > TOO_FINE
-    if noise > NOISY or is_too_fine or left <= 1 - least:
+    if noise > NOISY or is_too_fine or left <= 1 - first:
+        first = least
         left, _, count = _left(fixed, moving, maps, grid.pooled((2,) * 3))
-    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - least else None
+    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - first else None
 
 
 def _thickest(scan: Grid, grid: Grid, onto: Transform | None = None) -> float:
