@@ -114,12 +114,12 @@ def nothing_left(
     maps = start, Composite.of(deformation, start)
     left, noise, count = _left(fixed, moving, maps, grid)
     least = LEAST_REMOVED if noise <= NOISY else LEAST_REMOVED_NOISY
-    first = least if of_one_contrast else LEAST_REMOVED_BETWEEN_CONTRASTS
+    asked = least if of_one_contrast else LEAST_REMOVED_BETWEEN_CONTRASTS
     is_too_fine = _thickest(fixed.grid, grid) > TOO_FINE or _thickest(moving.grid, grid, start.inverse()) > TOO_FINE
-    if noise > NOISY or is_too_fine or left <= 1 - first:
-        first = least
+    if noise > NOISY or is_too_fine or left <= 1 - asked:
+        asked = least
         left, _, count = _left(fixed, moving, maps, grid.pooled((2,) * 3))
-    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - first else None
+    return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - asked else None
 
 
 def _thickest(scan: Grid, grid: Grid, onto: Transform | None = None) -> float:
