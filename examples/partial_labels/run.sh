@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The ladder of Estienne et al. (Learn2Reg 2020) where labels are partial: head-and-neck CT at 6 mm, a narrow network.
-# usage: run.sh HEAD_NECK_CT OUT [FACTOR]     the folder with images/ and labels/; FACTOR lengthens every training
+# usage: run.sh HEAD_NECK_CT OUT [FACTOR [ARGUMENT...]]
+#   the folder with images/ and labels/; FACTOR lengthens every training, which gets the further arguments
 set -euo pipefail
-data=$1 out=$2 factor=${3:-1}
+data=$1 out=$2 factor=${3:-1} further=("${@:4}")
 here=$(dirname "$(realpath "$0")")
 mkdir -p "$out"
 cd "$out"
@@ -21,7 +22,7 @@ all=("${complete[@]}" --dataset cohorts/Parotids_dataset.json --dataset cohorts/
 train() { # NAME TASK EPOCHS ARGUMENTS...
   local name=$1 task=$2 epochs=$(($3 * factor))
   shift 3
-  anamorph train "$task" -o "runs/$name" --resume --epochs "$epochs" --cache cache "$@"
+  anamorph train "$task" -o "runs/$name" --resume --epochs "$epochs" --cache cache "${further[@]}" "$@"
 }
 
 # 3. On the small cohort alone: one direction, then both.

@@ -16,7 +16,7 @@ from anamorph.image import Image, Labels, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import METHODS
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide, _doubts, cut_labels, guide_models, trust_of, turned_frame
+from anamorph.methods.guide import Guide, _doubts, cut_labels, guide_models, sureness, trust_of, turned_frame
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -150,13 +150,19 @@ def test_a_guide_that_was_asked_for_and_is_left_out_is_told(oracle, monkeypatch)
     assert not any("left out" in line for line in register(*scans(), settings=settings, device="cpu").warnings)
 
 
-def test_a_label_counts_by_how_sure_it_is():
-    """Half of what lies in the label is sure, the other half has a probability of a half: 0.75 of it is expected."""
-    half = np.where(np.arange(22) < 11, 1.0, 0.5).astype(np.float32) * HERE
-    expected = np.square(half).sum() / half.sum()
-    model = SimpleNamespace(labels=[1, 2, 3], card=SimpleNamespace(volumes_ml={}))
-    seen = Scan(np.stack([HERE, half, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
-    np.testing.assert_allclose(trust_of(model, seen), [1, min((expected - 0.5) / 0.15, 1), 0], rtol=1e-5)
+@pytest.mark.parametrize(
+    ("low", "trust"), [({}, [1, 1, 0.4, 0]), ({1: 0.95, 2: 0.9, 3: 0.6, 4: 0.3}, [1, 0.5, 0.9, 1])]
+)
+def test_a_label_counts_by_how_sure_it_is_beside_what_nine_of_ten_scans_reach(low, trust):
+    """0.65 is what they reach of a network whose card does not say it."""
+    half = np.where(np.indices(GRID.shape)[1] < 13, 1.0, 0.4).astype(np.float32) * HERE
+    expected = [1, float(np.square(half).sum() / half.sum()), 0.54, 0.3]
+    assert expected[1] == pytest.approx(0.8, abs=0.05)
+    low = low and low | {2: expected[1] + 0.1}
+    model = SimpleNamespace(labels=[1, 2, 3, 4], card=SimpleNamespace(volumes_ml={}, low_sureness=low))
+    seen = Scan(np.stack([HERE, half, 0.54 * HERE, 0.3 * HERE]), np.ones(GRID.shape, np.float32), GRID)
+    np.testing.assert_allclose(sureness(seen.channels), expected, rtol=1e-5)
+    np.testing.assert_allclose(trust_of(model, seen), trust, atol=1e-5)
 
 
 def test_a_guide_that_is_unsure_is_named_by_the_verdict(oracle, monkeypatch):

@@ -28,8 +28,11 @@ CLEARLY_BETTER = 0.1
 """Agreement that middles of labels must gain over a start by the images, and their sizes over that."""
 MOST_SCALED = 1.6
 """Largest factor by which sizes of labels change that of a scan."""
-UNSURE, SURE = 0.5, 0.65
-"""Expected probability of the voxels of a label below which it is not compared, and from which it counts fully."""
+RARELY_LESS = 0.65
+"""Expected probability of the voxels of a label in nine of ten scans, of a network whose card does not say it."""
+SURE_TO, UNSURE_FROM = 0.05, 0.15
+"""So much below that a label still counts fully, and from so much on not at all: the network sees something else, such
+as another contrast."""
 LESS_SURE = 0.08
 """A network so much less sure of a label than usual is often wrong, though right enough to gain by on average."""
 USUAL = 0.83
@@ -259,8 +262,13 @@ def turned_frame(model: SegmentationModel, image: Image, directions: np.ndarray)
 
 
 def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
-    """``(L,)``: how sure the network is of the voxels of each label, 0 for volumes that no scan of its training had."""
-    trust: np.ndarray = np.clip((sureness(scan.channels) - UNSURE) / (SURE - UNSURE), 0, 1)
+    """``(L,)``: how sure the network is of the voxels of each label, beside how sure it is of scans of its kind.
+
+    Volumes that no scan of its training had are trusted with 0.
+    """
+    low = model.card.low_sureness
+    least = np.array([low.get(label, RARELY_LESS) for label in model.labels]) - UNSURE_FROM
+    trust: np.ndarray = np.clip((sureness(scan.channels) - least) / (UNSURE_FROM - SURE_TO), 0, 1)
     volumes_ml = _volumes_ml(scan)
     for channel, label in enumerate(model.labels):
         low, high = model.card.volumes_ml.get(label, (0.0, np.inf))

@@ -89,7 +89,15 @@ class ModelCard:
     @property
     def usual_sureness(self) -> dict[int, float]:
         """How sure a segmentation network was of each label in the best validation; of older models nothing."""
-        return {label: self.metrics[key] for label in self.labels if (key := f"sure_{label}") in self.metrics}
+        return self._of_labels("sure")
+
+    @property
+    def low_sureness(self) -> dict[int, float]:
+        """What nine of ten scans reached of :attr:`usual_sureness` in that validation; of older models nothing."""
+        return self._of_labels("sure_low")
+
+    def _of_labels(self, name: str) -> dict[int, float]:
+        return {label: self.metrics[key] for label in self.labels if (key := f"{name}_{label}") in self.metrics}
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``model.json``."""
