@@ -266,8 +266,8 @@ def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
 
     Volumes that no scan of its training had are trusted with 0.
     """
-    low = model.card.low_sureness
-    least = np.array([low.get(label, RARELY_LESS) for label in model.labels]) - UNSURE_FROM
+    known = model.card.low_sureness
+    least = np.array([known.get(label, RARELY_LESS) for label in model.labels]) - UNSURE_FROM
     trust: np.ndarray = np.clip((sureness(scan.channels) - least) / (UNSURE_FROM - SURE_TO), 0, 1)
     volumes_ml = _volumes_ml(scan)
     for channel, label in enumerate(model.labels):
