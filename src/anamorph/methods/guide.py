@@ -28,11 +28,12 @@ CLEARLY_BETTER = 0.1
 """Agreement that middles of labels must gain over a start by the images, and their sizes over that."""
 MOST_SCALED = 1.6
 """Largest factor by which sizes of labels change that of a scan."""
-RARELY_LESS = 0.65
-"""Expected probability of the voxels of a label in nine of ten scans, of a network whose card does not say it."""
+LEAST_SURE = 0.65
+"""Expected probability of a label's voxels that nine of ten scans are taken to reach where a card says less or nothing:
+networks that are hardly ever sure are no guides."""
 SURE_TO, UNSURE_FROM = 0.05, 0.15
-"""So much below that a label still counts fully, and from so much on not at all: the network sees something else, such
-as another contrast."""
+"""So much below what nine of ten scans reach a label counts fully, and from so much on not at all: the network sees
+something else, such as another contrast."""
 LESS_SURE = 0.08
 """A network so much less sure of a label than usual is often wrong, though right enough to gain by on average."""
 USUAL = 0.83
@@ -267,7 +268,7 @@ def trust_of(model: SegmentationModel, scan: Scan) -> np.ndarray:
     Volumes that no scan of its training had are trusted with 0.
     """
     known = model.card.low_sureness
-    least = np.array([known.get(label, RARELY_LESS) for label in model.labels]) - UNSURE_FROM
+    least = np.array([max(known.get(label, 0), LEAST_SURE) for label in model.labels]) - UNSURE_FROM
     trust: np.ndarray = np.clip((sureness(scan.channels) - least) / (UNSURE_FROM - SURE_TO), 0, 1)
     volumes_ml = _volumes_ml(scan)
     for channel, label in enumerate(model.labels):
