@@ -147,7 +147,9 @@ def test_a_guide_that_was_asked_for_and_is_left_out_is_told(oracle, monkeypatch)
     settings = {"init": "world", "guide": str(oracle), "refine_iterations": (1, 1)}
     assert any("left out" in line for line in register(*scans(), settings=settings, device="cpu").warnings)
     settings["guide"] = f"{oracle},none"
-    assert not any("left out" in line for line in register(*scans(), settings=settings, device="cpu").warnings)
+    found = register(*scans(), settings=settings, device="cpu")
+    assert not any("left out" in line for line in found.warnings)
+    assert any("left out" in line for line in found.provenance["start"])
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ class Recipe(Method):
         shown = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
         guide = Guide.of(self.config.guide, *shown, run.device, started.start)
         if guide is None:
-            if not self.config.guide.endswith(NONE):
-                run.warnings.append(LEFT_OUT)
+            told = run.provenance["start"] if self.config.guide.endswith(NONE) else run.warnings
+            told.append(LEFT_OUT)
             return
         started.guide, started.explained = guide, None
         run.warnings += guide.doubts
