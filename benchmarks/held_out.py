@@ -99,7 +99,7 @@ def _row(metrics: tuple[Measured, ...], seconds: tuple[float, ...]) -> str:
     overlaps = values("dice")
     return (
         f"{np.nanmean(overlaps):.3f} +- {np.nanstd(overlaps):.3f} "
-        f"| {aggregate([*overlaps], 'dice')['30']:.3f} | {np.nanmin(overlaps):.3f} "
+        f"| {aggregate([*overlaps[~np.isnan(overlaps)]], 'dice')['30']:.3f} | {np.nanmin(overlaps):.3f} "
         f"| {np.nanmean(values('hd95_mm')):.2f} "
         f"| {np.mean(values('folding_percent')):.3f} "
         f"| {np.mean(values('sdlogj_learn2reg')):.3f} "
