@@ -105,7 +105,7 @@ def test_slices_are_thick_along_one_axis_and_keep_what_is_constant():
 
 
 def test_a_bend_moves_voxels_by_about_its_size():
-    _, bent = draw(Synthesis(Augmentation(), bend_vox=1.5), 5)
+    _, bent = draw(Synthesis(Augmentation(bend_vox=1.5)), 5)
     changed = (bent != halves().numpy()).mean()
     assert 0.01 < changed < 0.5
 

@@ -159,3 +159,27 @@ def test_what_cannot_be_done_is_refused():
     with pytest.raises(UserError, match="axes of flips are 0, 1 and 2"):
         Augmentation(flip_axes=(3,)).check((8, 8, 8))
     EVERYTHING.check((8, 8, 8))
+
+
+def test_a_bend_adds_to_where_a_voxel_is_read():
+    images, labels = block()
+    bend = torch.zeros((3, 12, 12, 12))
+    bend[1] = 2.0
+    moved, maps = Augmentation().move([torch.eye(3, 4, dtype=torch.float64)], images, labels, [bend])
+    assert torch.equal(maps[:, :, :-2], labels[:, :, 2:]) and not maps[:, :, -2:].any()
+    assert torch.equal(moved[:, 0], maps.float())
+
+
+def test_bends_are_as_long_as_said_and_the_same_in_thick_voxels():
+    random = (generator(seed) for seed in range(40))
+    bends = [Augmentation(bend_vox=1.5).bend((16, 16, 16), (1.0, 1.0, 2.0), one, torch.device("cpu")) for one in random]
+    along = torch.stack(bends).std(dim=(2, 3, 4)).mean(0)
+    # Half of 1.5 voxels on average, less what reading between the nodes takes.
+    assert 0.4 < along[0] < 0.75
+    assert along[2] == pytest.approx(along[0] / 2, rel=0.25)
+
+
+def test_nothing_is_drawn_where_nothing_bends():
+    random = generator(3)
+    assert Augmentation().bend((8, 8, 8), (1.0, 1.0, 1.0), random, torch.device("cpu")) is None
+    assert torch.equal(random.get_state(), generator(3).get_state())

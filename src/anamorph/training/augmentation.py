@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from anamorph.errors import UserError
 from anamorph.geometry.sampling import identity_positions_torch, sample_labels_torch, sample_torch
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from anamorph.training.cache import Cohort
+
+BEND_NODES = (3, 8)
+"""Fewest and most places along an axis at which a bend is drawn; it is linear between them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Augmentation:
         brightness: largest offset.
         noise: largest standard deviation of added noise.
         cut: largest share of the extent that is emptied at one end of an axis, in every other scan.
+        bend_vox: largest standard deviation of a smooth random displacement, in voxels of the finest axis.
     """
 
     flip_axes: tuple[int, ...] = ()
@@ -50,6 +55,7 @@ class Augmentation:
     brightness: float = 0.0
     noise: float = 0.0
     cut: float = 0.0
+    bend_vox: float = 0.0
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """See that it can be applied to scans of a shape.
@@ -93,15 +99,38 @@ class Augmentation:
             offset = self.shift * centred[10:13]
         return torch.cat([matrix, offset[:, None]], dim=1)
 
-    def move(self, transforms: list[Tensor], images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def bend(
+        self, shape: Sequence[int], spacing: Sequence[float], generator: Generator, device: torch.device
+    ) -> Tensor | None:
+        """A smooth random displacement ``(3, *shape)`` in voxels along each axis; None where nothing ever bends.
+
+        Args:
+            shape: of the result.
+            spacing: of its voxels along i, j, k, in any unit.
+            generator: a CPU generator; nothing is drawn where nothing ever bends.
+            device: of the displacement.
+        """
+        if not self.bend_vox:
+            return None
+        deviation = self.bend_vox * float(torch.rand(1, generator=generator))
+        found = smooth_random(3, shape, BEND_NODES, deviation, generator, device)
+        finest = min(spacing) / torch.tensor(list(spacing), dtype=found.dtype, device=device)
+        return found * finest[:, None, None, None]
+
+    def move(
+        self, transforms: list[Tensor], images: Tensor, labels: Tensor | None, bends: Sequence[Tensor | None] = ()
+    ) -> tuple[Tensor, Tensor | None]:
         """Read images and label maps through one map each; 0 outside.
 
         Args:
             transforms: one of :meth:`draw` per item.
             images: ``(B, C, I, J, K)``.
             labels: ``(B, I, J, K)``; read as one-hot, linearly, the largest wins.
+            bends: one of :meth:`bend` per item, added to its map; empty for none.
         """
         positions = [_positions(transform, image[0]) for transform, image in zip(transforms, images, strict=True)]
+        positions = [where if bend is None else where + bend
+                     for where, bend in zip(positions, bends or [None] * len(positions), strict=True)]  # fmt: skip
         moved = [sample_torch(image, where, fill=0.0) for image, where in zip(images, positions, strict=True)]
         if labels is None:
             return torch.stack(moved), None
@@ -184,6 +213,15 @@ def _rotation(axis: Tensor, angle: float) -> Tensor:
     return torch.eye(3, dtype=torch.float64) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
 
 
+def smooth_random(
+    count: int, shape: Sequence[int], nodes: tuple[int, int], deviation: float, random: Generator, device: torch.device
+) -> Tensor:
+    """``(count, *shape)`` about 0: values at a few nodes along each axis, linear between."""
+    sizes = [int(n) for n in torch.randint(nodes[0], nodes[1] + 1, (3,), generator=random)]
+    coarse = deviation * torch.randn((1, count, *sizes), generator=random)
+    return F.interpolate(coarse.to(device), list(shape), mode="trilinear", align_corners=True)[0]
+
+
 def draw_crop(shape: Sequence[int], crop: Sequence[int], generator: Generator) -> tuple[slice, slice, slice]:
     """Where a random crop lies; all of the scan if ``crop`` is empty."""
     if not crop:
@@ -222,11 +260,12 @@ def augmented_batch(
         i, j, k = draw_crop(images.shape[2:], crop, generator)
         images, labels = images[:, :, i, j, k].to(device), labels[:, i, j, k].to(device)
         spacing = tuple(cohorts[cohort].frames[rows[0]].spacing_mm)
-        maps = [augmentation.draw(generator, spacing)] * len(rows)
+        drawn = [_drawn(augmentation, images.shape[2:], spacing, generator, device)] * len(rows)
         if apart:
-            maps[1:] = [augmentation.draw(generator, spacing) for _ in rows[1:]]
-        if any(not torch.equal(one, _STAY) for one in maps):
-            images, moved = augmentation.move(maps, images, labels)
+            drawn[1:] = [_drawn(augmentation, images.shape[2:], spacing, generator, device) for _ in rows[1:]]
+        if any(bend is not None or not torch.equal(one, _STAY) for one, bend in drawn):
+            maps, bends = map(list, zip(*drawn, strict=True))
+            images, moved = augmentation.move(maps, images, labels, bends)
             labels = labels if moved is None else moved
         read.append(augmentation.cut_off(augmentation.recolour(images, [generator] * len(rows)), labels, generator))
     count = len(items[0][1])
@@ -234,6 +273,16 @@ def augmented_batch(
         (torch.stack([images[n] for images, _ in read]), torch.stack([labels[n] for _, labels in read]))
         for n in range(count)
     ]
+
+
+def _drawn(
+    augmentation: Augmentation,
+    shape: Sequence[int],
+    spacing: tuple[float, float, float],
+    generator: Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None]:
+    return augmentation.draw(generator, spacing), augmentation.bend(shape, spacing, generator, device)
 
 
 _STAY = torch.eye(3, 4, dtype=torch.float64)

@@ -23,6 +23,9 @@ SHRINKS = 0.95
 """A Gauss-Newton step that is not so much shorter than the one before leads nowhere."""
 TOLERATED = 0.03
 """Loss of what is explained in one such step."""
+COPIES, TOLERATED_OF_COPIES = 0.92, 0.06
+"""The same from an explained share on that copies of one scan reach: noise that is read alike in both agrees best where
+the voxels coincide, half a voxel away from the right place."""
 EXACT_VOX = 0.1
 """Steps of which the corners move less end the search."""
 MOST_POSITIONS = 12000
@@ -88,7 +91,8 @@ def polish(judge: Judge, start: Matched, model: LinearModel, rounds: int) -> Mat
         step = Affine(gauss_newton(judge, start.moved, model))
         length_mm = float(np.linalg.norm(step.map_world(corners) - corners, axis=1).mean())
         better = Matched.of(judge, Affine(start.transform.matrix @ step.matrix))
-        if length_mm > SHRINKS * last_mm or better.explained < start.explained - TOLERATED:
+        tolerated = TOLERATED_OF_COPIES if start.explained > COPIES else TOLERATED
+        if length_mm > SHRINKS * last_mm or better.explained < start.explained - tolerated:
             break
         start, last_mm = better, length_mm
         if length_mm < EXACT_VOX * judge.fixed.grid.finest_mm:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 
 from anamorph.errors import UserError
 from anamorph.methods.base import setting
 from anamorph.networks.preprocessing import PERCENTILES
-from anamorph.training.augmentation import Augmentation
+from anamorph.training.augmentation import Augmentation, smooth_random
 from anamorph.training.tasks.scans import EncoderTraining
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ VALIDATION_DRAWS = 3
 """Scans, or pairs of them, made of every map that is held for validation."""
 CT_MEANS = (0.46, 0.54)
 """Of everything that is neither air nor bone, where bone is 1: whole HU ranges leave soft tissues alike."""
+BIAS_NODES = (2, 5)
+"""Fewest and most places along an axis at which the logarithm of a bias field is drawn."""
 QUANTILE_STRIDE = 2
 """Percentiles are those of every so many voxels along an axis."""
 
@@ -55,8 +56,7 @@ class Synthesis:
     """What scans are like.
 
     Args:
-        augmentation: of the place, and of the intensities in the end.
-        bend_vox: largest deviation of the smooth displacement.
+        augmentation: of the place and the shape, and of the intensities in the end.
         bias: largest deviation of the logarithm of the bias field.
         thickness_vox: largest thickness of slices along one axis.
         strip: share of the scans that show the brain alone.
@@ -64,7 +64,6 @@ class Synthesis:
     """
 
     augmentation: Augmentation
-    bend_vox: float = 0.0
     bias: float = 0.0
     thickness_vox: float = 1.0
     strip: float = 0.0
@@ -101,7 +100,8 @@ class Synthesis:
         labels = labels.long()
         inside = anatomy.brain.to(labels.device)[labels]
         middle = (inside if inside.any() else ~inside).nonzero().double().mean(0).cpu()
-        moved = self._moved(labels, middle, shape, place, random)
+        bend = self.augmentation.bend(shape, spacing, random, labels.device)
+        moved = self._moved(labels, middle, shape, place, bend)
         mirrored = bool(torch.linalg.det(place[:, :3]) < 0)
         stripped = _number(random, 0, 1) < self.strip
         if stripped:
@@ -114,25 +114,25 @@ class Synthesis:
         """A scan of a map in a contrast of its own."""
         image, shape = self._contrast(labels, anatomy, stripped, random), labels.shape
         if self.bias:
-            image = image * torch.exp(_smooth(1, shape, (2, 5), _number(random, 0, self.bias), random, image.device)[0])
+            deviation = _number(random, 0, self.bias)
+            image = image * torch.exp(smooth_random(1, shape, BIAS_NODES, deviation, random, image.device)[0])
         for axis, matrix in enumerate(self._slices(shape, random)):
             image = torch.movedim(torch.movedim(image, axis, -1) @ matrix.T.to(image), -1, axis)
         return self.augmentation.recolour(scaled(image)[None, None], [random])[0]
 
     def _moved(
-        self, labels: Tensor, middle: Tensor, shape: tuple[int, int, int], place: Tensor, random: Generator
+        self, labels: Tensor, middle: Tensor, shape: tuple[int, int, int], place: Tensor, bend: Tensor | None
     ) -> Tensor:
-        """The map read about some place through a random affine map and a smooth displacement; 0 outside."""
+        """The map read about some place through an affine map and a displacement; 0 outside."""
         extent = torch.tensor(shape, dtype=torch.float64)
         start = middle + place[:, 3] * extent - place[:, :3] @ ((extent - 1) / 2)
-        bend = _smooth(3, shape, (3, 8), _number(random, 0, self.bend_vox), random, labels.device)
         inside = torch.ones(shape, dtype=torch.bool, device=labels.device)
         index = torch.zeros(shape, dtype=torch.int64, device=labels.device)
         steps = [torch.arange(n, device=labels.device).reshape([-1 if a == b else 1 for b in range(3)])
                  for a, n in enumerate(shape)]  # fmt: skip
         for axis, size in enumerate(labels.shape):
             rows = [step * float(place[axis, a]) for a, step in enumerate(steps)]
-            voxel = (rows[0] + rows[1] + rows[2] + bend[axis] + float(start[axis])).round().long()
+            voxel = (rows[0] + rows[1] + rows[2] + float(start[axis]) + (0.0 if bend is None else bend[axis])).round().long()
             inside &= (voxel >= 0) & (voxel < size)
             index = index * size + voxel.clamp(0, size - 1)
         return labels.flatten()[index] * inside
@@ -173,7 +173,7 @@ class Synthesis:
 class MadeScans(EncoderTraining):
     """How scans are made of label maps."""
 
-    bend_vox: float = setting(2.5, "largest deviation of a smooth random displacement", "voxels")
+    bend_vox: float = setting(2.5, "largest deviation of a smooth random displacement", "voxels of the finest axis")
     bias: float = setting(0.4, "largest deviation of the logarithm of a random bias field")
     thickness_vox: float = setting(4.5, "largest thickness of random slices along one axis", "voxels")
     strip: float = setting(0.2, "share of the scans that show the brain alone")
@@ -181,7 +181,7 @@ class MadeScans(EncoderTraining):
 
     def synthesis(self) -> Synthesis:
         """How scans are made."""
-        return Synthesis(self.augmentation(), self.bend_vox, self.bias, self.thickness_vox, self.strip, self.ct)
+        return Synthesis(self.augmentation(), self.bias, self.thickness_vox, self.strip, self.ct)
 
 
 def one_map(cohort: Cohort, row: int, device: torch.device) -> tuple[torch.Tensor, list[float]]:
@@ -248,15 +248,6 @@ def scaled(image: Tensor) -> Tensor:
         return torch.zeros_like(image)
     low, high = torch.quantile(inside, inside.new_tensor(PERCENTILES) / 100)
     return ((image - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
-
-
-def _smooth(
-    count: int, shape: Sequence[int], nodes: tuple[int, int], deviation: float, random: Generator, device: torch.device
-) -> Tensor:
-    """``(count, *shape)`` about 0: values at a few nodes along each axis, linear between."""
-    sizes = [int(n) for n in torch.randint(nodes[0], nodes[1] + 1, (3,), generator=random)]
-    coarse = deviation * torch.randn((1, count, *sizes), generator=random)
-    return F.interpolate(coarse.to(device), list(shape), mode="trilinear", align_corners=True)[0]
 
 
 def _reading(count: int, spacing: float, first: float, sigma: float) -> Tensor:

@@ -77,6 +77,7 @@ class ScanTraining(ReadingTraining):
     zoom: float = setting(1.0, "largest random factor of size; its inverse is the smallest")
     shift: float = setting(0.0, "largest random translation", "share of the extent")
     shear: float = setting(0.0, "largest random shear")
+    bend_vox: float = setting(0.0, "largest deviation of a smooth random displacement", "voxels of the finest axis")
     gamma: float = setting(0.0, "largest random log exponent of the intensities")
     contrast: float = setting(0.0, "largest random relative change of contrast")
     brightness: float = setting(0.0, "largest random offset of the intensities")
@@ -90,6 +91,8 @@ class ScanTraining(ReadingTraining):
             raise ValueError("crop is three numbers of voxels, or empty")
         if self.zoom < 1 or self.rate <= 0:
             raise ValueError("zoom must be at least 1 and rate above 0")
+        if self.bend_vox < 0:
+            raise ValueError("bend_vox must not be negative")
 
     def preprocessing(self) -> Preprocessing:
         return replace(super().preprocessing(), crop_in_use=self.crop_in_use)
@@ -99,6 +102,7 @@ class ScanTraining(ReadingTraining):
         return Augmentation(
             tuple(self.flip_axes), self.quarter_turns, self.affine_chance, self.rotation_deg,
             (1 / self.zoom, self.zoom), self.shift, self.shear, self.gamma, self.contrast, self.brightness, self.noise,
+            bend_vox=self.bend_vox,
         )  # fmt: skip
 
     def optimiser(self, network: nn.Module) -> torch.optim.Optimizer:
