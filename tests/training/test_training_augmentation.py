@@ -166,7 +166,8 @@ def test_a_bend_adds_to_where_a_voxel_is_read():
     bend = torch.zeros((3, 12, 12, 12))
     bend[1] = 2.0
     moved, maps = Augmentation().move([torch.eye(3, 4, dtype=torch.float64)], images, labels, [bend])
-    assert torch.equal(maps[:, :, :-2], labels[:, :, 2:]) and not maps[:, :, -2:].any()
+    assert torch.equal(maps[:, :, :-2], labels[:, :, 2:])
+    assert not maps[:, :, -2:].any()
     assert torch.equal(moved[:, 0], maps.float())
 
 

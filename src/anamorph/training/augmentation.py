@@ -128,9 +128,8 @@ class Augmentation:
             labels: ``(B, I, J, K)``; read as one-hot, linearly, the largest wins.
             bends: one of :meth:`bend` per item, added to its map; empty for none.
         """
-        positions = [_positions(transform, image[0]) for transform, image in zip(transforms, images, strict=True)]
-        positions = [where if bend is None else where + bend
-                     for where, bend in zip(positions, bends or [None] * len(positions), strict=True)]  # fmt: skip
+        bends = bends or [None] * len(transforms)
+        positions = [_positions(*one) for one in zip(transforms, bends, images[:, 0], strict=True)]
         moved = [sample_torch(image, where, fill=0.0) for image, where in zip(images, positions, strict=True)]
         if labels is None:
             return torch.stack(moved), None
@@ -182,14 +181,15 @@ class Augmentation:
         return images * kept[:, None], labels * kept
 
 
-def _positions(transform: Tensor, like: Tensor) -> Tensor:
+def _positions(transform: Tensor, bend: Tensor | None, like: Tensor) -> Tensor:
     """Source voxels ``(3, I, J, K)`` of every result voxel."""
     extent = torch.tensor(like.shape, dtype=torch.float64)
     centre = (extent - 1) / 2
     matrix = transform[:, :3]
     start = centre - matrix @ centre + transform[:, 3] * extent
     matrix, start = matrix.to(like), start.to(like)
-    return torch.einsum("ab,bijk->aijk", matrix, identity_positions_torch(like)) + start[:, None, None, None]
+    positions = torch.einsum("ab,bijk->aijk", matrix, identity_positions_torch(like)) + start[:, None, None, None]
+    return positions if bend is None else positions + bend
 
 
 def _quarter_turn(plane: int, times: int) -> Tensor:

@@ -132,7 +132,8 @@ class Synthesis:
                  for a, n in enumerate(shape)]  # fmt: skip
         for axis, size in enumerate(labels.shape):
             rows = [step * float(place[axis, a]) for a, step in enumerate(steps)]
-            voxel = (rows[0] + rows[1] + rows[2] + float(start[axis]) + (0.0 if bend is None else bend[axis])).round().long()
+            voxel = rows[0] + rows[1] + rows[2] + float(start[axis])
+            voxel = (voxel if bend is None else voxel + bend[axis]).round().long()
             inside &= (voxel >= 0) & (voxel < size)
             index = index * size + voxel.clamp(0, size - 1)
         return labels.flatten()[index] * inside
