@@ -156,6 +156,25 @@ def test_a_part_of_a_scan_gets_the_brightness_of_the_whole(rigid_pair):
     assert line_where_apart(most, whole, WORLD) is None
 
 
+def test_a_part_of_a_body_on_an_empty_ground_gets_the_brightness_of_the_whole(rigid_pair):
+    image = rigid_pair.fixed
+    ball = np.linalg.norm(np.stack(np.indices(image.grid.shape)).T / np.array(image.grid.shape) - 0.5, axis=-1).T < 0.4
+    ball[0, 0, 0] = ball[-1, -1, -1] = True  # else the ground around would be padding
+    image = image.with_data(np.where(ball, image.data - image.data.min() + 50, 0).astype(np.float32))
+    size = np.array(image.grid.shape)
+    closer = image.cropped(tuple(slice(n // 10, n - n // 10) for n in size))
+    half = image.cropped((slice(0, size[0] // 2), *(slice(0, n) for n in size[1:])))
+    whole, tight, part = prepared(image, closer, half.with_data(2 * half.data))
+    assert whole.is_masked
+    assert part.is_masked
+    # Half of the field of view, but all of the body.
+    assert np.prod(tight.grid.shape) < 0.75 * np.prod(whole.grid.shape)
+    assert line_where_apart(whole, tight, WORLD) is None
+    curve = line_where_apart(whole, part, WORLD)
+    here, there = common_values(*curve.applied(whole, part), WORLD)
+    assert np.abs(here - there).max() < 0.03
+
+
 def ct_of(image):
     """Air below 0, tissue, and a little bone."""
     return image.with_data(

@@ -124,7 +124,7 @@ class Search:
         if comparable_intensities(fixed.image, moving.image) == "none":
             # Between people a start leaves tissue upon air, so that a curve knows no Hounsfield units for sure.
             curve = None
-        elif curve is None and kind == "scaled" and not self._pair(fixed, moving, kind).shows_whole_bodies:
+        elif curve is None and kind == "scaled":
             curve = line_where_apart(fixed, moving, start.transform)
         comparison = Comparison(kind if curve is None else curve.kind, found.counts, curve)
         told = [OF_TWO_CONTRASTS] if comparison.counts < 1 and comparison.kind != "none" else []

@@ -32,7 +32,7 @@ UNITS_ARE_WORTH = 0.05
 """Of the same share: Hounsfield units are kept rather than brought to the scale of another scan."""
 QUANTILES = 129
 MOST_OF_IT = 0.75
-"""Of a field of view: if so much of both lies in the other, both were scaled by the same anatomy."""
+"""Of what a scan shows: if so much of both lies in the other, both were scaled by the same anatomy."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | No
     """
     back = transform.inverse()
     shared = (
-        moving.grid.contains(transform.map_world(fixed.grid.sites_mm())).mean(),
-        fixed.grid.contains(back.map_world(moving.grid.sites_mm())).mean(),
+        moving.grid.contains(transform.map_world(_shown_mm(fixed))).mean(),
+        fixed.grid.contains(back.map_world(_shown_mm(moving))).mean(),
     )
     here, there = common_values(fixed, moving, transform)
     if min(shared) > MOST_OF_IT or correlation(here, there) <= 0:
@@ -164,6 +164,15 @@ def line_where_apart(fixed: Scan, moving: Scan, transform: Affine) -> Curve | No
     slope = float(here.std() / there.std())
     places = np.array([-1.0, 3.0])
     return Curve(places, here.mean() + slope * (places - there.mean()), False, "scaled")
+
+
+def _shown_mm(scan: Scan) -> np.ndarray:
+    """``(N, 3)`` places, evenly spread, that a scan shows: of a body on a ground of one value those of the body."""
+    places = scan.grid.sites_mm()
+    if not scan.is_masked:
+        return places
+    i, j, k = np.rint(scan.grid.world_to_voxel(places)).astype(int).clip(0, np.array(scan.grid.shape) - 1).T
+    return places[scan.channels[0, i, j, k] > scan.channels[0].min()]
 
 
 def _regressed(levels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
