@@ -16,7 +16,7 @@ from anamorph.image.read import read_image
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.convex import Convex
 from anamorph.methods.discrete_search import SearchConfig
-from anamorph.methods.linear_start import OF_TWO_CONTRASTS, STRUCTURE_SHOWS, Search, linear_start
+from anamorph.methods.linear_start import OF_TWO_CONTRASTS, STRUCTURE_SHOWS, Search, compared_at, linear_start
 from anamorph.methods.start.contrast import (
     OTHER_CONTRAST,
     Comparison,
@@ -173,6 +173,8 @@ def test_a_part_of_a_body_on_an_empty_ground_gets_the_brightness_of_the_whole(ri
     curve = line_where_apart(whole, part, WORLD)
     here, there = common_values(*curve.applied(whole, part), WORLD)
     assert np.abs(here - there).max() < 0.03
+    # A start that is given is compared like one that is found.
+    np.testing.assert_array_equal(compared_at(whole, part, WORLD).curve.values, curve.values)
 
 
 def ct_of(image):

@@ -189,7 +189,11 @@ def compared_at(fixed: Scan, moving: Scan, transform: Transform) -> Comparison:
     """How the intensities of two scans compare at a start that was given."""
     known = comparable_intensities(fixed.image, moving.image)
     found = relation(fixed, moving, transform, comparable_after(fixed, moving, transform, known))
-    return Comparison("none", found.counts) if known == "none" else found
+    if known == "none":
+        return Comparison("none", found.counts)
+    if found.curve is None and found.kind == "scaled" and isinstance(transform, Affine):
+        return replace(found, curve=line_where_apart(fixed, moving, transform))
+    return found
 
 
 def judged_at(fixed: Scan, moving: Scan, transform: Transform, intensity_weight: float) -> tuple[Comparison, float]:

@@ -172,7 +172,8 @@ def _shown_mm(scan: Scan) -> np.ndarray:
     if not scan.is_masked:
         return places
     i, j, k = np.rint(scan.grid.world_to_voxel(places)).astype(int).clip(0, np.array(scan.grid.shape) - 1).T
-    return places[scan.channels[0, i, j, k] > scan.channels[0].min()]
+    body = scan.channels[0, i, j, k] > scan.channels[0].min()
+    return places[body] if body.any() else places
 
 
 def _regressed(levels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
