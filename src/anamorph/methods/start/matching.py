@@ -25,7 +25,7 @@ TOLERATED = 0.03
 """Loss of what is explained in one such step."""
 COPIES, TOLERATED_OF_COPIES = 0.92, 0.06
 """The same from an explained share on that copies of one scan reach: noise that is read alike in both agrees best where
-the voxels coincide, half a voxel away from the right place."""
+the voxels coincide, half a voxel away from the right place. Slabs would slide through their few slices."""
 EXACT_VOX = 0.1
 """Steps of which the corners move less end the search."""
 MOST_POSITIONS = 12000
@@ -87,11 +87,12 @@ def polish(judge: Judge, start: Matched, model: LinearModel, rounds: int) -> Mat
     """
     corners = judge.fixed.grid.corners_mm()
     last_mm = np.inf
+    are_copies = start.explained > COPIES and not judge.pair.is_slab
+    tolerated = TOLERATED_OF_COPIES if are_copies else TOLERATED
     for _ in range(rounds):
         step = Affine(gauss_newton(judge, start.moved, model))
         length_mm = float(np.linalg.norm(step.map_world(corners) - corners, axis=1).mean())
         better = Matched.of(judge, Affine(start.transform.matrix @ step.matrix))
-        tolerated = TOLERATED_OF_COPIES if start.explained > COPIES else TOLERATED
         if length_mm > SHRINKS * last_mm or better.explained < start.explained - tolerated:
             break
         start, last_mm = better, length_mm
