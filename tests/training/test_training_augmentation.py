@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from anamorph.errors import UserError
-from anamorph.training.augmentation import Augmentation
+from anamorph.geometry import Grid
+from anamorph.training.augmentation import Augmentation, augmented_batch
 
 EVERYTHING = Augmentation(
     flip_axes=(0, 2),
@@ -184,3 +186,22 @@ def test_nothing_is_drawn_where_nothing_bends():
     random = generator(3)
     assert Augmentation().bend((8, 8, 8), (1.0, 1.0, 1.0), random, torch.device("cpu")) is None
     assert torch.equal(random.get_state(), generator(3).get_state())
+
+
+class TwoAlike:
+    """A cohort of two equal scans."""
+
+    frames = (Grid((16, 16, 16), np.eye(4)),) * 2
+
+    def load(self, rows):
+        images, labels = block((16, 16, 16))
+        return images.repeat(len(rows), 1, 1, 1, 1), labels.repeat(len(rows), 1, 1, 1)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_pair_is_bent_as_one_unless_its_scans_move_apart(apart):
+    bending = Augmentation(bend_vox=3.0)
+    given = [TwoAlike()], [(0, (0, 1))], bending, (), apart, torch.device("cpu"), [generator(1)]
+    (one, labels), (other, _) = augmented_batch(*given)
+    assert torch.equal(one, other) is not apart
+    assert not torch.equal(labels, block((16, 16, 16))[1])
