@@ -108,6 +108,22 @@ def test_a_run_begun_before_there_was_a_choice_of_reading_goes_on_at_points(tmp_
         start_training("segment", [], run, resume=True, given=["reading=averaged"], **where)
 
 
+def test_a_run_begun_before_there_was_a_setting_goes_on_with_what_it_is_when_nobody_sets_it(tmp_path):
+    manifest = make_blobs(tmp_path / "data", training=2, validation=1)
+    where = {"device": "cpu", "cache": tmp_path / "cache"}
+    run = tmp_path / "run"
+    given = ["mult=1", "convolutions=1", "spacing_mm=4", "validate_first=false", "noise=0.1", "epochs=1"]
+    start_training("segment", [manifest], run, given=given, **where)
+    record = json.loads((run / "run.json").read_text())
+    assert (record["config"].pop("bend_vox"), record["config"].pop("leave_out")) == (0.0, [])
+    assert record["loop"].pop("seed") == 0
+    (run / "run.json").write_text(json.dumps(record))
+    assert start_training("segment", [], run, resume=True, given=["epochs=2"], **where).step > 1
+    for other in ("bend_vox=1", "seed=1", "noise=0.2"):
+        with pytest.raises(UserError, match=f"the run was begun with {other.split('=')[0]}=.*, not"):
+            start_training("segment", [], run, resume=True, given=[other], **where)
+
+
 def test_a_run_is_not_written_over(tmp_path, data):
     start(tmp_path, data)
     with pytest.raises(UserError, match="go on with --resume, replace it with --overwrite"):

@@ -191,7 +191,7 @@ class RunFolder:
             UserError: something differs that would make it another training.
         """
         for part in ("task", "config", "loop", "data", "manifests", "pretrained"):
-            old, new = before.get(part), json.loads(json.dumps(description.get(part)))
+            old, new = (json.loads(json.dumps(one.get(part))) for one in (before, description))
             if part == "manifests":  # they may have been moved
                 old, new = ([one["sha256"] for one in manifests or ()] for manifests in (old, new))
             if part == "loop" and isinstance(old, dict):

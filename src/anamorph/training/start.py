@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from anamorph.training.outcome import Outcome, Status
 
 
-BEFORE: dict[str, Any] = {"reading": "point", "leave_out": []}
-"""What runs did that were begun before there was a setting for it."""
+BEFORE: dict[str, Any] = {"reading": "point"}
+"""What runs did that were begun before there was a setting for it, where that is not today's default."""
 
 
 def default_cache() -> Path:
@@ -94,7 +94,8 @@ def start_training(
     if before is not None:
         if before.get("task") != kind.name:
             raise UserError(f"{folder.path}: holds a training of '{before.get('task')}', not of '{kind.name}'")
-        before["config"] = _as_begun(before["config"], kind.Config)
+        before["config"] = _as_begun(before["config"], kind.Config())
+        before["loop"] = _as_begun(before["loop"], LoopSettings())
         stored = {**before["config"], **before["loop"]}
         preset = before["preset"]
         roles = before.get("roles") or {"training": [one["path"] for one in before["manifests"]], "validation": []}
@@ -193,10 +194,9 @@ def _paths(datasets: Sequence[str | Path]) -> list[str]:
     return [str(find_manifest(one).absolute()) for one in datasets]
 
 
-def _as_begun(config: dict[str, Any], kind: type) -> dict[str, Any]:
+def _as_begun(stored: dict[str, Any], defaults: Any) -> dict[str, Any]:
     """The settings of a run, with what it did where there was no setting yet when it was begun."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {key: value for key, value in BEFORE.items() if key in names} | config
+    return {key: BEFORE.get(key, value) for key, value in dataclasses.asdict(defaults).items()} | stored
 
 
 class _Caching:
