@@ -14,7 +14,6 @@ the list of pairs, the lung, and the first six pairs of the hippocampi, which ``
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,8 @@ from anamorph.image.read import read_image, read_labels, read_points
 from anamorph.phantom import make_pair
 from anamorph.registration.result import Result
 from anamorph.registration.run import register
+from anamorph.transforms.maps import Affine
+from benchmarks.start.sources import sources, split_of
 
 LINE = "| {} | {} | {} | {:.2f} | {:.2f} | {:.0f} % | {:.0f} % | {:.2f} | {:.2f} | {:.1f} % |"
 HEAD = (
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--method", default="convex")
     parser.add_argument("--first", type=int, default=0, help="pairs of a list to skip")
     parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--split", choices=("dev", "test"), help="pairs of these patients alone")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="a setting of the method")
     given = parser.parse_args()
     print(HEAD + "\n" + "|---" * (HEAD.count("|") - 1) + "|", flush=True)
     for name in given.sets.split(","):
@@ -71,7 +74,7 @@ def phantoms(given: argparse.Namespace) -> Iterator[Errors | None]:
     for number in range(given.pairs):
         kind: dict[str, Any] = dict(PHANTOM_KINDS[number % len(PHANTOM_KINDS)])
         pair = make_pair((80, 66, 72), seed=200 + number, **kind)
-        result = register(pair.fixed, pair.moving, method=given.method)
+        result = register(pair.fixed, pair.moving, method=given.method, settings=given.set)
         body = pair.fixed.grid.voxel_to_world(np.argwhere(pair.fixed.data[0] > BODY_HU))
         places = np.random.default_rng(0).permutation(body)[:PLACES]
         right = pair.true_fixed_to_moving.map_world(places)
@@ -81,14 +84,15 @@ def phantoms(given: argparse.Namespace) -> Iterator[Errors | None]:
 
 
 def listed(name: str, given: argparse.Namespace) -> Iterator[Errors | None]:
-    """Pairs of a list with landmarks, else with labels."""
-    with (Path(__file__).parent / "pairs" / f"{name}.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))[given.first : given.first + given.pairs]
-    for row in rows:
-        files = {role: given.data / path for role, path in row.items() if path and role not in ("dataset", "pair_id")}
+    """Pairs of a set with landmarks, else with labels; those of its split for tuning, where one is asked for."""
+    split = split_of(name)
+    chosen = [one for one in sources(name) if given.split in (None, split[one.number])]
+    for one in chosen[given.first : given.first + given.pairs]:
+        files = {role: given.data / path for role, path in (("fixed", one.fixed), ("moving", one.moving))}
+        files |= {role: given.data / path for role, path in one.companions}
         fixed, moving = read_image(files["fixed"]), read_image(files["moving"])
-        masks = {role: files[role] for role in ("fixed_mask", "moving_mask") if role in files and name == "lung_ct"}
-        result = register(fixed, moving, method=given.method, **masks)
+        masks = {f"{role}_mask": files[f"{role}_labels"] for role in ("fixed", "moving") if name == "lung_ct"}
+        result = register(fixed, moving, method=given.method, settings=given.set, **masks)
         if "fixed_points" in files:
             yield at_landmarks(result, files)
         else:
@@ -115,21 +119,35 @@ def _landmarks(path: Path, scan: Image) -> dict[str, np.ndarray]:
 
 
 def on_surfaces(result: Result, fixed: Labels, moving: Labels) -> Errors | None:
-    """Distances from the surfaces of the fixed labels to those of the moving ones, as if they were of three axes."""
+    """How far beside the outlines of the moving labels those of the fixed ones end, as if they were of three axes.
+
+    Distances are those on voxels as fine along all axes, so that the end of a label in a thick slice is no error.
+    """
     random = np.random.default_rng(0)
     places, apart = [], []
+    fixed, moving = fine(fixed), fine(moving)
     for label in sorted(set(fixed.present()) & set(moving.present())):
         inside = fixed.data[0] == label
-        surface = fixed.grid.voxel_to_world(np.argwhere(inside & ~binary_erosion(inside)))
-        surface = random.permutation(surface)[: PLACES // 5]
-        there = moving.data[0] == label
-        half = moving.grid.finest_mm / 2
-        outside_mm, inside_mm = (distance_transform_edt(part, moving.grid.spacing_mm) for part in (~there, there))
-        signed = np.where(there, half - inside_mm, outside_mm - half)
-        carried = moving.grid.world_to_voxel(result.fixed_to_moving.map_world(surface))
-        places.append(surface)
-        apart.append(np.abs(map_coordinates(signed, carried.T, order=1, mode="nearest")) / ONE_OF_THREE)
+        surface = random.permutation(np.argwhere(inside & ~binary_erosion(inside)))[: PLACES // 5]
+        here, there = outline_distance_mm(fixed, label), outline_distance_mm(moving, label)
+        points = fixed.grid.voxel_to_world(surface)
+        carried = moving.grid.world_to_voxel(result.fixed_to_moving.map_world(points))
+        ends = map_coordinates(there, carried.T, order=1, mode="nearest")
+        places.append(points)
+        apart.append(np.abs(ends - here[tuple(surface.T)]) / ONE_OF_THREE)
     return errors(result, np.concatenate(places), np.concatenate(apart))
+
+
+def fine(labels: Labels) -> Labels:
+    """Labels on voxels that are as fine along all axes as along the finest one."""
+    return Affine.identity().warp_labels(labels, labels.grid.resampled(np.full(3, labels.grid.finest_mm)))
+
+
+def outline_distance_mm(labels: Labels, label: int) -> np.ndarray:
+    """Distance of every voxel to the outline of a label, negative inside."""
+    inside, half_mm = labels.data[0] == label, labels.grid.finest_mm / 2
+    outside_mm, inside_mm = (distance_transform_edt(part, labels.grid.spacing_mm) for part in (~inside, inside))
+    return np.where(inside, half_mm - inside_mm, outside_mm - half_mm)  # type: ignore[no-any-return]
 
 
 def errors(result: Result, places_mm: np.ndarray, error_mm: np.ndarray) -> Errors | None:

@@ -82,6 +82,16 @@ def test_a_guide_leads_where_descriptors_find_nothing(oracle, method):
     assert "guide" not in alone.provenance
 
 
+@pytest.mark.parametrize("method", ["convex", "deeds"])
+def test_a_guide_is_no_witness_of_how_certain_a_place_is(oracle, method):
+    settings = {"init": "world", "guide": str(oracle), "guide_weight": 64.0, "keep_doubtful": True}
+    guided, alone = (
+        register(*scans(), method=method, settings=settings | more, device="cpu") for more in ({}, {"guide": "none"})
+    )
+    radii = [np.nanpercentile(one.uncertainty_mm.data, 2) for one in (guided, alone)]
+    assert radii[0] == pytest.approx(radii[1], rel=0.1)
+
+
 def test_a_guide_that_pulls_hard_may_pull_on_a_stiffer_field(oracle):
     settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
     overlaps = [overlap(register(*scans(), settings=settings | {"guide_diffusion": d}, device="cpu")) for d in (0, 50)]

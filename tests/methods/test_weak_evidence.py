@@ -300,6 +300,33 @@ def test_a_deformation_settles_differences_in_voxels_of_both_sizes(single, noise
     assert (worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None) == is_kept
 
 
+@pytest.mark.parametrize(
+    ("single", "double", "count", "is_kept"),
+    [
+        (1.0, 1.0, 570, False),
+        (0.94, 1.0, 570, True),
+        (1.0, 0.94, 570, True),
+        (1.0, 1.0, 199, True),
+        (0.94, 0.94, 700, False),
+    ],
+)
+def test_few_blocks_of_noisy_scans_have_to_say_the_same_in_both_sizes(single, double, count, is_kept, monkeypatch):
+    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
+    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    found = {fixed.grid.shape: (single, 0.6, 5000), fixed.grid.pooled((2, 2, 2)).shape: (double, 0.4, count)}
+    monkeypatch.setattr(worth, "_left", lambda *args: found[args[-1].shape])
+    assert (worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None) == is_kept
+
+
+def test_an_exact_map_of_a_small_noisy_body_is_not_deformed():
+    pair = make_pair((64, 52, 56), seed=1, deformation_mm=0.0)
+    result = anamorph.register(pair.fixed, pair.moving)
+    body = pair.fixed.grid.voxel_to_world(np.argwhere(pair.fixed.data[0] > -300))
+    apart = result.fixed_to_moving.map_world(body) - pair.true_fixed_to_moving.map_world(body)
+    assert any(line.startswith("not deformed") for line in result.provenance["start"])
+    assert np.linalg.norm(apart, axis=1).mean() < 0.1 * pair.fixed.grid.finest_mm
+
+
 @pytest.mark.parametrize("sizes", [(3, 3, 3), (3, 3, 1), (3, 2, 3), (1, 1, 3)])
 def test_noise_is_what_no_quadratic_surface_explains(sizes):
     rng = np.random.default_rng(0)

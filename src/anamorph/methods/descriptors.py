@@ -30,6 +30,11 @@ class DescribedPair:
     moving_weight: Array
     used: int | None = None
 
+    @property
+    def filled(self) -> int:
+        """How many lanes hold something."""
+        return int(self.fixed.shape[-1]) if self.used is None else self.used
+
     @classmethod
     def of(
         cls,
@@ -80,7 +85,7 @@ class DescribedPair:
 
     def beside(self, fixed: np.ndarray, moving: np.ndarray, weight: float) -> DescribedPair:
         """The same with more to compare, ``(I, J, K, L)`` on its grid, in the empty lanes first; arguments as above."""
-        first, added = self.fixed.shape[-1] if self.used is None else self.used, fixed.shape[-1]
+        first, added = self.filled, fixed.shape[-1]
         padding = -(first + added) % LANES
         sides = (
             _joined(described, first, np.float32(np.sqrt(weight)) * lanes, padding)
@@ -91,7 +96,10 @@ class DescribedPair:
 
     def first(self, lanes: int) -> DescribedPair:
         """The same with its first lanes alone, or none."""
-        fixed, moving = self.fixed * 1, self.moving * 1
+        if lanes == self.filled:
+            return self
+        kept = max(-(-lanes // LANES), 1) * LANES
+        fixed, moving = self.fixed[..., :kept] * 1, self.moving[..., :kept] * 1
         fixed[..., lanes:] = moving[..., lanes:] = 0
         return replace(self, fixed=fixed, moving=moving, used=lanes)
 

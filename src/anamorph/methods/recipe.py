@@ -196,7 +196,8 @@ class Recipe(Method):
             if found is not None:
                 run.no_partner = started.maps_of(found.spread(*both_on(deformation, pyramid.base)))
             with run.timed("uncertainty"):
-                run.uncertainty_mm = uncertainty_mm(described, pyramid, deformation)
+                # A network that sees labels upon each other is no witness of how well they were seen.
+                run.uncertainty_mm = uncertainty_mm(described.first(started.own_lanes), pyramid, deformation)
             return started.both_directions(deformation, demands)
 
     def _without_images(self, started: Started, run: Run) -> tuple[Transform, Transform]:

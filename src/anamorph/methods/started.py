@@ -53,6 +53,7 @@ class Started:
         labels: labels that pull, and the weight of their differences.
         sees_images: whether the scans have a say beside what was given to pull.
         image_lanes: how many lanes of the descriptors come from them; the others from labels that pull.
+        own_lanes: how many come from the images by themselves, without what a guide sees in them.
         known: a field ``(3, I, J, K)`` after the start, in voxels of a grid, around which to look.
     """
 
@@ -72,6 +73,7 @@ class Started:
     labels: tuple[Guide, float] | None = None
     sees_images: bool = True
     image_lanes: int = 0
+    own_lanes: int = 0
     known: tuple[Array, Grid] | None = None
 
     @cached_property
@@ -111,10 +113,11 @@ class Started:
             on_base = fixed.onto(self.pyramid.base), moving.onto(self.pyramid.base, start)
             here, there = (np.moveaxis(scan.channels, 0, -1) for scan in on_base)
             pair = pair.beside(here, there, weight=1.0)
+        self.own_lanes = pair.filled
         pair = pair.guided(self.guide, self.config.guide_weight, self.pyramid, self.start)
         if not self.sees_images:
             pair = pair.first(0)
-        self.image_lanes = pair.fixed.shape[-1] if pair.used is None else pair.used
+        self.image_lanes = pair.filled
         return pair if self.labels is None else pair.guided(*self.labels, self.pyramid, self.start)
 
     def mark(self, marks: Marks) -> list[str]:

@@ -49,8 +49,12 @@ BLOCK = 3
 """Voxels along each axis of a block."""
 FLAT = 0.01
 """Standard deviation, of scaled intensities, below which a block shows nothing."""
-FEWEST_BLOCKS = 700
-"""In smaller scans too few blocks tell what a deformation explains."""
+FEWEST_BLOCKS, FEW_BLOCKS = 700, 200
+"""In smaller scans too few blocks tell what a deformation explains; between the two numbers both sizes have to agree
+that it explains next to nothing."""
+NEXT_TO_NOTHING = 0.05
+"""A share: exact maps of noisy phantoms settle 0.01 at most in blocks of either size, right deformations 0.085 and
+more in single voxels and 0.17 and more in larger ones."""
 MOST_VOXELS = 4e5
 """Larger scans are compared on slices spread over them."""
 FEWEST_SLICES = 8
@@ -99,8 +103,8 @@ def nothing_left(
     in single voxels: a right deformation between people, or of one who breathes, settles 0.14 to 0.34 of what was open
     there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. One that fits how
     thick slices were resampled settles much in single voxels, and nothing in larger ones. Noisy scans are asked in
-    larger voxels alone, and so are scans whose slices are much thicker than the voxels. Where there are too few blocks
-    nothing is said. Between two contrasts a right deformation settles 0.03 to 0.34 in single voxels, and none where the
+    larger voxels alone, and so are scans whose slices are much thicker than the voxels. Where there are few blocks of
+    these, both sizes are asked, and where there are too few, nothing is said. Between two contrasts a right deformation settles 0.03 to 0.34 in single voxels, and none where the
     start is right.
 
     Args:
@@ -117,8 +121,10 @@ def nothing_left(
     asked = least if of_one_contrast else LEAST_REMOVED_BETWEEN_CONTRASTS
     is_too_fine = _thickest(fixed.grid, grid) > TOO_FINE or _thickest(moving.grid, grid, start.inverse()) > TOO_FINE
     if noise > NOISY or is_too_fine or left <= 1 - asked:
-        asked = least
+        asked, single = least, left
         left, _, count = _left(fixed, moving, maps, grid.pooled((2,) * 3))
+        if FEW_BLOCKS <= count < FEWEST_BLOCKS:
+            return NOTHING_LEFT.format(left=left) if min(single, left) > 1 - NEXT_TO_NOTHING else None
     return NOTHING_LEFT.format(left=left) if count >= FEWEST_BLOCKS and left > 1 - asked else None
 
 
