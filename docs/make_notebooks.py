@@ -1,19 +1,22 @@
-"""Runs the notebooks of docs/notebooks and stores what their cells print and draw.
+"""Runs the notebooks of docs/notebooks and of examples and stores what their cells print and draw.
 
 Usage: python docs/make_notebooks.py [NAME ...]
 
-Edit a notebook in Jupyter or as text, then run this. Every notebook runs in an empty folder of its own.
+Edit a notebook in Jupyter or as text, then run this. Every notebook of docs/notebooks runs in an empty folder of its
+own, an example in a copy of its folder.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "notebooks"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 MOST_BYTES = 400_000
 
 
@@ -21,10 +24,10 @@ def main(names: list[str]) -> None:
     """Run some or all notebooks and write them back."""
     import nbformat
 
-    for path in sorted(FOLDER.glob("*.ipynb")):
+    for path in sorted([*FOLDER.glob("*.ipynb"), *EXAMPLES.glob("*/*.ipynb")]):
         if names and path.stem not in names:
             continue
-        nbformat.write(executed(path), path)
+        nbformat.write(executed(path, timeout_s=3600), path)
         size = path.stat().st_size
         print(f"{path.name}: {size / 1000:.0f} kB")
         if size > MOST_BYTES:
@@ -50,6 +53,8 @@ def executed(path: Path, timeout_s: int = 600) -> Any:
         "PYTHONWARNINGS": "ignore",
     }
     with tempfile.TemporaryDirectory() as folder:
+        if path.is_relative_to(EXAMPLES):
+            shutil.copytree(path.parent, folder, dirs_exist_ok=True)
         environment |= {"ANAMORPH_CACHE": str(Path(folder, ".cache")), "ANAMORPH_MODELS": str(Path(folder, ".models"))}
         NotebookClient(
             notebook,
