@@ -87,7 +87,7 @@ def _uncertainty_panel(found: Uncertainty, arrangement: Arrangement, greys: Grey
     ras = ", ".join(f"{value:.0f}" for value in found.look_first_ras_mm)
     voxel = ", ".join(str(value) for value in found.look_first_voxel)
     caption = (
-        "Distance within which the right place lies in about two of three cases (52 to 89 of 100, where it is known), "
+        "Distance within which the right place lies in about two of three cases (39 to 87 of 100, where it is known), "
         "by how sharply the scans match. Grey: not compared. "
         f"Look first at RAS {ras} mm (voxel {voxel}): {found.look_first_mm:.1f} mm around there."
     )
