@@ -176,6 +176,15 @@ def test_weights_begin_as_in_the_published_program():
         assert (norm_.bias == 0).all()
 
 
+def test_half_of_the_projected_features_are_dropped_in_training():
+    torch.manual_seed(2)
+    pooling = SupervoxelNetwork().features.aspp
+    pooling.project[-2] = torch.nn.Softplus()  # nothing is 0 but what is dropped
+    seen = torch.randn(1, 64, 8, 8, 8)
+    assert (pooling.train()(seen) == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+    assert (pooling.eval()(seen) != 0).all()
+
+
 def test_the_preset_trains_as_published():
     config, loop = make_settings(SlicregTask, "abdomen-ct")
     assert (config.network, config.normalise, config.divisor) == ("deeplab", "none", 500)
