@@ -54,16 +54,20 @@ def main() -> None:
     parser.add_argument("--preset", default="small-cardiac")
     parser.add_argument("--start", type=Path, help="folder with a run per variant to start from")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all variants")
+    parser.add_argument("--manifests", type=Path, help="folder of the data set: its folds can be carried along with it")
+    parser.add_argument("--cut", action="store_true", help="write the manifests of the folds, and stop")
     parser.add_argument("--most", type=int, default=100, help="pairs of a kind and fold, drawn from all there are")
     given = parser.parse_args()
     folds = cut(read_dataset(given.dataset), given.folds)
     # One fold of every variant before the next fold, so that what is broken off can be compared.
     for number in given.fold or range(given.folds):
         place = given.out / f"fold-{number}"
-        manifest = place / "dataset.json"
+        place.mkdir(parents=True, exist_ok=True)
+        manifest = given.manifests / f"fold-{number}.json" if given.manifests else place / "dataset.json"
         if not manifest.exists():
-            place.mkdir(parents=True, exist_ok=True)
             write_dataset(folds[number], manifest)
+        if given.cut:
+            continue
         for variant in given.variant or ["linear", "deformable"]:
             start = None if given.start is None else given.start / variant
             train(manifest, place / variant, given.preset, given.epochs, start, [*given.set, *VARIANTS[variant]])
@@ -71,7 +75,8 @@ def main() -> None:
             measure_all(folds[number], model, place / f"{variant}.json", given.most)
         for run in (UNREGISTERED, *given.run):
             measure_all(folds[number], run, place / f"{run}.json", given.most)
-    print(table(given.out))
+    if not given.cut:
+        print(table(given.out))
 
 
 def cut(dataset: Dataset, count: int) -> list[Dataset]:

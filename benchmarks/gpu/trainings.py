@@ -15,15 +15,18 @@ import tarfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from anamorph.errors import UserError
 from anamorph.training import TASKS
 from anamorph.training.run_folder import RunFolder
+from benchmarks.gpu import slices
 from benchmarks.gpu.session import LOG, ROOT, Session, ended
 
 LIST = ROOT / "benchmarks" / "gpu_trainings.md"
+RUNS = ".gpu/runs/"
 LARGEST_PIECE = 15 * 2**20
 """A little below what a file may have that comes back from a lent machine."""
 NEEDED_S, FINISH_S = 45.0, 25.0
@@ -31,10 +34,12 @@ NEEDED_S, FINISH_S = 45.0, 25.0
 PACKED_EVERY_S = 40.0
 LEFT_OUT = ("best.pt", "tensorboard")
 """What a training goes on without, and what can be drawn from the numbers again."""
-TINY = {
-    "segment": ("--set", "mult=1", "--set", "shape=16,16,16", "--precision", "32-true"),
-    "features": ("--set", "mult=1", "--set", "crop=16,16,16", "--set", "convolutions=1", "--precision", "32-true"),
-    "segment-synthetic": ("--set", "mult=1", "--set", "crop=16,16,16", "--precision", "32-true"),
+TINY = slices.TINY | {
+    "segment": ("mult=1", "shape=16,16,16"),
+    "features": ("mult=1", "crop=16,16,16", "convolutions=1"),
+    "segment-synthetic": ("mult=1", "crop=16,16,16"),
+    "slicreg": ("network=unet", "spacing_mm=12"),
+    "regression": ("network=unet", "spacing_mm=12"),
 }
 """Of a rehearsal."""
 ENDED = ("finished", "no improvement")
@@ -55,19 +60,21 @@ class Training:
 
     def over(self, root: Path) -> bool:
         """Whether all runs came to their own end."""
-        return bool(self.commands) and all(_last_session(root / run).get("ending") in ENDED for run in self.runs)
+        return bool(self.commands) and all(_over(root / run) for run in self.runs)
 
-    def lacks(self) -> str:
-        """What is not here that it needs; empty if it can begin."""
+    def lacks(self, root: Path) -> str:
+        """What is not here that it needs; empty if it can begin. Runs that it starts from lie below ``root``."""
         for command in self.commands:
             try:
                 TASKS.find(command[1])
             except UserError as error:
                 return str(error)
-            given = [ROOT / command[n + 1] for n, one in enumerate(command) if one == "--dataset"]
-            missing = [str(path.relative_to(ROOT)) for path in given if not path.exists()]
+            missing = [path for path in given(command, "--dataset") if not (ROOT / path).exists()]
             if missing:
                 return f"{', '.join(missing)} is not there"
+            unfinished = [run for run in given(command, "--pretrained") if not _over(root / run)]
+            if unfinished:
+                return f"{', '.join(unfinished)} is not over"
         return "" if self.commands else "has no command yet"
 
 
@@ -88,7 +95,7 @@ def run(session: Session, wanted: int | None = None) -> None:
     root = session.work if session.tiny else ROOT
     for training in listed():
         told = {"training": training.number, "title": training.title}
-        reason = training.lacks()
+        reason = training.lacks(root)
         if wanted is not None and training.number != wanted:
             continue
         if reason or training.over(root):
@@ -104,9 +111,10 @@ def _train(session: Session, training: Training, root: Path) -> None:
     seconds = f"{session.left_s - FINISH_S:.0f}s"
     more = ["--resume", "--quiet", "--device", session.device, "--time-budget", seconds]
     processes = []
-    for command, run in zip(training.commands, training.runs, strict=True):
-        words = [str(root / run) if word == run else word for word in command]
-        words += TINY.get(command[1], ()) if session.tiny else ()
+    for command in training.commands:
+        words = [str(root / word) if word.startswith(RUNS) else word for word in command]
+        if session.tiny:
+            words += [word for one in (*TINY[command[1]], "precision=32-true") for word in ("--set", one)]
         processes.append(session.start([sys.executable, "-m", "anamorph", *words, *more], session.out / LOG))
     packed = time.monotonic()
     while any(process.poll() is None for process in processes) and session.left_s > FINISH_S / 3:
@@ -138,6 +146,15 @@ def pack(session: Session, root: Path, runs: Sequence[str]) -> None:
 
 def _kept(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if Path(entry.name).name in LEFT_OUT else entry
+
+
+def given(command: Sequence[str], option: str) -> list[str]:
+    """What follows an option, as often as it is there."""
+    return [following for one, following in pairwise(command) if one == option]
+
+
+def _over(run: Path) -> bool:
+    return _last_session(run).get("ending") in ENDED
 
 
 def _last_session(run: Path) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from anamorph.training.settings import make_settings
 from anamorph.training.time_budget import TimeBudget
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import lindef_folds
 from benchmarks.gpu import trainings
 from benchmarks.gpu.session import MEASURED, Session, ended
 
@@ -29,24 +32,69 @@ def session(tmp_path):
 def test_every_listed_training_has_settings_that_exist_and_a_folder_of_its_own():
     found = trainings.listed()
     assert [one.number for one in found] == [*range(1, len(found) + 1)]
+    assert all(one.commands for one in found)
     commands = [command for one in found for command in one.commands]
-    assert len(commands) >= 4
+    assert {command[1] for command in commands} == {task for task in TASKS if task != "pwc"}
     for command in commands:
         given = [command[n + 1] for n, word in enumerate(command) if word == "--set"]
         preset = command[command.index("--preset") + 1] if "--preset" in command else "default"
         make_settings(TASKS.find(command[1]), preset, given)
     runs = [run for one in found for run in one.runs]
     assert len(set(runs)) == len(runs)
-    assert all(run.startswith(".gpu/runs/") for run in runs)
+    assert all(run.startswith(trainings.RUNS) for run in runs)
+    assert trainings.TINY.keys() >= {command[1] for command in commands}
+
+
+def test_what_a_training_starts_from_stands_before_it():
+    found, begun = trainings.listed(), set()
+    for one in found:
+        for command in one.commands:
+            assert begun.issuperset(trainings.given(command, "--pretrained"))
+        begun.update(one.runs)
+
+
+def test_the_folds_of_lindef_are_trained_as_their_benchmark_goes_on_with_them(monkeypatch, tmp_path):
+    """Measured afterwards: the settings of a run have to be those that the benchmark asks for."""
+    asked: dict[str, list[str]] = {}
+    monkeypatch.setattr(lindef_folds.subprocess, "run", lambda words, check: asked.update({_run_of(words): words}))
+    monkeypatch.setattr(lindef_folds, "measure_all", lambda *_: None)
+    monkeypatch.setattr(lindef_folds, "read_dataset", lambda _: None)
+    monkeypatch.setattr(lindef_folds, "cut", lambda _, count: [None] * count)
+    monkeypatch.setattr(lindef_folds, "write_dataset", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    for line in trainings.LIST.read_text().splitlines():
+        if line.startswith("python -m benchmarks.lindef_folds"):
+            monkeypatch.setattr(sys, "argv", [word for word in shlex.split(line)[2:] if word != "--cut"])
+            lindef_folds.main()
+    folds = {_run_of(one): one for two in trainings.listed() for one in two.commands if "all_combinations=true" in one}
+    assert len(folds) == 21
+    assert folds.keys() == asked.keys()
+    for run, command in folds.items():
+        assert trainings.given(command, "--dataset") == trainings.given(asked[run], "--dataset")
+        assert trainings.given(command, "--pretrained") == trainings.given(asked[run], "--pretrained")
+        assert _settings_of(command) == _settings_of(asked[run])
+
+
+def _run_of(words: Sequence[str]) -> str:
+    return words[words.index("-o") + 1]
+
+
+def _settings_of(words: Sequence[str]) -> tuple[object, object]:
+    (preset,), (epochs,) = (trainings.given(words, option) for option in ("--preset", "--epochs"))
+    return make_settings(TASKS.find("lindef"), preset, [*trainings.given(words, "--set"), f"epochs={epochs}"])
 
 
 def test_a_training_that_cannot_begin_is_passed_over_with_its_reason(session, monkeypatch):
-    lists = (("train", "sculpt", "-o", "a"), ("train", "segment", "-o", "b", "--dataset", "nowhere/at/all"))
+    lists = (
+        ("train", "sculpt", "-o", "a"),
+        ("train", "segment", "-o", "b", "--dataset", "nowhere/at/all"),
+        ("train", "segment", "-o", "c", "--pretrained", ".gpu/runs/begun"),
+    )
     made = [trainings.Training(n, "one", (command,)) for n, command in enumerate(lists, 1)]
-    monkeypatch.setattr(trainings, "listed", lambda: [*made, trainings.Training(3, "none", ())])
+    monkeypatch.setattr(trainings, "listed", lambda: [*made, trainings.Training(4, "none", ())])
     trainings.run(session)
     told = (session.out / MEASURED).read_text().splitlines()
-    reasons = ("no training 'sculpt'", "nowhere/at/all is not there", "has no command yet")
+    reasons = ("no training 'sculpt'", "nowhere/at/all is not there", "runs/begun is not over", "has no command yet")
     assert all(reason in line for reason, line in zip(reasons, told, strict=True))
 
 
