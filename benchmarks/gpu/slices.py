@@ -11,6 +11,7 @@ from typing import Any
 from anamorph.training import TASKS
 from benchmarks.gpu import inputs
 from benchmarks.gpu.session import LOG, Session, ended
+from benchmarks.gpu.trainings import NARROW
 
 START_S = 12.0
 """Left for imports and for the caching of the scans."""
@@ -25,14 +26,6 @@ SIZES: dict[str, tuple[str, ...]] = {
     "symmetric": ("pairs_per_scan=2",),
     "lindef": ("pairs_per_scan=2", "width=16", "gradient_gain=0.1", "pooling=moments"),
 }
-TINY: dict[str, tuple[str, ...]] = {
-    "symmetric": ("mult=1",),
-    "segment": ("mult=1",),
-    "pdd": ("channels=4", "control=6,6,6", "width=5", "feature_spacing=2", "pooled=false"),
-    "lindef": ("width=2",),
-    "pwc": ("mult=1", "width=4", "radius=1"),
-}
-"""Of a rehearsal."""
 
 
 def run(session: Session, limit_s: float) -> None:
@@ -44,7 +37,7 @@ def run(session: Session, limit_s: float) -> None:
             session.note("slices", task=task, skipped="has a training of its own in gpu_trainings.md")
             continue
         settings = [*LOOP, f"rate={RATES.get(task, RATE):g}", *SIZES.get(task, ())]
-        settings += TINY.get(task, ()) if session.tiny else ()
+        settings += NARROW.get(task, ()) if session.tiny else ()
         manifest = data["template" if task in ("slicreg", "regression") else "pairs"]
         command = [
             *(sys.executable, "-m", "anamorph", "train", task, "--dataset", str(manifest), "--quiet"),

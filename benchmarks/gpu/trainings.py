@@ -22,7 +22,6 @@ from typing import Any
 from anamorph.errors import UserError
 from anamorph.training import TASKS
 from anamorph.training.run_folder import RunFolder
-from benchmarks.gpu import slices
 from benchmarks.gpu.session import LOG, ROOT, Session, ended
 
 LIST = ROOT / "benchmarks" / "gpu_trainings.md"
@@ -34,14 +33,22 @@ NEEDED_S, FINISH_S = 45.0, 25.0
 PACKED_EVERY_S = 40.0
 LEFT_OUT = ("best.pt", "tensorboard")
 """What a training goes on without, and what can be drawn from the numbers again."""
-TINY = slices.TINY | {
+NARROW: dict[str, tuple[str, ...]] = {
+    "symmetric": ("mult=1",),
+    "segment": ("mult=1",),
+    "pdd": ("channels=4", "control=6,6,6", "width=5", "feature_spacing=2", "pooled=false"),
+    "lindef": ("width=2",),
+    "pwc": ("mult=1", "width=4", "radius=1"),
+}
+"""Settings of a rehearsal."""
+TINY = NARROW | {
     "segment": ("mult=1", "shape=16,16,16"),
     "features": ("mult=1", "crop=16,16,16", "convolutions=1"),
     "segment-synthetic": ("mult=1", "crop=16,16,16"),
     "slicreg": ("network=unet", "spacing_mm=12"),
     "regression": ("network=unet", "spacing_mm=12"),
 }
-"""Of a rehearsal."""
+"""Of a rehearsal of the list, whose scans are of full size."""
 ENDED = ("finished", "no improvement")
 
 
