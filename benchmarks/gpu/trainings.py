@@ -45,8 +45,8 @@ TINY = NARROW | {
     "segment": ("mult=1", "shape=16,16,16"),
     "features": ("mult=1", "crop=16,16,16", "convolutions=1"),
     "segment-synthetic": ("mult=1", "crop=16,16,16"),
-    "slicreg": ("network=unet", "spacing_mm=12"),
-    "regression": ("network=unet", "spacing_mm=12"),
+    "slicreg": ("network=unet",),
+    "regression": ("network=unet",),
 }
 """Of a rehearsal of the list, whose scans are of full size."""
 ENDED = ("finished", "no improvement")
