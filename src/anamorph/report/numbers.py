@@ -54,11 +54,22 @@ def mm(value: float | None, decimals: int) -> str:
     return numbers_mm([value], decimals)[0]
 
 
-def shown(metric: Metric, value: float | None) -> str:
-    """A number with the digits of its metric; lengths get more where they are small, a dash stands for none."""
-    return (mm if metric.unit == "mm" else text)(value, metric.digits)
+def shown(metric: Metric, value: float | None, voxel_mm: float) -> str:
+    """A number with the digits of its metric; lengths get more where they are small, a dash stands for none.
+
+    Lengths below a thousandth of a voxel are zero.
+    """
+    if metric.unit == "mm":
+        return mm(0.0 if _is_nothing(metric, value, voxel_mm) else value, metric.digits)
+    return text(value, metric.digits)
 
 
+def _is_nothing(metric: Metric, value: float | None, voxel_mm: float) -> bool:
+    return metric.unit == "mm" and value is not None and abs(value) < NOTHING_VOX * voxel_mm
+
+
+NOTHING_VOX = 1e-3
+"""Shorter lengths are what rounding leaves of zero."""
 TrueError = Mapping[str, Mapping[str, float]]
 """Distances in mm from the true map, ``before`` and ``after``, each ``mean``, ``p95`` and ``max``."""
 
@@ -84,13 +95,14 @@ def key_numbers(metrics: Measured, count: int) -> list[Tile]:
 
 def _tile(column: Column, metrics: Measured) -> Tile:
     metric, value = column.metric, metrics.after.mean(column.name)
-    of_the_map = metric.at_rest is not None
+    of_the_map, voxel_mm = metric.at_rest is not None, metrics.voxel_mm
+    note = metric.note(metrics.after) if metric.note else _count(column, metrics.after)
     return Tile(
         column.title.partition(" (det")[0],
-        _folding(value) if metric.unit == "%" else shown(metric, value),
+        _folding(value) if metric.unit == "%" else shown(metric, value, voxel_mm),
         metric.unit,
-        "" if of_the_map else shown(metric, metrics.before.mean(column.name)),
-        metric.note(metrics.after) if metric.note else _count(column, metrics.after),
+        "" if of_the_map else shown(metric, metrics.before.mean(column.name), voxel_mm),
+        "" if of_the_map and _is_nothing(metric, value, voxel_mm) else note,
         half=metric.unit == "%",
     )
 
@@ -257,7 +269,10 @@ def label_rows(metrics: Measured, colours: Mapping[int, str], names: Mapping[int
             named(label),
             colours.get(label, label_colour(0)),
             [
-                (shown(column.metric, start.get(label)), shown(column.metric, end.get(label)))
+                (
+                    shown(column.metric, start.get(label), metrics.voxel_mm),
+                    shown(column.metric, end.get(label), metrics.voxel_mm),
+                )
                 for column, start, end in zip(columns, before, after, strict=True)
             ],
             _is_worse(columns[0].metric, before[0].get(label), after[0].get(label)),
@@ -281,8 +296,8 @@ def overview(metrics: Measured, files: bool = True) -> list[tuple[str, str, str]
     rows = [
         (
             _heading(column),
-            "" if column.metric.at_rest is not None else _cell(column, metrics.before),
-            _cell(column, metrics.after),
+            "" if column.metric.at_rest is not None else _cell(column, metrics.before, metrics.voxel_mm),
+            _cell(column, metrics.after, metrics.voxel_mm),
         )
         for column in metrics.columns()
         if column.metric.per != "axis" and (files or column.metric.prominence != "file")
@@ -296,9 +311,9 @@ def _heading(column: Column) -> str:
     return f"{column.title}{of}, {column.metric.unit}" if column.metric.unit else f"{column.title}{of}"
 
 
-def _cell(column: Column, numbers: Numbers) -> str:
+def _cell(column: Column, numbers: Numbers, voxel_mm: float) -> str:
     value = numbers.mean(column.name)
-    return "not measurable" if value is not None and math.isnan(value) else shown(column.metric, value)
+    return "not measurable" if value is not None and math.isnan(value) else shown(column.metric, value, voxel_mm)
 
 
 def geometry_row(role: str, image: Image) -> tuple[str, str, str, str, str, str]:

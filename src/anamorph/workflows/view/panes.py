@@ -85,7 +85,7 @@ def _beneath(result: OpenedResult, results: Sequence[OpenedResult]) -> dict[str,
 
 def _numbers(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, before and after of what a record has of the metrics that people look at."""
-    rows = []
+    rows, voxel_mm = [], metrics.get("voxel_mm", 1.0)
     for column in all_columns():
         metric, key = column.metric, column.key if column.metric.per == "pair" else f"mean_{column.key}"
         if metric.prominence == "file" or metric.per == "axis":
@@ -96,5 +96,6 @@ def _numbers(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             held = metrics.get(metric.group, {}) if metric.group else metrics
             before, after = None, held.get(column.key.removeprefix(f"{metric.group}_"))
         if isinstance(after, int | float):
-            rows.append((column.heading, "" if before is None else shown(metric, before), shown(metric, after)))
+            started = "" if before is None else shown(metric, before, voxel_mm)
+            rows.append((column.heading, started, shown(metric, after, voxel_mm)))
     return rows
