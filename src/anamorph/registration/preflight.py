@@ -162,7 +162,7 @@ def inspect_pair(fixed: Image, moving: Image, fixed_facts: ImageFacts, moving_fa
                 "warning",
                 f"{overlap:.0f} % of the fixed field of view lies inside the moving one (centres "
                 f"{length_text(shift, 0)} apart)",
-                "tries all translations instead of trusting the headers (unless init=world)",
+                "compares all translations with what the headers say (not with --init world)",
             )
         )
     apart = unit_mismatch(fixed.grid, moving.grid)
@@ -341,7 +341,11 @@ def _findings(facts: ImageFacts, grid: Grid) -> list[Finding]:
         )
     if np.allclose(grid.affine, np.eye(4)):
         found.append(
-            Finding("note", "the affine is the identity: no world position", "takes 1 mm voxels, starts from centres")
+            Finding(
+                "note",
+                "the affine is the identity: no world position",
+                "takes 1 mm voxels, and does not rely on the position",
+            )
         )
     elif np.allclose(grid.spacing_mm, 1) and max(facts.extent_mm) > 450:
         found.append(
