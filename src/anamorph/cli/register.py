@@ -34,7 +34,9 @@ def register(
         str | None,
         typer.Option(
             metavar="FILE|NAME",
-            help="Start from a fixed-to-moving transform or from world, centres, translation, rigid, affine, any-pose.",
+            help="A fixed-to-moving transform, or a name: auto, affine, similarity, rigid and translation look for the "
+            "best map of that kind (auto: affine), any-pose among all rotations; world takes the headers as they are, "
+            "centres the middles of the scans; frame is for methods with a network.",
             rich_help_panel=common.REGISTRATION,
         ),
     ] = None,

@@ -24,12 +24,13 @@ from anamorph.image.types import ImageLike, PathLike, PointsLike
 from anamorph.image.write import SCANNER, world_code
 from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Config, Method, Pair
-from anamorph.methods.start.settings import Init
+from anamorph.methods.start.settings import RENAMED, Init
 from anamorph.registration.grids import check_grid
 from anamorph.registration.lungs import is_lungs
 from anamorph.registration.provenance import models_of
 from anamorph.registration.pulling import LabelChoice, OutlinesLike, labels_of, marks_of, outline_sources, pair_outlines
 from anamorph.registration.tissue import KeepLike, read_tissue, sources_of
+from anamorph.registry import closest
 from anamorph.runtime.memory import parse_size
 from anamorph.settings import GivenSettings, make_config
 from anamorph.transforms.maps import Affine, Transform
@@ -37,6 +38,8 @@ from anamorph.types import Device
 
 SHOWN = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_points", "moving_points")
 """What of a request a result can be looked at with, besides its own files."""
+STARTS = (*get_args(Init), "frame")
+"""What a start may be called; the last name is that of methods with a network."""
 MethodLike: TypeAlias = str | type[Method] | Method
 """The name of a method, its class, or a method with its settings."""
 
@@ -84,7 +87,7 @@ class Request:
         max_memory: upper bound of memory in bytes, or a size such as ``"8 GB"``.
 
     Raises:
-        UserError: a size that is none.
+        UserError: a size that is none, or a start that is neither a name nor a file.
     """
 
     fixed: ImageLike
@@ -126,7 +129,7 @@ class Request:
             object.__setattr__(self, "max_memory", parse_size(self.max_memory))
         if is_lungs(self.sliding) and self.moving_sliding is None:
             object.__setattr__(self, "moving_sliding", self.sliding)
-        if isinstance(self.init, str) and self.init in (*get_args(Init), "frame"):
+        if isinstance(self.init, str) and self.init in (*STARTS, *RENAMED):
             # The name of hypotheses is no transform but a setting of the method.
             given = self.settings
             named = (
@@ -134,6 +137,11 @@ class Request:
             )
             object.__setattr__(self, "settings", named)
             object.__setattr__(self, "init", None)
+        elif isinstance(self.init, str) and self.init.isidentifier() and not os.path.exists(self.init):
+            raise UserError(
+                f"there is no start '{self.init}'{closest(self.init, STARTS)}; "
+                f"give a transform in a file, or one of: {', '.join(STARTS)}"
+            )
 
     @property
     def most_bytes(self) -> int | None:

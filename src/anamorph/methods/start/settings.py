@@ -12,6 +12,8 @@ Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity",
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
 ``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
 
+RENAMED = {"none": "world", "centre": "centres"}
+"""Names of earlier versions, and what each is called now."""
 INTENSITY_WEIGHT = 3.0
 """Of squared intensity differences beside MIND-SSC, where intensities compare."""
 
@@ -23,7 +25,7 @@ class StartConfig(Config):
     init: Init = setting(
         "auto",
         "linear start: auto compares all hypotheses and may turn, scale and shear; world trusts the files",
-        renamed={"none": "world", "centre": "centres"},
+        renamed=RENAMED,
     )
     intensity_weight: float = setting(
         INTENSITY_WEIGHT, "weight of squared intensity differences beside MIND-SSC; 0 for none"
