@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,16 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from anamorph.cli.main import app
+from anamorph.geometry import Grid
+from anamorph.image import Image
+from anamorph.image.write import write_image
 from anamorph.methods import METHODS
+from anamorph.phantom.pair import make_pair
+from anamorph.transforms import Affine
 from processor_time import processor_seconds
 
 SHAPE = (20, 24, 16)
@@ -346,11 +353,35 @@ def test_inspect_shows_the_start_of_two_scans(files: Path):
     assert "start" not in labels
     told = run("inspect", *paths)
     lines = [line.strip() for line in told.splitlines()]
-    assert any(line.startswith("start (init=auto)") and line.endswith(start["steps"][0]) for line in lines)
+    assert any(line.startswith("start (--init auto)") and line.endswith(start["steps"][0]) for line in lines)
     assert any(line.startswith("shift") and " right, " in line and " back, " in line for line in lines)
     without = run("inspect", "--no-start", *paths)
-    assert "start (init" not in without
+    assert "start (--init" not in without
     assert "start" not in json.loads(run("inspect", "--no-start", "--json", *paths))["relations"][0]
+
+
+def test_inspect_prints_the_map_that_a_header_holds(tmp_path: Path):
+    """A phantom and the same voxels under a header that moves, turns and enlarges it about its middle."""
+    fixed = make_pair((44, 36, 40), seed=3).fixed
+    turn = Rotation.from_rotvec([0, 0, 12], degrees=True).as_matrix()
+    truth = Affine.about(1.05 * turn, fixed.grid.centre_mm).matrix.copy()
+    truth[:3, 3] += SHIFT
+    write_image(fixed, tmp_path / "fixed.nii.gz")
+    write_image(Image(fixed.data, Grid(fixed.grid.shape, truth @ fixed.grid.affine)), tmp_path / "moving.nii.gz")
+    told = " ".join(run("inspect", tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz").split())
+    shift = re.search(r" shift ([\d.]+) mm \(([\d.]+) right, ([\d.]+) back, ([\d.]+) up\) ", told)
+    assert shift is not None
+    assert [float(one) for one in shift.groups()] == pytest.approx([np.linalg.norm(SHIFT), *np.abs(SHIFT)], abs=0.15)
+    turned = re.search(r" turn ([\d.]+) degrees about the feet-head axis ", told)
+    assert turned is not None
+    assert float(turned[1]) == pytest.approx(12, abs=0.11)
+    scale = re.search(
+        r" scale ([+\d.]+) (?:% in every direction|to ([+\d.]+) % by direction), ([+\d.]+) % in volume ", told
+    )
+    assert scale is not None
+    assert [abs(float(one) - 5) < 0.2 for one in scale.groups()[:2] if one] in ([True], [True, True])
+    assert float(scale[3]) == pytest.approx(100 * (1.05**3 - 1), abs=0.4)
+    assert " overlap 100 % of the fixed field of view " in told
 
 
 def test_inspect_says_why_there_is_no_start(files: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,11 @@ from anamorph.image.write import write_image
 from anamorph.methods import METHODS
 from anamorph.methods.affine import Linear
 from anamorph.methods.base import Pair, Run
+from anamorph.methods.linear_start import leads
+from anamorph.methods.recipe import prepared
 from anamorph.methods.start.settings import INTENSITY_WEIGHT, StartConfig
+from anamorph.methods.start.volumes import WEAK
+from anamorph.registration.start_map import map_rows
 from anamorph.settings import make_config
 from anamorph.testing.conformance import MethodConformance
 from anamorph.testing.pairs import apart_vox, gentle_pair
@@ -51,6 +56,16 @@ class TestLinear(MethodConformance):
         start = found if isinstance(found, Affine) else next(part for part in found.parts if isinstance(part, Affine))
         np.testing.assert_allclose(start.matrix, ours.fixed_to_moving.matrix, atol=1e-9)
 
+    def test_the_map_of_the_start_is_told_from_fixed_to_moving_whichever_scan_leads(self):
+        pair = gentle_pair()
+        assert leads(*prepared(Pair(pair.fixed, pair.moving))) != leads(*prepared(Pair(pair.moving, pair.fixed)))
+        for fixed, moving in ((pair.fixed, pair.moving), (pair.moving, pair.fixed)):
+            found = anamorph.register(fixed, moving, preset="default", settings={"refine_iterations": (0, 0)})
+            ours = anamorph.register(fixed, moving, preset="default", method="linear")
+            assert found.provenance["start_map"] == ours.provenance["start_map"]
+            shift = ours.fixed_to_moving.map_world(fixed.grid.centre_mm[None])[0] - fixed.grid.centre_mm
+            np.testing.assert_allclose(found.provenance["start_map"]["shift_ras_mm"], shift, rtol=1e-5)
+
     def test_a_rigid_start_keeps_lengths(self):
         pair = gentle_pair()
         linear = Linear(StartConfig(init="rigid"))(Pair(pair.fixed, pair.moving), Run()).fixed_to_moving.matrix[:3, :3]
@@ -78,6 +93,24 @@ def test_world_coordinates_and_middles_are_taken_as_they_are():
     )
     np.testing.assert_array_equal(world.matrix, np.eye(4))
     np.testing.assert_allclose(middles.matrix, far, atol=1e-9)
+
+
+def test_a_start_asked_for_by_name_is_doubted_and_a_map_is_not():
+    pair = gentle_pair()
+    far = np.eye(4)
+    far[:3, 3] = (70.0, -20.0, 5.0)
+    moving = anamorph.Image(pair.moving.data, anamorph.Grid(pair.moving.grid.shape, far @ pair.moving.grid.affine))
+    world, middles, given = (
+        Linear(StartConfig(init=name))(Pair(pair.fixed, moving, start=start), Run())
+        for name, start in (("world", None), ("centres", None), ("world", Affine.identity()))
+    )
+    (warning,) = world.warnings
+    explained = float(re.search(r"explains (0\.\d\d) of 1", world.provenance["start"][0])[1])
+    assert explained < WEAK
+    assert warning.startswith(
+        f"the scans explain little of each other ({explained:.2f} of 1; a wrong place may reach 0.35)"
+    )
+    assert middles.warnings == given.warnings == []
 
 
 @pytest.mark.parametrize("method", [*METHODS])
@@ -109,9 +142,24 @@ def started(scans: Path) -> Path:
     record = json.loads((scans / "out" / "result.json").read_text())
     assert record["provenance"]["method"] == "linear"
     first = record["provenance"]["start"][0]
+    page = (scans / "out" / "report.html").read_text()
     assert f"start: {first}" in done.stdout.splitlines()
-    assert f"<span>Start</span> <b>{first}</b>" in (scans / "out" / "report.html").read_text()
+    assert f"<span>Start</span> <b>{first}</b>" in page
+    told = map_rows(record["provenance"]["start_map"])
+    assert [name for name, _ in told] == ["shift", "turn", "scale", "overlap"]
+    for name, words in told:
+        assert f"  {name}: {words}" in done.stdout.splitlines()
+        assert f"<span>{name.capitalize()}</span> {words} " in page
     return scans / "out"
+
+
+def test_register_says_of_a_start_what_inspect_says(started: Path, scans: Path):
+    done = command("inspect", "--json", scans / "fixed.nii.gz", scans / "moving.nii.gz")
+    inspected = json.loads(done.stdout)["relations"][0]["start"]
+    record = json.loads((started / "result.json").read_text())["provenance"]
+    assert inspected["steps"] == record["start"]
+    assert {name: inspected[name] for name in record["start_map"]} == record["start_map"]
+    assert map_rows(inspected) == map_rows(record["start_map"])
 
 
 @pytest.mark.parametrize("suffix", [".tfm", ".mat"])
@@ -152,6 +200,27 @@ def test_hypotheses_are_named_in_place_of_a_file(scans: Path):
     done = command("register", *pair, "-o", scans / "lost", "--init", "somewhere")
     assert done.exit_code == 2
     assert "somewhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("any_pose", "there is no start 'any_pose' (did you mean 'any-pose'?)"),
+        ("centers", "there is no start 'centers' (did you mean 'centres'?)"),
+        (
+            "foo",
+            "there is no start 'foo'; give a transform in a file, or one of: auto, world, centres, translation, rigid",
+        ),
+        ("none", "init=none is now called init=world"),
+        ("foo.tfm", "foo.tfm: no such file; check the path"),
+    ],
+)
+def test_a_start_that_is_no_name_and_no_file_is_told_the_names(scans: Path, given: str, told: str):
+    pair = scans / "fixed.nii.gz", scans / "moving.nii.gz"
+    done = command("register", *pair, "-o", scans / "lost", "--only-start", "--init", given)
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())
+    assert not (scans / "lost").exists()
 
 
 def test_only_the_start_of_another_method_is_refused(scans: Path):

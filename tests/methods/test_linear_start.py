@@ -73,7 +73,7 @@ def test_a_scan_and_itself_stay_where_they_are(linear_pair):
     found = run(linear_pair.fixed, linear_pair.fixed)
     np.testing.assert_array_equal(found.transform.matrix, np.eye(4))
     assert found.costs[-1] == pytest.approx(0, abs=1e-6)
-    assert found.steps[0].startswith("world coordinates of the files (explains 1.00 of 1, 100 %")
+    assert found.steps[0].startswith("found from world coordinates of the files (explains 1.00 of 1, 100 %")
 
 
 @pytest.mark.parametrize("far", [np.zeros(3), np.array([3000.0, -2000.0, 5000.0])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from anamorph.methods.start.hypotheses import (
     Rules,
 )
 from anamorph.methods.start.matching import gauss_newton
+from anamorph.methods.start.remarks import Contest
 from anamorph.methods.start.rotations import DARK, PoseSearch, body_mm3, covering_rotations
 from anamorph.methods.start.translations import Correlator, Translations
 from anamorph.methods.start.volumes import Judge, ScanPair, Volume, chance_mismatch, evidence_beyond_chance
@@ -107,6 +108,7 @@ def test_rotations_cover_all_poses():
 class _Explains:
     explained: float
     overlap: float = 1.0
+    transform: Affine = field(default_factory=Affine.identity)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,54 @@ def test_weak_evidence_is_compared_before_anything_is_searched_for(
         Hypothesis("translation", translation, _Explains(translation)),
     ]
     assert Rules(0.05, True, world_is_tried, 0.35).choose(tried).name == expected
+
+
+def away(name, explained, shift_mm, before=0.0):
+    there = _Explains(explained, 0.8, Affine.translation(np.array([shift_mm, 0.0, 0.0])))
+    return Hypothesis(name, before, there)
+
+
+def test_what_came_second_is_told_by_how_much_and_why_it_is_not_believed():
+    grid, rules = Grid((20, 20, 20), np.eye(4)), Rules(0.05, True, True, 0.35)
+    world = away("world", 0.10, 0.0, before=0.06)
+    contest = Contest.of(world, [world, away("translation", 0.14, 1.0), away("translation", 0.19, 9.0)], grid)
+    # Three standard deviations of chance.
+    assert contest.lines(rules) == [
+        "second: best of all translations, 9 mm away, 80 % has a partner: explains 0.09 more; "
+        "the benefit of the doubt goes to the world coordinates of the files up to 0.15 more"
+    ]
+    assert contest.warnings()[0].startswith(
+        "a start that was not taken explains 0.09 more of the scans: best of all translations, 9 mm away"
+    )
+    middles = away("centres", 0.12, 9.0, before=0.02)
+    assert (
+        Contest.of(world, [world, middles], grid)
+        .lines(rules)[0]
+        .endswith("more; where so little is explained, what was explained before matching decides: 0.06 against 0.02")
+    )
+    clear = away("translation", 0.60, 0.0)
+    contest = Contest.of(clear, [clear, away("world", 0.30, 9.0)], grid)
+    assert contest.lines(rules)[0].endswith(
+        "world coordinates of the files, 9 mm away, 80 % has a partner: explains 0.30 less"
+    )
+    assert contest.warnings() == []
+    assert Contest.of(world, [world, away("centres", 0.9, 1.0)], grid).second is None
+
+
+def test_the_first_two_are_compared_where_both_were_judged_alike():
+    grid, rules = Grid((20, 20, 20), np.eye(4)), Rules(0.05, True, True, 0.35)
+    world, other = away("world", 0.60, 0.0), away("translation", 0.50, 9.0)
+    contest = Contest.of(world, [world, other], grid)
+    assert contest.rivals() == [world]
+    made_exact = away("world", 0.45, 0.0)  # on a finer grid, where the other was not judged
+    later = contest.after(made_exact, [made_exact], grid)
+    assert later.winner is made_exact
+    assert later.lines(rules)[0].endswith("explains 0.10 less")
+    assert later.warnings() == []
+    # What came to the place of the winner is no second any more.
+    assert contest.after(made_exact, [made_exact, away("translation", 0.45, 1.0)], grid).second is None
+    close = away("translation", 0.44, 9.0)
+    assert "equally well and lie far apart (9 mm)" in contest.after(made_exact, [made_exact, close], grid).warnings()[0]
 
 
 @pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])

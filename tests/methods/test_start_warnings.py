@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
+from anamorph.features.mind_ssc import DescriptorSettings
 from anamorph.geometry import Grid
 from anamorph.image import Image
 from anamorph.methods.linear_start import linear_start
 from anamorph.methods.start.hypotheses import mirrored, reflection
+from anamorph.methods.start.remarks import turn_warning
+from anamorph.methods.start.volumes import ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms import Affine
 
@@ -44,13 +49,16 @@ def test_a_reflection_undoes_itself():
     np.testing.assert_array_equal(mirrored(scan, 1).channels[0, :, 0], scan.channels[0, :, -1])
 
 
-@pytest.mark.parametrize("axis", [0, 2])
-def test_a_mirrored_scan_is_reported_and_not_mirrored(axis):
+@pytest.mark.parametrize(("axis", "told"), [(0, "i (left-right by its header)"), (2, "k (feet-head by its header)")])
+def test_a_mirrored_scan_is_reported_and_not_mirrored(axis, told):
     fixed = brain(masked=False)
-    flipped = Image(np.ascontiguousarray(np.flip(fixed.data, axis + 1)), fixed.grid)
+    flipped = Image(np.ascontiguousarray(np.flip(fixed.data, axis + 1)), fixed.grid, "flipped")
     found = start(fixed, flipped)
     assert np.linalg.det(found.transform.matrix[:3, :3]) > 0
-    assert sum("mirrored along an axis the moving scan explains more" in one for one in found.warnings) == 1
+    (warning,) = [one for one in found.warnings if "mirrored along" in one]
+    gain = re.search(rf" mirrored along its voxel axis {re.escape(told)} explains (0\.\d\d) more; nothing", warning)
+    assert gain is not None
+    assert 0.05 <= float(gain[1]) < 1 - found.explained + 0.05
     assert not [one for one in start(fixed, fixed).warnings if "mirrored" in one]
 
 
@@ -61,7 +69,7 @@ def test_an_orientation_that_a_header_has_lost_is_found():
     bare = Image(values, Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0])))
     found = start(fixed, bare)
     np.testing.assert_allclose(found.transform.matrix[:3, :3], turn, atol=0.02)
-    assert found.steps[0].startswith("best of all translations after half a turn about an axis")
+    assert found.steps[0].startswith("found from best of all translations after half a turn about an axis")
     assert any("turned by 180 degrees against each other" in one for one in found.warnings)
 
 
@@ -96,3 +104,69 @@ def test_a_brain_turned_by_32_degrees_is_turned_back(axis):
     found = start(fixed, level.with_data(changed))
     left, _, right = np.linalg.svd(found.transform.matrix[:3, :3])
     assert np.rad2deg(Rotation.from_matrix(left @ right @ turn.T).magnitude()) < 3
+
+
+def pair_of_kind(kind, directions=None, masked=False):
+    """Two scans, of a body on a ground of one value or of a part of one."""
+    channels = np.random.default_rng(0).random((1, 8, 8, 8), np.float32)
+    channels[:, :3] *= not masked
+    scans = []
+    for name, axes in zip(("here.nii", "there.nii"), directions or (np.eye(3), np.eye(3)), strict=True):
+        affine = np.eye(4)
+        affine[:3, :3] = axes
+        scans.append(Scan(channels, np.ones((8, 8, 8), np.float32), Grid((8, 8, 8), affine), name=name))
+    return ScanPair(*scans, kind, DescriptorSettings(1, 1, 0.0))
+
+
+def turned(degrees, axis=(1, 2, 2)):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(np.deg2rad(degrees) * np.array(axis) / np.linalg.norm(axis)).as_matrix()
+    return Affine(matrix)
+
+
+@pytest.mark.parametrize(
+    ("kind", "masked", "degrees", "warns"),
+    [
+        ("ct", False, 19, False),
+        ("ct", False, 21, True),
+        ("scaled", True, 21, True),
+        ("scaled", False, 34, False),
+        ("scaled", False, 36, True),
+    ],
+)
+def test_the_angle_of_the_map_tells_scans_that_are_turned(kind, masked, degrees, warns):
+    assert pair_of_kind(kind, masked=masked).shows_whole_bodies == masked
+    said = turn_warning(turned(degrees), pair_of_kind(kind, masked=masked))
+    assert (said is not None) == warns
+    assert said is None or f"turned by {degrees} degrees against each other by their headers" in said
+
+
+def test_a_header_that_turns_a_brain_by_40_degrees_is_reported_whatever_the_search_began_with():
+    fixed = brain(seed=7)
+    middle = Affine.about(turned(40).matrix[:3, :3], fixed.grid.centre_mm)
+    found = start(fixed, Image(fixed.data, Grid(SHAPE, middle.matrix @ AFFINE)))
+    assert any("turned by 40 degrees against each other" in one for one in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("rotvec", "told"),
+    [
+        ((0, 127.3, -127.3), "an exchange of the voxel axes j and k of there.nii"),
+        ((0, 0, 174), "within 6 degrees this is an inversion of the voxel axes i and j of there.nii"),
+        ((70, 70, 70), "an exchange of the voxel axes i, j and k of there.nii"),
+        ((0, 0, 70), None),
+    ],
+)
+def test_a_rotation_close_to_an_exchange_of_axes_is_named(rotvec, told):
+    said = turn_warning(turned(np.linalg.norm(rotvec), rotvec), pair_of_kind("ct"))
+    assert (told is None and "axes" not in said) or said.endswith(told)
+
+
+def test_axes_of_an_oblique_file_are_its_own():
+    """The headers of both files lie aslant, and one of them names two axes wrongly: in the world no axis meets one."""
+    oblique = Rotation.from_rotvec(np.deg2rad([25, 20, -30])).as_matrix()
+    exchanged = oblique @ np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = exchanged @ oblique.T
+    said = turn_warning(Affine(matrix), pair_of_kind("ct", (oblique, exchanged)))
+    assert "within 1 degrees this is an exchange of the voxel axes i and j of there.nii" in said

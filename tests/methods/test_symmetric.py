@@ -135,6 +135,8 @@ def test_the_result_names_the_model_that_made_it(models):
     card = RegistrationModel.describe(models[1]).card
     assert result.provenance["model"] == {"name": "tiny-1", "sha256": card.sha256}
     assert result.provenance["method"] == "symmetric"
+    assert result.provenance["start"][0] == "the frames of the network laid upon each other, as in training"
+    assert result.provenance["start_map"]["turn_deg"] == pytest.approx(0, abs=1e-3)
     assert set(result.timings) == {"load", "initialise", "network", "finish"}
 
 

@@ -16,7 +16,7 @@ from anamorph.image import Image, Labels, Points
 from anamorph.report import PairReport, write_report
 from anamorph.report.colours import FOLD_COLOUR, UNKNOWN_GREY, ColourScale, jacobian_scale, magnitude_scale, mark_folds
 from anamorph.report.lines import MOST_POINTS, deformed_grid, line_distance_mm, outline
-from anamorph.report.numbers import Named, total_seconds
+from anamorph.report.numbers import Named, tiles, total_seconds
 from anamorph.report.pair import curve, render
 from anamorph.report.pictures import (
     LONGEST_SIDE,
@@ -39,8 +39,9 @@ EVIL = "scan\"><script>alert(1)</script>'&.nii.gz"
 
 def test_the_start_is_in_the_summary():
     steps = ["world (explains 0.9)", "second: middles <b>, 3 mm away"]
-    page = render(make_report(start=steps))
+    page = render(make_report(start=steps, start_map=[("shift", "3.0 mm (3.0 up)"), ("turn", "none")]))
     head = page[: page.index("</header>")]
+    assert "<span>Shift</span> 3.0 mm (3.0 up) <span>Turn</span> none " in head
     assert "<span>Start</span> <b>world (explains 0.9)</b> second: middles &lt;b&gt;, 3 mm away" in head
     assert "<span>Start</span>" not in render(make_report())
 
@@ -89,6 +90,19 @@ def test_the_page_holds_both_answers():
 
 def test_parts_of_a_stage_are_not_counted_twice():
     assert total_seconds({"reading": 1.0, "registration": 4.0, "registration: affine": 1.5, "other: part": 2.0}) == 7.0
+
+
+def test_lengths_that_rounding_leaves_are_zero():
+    """Less than a thousandth of a voxel, whatever its size; a metric of the map says no more about it."""
+    metrics = make_report().metrics
+    assert metrics is not None
+    name = "inverse_consistency_mm_mean"
+    for voxel_mm, value, note in ((1.0, "0.000", ""), (1e-3, "0.0000023", "95 % below")):
+        numbers = Numbers.of(**{name: 2.3e-6, "inverse_consistency_mm_p95": 4e-6, "inverse_consistency_mm_max": 5e-6})
+        (tile,) = tiles(dataclasses.replace(metrics, before=Numbers(), after=numbers, voxel_mm=voxel_mm), {})
+        assert (tile.name, tile.value) == ("Inverse consistency", value)
+        assert tile.note.startswith(note)
+        assert bool(tile.note) == bool(note)
 
 
 def test_dice_before_and_after_are_on_the_page():

@@ -103,7 +103,7 @@ def _start(fixed: Image, moving: Image) -> dict[str, Any]:
         found = inspect_start(fixed, moving)
     except AnamorphError as error:
         return {"refused": str(error)}
-    return found.as_dict() | dict(zip(("shift", "turn", "scale"), found.map.in_words(), strict=True))
+    return found.as_dict()
 
 
 def _show_facts(facts: ImageFacts) -> None:
@@ -151,15 +151,16 @@ def _show_relation(relation: dict[str, Any]) -> None:
 
 def _start_rows(start: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a table says of a start."""
+    from anamorph.registration.start_map import map_rows
+
     if "refused" in start:
         yield "start", f"none: {start['refused']}"
     if "init" not in start:
         return
     for n, step in enumerate(start["steps"]):
-        yield ("" if n else f"start (init={start['init']})"), step
-    for part in ("shift", "turn", "scale"):
-        yield f"  {part}", start[part]
-    yield "  overlap", f"{start['overlap_percent']:.0f} % of the fixed field of view"
+        yield ("" if n else f"start (--init {start['init']})"), step
+    for part, text in map_rows(start):
+        yield f"  {part}", text
     yield "  time", f"{start['seconds']:.2f} s"
     for warning in start["warnings"]:
         yield "warning", warning

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from anamorph.registration.folder import Extras, Saved
     from anamorph.registration.plan import RegistrationPlan
@@ -336,9 +336,12 @@ def show_plan(request: Request, out: Path, inputs: Inputs, plan: RegistrationPla
     show(table)
 
 
-def _start_lines(steps: Sequence[str]) -> list[str]:
-    """How the linear start was found, the winner first."""
-    return [("  " if n else "start: ") + step for n, step in enumerate(steps)]
+def _start_lines(provenance: Mapping[str, Any]) -> list[str]:
+    """How the linear start was found, the winner first, and what it does."""
+    from anamorph.registration.start_map import map_rows
+
+    steps = [("  " if n else "start: ") + step for n, step in enumerate(provenance.get("start", ()))]
+    return steps + [f"  {part}: {text}" for part, text in map_rows(provenance.get("start_map", {}))]
 
 
 def show_result(result: Result, saved: Saved) -> None:
@@ -354,7 +357,7 @@ def show_result(result: Result, saved: Saved) -> None:
     show_lines(f"time: {seconds['total']:.1f} s, of which the registration took {seconds['registration']:.1f} s")
     check = saved.record["direction_check"]
     centre, there = (", ".join(numbers_mm(check[f"{key}_ras_mm"], 1)) for key in ("fixed_centre", "maps_to_moving"))
-    show_lines(*_start_lines(result.provenance.get("start", [])))
+    show_lines(*_start_lines(result.provenance))
     show_lines(f"direction: the fixed centre RAS ({centre}) mm maps to the moving scan's RAS ({there}) mm")
     if result.inputs.same_patient:
         show_lines(f"change: not looked for: {result.changes_unseen}" if result.change is None else result.change.line)

@@ -10,6 +10,7 @@ from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
+from anamorph.methods.start.remarks import little_warning
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine as AffineMap
@@ -33,6 +34,10 @@ class Affine(Method):
             here, there = prepared(pair)
             start = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
             found = start.transform if pair.start is None else Composite.of(start.transform, pair.start)
+        if start.is_given and pair.start is None and start.explained is not None:
+            little = little_warning(start.explained, start.comparison.kind)
+            run.warnings += [] if little is None else [little]
+        run.start = found
         run.provenance["intensities"] = start.comparison.kind
         return run.outcome(found, found.inverse())
 

@@ -117,8 +117,8 @@ class Run:
 
     A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
     map ``uncertainty_mm`` of the fixed scan, maps ``no_partner`` of both and, where it knows of tissue, ``free``: both
-    directions before that had a say. ``pulled`` says that marks and labels of the pair had theirs. ``seconds`` are the
-    times of the stages.
+    directions before that had a say. ``start`` is the linear start of fixed to moving points where there is one.
+    ``pulled`` says that marks and labels of the pair had their say. ``seconds`` are the times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -140,6 +140,7 @@ class Run:
         self.uncertainty_mm: Image | None = None
         self.no_partner: tuple[Image, Image] | None = None
         self.free: tuple[Transform, Transform] | None = None
+        self.start: Transform | None = None
         self.pulled = False
 
     @contextmanager
@@ -169,7 +170,7 @@ class Run:
     def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
         """Both transforms with everything that the run has collected."""
         collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm, self.free
-        return Outcome(fixed_to_moving, moving_to_fixed, *collected, no_partner=self.no_partner)
+        return Outcome(fixed_to_moving, moving_to_fixed, *collected, no_partner=self.no_partner, start=self.start)
 
 
 @dataclass
@@ -183,6 +184,7 @@ class Outcome:
     compared; None if the method has no such map. ``free`` holds both directions as they were before tissue had a say;
     None where that changed nothing. ``no_partner`` are maps of the fixed and of the moving scan, each in its own frame:
     1 where the method found that the other scan shows nothing of the kind, else 0; None where it found none.
+    ``start`` is what was there before anything was deformed, of fixed to moving points; None where a method has none.
     """
 
     fixed_to_moving: Transform
@@ -194,6 +196,7 @@ class Outcome:
     uncertainty_mm: Image | None = None
     free: tuple[Transform, Transform] | None = None
     no_partner: tuple[Image, Image] | None = None
+    start: Transform | None = None
 
     def exchanged(self, moving: Grid) -> Outcome:
         """The outcome for the pair with fixed and moving scan exchanged.
@@ -212,6 +215,7 @@ class Outcome:
             uncertainty_mm=unsure,
             free=None if self.free is None else self.free[::-1],
             no_partner=None if self.no_partner is None else self.no_partner[::-1],
+            start=None if self.start is None else self.start.inverse(),
         )
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
 from anamorph.methods.guide import Guide, guide_bytes, guide_models
 from anamorph.methods.learned_features import feature_bytes, named_model
-from anamorph.methods.linear_start import compared_at, linear_start_bytes
+from anamorph.methods.linear_start import GIVEN, compared_at, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Recipe, prepared, prepared_bytes, search_start
 from anamorph.methods.started import Array, Started
@@ -30,6 +30,7 @@ from anamorph.transforms.affine import fit_least_trimmed_squares, is_plausible
 from anamorph.transforms.fields import compose
 from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 
+FRAMES = "the frames of the network laid upon each other, as in training"
 NetworkStart = Literal["frame", "auto", "world", "centres", "translation", "rigid", "similarity", "affine", "any-pose"]
 
 
@@ -172,10 +173,13 @@ class Learned(Recipe):
         frame = self.frame_of(model, fixed, pair)
         if pair.start is not None:
             start: Transform = pair.start
+            run.provenance["start"] = [GIVEN]
         elif self.config.init == "frame":
             start = Affine(self.frame_of(model, moving, pair).affine @ np.linalg.inv(frame.affine))
+            run.provenance["start"] = [FRAMES]
         else:
             start = search_start(self.config, scans, run).transform
+        run.start = start
         return Seen(model, pair, scans, frame, start)
 
     def follow(self, seen: Seen, found: Found, run: Run) -> Started:

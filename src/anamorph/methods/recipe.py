@@ -83,6 +83,7 @@ class Recipe(Method):
         with run.stage("guide", GUIDED):
             self._guide(started, pair, run)
         self._use(started, pair, run)
+        run.start = started.start
         if started.explains_too_little:
             if not started.is_pulled:
                 run.warnings.append(NOT_DEFORMED)

@@ -26,13 +26,14 @@ class Scan:
     """A scan prepared for comparison: channels ``(C, I, J, K)``, weights ``(I, J, K)`` and their grid.
 
     ``is_placed`` says whether the header knew where the scan is: an origin of exactly 0 is what writers leave that know
-    nothing.
+    nothing. ``name`` is that of the image, for messages.
     """
 
     channels: np.ndarray
     weight: np.ndarray
     grid: Grid
     is_placed: bool = True
+    name: str = ""
     _averages: dict[Cell, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -47,8 +48,8 @@ class Scan:
             mask = Mask(shown[None] * (np.float32(1) if mask is None else mask.data), image.grid)
         channels = prepared_channels(within(image, mask))
         if mask is None:
-            return cls(channels, np.ones(image.grid.shape, np.float32), image.grid, is_placed)
-        return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid, is_placed)
+            return cls(channels, np.ones(image.grid.shape, np.float32), image.grid, is_placed, image.name)
+        return cls(channels, np.clip(mask.data[0], 0, 1).astype(np.float32), image.grid, is_placed, image.name)
 
     def without(self, voxels: np.ndarray) -> Scan:
         """The scan in which some voxels ``(I, J, K)`` have no influence."""
@@ -62,7 +63,7 @@ class Scan:
             grid = self.grid.cropped((i, j, k))
             part = within(Image(channels[:, i, j, k], grid), Mask(~voxels[None, i, j, k], grid))
             channels[:, i, j, k] = part.data
-        return Scan(channels, np.where(voxels, np.float32(0), self.weight), self.grid, self.is_placed)
+        return Scan(channels, np.where(voxels, np.float32(0), self.weight), self.grid, self.is_placed, self.name)
 
     @property
     def image(self) -> Image:

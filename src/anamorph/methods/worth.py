@@ -7,6 +7,7 @@ import numpy as np
 from anamorph.features.intensity import IntensityKind
 from anamorph.geometry.grid import Grid
 from anamorph.methods.descriptors import DescribedPair
+from anamorph.methods.start.remarks import GIVE_IT
 from anamorph.methods.start.volumes import WEAK_UNLIKE
 from anamorph.methods.working_frame import Scan
 from anamorph.optimise.velocity import data_term
@@ -22,7 +23,7 @@ NOT_DEFORMED = (
 )
 UNRELATED = GraveWarning(
     "nothing shows that these scans belong together: the start had to be searched for, explains no more of them than "
-    "unrelated scans do, and no deformation adds to that; give the start that is right by init=, or other scans"
+    f"unrelated scans do, and no deformation adds to that; {GIVE_IT}, or other scans"
 )
 WEAK_LEFT = 0.6
 """Of the mismatch: a deformation between scans whose start explains little has to leave less."""

@@ -24,6 +24,7 @@ def report_of(
         files: beside the report, each with what it is.
     """
     from anamorph.image.image import Image
+    from anamorph.registration.start_map import map_rows
     from anamorph.report.pair import PairReport
 
     provenance = result.provenance | dict(more or {})
@@ -54,6 +55,7 @@ def report_of(
         trace=result.trace,
         settings=provenance.pop("settings"),
         start=provenance.pop("start", ()),
+        start_map=map_rows(provenance.pop("start_map", {})),
         provenance=provenance,
         warnings=result.warnings,
         notes=result.plan.notes,

@@ -9,7 +9,7 @@ from typing import Any
 
 from anamorph.errors import UserError, out_of_memory_failure
 from anamorph.geometry.grid import Grid
-from anamorph.geometry.lengths import patient_mm, significant
+from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image
 from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
@@ -24,13 +24,13 @@ from anamorph.registration.preflight import (
 )
 from anamorph.registration.provenance import describe_given, describe_input
 from anamorph.registration.request import MethodLike
+from anamorph.registration.start_map import describe_map
 from anamorph.registration.tissue import keep
 from anamorph.runtime.compiled import MISSING, kernels
 from anamorph.runtime.machine import machine, versions
 from anamorph.runtime.memory import INTERPRETER_BYTES
 from anamorph.settings import GivenSettings, make_config
-from anamorph.transforms.affine import AffineParts
-from anamorph.transforms.maps import Affine, Composite
+from anamorph.transforms.maps import Affine
 
 PREPARED = 12
 """Bytes per voxel of a scan that is prepared for comparison: float32 values, weights, and one of them on its way."""
@@ -151,6 +151,8 @@ def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
     if (pair.marks or pair.labels) and not run.pulled:
         result.warnings.append("no field was refined, so what was given to pull had no say")
     result.warnings[:0] = plan.warnings
+    if isinstance(result.start, Affine):
+        result.provenance["start_map"] = describe_map(result.start, pair.fixed.grid, pair.moving.grid)
     described = describe_plan(plan, pair, seed=run.seed, device=run.device)
     result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}
     return result
@@ -182,7 +184,7 @@ def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
         start = "the world positions in the headers" if init is None else "the transform of --init"
         raise UserError(
             f"by {start} the fields of view of {fixed.name} and {moving.name} do not overlap; "
-            "let the method find the start (drop init=world or --init)"
+            "let the method find the start (drop --init, or init=world)"
         )
 
 
@@ -227,15 +229,14 @@ def _voxels(grid: Grid) -> int:
 class StartFacts:
     """A linear start of fixed to moving points.
 
-    ``steps`` say how it was found, the winner first; ``map`` is seen from the middle of the fixed scan;
-    ``overlap_percent`` of the fixed field of view lies in the moving one after it. ``seconds`` are those of the search.
+    ``steps`` say how it was found, the winner first; ``map`` is what :func:`describe_map` says of it. ``seconds`` are
+    those of the search.
     """
 
     init: str
     steps: tuple[str, ...]
     warnings: tuple[str, ...]
-    map: AffineParts
-    overlap_percent: float
+    map: dict[str, Any]
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -244,14 +245,8 @@ class StartFacts:
             "init": self.init,
             "steps": list(self.steps),
             "warnings": list(self.warnings),
-            "shift_ras_mm": [significant(value, 6) for value in self.map.shift_mm],
-            "turn_deg": round(self.map.turn_deg, 3),
-            "turn_axis_ras": [round(value, 4) for value in self.map.turn_axis],
-            "stretch_percent": [round(100 * value, 2) for value in self.map.stretches],
-            "mirrored": self.map.mirrored,
-            "overlap_percent": round(self.overlap_percent, 1),
             "seconds": round(self.seconds, 3),
-        }
+        } | self.map
 
 
 def inspect_start(fixed: Image, moving: Image) -> StartFacts:
@@ -267,13 +262,10 @@ def inspect_start(fixed: Image, moving: Image) -> StartFacts:
     """
     plan = make_plan(fixed, moving, method=LINEAR)
     result = run_plan(plan, Pair(fixed, moving), Run())
-    found = Composite.of(result.fixed_to_moving)
-    assert isinstance(found, Affine)
     return StartFacts(
         init=plan.method.settings()["init"],
         steps=tuple(result.provenance["start"]),
         warnings=tuple(result.warnings[len(plan.warnings) :]),
-        map=AffineParts.of(found, fixed.grid.centre_mm),
-        overlap_percent=overlap_percent(fixed.grid, moving.grid, found),
+        map=result.provenance["start_map"],
         seconds=sum(result.timings.values()),
     )

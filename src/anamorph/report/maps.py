@@ -70,7 +70,7 @@ def _deformation_panel(there: Transform, report: PairReport, arrangement: Arrang
         left[view.name] = _magnitude_mm(by_all - by_linear, view)
         moved.append(_magnitude_mm(by_linear, view).ravel())
     far = length_text(float(np.median(np.concatenate(moved))), 1)
-    shift, turn, scale = AffineParts.of(linear, grid.centre_mm).in_words()
+    shift, turn, scale = AffineParts.of(linear, grid.centre_mm).in_words(grid.finest_mm)
     caption = (
         "Distance of a mapped point from where the affine map closest to the result puts it. That map is taken out: "
         f"shift of the middle {shift}, turn {turn}, stretches {scale}. Alone it moves points by {far} (median)."

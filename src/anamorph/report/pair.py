@@ -61,6 +61,7 @@ class PairReport:
         settings: of the method, possibly nested.
         provenance: how to repeat the run, possibly nested.
         start: how the linear start was found, the winner first, one line each.
+        start_map: shift, turn, scale and overlap of that start, each with its name.
         warnings: one line each.
         notes: what else is worth knowing about the input, one line each.
         files: names of the files beside the report, and what each is.
@@ -94,6 +95,7 @@ class PairReport:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     start: Sequence[str] = ()
+    start_map: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     files: Sequence[tuple[str, str]] = ()

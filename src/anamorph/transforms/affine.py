@@ -13,6 +13,7 @@ from anamorph.transforms.maps import Affine, Transform
 
 SMALLEST_TURN_DEG = 0.05
 SMALLEST_STRETCH_PERCENT = 0.05
+SMALLEST_SHIFT_VOX = 0.01
 """Less is not reported."""
 ALONG = 0.95
 """Of a unit vector: an axis with so much of one direction of the body is named after it."""
@@ -52,30 +53,41 @@ class AffineParts:
         """Size of a moved volume in percent of what it was."""
         return 100 * float(np.prod(self.stretches))
 
-    def in_words(self) -> tuple[str, str, str]:
-        """Shift, turn and scale, a phrase each."""
-        return self._shift(), self._turn(), self._scale()
+    def in_words(self, voxel_mm: float) -> tuple[str, str, str]:
+        """Shift, turn and scale, a phrase each; a shift by less than a hundredth of a voxel is none."""
+        return self._shift(SMALLEST_SHIFT_VOX * voxel_mm), self._turn(), self._scale()
 
-    def _shift(self) -> str:
+    def _shift(self, smallest_mm: float) -> str:
+        length_mm = float(np.linalg.norm(self.shift_mm))
+        if length_mm < smallest_mm:
+            return "none"
         lengths = numbers_mm((abs(value) for value in self.shift_mm), 1)
         sides = (names[value < 0] for value, names in zip(self.shift_mm, SIDES, strict=True))
-        each = ", ".join(f"{length} {side}" for length, side in zip(lengths, sides, strict=True))
-        return f"{length_text(float(np.linalg.norm(self.shift_mm)), 1)} ({each})"
+        each = [f"{length} {side}" for length, side in zip(lengths, sides, strict=True) if float(length) > 0]
+        return f"{length_text(length_mm, 1)} ({', '.join(each)})"
 
     def _turn(self) -> str:
         if self.turn_deg < SMALLEST_TURN_DEG:
             return "none"
-        main = int(np.argmax(np.abs(self.turn_axis)))
         about = ", ".join(f"{one:.2f}" for one in self.turn_axis)
-        named = abs(self.turn_axis[main]) >= ALONG
-        return f"{self.turn_deg:.1f} degrees about " + (f"the {BODY_AXES[main]} axis" if named else f"({about}) in RAS")
+        named = np.abs(self.turn_axis).max() >= ALONG
+        axis = f"the {body_axis(np.array(self.turn_axis))} axis" if named else f"({about}) in RAS"
+        return f"{self.turn_deg:.1f} degrees about {axis}"
 
     def _scale(self) -> str:
         low, high = (100 * (self.stretches[n] - 1) for n in (0, 2))
         mirrored = ", mirrored" if self.mirrored else ""
         if max(abs(low), abs(high)) < SMALLEST_STRETCH_PERCENT:
             return "none" + mirrored
-        return f"{low:+.1f} to {high:+.1f} % by direction, {self.volume_percent - 100:+.1f} % in volume{mirrored}"
+        smallest, largest = f"{low:+.1f}", f"{high:+.1f}"
+        alike = smallest == largest
+        each = f"{smallest} % in every direction" if alike else f"{smallest} to {largest} % by direction"
+        return f"{each}, {self.volume_percent - 100:+.1f} % in volume{mirrored}"
+
+
+def body_axis(direction: np.ndarray) -> str:
+    """The name of the axis of the body that is nearest to a direction ``(3,)`` in RAS."""
+    return BODY_AXES[int(np.argmax(np.abs(direction)))]
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:

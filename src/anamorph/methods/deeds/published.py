@@ -16,7 +16,7 @@ from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
 from anamorph.methods.linear_start import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
-from anamorph.transforms.maps import Affine
+from anamorph.transforms.maps import Affine, Composite
 
 EMPTY_HU = CT_AIR_HU + 5
 """Cells with a lower mean are background."""
@@ -48,6 +48,7 @@ def published_frame(config: DeedsConfig, pair: Pair, run: Run) -> DeedsFrame:
         steps.append(f"{model} block matching as published")
     run.provenance["start"] = steps
     start = Affine(grid.affine @ matrix @ np.linalg.inv(grid.affine))
+    run.start = Composite.of(start, placed)
     moved = original.channels_on(grid, start)
     moved_weight = every if moving_mask is None else original.onto(grid, start).weight
     return DeedsFrame(

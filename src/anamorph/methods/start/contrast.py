@@ -58,7 +58,7 @@ class Curve:
         channels = np.empty(scan.channels.shape, np.float32)
         for i in range(scan.grid.shape[0]):  # plane by plane: the interpolation is in double precision
             channels[:, i] = np.interp(scan.channels[:, i], self.levels, self.values)
-        return Scan(channels, scan.weight, scan.grid, scan.is_placed)
+        return Scan(channels, scan.weight, scan.grid, scan.is_placed, scan.name)
 
     def applied(self, fixed: Scan, moving: Scan) -> tuple[Scan, Scan]:
         """Both scans, one of them changed."""

@@ -14,6 +14,7 @@ from anamorph.geometry.grid import Grid
 from anamorph.methods.start.matching import Matched, Stage, match
 from anamorph.methods.start.volumes import Judge
 from anamorph.methods.working_frame import Scan
+from anamorph.transforms.affine import body_axis
 from anamorph.transforms.maps import Affine
 
 Name = Literal["world", "centres", "translation", "half turn", "pose"]
@@ -75,9 +76,19 @@ class Hypothesis:
         """Whether two hypotheses put the fixed scan to different places."""
         return self.distance_mm(other, fixed) > APART * fixed.longest_mm
 
+    @property
+    def title(self) -> str:
+        """Where it began."""
+        return TITLES[self.name]
+
+    @property
+    def partner(self) -> str:
+        """How much of the scans meets the other one, in words."""
+        return f"{100 * min(self.matched.overlap, 1):.0f} % has a partner"
+
     def __str__(self) -> str:
-        partner = f"{100 * min(self.matched.overlap, 1):.0f} % has a partner"
-        return f"{TITLES[self.name]} (explains {min(max(self.explained, 0), 1):.2f} of 1, {partner})"
+        found = f"{self.title}, unchanged" if self.stays else f"found from {self.title}"
+        return f"{found} (explains {min(max(self.explained, 0), 1):.2f} of 1, {self.partner})"
 
 
 @dataclass(frozen=True)
@@ -116,16 +127,39 @@ class Rules:
         """Whether a hypothesis of a later kind is believed rather than one of an earlier kind."""
         if new.rest < CLEAR * old.rest:
             return True
-        is_weak = max(new.explained, old.explained) < self.weak
-        if is_weak and new.name == "centres":
+        if self._decides_before(new, old):
             as_good = new.explained > old.explained - GUESS_MARGIN * self.chance_spread
             return as_good and (new.before > old.before or not self.world_is_known)
+        return new.explained > old.explained + self._margin(new, old)
+
+    def _decides_before(self, new: Hypothesis, old: Hypothesis) -> bool:
+        """Whether what two hypotheses explain before matching decides."""
+        return new.name == "centres" and self._is_weak(new, old)
+
+    def _is_weak(self, new: Hypothesis, old: Hypothesis) -> bool:
+        return max(new.explained, old.explained) < self.weak
+
+    def _margin(self, new: Hypothesis, old: Hypothesis) -> float:
+        """How much more a hypothesis of a later kind must explain than one of an earlier kind."""
+        is_weak = self._is_weak(new, old)
         sure = self.world_is_known and (old.name == "world" or (is_weak and self.world_is_tried))
         sure = sure and (is_weak or not (self.has_outlines and new.name in TURNED))
         margin = WORLD_MARGIN * sure or CENTRES_MARGIN * (old.name == "centres")
         doubt = LOST_HEADER if not self.world_is_known else 1 if old.name == "world" else WRONG_PLACE
         turn = TURN_MARGIN * doubt * (new.name in TURNED)
-        return new.explained > old.explained + max(margin * self.chance_spread, turn)
+        return max(margin * self.chance_spread, turn)
+
+    def why_not(self, other: Hypothesis, chosen: Hypothesis) -> str:
+        """Why a hypothesis that explains more than the chosen one is not believed; nothing where no rule says so."""
+        kinds = list(TITLES)
+        is_later = kinds.index(other.name) > kinds.index(chosen.name)
+        if self._decides_before(*((other, chosen) if is_later else (chosen, other))):
+            was_more = f"{chosen.before:.2f} against {other.before:.2f}"
+            return f"; where so little is explained, what was explained before matching decides: {was_more}"
+        needed = min(self._margin(other, chosen), (1 - CLEAR) * chosen.rest)
+        if not is_later or other.explained - chosen.explained > needed:
+            return ""
+        return f"; the benefit of the doubt goes to the {chosen.title} up to {needed:.2f} more"
 
 
 MIRROR_WORTH_A_LOOK = 0.1
@@ -158,9 +192,10 @@ def mirror_warning(rough: Judge, winner: Hypothesis, stage: Stage) -> str | None
     explained = match(judge, laid, stage, "rigid").explained
     if explained < max(winner.explained + MIRROR_CLEARLY, MIRROR_LEAST):
         return None
+    where = f"along its voxel axis {'ijk'[axis]} ({body_axis(moving.grid.directions[:, axis])} by its header)"
     return (
-        f"mirrored along an axis the moving scan explains more ({explained:.2f} of 1, as it is "
-        f"{winner.explained:.2f}); nothing was mirrored: see whether a header has lost the direction of an axis"
+        f"{moving.name} mirrored {where} explains {explained - winner.explained:.2f} more; nothing was mirrored: "
+        "see whether a header has lost the direction of that axis"
     )
 
 

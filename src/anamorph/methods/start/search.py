@@ -10,10 +10,11 @@ import numpy as np
 from anamorph.methods.start.contrast import Comparison
 from anamorph.methods.start.hypotheses import TURNED, Hypothesis, Name, Rules, mirror_warning
 from anamorph.methods.start.matching import Matched, Stage, match, polish
+from anamorph.methods.start.remarks import AS_MUCH, Contest, little_warning, turn_warning
 from anamorph.methods.start.rotations import VOXELS, Pose, PoseSearch
 from anamorph.methods.start.translations import NOT_TRIED, Translations, translation_grids
-from anamorph.methods.start.volumes import WEAK, WEAK_UNLIKE, Judge, ScanPair
-from anamorph.transforms.affine import RESIZING, AffineParts, LinearModel, nearest_similarity
+from anamorph.methods.start.volumes import Judge, ScanPair, weak_share
+from anamorph.transforms.affine import RESIZING, LinearModel, nearest_similarity
 from anamorph.transforms.maps import Affine
 
 PEAKS = 3
@@ -24,8 +25,6 @@ DENSE = 0.5
 """Exponent of the overlap by which one more peak is looked for: a little that fits well."""
 HOPELESS = 0.15
 """A translation that explains so much less than the best one, before matching, is not followed."""
-CLOSE = 0.05
-"""Of hypotheses that explain the same to within this the next, finer stage decides."""
 ENOUGH = 0.92
 """Where so much is explained no rotation is tried."""
 SURE = 0.5
@@ -50,10 +49,6 @@ PROMISING = 0.1
 """Rotations that explain so much less than the best one before matching are not followed."""
 STANDS_OUT = 5.0
 """Standard deviations of chance: a rotation that explains so much more than what is not turned is followed alone."""
-LITTLE = (
-    "the scans explain little of each other ({explained:.2f} of 1; a wrong place may reach {weak:.2f}), so that "
-    "nothing tells whether the start is right: look at the result, or give the start that is right by init="
-)
 CLEAR_GAIN = 1.0
 """Standard deviations of chance that matching must gain where little is explained, or a hypothesis stays as it was."""
 ROUGH = Stage(28, 3, (4, 2))
@@ -114,10 +109,12 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     rough = Judge.of(pair, translations.fixed, translations.moving).on(ROUGH.voxels)
     places = _places(pair, translations)
     world_is_tried = any(name == "world" for name, _ in places)
-    rules = Rules(translations.chance_spread, world_is_known, world_is_tried, _weak(pair), pair.shows_whole_bodies)
+    rules = Rules(
+        translations.chance_spread, world_is_known, world_is_tried, weak_share(pair.kind), pair.shows_whole_bodies
+    )
     tried = [_matched(rough, name, Matched.of(rough, place), model, rules) for name, place in places]
     if tried[0].name == "world" and tried[0].explained > IDENTICAL:
-        return _told(pair, tried[0], tried[:1], [tried[0].matched.cost])
+        return _told(pair, Contest(tried[0]), rules, [tried[0].matched.cost])
     can_turn = model != "translation" and not (pair.fixed.grid.is_2d or pair.is_slab)
     if can_turn and not world_is_known:
         tried += _half_turned(rough, translations, model, rules)
@@ -134,25 +131,29 @@ def find_start(pair: ScanPair, model: LinearModel, any_pose: bool, world_is_know
     mirror = mirror_warning(rough, winner, ROUGH) if can_turn and winner.explained < ENOUGH else None
     if winner.explained < rules.weak and model in RESIZING:
         model = "rigid"
+    grid = pair.fixed.grid
+    contest = Contest.of(winner, tried, grid)
     if model in RESIZING:
-        tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in _rivals(winner, tried, pair)]
+        tried = [replace(one, matched=match(rough, one.matched, LARGER, model)) for one in contest.rivals()]
         winner = rules.choose(tried)
+        contest = contest.after(winner, tried, grid)
     costs = [winner.matched.cost]
     levels = [rough]
     fine = rough.on(FINE.voxels)
     if not winner.stays and _is_finer(fine, rough):
-        tried = [_refined(fine, one, model) for one in _rivals(winner, tried, pair)]
+        tried = [_refined(fine, one, model) for one in contest.rivals()]
         winner = rules.choose(tried)
+        contest = contest.after(winner, tried, grid)
         costs.append(winner.matched.cost)
         levels.append(fine)
-    told = []
+    told: list[str] = []
     if winner.explained > ALIKE or (winner.explained > SURE and model in RESIZING):
         levels = _finer(rough) if winner.explained > ALIKE else levels
-        winner = _exact(winner, levels, model, costs)
-        unsheared = _unsheared(winner, levels) if model == "affine" else None
-        if unsheared is not None:
-            winner, told = unsheared, [UNSHEARED]
-    start = _told(pair, winner, tried, costs)
+        winner, told = _finished(winner, levels, model, costs)
+        # A second that explains as much is judged at its end too: both may have come to one place.
+        others = [_finished(one, levels, model, [])[0] for one in contest.rivals(AS_MUCH)[1:]]
+        contest = contest.after(winner, [winner, *others], grid)
+    start = _told(pair, contest, rules, costs)
     warnings = [*start.warnings, *([mirror] if mirror else [])]
     return replace(start, steps=[*start.steps, *told], warnings=warnings)
 
@@ -184,13 +185,6 @@ def _places(pair: ScanPair, translations: Translations) -> list[tuple[Name, Affi
         if all(np.linalg.norm(place.matrix[:3, 3] - other.matrix[:3, 3]) > same_mm for _, other in places):
             places.append((name, place))
     return places
-
-
-def _rivals(winner: Hypothesis, tried: list[Hypothesis], pair: ScanPair) -> list[Hypothesis]:
-    """The winner, and the best of what lies elsewhere, if it explains the same."""
-    close = [one for one in tried if one.explained > winner.explained - CLOSE]
-    apart = sorted((one for one in close if one.is_apart(winner, pair.fixed.grid)), key=lambda one: -one.explained)
-    return [winner, *apart[:1]]
 
 
 def _half_turned(rough: Judge, translations: Translations, model: LinearModel, rules: Rules) -> list[Hypothesis]:
@@ -294,10 +288,6 @@ def _matched(rough: Judge, name: Name, there: Matched, model: LinearModel, rules
     return Hypothesis(name, there.explained, found)
 
 
-def _weak(pair: ScanPair) -> float:
-    return WEAK_UNLIKE if pair.kind == "none" else WEAK
-
-
 def _refined(level: Judge, one: Hypothesis, model: LinearModel) -> Hypothesis:
     there = Matched.of(level, one.matched.transform)
     return replace(one, matched=there if one.stays else match(level, there, FINE, model))
@@ -326,9 +316,18 @@ def _exact(winner: Hypothesis, levels: list[Judge], model: LinearModel, costs: l
     """
     for level, rounds in zip(levels, EXACT_ROUNDS, strict=False):
         exact = polish(level, Matched.of(level, winner.matched.transform), model, rounds)
-        winner = replace(winner, matched=exact)
+        winner = replace(winner, matched=exact, stays=False)
         costs.append(winner.matched.cost)
     return winner
+
+
+def _finished(
+    one: Hypothesis, levels: list[Judge], model: LinearModel, costs: list[float]
+) -> tuple[Hypothesis, list[str]]:
+    """A hypothesis made exact, without shear where that explains hardly less, and a line that says so."""
+    one = _exact(one, levels, model, costs)
+    unsheared = _unsheared(one, levels) if model == "affine" else None
+    return (one, []) if unsheared is None else (unsheared, [UNSHEARED])
 
 
 def _unsheared(winner: Hypothesis, levels: list[Judge]) -> Hypothesis | None:
@@ -341,28 +340,15 @@ def _unsheared(winner: Hypothesis, levels: list[Judge]) -> Hypothesis | None:
     return other if other.explained > winner.explained - SHEAR_IS_WORTH else None
 
 
-def _told(pair: ScanPair, winner: Hypothesis, tried: list[Hypothesis], costs: list[float]) -> Start:
-    """The start with what a reader should know about it."""
-    is_weak = winner.explained < _weak(pair)
-    is_guess = is_weak and winner.name in ("translation", *TURNED)
-    keeps_world = is_weak and winner.name == "world"
-    start = Start(winner.matched.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=[str(winner)])
-    others = [one for one in tried if one.before != winner.before and one.is_apart(winner, pair.fixed.grid)]
-    if others:
-        second = max(others, key=lambda one: one.explained)
-        away = f"{second.distance_mm(winner, pair.fixed.grid):.3g} mm away"
-        start.steps.append(f"second: {second}, {away}")
-        if second.explained > winner.explained - CLOSE / 2:
-            start.warnings.append(
-                f"two starts explain the scans equally well and lie far apart: {winner}; {second}, {away}; "
-                "look at the result, or give the start that is right by init="
-            )
-    if is_weak:
-        start.warnings.append(LITTLE.format(explained=winner.explained, weak=_weak(pair)))
-    if winner.name in TURNED:
-        angle = AffineParts.of(winner.matched.transform, pair.fixed.grid.centre_mm).turn_deg
-        start.warnings.append(
-            f"the scans are turned by {angle:.0f} degrees against each other by their headers; "
-            "they were registered so, but see whether a header is wrong"
-        )
-    return start
+def _told(pair: ScanPair, contest: Contest, rules: Rules, costs: list[float]) -> Start:
+    """The start that won a contest, with what a reader should know about it."""
+    winner = contest.winner
+    little = little_warning(winner.explained, pair.kind)
+    turned = turn_warning(winner.matched.transform, pair)
+    is_guess = little is not None and winner.name in ("translation", *TURNED)
+    keeps_world = little is not None and winner.name == "world"
+    steps = [str(winner), *contest.lines(rules)]
+    warnings = contest.warnings() + [one for one in (little, turned) if one is not None]
+    return Start(
+        winner.matched.transform, winner.explained, is_guess, keeps_world, costs=costs, steps=steps, warnings=warnings
+    )

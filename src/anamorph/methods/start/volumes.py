@@ -27,6 +27,11 @@ WEAK, WEAK_UNLIKE = 0.35, 0.5
 change of size or shape from chance, so that it stays rigid, and what matching gains must be clear."""
 
 
+def weak_share(kind: IntensityKind) -> float:
+    """What a wrong place may explain of scans whose intensities compare so."""
+    return WEAK_UNLIKE if kind == "none" else WEAK
+
+
 @dataclass(frozen=True)
 class Volume:
     """A scan on a coarse grid: descriptor ``(I, J, K, C)``, weight ``(I, J, K)`` and weight of what is body."""
