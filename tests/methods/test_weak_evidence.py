@@ -18,11 +18,12 @@ from anamorph.methods import recipe, started, worth
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.linear_start import comparable_after, given_start, judged_at, linear_start
 from anamorph.methods.start import search
-from anamorph.methods.start.hypotheses import Hypothesis
+from anamorph.methods.start.hypotheses import Hypothesis, Rules
 from anamorph.methods.start.matching import Matched
+from anamorph.methods.start.remarks import Contest
 from anamorph.methods.start.search import Start
 from anamorph.methods.start.settings import INTENSITY_WEIGHT
-from anamorph.methods.start.volumes import Judge, ScanPair
+from anamorph.methods.start.volumes import WEAK_UNLIKE, Judge, ScanPair
 from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import (
     DOUBTFUL,
@@ -368,7 +369,8 @@ def test_what_was_searched_for_and_explains_little_is_a_guess(name, explained, i
     pair = ScanPair(scan, scan, "none", DescriptorSettings(1, 1, 0.0))
     judge = Judge.of(pair, pair.fixed_on(scan.grid), pair.moving_on(scan.grid))
     matched = dataclasses.replace(Matched.of(judge, Affine.identity()), explained=explained)
-    assert search._told(pair, Hypothesis(name, explained, matched), [], []).is_guess == is_guess
+    contest, rules = Contest(Hypothesis(name, explained, matched)), Rules(0.05, True, True, WEAK_UNLIKE)
+    assert search._told(pair, contest, rules, []).is_guess == is_guess
 
 
 def empty(grid):

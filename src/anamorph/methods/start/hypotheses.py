@@ -154,8 +154,10 @@ class Rules:
         kinds = list(TITLES)
         is_later = kinds.index(other.name) > kinds.index(chosen.name)
         if self._decides_before(*((other, chosen) if is_later else (chosen, other))):
-            was_more = f"{chosen.before:.2f} against {other.before:.2f}"
-            return f"; where so little is explained, what was explained before matching decides: {was_more}"
+            if chosen.before <= other.before:
+                return ""
+            numbers = f"{chosen.before:.2f} against {other.before:.2f}"
+            return f"; where so little is explained, what was explained before matching decides: {numbers}"
         needed = min(self._margin(other, chosen), (1 - CLEAR) * chosen.rest)
         if not is_later or other.explained - chosen.explained > needed:
             return ""
