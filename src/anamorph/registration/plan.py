@@ -229,7 +229,7 @@ def _voxels(grid: Grid) -> int:
 class StartFacts:
     """A linear start of fixed to moving points.
 
-    ``steps`` say how it was found, the winner first; ``map`` is what :func:`describe_map` says of it. ``seconds`` are
+    ``steps`` say how it was found, the winner first; ``map`` is that of :func:`describe_map`. ``seconds`` are
     those of the search.
     """
 
