@@ -54,7 +54,7 @@ FEWEST_BLOCKS, FEW_BLOCKS = 700, 200
 """In smaller scans too few blocks tell what a deformation explains; between the two numbers both sizes have to agree
 that it explains next to nothing."""
 NEXT_TO_NOTHING = 0.05
-"""A share: exact maps of noisy phantoms settle 0.01 at most in blocks of either size, right deformations 0.085 and
+"""A share: exact maps of noisy phantoms settle 0.011 at most in blocks of either size, right deformations 0.085 and
 more in single voxels and 0.17 and more in larger ones."""
 MOST_VOXELS = 4e5
 """Larger scans are compared on slices spread over them."""
