@@ -152,7 +152,8 @@ def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:
         result.warnings.append("no field was refined, so what was given to pull had no say")
     result.warnings[:0] = plan.warnings
     if isinstance(result.start, Affine):
-        result.provenance["start_map"] = describe_map(result.start, pair.fixed.grid, pair.moving.grid)
+        overlap = overlap_percent(pair.fixed.grid, pair.moving.grid, result.start)
+        result.provenance["start_map"] = describe_map(result.start, pair.fixed.grid, overlap)
     described = describe_plan(plan, pair, seed=run.seed, device=run.device)
     result.provenance = described | {k: v for k, v in result.provenance.items() if k not in described}
     return result
@@ -184,7 +185,7 @@ def _check_start(plan: RegistrationPlan, pair: Pair) -> None:
         start = "the world positions in the headers" if init is None else "the transform of --init"
         raise UserError(
             f"by {start} the fields of view of {fixed.name} and {moving.name} do not overlap; "
-            "let the method find the start (drop --init, or init=world)"
+            "let the method find the start (drop init=world or --init)"
         )
 
 
@@ -229,7 +230,7 @@ def _voxels(grid: Grid) -> int:
 class StartFacts:
     """A linear start of fixed to moving points.
 
-    ``steps`` say how it was found, the winner first; ``map`` is that of :func:`describe_map`. ``seconds`` are
+    ``steps`` say how it was found, the winner first; ``map`` is described by :func:`describe_map`. ``seconds`` are
     those of the search.
     """
 

@@ -7,20 +7,19 @@ from typing import Any
 
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import significant
-from anamorph.registration.preflight import overlap_percent
 from anamorph.transforms.affine import AffineParts
 from anamorph.transforms.maps import Affine
 
 WORDS = "shift", "turn", "scale"
 
 
-def describe_map(start: Affine, fixed: Grid, moving: Grid) -> dict[str, Any]:
+def describe_map(start: Affine, fixed: Grid, overlap_percent: float) -> dict[str, Any]:
     """Shift, turn, stretches and overlap of a linear map as plain values, and the first three in words too.
 
     Args:
         start: of fixed to moving points; it is seen from the middle of the fixed scan.
         fixed: grid.
-        moving: grid.
+        overlap_percent: of the fixed field of view that lies in the moving one after it.
     """
     parts = AffineParts.of(start, fixed.centre_mm)
     return {
@@ -29,7 +28,7 @@ def describe_map(start: Affine, fixed: Grid, moving: Grid) -> dict[str, Any]:
         "turn_axis_ras": [round(value, 4) for value in parts.turn_axis],
         "stretch_percent": [round(100 * value, 2) for value in parts.stretches],
         "mirrored": parts.mirrored,
-        "overlap_percent": round(overlap_percent(fixed, moving, start), 1),
+        "overlap_percent": round(overlap_percent, 1),
     } | dict(zip(WORDS, parts.in_words(fixed.finest_mm), strict=True))
 
 

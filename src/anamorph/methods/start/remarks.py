@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind
 from anamorph.geometry.grid import Grid
-from anamorph.methods.start.hypotheses import Hypothesis, Rules
 from anamorph.methods.start.volumes import ScanPair, weak_share
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.affine import AffineParts
 from anamorph.transforms.maps import Affine
+
+if TYPE_CHECKING:
+    from anamorph.methods.start.hypotheses import Hypothesis, Rules
 
 GIVE_IT = "give the start that is right by --init (in Python init=)"
 LITTLE = (
