@@ -14,9 +14,9 @@ from anamorph.image.image import Image
 from anamorph.transforms.maps import Affine
 
 CALIBRATION = (
-    "mm within which the right place of a point lies in about two of three cases: on phantoms and five sets of scans 50 "
-    "to 87 of 100 lay within it, 86 to 99 within twice that, but between hearts of different people 39 to 43 and 67 to "
-    "72 (docs/results.md); of other kinds of scans nothing is known"
+    "mm within which the right place of a point lies in about two of three cases: on phantoms and five sets of scans "
+    "50 to 87 of 100 lay within it, 86 to 99 within twice that, but between hearts of different people 39 to 43 and "
+    "67 to 72 (docs/results.md); of other kinds of scans nothing is known"
 )
 NOT_ESTIMATED = "not estimated: nothing was deformed, or the method compares no displacements"
 BODY_HU = -500.0

@@ -105,8 +105,8 @@ def nothing_left(
     there; one that fits noise, or that brings anything smooth upon anything smooth, less than 0.1. One that fits how
     thick slices were resampled settles much in single voxels, and nothing in larger ones. Noisy scans are asked in
     larger voxels alone, and so are scans whose slices are much thicker than the voxels. Where there are few blocks of
-    these, both sizes are asked, and where there are too few, nothing is said. Between two contrasts a right deformation settles 0.03 to 0.34 in single voxels, and none where the
-    start is right.
+    these, both sizes are asked, and where there are too few, nothing is said. Between two contrasts a right deformation
+    settles 0.03 to 0.34 in single voxels, and none where the start is right.
 
     Args:
         fixed: prepared scan.
