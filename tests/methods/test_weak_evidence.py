@@ -282,6 +282,15 @@ def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
     assert asked == [fixed.grid]
 
 
+def is_kept_where(monkeypatch, single, double):
+    """Whether a deformation is kept that leaves so much open, noise and number of blocks as given, in both sizes."""
+    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
+    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    found = {fixed.grid.shape: single, fixed.grid.pooled((2, 2, 2)).shape: double}
+    monkeypatch.setattr(worth, "_left", lambda *args: found[args[-1].shape])
+    return worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None
+
+
 @pytest.mark.parametrize(
     ("single", "noise", "double", "is_kept"),
     [
@@ -294,11 +303,8 @@ def test_structures_without_noise_are_asked_in_single_voxels_alone(monkeypatch):
 )
 def test_a_deformation_settles_differences_in_voxels_of_both_sizes(single, noise, double, is_kept, monkeypatch):
     """Slices resampled between each other are fitted in single voxels, and no better laid upon each other."""
-    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
-    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
-    left_on = {fixed.grid.shape: single, fixed.grid.pooled((2, 2, 2)).shape: double}
-    monkeypatch.setattr(worth, "_left", lambda *args: (left_on[args[-1].shape], noise, worth.FEWEST_BLOCKS))
-    assert (worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None) == is_kept
+    found = (single, noise, worth.FEWEST_BLOCKS), (double, noise, worth.FEWEST_BLOCKS)
+    assert is_kept_where(monkeypatch, *found) == is_kept
 
 
 @pytest.mark.parametrize(
@@ -312,11 +318,7 @@ def test_a_deformation_settles_differences_in_voxels_of_both_sizes(single, noise
     ],
 )
 def test_few_blocks_of_noisy_scans_have_to_say_the_same_in_both_sizes(single, double, count, is_kept, monkeypatch):
-    fixed = textured((60, 62, 61), (1.0, 1.0, 1.0))
-    still = Displacement(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
-    found = {fixed.grid.shape: (single, 0.6, 5000), fixed.grid.pooled((2, 2, 2)).shape: (double, 0.4, count)}
-    monkeypatch.setattr(worth, "_left", lambda *args: found[args[-1].shape])
-    assert (worth.nothing_left(fixed, fixed, Affine.identity(), still, fixed.grid) is None) == is_kept
+    assert is_kept_where(monkeypatch, (single, 0.6, 5000), (double, 0.4, count)) == is_kept
 
 
 def test_an_exact_map_of_a_small_noisy_body_is_not_deformed():
