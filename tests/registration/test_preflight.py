@@ -147,6 +147,26 @@ def test_scans_that_differ_get_the_generic_preset():
     )
 
 
+def test_of_two_ct_that_look_different_the_clearly_longer_one_tells():
+    trunk = inspect_image(cylinder_ct(2))
+    neck = replace(trunk, region="head-neck-ct", extent_mm=(*trunk.extent_mm[:2], trunk.extent_mm[2] * 1.3))
+    for pair, side in (((trunk, neck), "moving"), ((neck, trunk), "fixed")):
+        preset, reason = choose_preset(*pair)
+        assert preset == "head-neck-ct"
+        assert reason.endswith(f", by the {side} scan, of which the other one may be a part")
+    close = replace(neck, extent_mm=(*trunk.extent_mm[:2], trunk.extent_mm[2] * 1.2))
+    assert choose_preset(trunk, close)[0] == "generic-ct"
+
+
+def test_half_of_a_head_and_neck_gets_the_preset_of_the_whole(shared_data: Path):
+    whole, other = (read_image(shared_data / f"head_neck_ct/images/pt_{number}.nii.gz") for number in (155, 236))
+    shoulders = (slice(0, whole.grid.shape[0]), slice(0, whole.grid.shape[1]), slice(0, whole.grid.shape[2] // 2))
+    half = Image(whole.data[(slice(None), *shoulders)], whole.grid.cropped(shoulders))
+    part, facts = inspect_image(half), inspect_image(other)
+    assert part.region == "abdomen-ct"  # a trunk by its bones
+    assert choose_preset(part, facts)[0] == choose_preset(facts, part)[0] == "head-neck-ct"
+
+
 def test_beside_a_scan_of_another_kind_a_ct_tells_what_both_show():
     trunk = inspect_image(cylinder_ct(2))
     noise = np.random.default_rng(0).normal(100, 10, (20, 20, 20)).astype(np.float32)

@@ -35,6 +35,9 @@ SMALL_MR_MM = 50.0
 BOTH_SHOW = ("cardiac-mr",)
 """Presets of how scans were made, such as in thick slices, rather than of what they show: both have to be made so."""
 
+WHOLE_TO_PART = 1.25
+"""Ratio of the lengths of two CT along the body from which the shorter one may be a part: shoulders look like a trunk."""
+
 Severity = Literal["note", "warning", "error"]
 Modality = Literal["ct", "mr", "mask-like", "other"]
 
@@ -222,7 +225,8 @@ def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
     """The preset of what both scans show, the generic one where they show different things; and why.
 
     A scan that was cut, padded or resampled aslant may not tell what it shows: then the other one does, unless its
-    preset is one of ``BOTH_SHOW``. Beside a scan of another kind a CT tells, because it knows bone and air.
+    preset is one of ``BOTH_SHOW``. Beside a scan of another kind a CT tells, because it knows bone and air; of two CT
+    that look different, the clearly longer one.
     """
     generic = tuple("generic-ct" if facts.modality == "ct" else "generic-mr" for facts in (fixed, moving))
     told = [facts for facts, plain in zip((fixed, moving), generic, strict=True) if facts.region != plain]
@@ -230,12 +234,22 @@ def choose_preset(fixed: ImageFacts, moving: ImageFacts) -> tuple[str, str]:
     if len(ct) == 1:
         return ct[0].region, f"{ct[0].region_reason}, beside a scan that is no CT"
     apart = len({facts.region for facts in told}) > 1
+    if apart and len(ct) == 2:
+        part, whole = sorted(ct, key=_length_mm)
+        if _length_mm(whole) >= WHOLE_TO_PART * _length_mm(part):
+            side = "fixed" if whole is fixed else "moving"
+            return whole.region, f"{whole.region_reason}, by the {side} scan, of which the other one may be a part"
     if apart or (len(told) == 1 and told[0].region in BOTH_SHOW):
         reason = f"the scans look different (fixed: {fixed.region}, moving: {moving.region})"
         return generic[0], reason
     facts = told[0] if told else fixed
     side = "" if len(told) != 1 else f", which the {'fixed' if facts is fixed else 'moving'} scan tells alone"
     return facts.region, facts.region_reason + side
+
+
+def _length_mm(facts: ImageFacts) -> float:
+    """From the feet to the head of what is in view."""
+    return next(e for e, axis in zip(facts.extent_mm, facts.orientation, strict=True) if axis in "SI")
 
 
 def guess_modality(image: Image) -> Modality:
