@@ -80,3 +80,9 @@ def test_scans_that_fill_their_grid_and_flat_ones_are_whole():
     assert shown_part(scan((40, 36, 30))) is None
     assert shown_part(scan((40, 36, 1))) is None
     assert shown_part(Image(np.zeros((9, 9, 9), np.float32), Grid((9, 9, 9), np.eye(4)))) is None
+
+
+def test_a_few_voxels_between_the_lines_that_are_looked_at_are_no_field_of_view():
+    data = np.full((128, 32, 16), -1024, np.float32)
+    data[1:6:2, 1, 7] = -900
+    assert shown_part(Image(data, Grid(data.shape, np.eye(4)))) is None

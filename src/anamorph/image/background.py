@@ -167,6 +167,8 @@ def _planes(inside: np.ndarray) -> list[tuple[np.ndarray, float]] | None:
     from scipy.spatial import ConvexHull, QhullError
 
     points = _outermost(inside)
+    if len(points) == 0:  # a few voxels, between the lines that are looked at
+        return None
     try:
         hull = ConvexHull(points)
     except QhullError:
