@@ -78,6 +78,17 @@ def test_both_directions_undo_each_other() -> None:
     assert np.median(apart) < 0.05
 
 
+def test_the_inverse_reaches_as_far_as_points_are_moved() -> None:
+    across = np.sin(np.indices(CONTROL.shape)[0] / 2)
+    moved = Displacement(np.stack([across * 0.3, 4 - across, across * 0.4 - 3]), CONTROL)
+    large = Grid((120, 120, 120), spacing_mm=1.0, origin_mm=MOVING.centre_mm - 60)
+    there, back = both_directions(moved, START, FIXED.pooled((2, 2, 1)), large)
+    points = points_in(FIXED)
+    apart_mm = np.linalg.norm(back.map_world(there.map_world(points)) - points, axis=1)
+    assert apart_mm.mean() < 0.05
+    assert apart_mm.max() < 0.5
+
+
 def test_what_has_no_grid_at_right_angles_is_sampled_at_the_voxels() -> None:
     after = Composite.of(START, wavy(MOVING.pooled((3, 3, 3))))
     assert delivered(after, FIXED).grid == FIXED

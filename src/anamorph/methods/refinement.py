@@ -200,6 +200,8 @@ def _slid(fields: list[Displacement], demands: Demands, fine: Grid) -> Displacem
 
 INVERSE_POINTS = 1 << 17
 """So many points of an inverse cost nothing to speak of, and close points invert more exactly."""
+INVERSE_SPACING = 0.8
+"""Of the compared voxels, at most, between the points of an inverse: what it lacks falls with the square."""
 
 
 def both_directions(
@@ -221,17 +223,19 @@ def both_directions(
     if not isinstance(start, Affine):  # a given map of another kind
         return onward, Composite.of(start.inverse(), invert(deformation, base).transform)
     # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
-    grid = other.resampled(np.maximum(other.spacing_mm, base.finest_mm)) if jumps else _inverse_grid(base, start, other)
+    grid = other.resampled(np.maximum(other.spacing_mm, base.finest_mm)) if jumps else _inverse_grid(deformation, base, start, other)
     opposite = invert(Composite.of(start.inverse(), deformation, start), grid).transform
     return onward, Composite.of(opposite, start.inverse())
 
 
-def _inverse_grid(base: Grid, start: Affine, other: Grid) -> Grid:
-    """Points as close as those of ``base``, or closer if few, over what the leading scan shows of the other."""
+def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: Grid) -> Grid:
+    """Points closer than those of ``base``, over what the leading scan shows of the other once it is deformed."""
     few = max(float(np.prod(base.shape) / INVERSE_POINTS) ** (1 / 3), 0.5)
-    closeness_mm = min(few, 1.0) * base.finest_mm * abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
+    scale = abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
+    closeness_mm = min(few, INVERSE_SPACING) * base.finest_mm * scale
     reached_vox = other.world_to_voxel(start.map_world(base.corners_mm()))
-    margin = 2 * closeness_mm / other.spacing_mm
+    farthest_mm = scale * float(np.linalg.norm(deformation.vectors_mm(), axis=0).max())
+    margin = (2 * closeness_mm + farthest_mm) / other.spacing_mm
     low = np.floor(np.maximum(reached_vox.min(axis=0) - margin, 0)).astype(int)
     high = np.ceil(np.minimum(reached_vox.max(axis=0) + margin + 1, other.shape)).astype(int)
     if (low < high).all():
