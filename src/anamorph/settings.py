@@ -88,6 +88,12 @@ def parse_settings(config: type, given: GivenSettings, method_name: str) -> dict
         except (ValueError, TypeError, OverflowError):
             if str(value) in renamed[key]:
                 raise UserError(f"{key}={value} is now called {key}={renamed[key][str(value)]}") from None
+            if get_origin(kinds[key]) is Literal:
+                choices = [str(option) for option in get_args(kinds[key])]
+                raise UserError(
+                    f"method '{method_name}' has no {key}={value}{closest(str(value), choices)}; "
+                    f"choose one of: {', '.join(choices)}"
+                ) from None
             raise UserError(f"setting {key} must be {describe_kind(kinds[key])}, not {value!r}") from None
     return values
 

@@ -234,7 +234,7 @@ def test_unknown_setting(refused, fixed, moving):
     [
         ("gain=much", "gain must be a number, not 'much'"),
         ("rounds=1.5", "rounds must be a whole number, not '1.5'"),
-        ("init=magic", "init must be one of world|translation, not 'magic'"),
+        ("init=magic", "method 'stub' has no init=magic; choose one of: world, translation"),
         ("levels=4,x", "levels must be a list such as 4,2,1, each a whole number, not '4,x'"),
         ("rounds=", "rounds must be a whole number, not ''"),
         ("gain", "--set wants key=value, not 'gain'"),
