@@ -13,7 +13,7 @@ from anamorph.errors import UserError
 if TYPE_CHECKING:
     from anamorph.registration.tissue import KeepLike
 
-REGISTRATION, TISSUE, RUN = "Registration", "Tissue", "Run"
+REGISTRATION, INPUTS, TISSUE, RUN = "Registration", "Inputs", "Tissue", "Run"
 DataSet = Annotated[Path, typer.Option(help="The data set: its *_dataset.json, or the folder that holds it.")]
 TemplatePairs = Annotated[
     str | None,
@@ -30,6 +30,32 @@ Settings = Annotated[
     typer.Option(
         "--set", metavar="KEY=VALUE", help="A setting of the method; repeatable.", rich_help_panel=REGISTRATION
     ),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME",
+        help="A fixed-to-moving transform, or a name: auto, affine, similarity, rigid and translation look for the "
+        "best map of that kind (auto: affine), any-pose among all rotations; world takes the headers as they are, "
+        "centres the middles of the scans; frame is for methods with a network.",
+        rich_help_panel=REGISTRATION,
+    ),
+]
+SamePatient = Annotated[
+    bool,
+    typer.Option(
+        "--same-patient",
+        help="Two dates of one patient: rigid start, stiff deformation, and a map of what changed.",
+        rich_help_panel=REGISTRATION,
+    ),
+]
+FixedMask = Annotated[
+    str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
+]
+MovingMask = Annotated[str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)]
+Resample = Annotated[
+    bool,
+    typer.Option("--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS),
 ]
 Masks = Annotated[
     bool, typer.Option("--masks", help="Give the method the masks of the data set.", rich_help_panel=REGISTRATION)
@@ -72,13 +98,16 @@ NoPartner = Annotated[
         rich_help_panel=TISSUE,
     ),
 ]
+MovingNoPartner = Annotated[
+    str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=TISSUE)
+]
 SeriesChoice = Annotated[
     str | None,
     typer.Option(
         "--series",
         metavar="UID|NUMBER|MODALITY|TEXT",
         help="Of DICOM folders with several series: UID, number, modality or a part of the description.",
-        rich_help_panel="Inputs",
+        rich_help_panel=INPUTS,
     ),
 ]
 DeviceName = Annotated[str, typer.Option(help="The device that computes.", rich_help_panel=RUN)]

@@ -7,30 +7,43 @@ import typer
 
 from anamorph.cli import common_options as common
 from anamorph.cli.console import make_table, show
+from anamorph.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anamorph.image.image import Image
     from anamorph.registration.preflight import ImageFacts
+    from anamorph.registration.request import Request
 
 
 def inspect(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="The fixed scan first, then scans and label maps.")
     ],
+    init: common.Init = None,
+    preset: common.Preset = "auto",
+    settings: common.Settings = None,
+    same_patient: common.SamePatient = False,
     series: common.SeriesChoice = None,
+    fixed_mask: common.FixedMask = None,
+    moving_mask: common.MovingMask = None,
+    resample: common.Resample = False,
+    no_partner: common.NoPartner = None,
+    moving_no_partner: common.MovingNoPartner = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     no_start: Annotated[bool, typer.Option("--no-start", help="Do not look for the linear start of scans.")] = False,
 ) -> None:
     """Look at scans before registering them: headers, intensities, overlap, and what `register` would do.
 
-    Scans after the first are laid upon it by the linear start that `register` would take, which is described.
+    Scans after the first are laid upon it by the linear start that `register` would take, which is described. Options
+    change it as they change that of `register --only-start`.
     """
     from dataclasses import asdict, replace
 
     from anamorph.image.read import needs_scan, read_image, read_labels
     from anamorph.registration.preflight import dates_of_one_patient, inspect_image
+    from anamorph.registration.request import Request
 
     files = [common.of_series(file, series) for file in files]
     images: list[Image] = []
@@ -44,12 +57,20 @@ def inspect(
     ]
     for file, relation in zip(files[1:], relations, strict=True):
         visits = dates_of_one_patient(files[0], file) if "findings" in relation else None
-        if visits is not None:
+        if visits is not None and not same_patient:
             relation["findings"] = (*relation["findings"], asdict(visits))
-    if not no_start:
-        for image, relation in zip(images[1:], relations, strict=True):
-            if "preset" in relation:  # two scans
-                relation["start"] = _start(images[0], image)
+    asked: dict[str, Any] = {
+        "init": init,
+        "preset": preset,
+        "settings": settings,
+        "same_patient": same_patient,
+        "fixed_mask": fixed_mask,
+        "moving_mask": moving_mask,
+        "resample": resample,
+        "no_partner": no_partner,
+        "moving_no_partner": moving_no_partner,
+    }
+    _find_starts(images, [] if no_start else relations, {k: v for k, v in asked.items() if v != getattr(Request, k)})
     if json_output:
         import json
 
@@ -94,16 +115,35 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
     return relation | inspect_pair(first, other, first_facts, other_facts).as_dict()
 
 
-def _start(fixed: Image, moving: Image) -> dict[str, Any]:
-    """The start of a pair, or why there is none."""
+def _find_starts(images: list[Image], relations: list[dict[str, Any]], asked: dict[str, Any]) -> None:
+    """Add to what scans say about the first one the start that would be taken as asked.
+
+    Raises:
+        UserError: what is asked for cannot be, or is for one moving scan alone.
+    """
+    from anamorph.registration.request import Request
+
+    pairs = [(image, relation) for image, relation in zip(images[1:], relations, strict=False) if "preset" in relation]
+    if asked and not pairs:
+        raise UserError("a start is looked for between two scans; give both without --no-start, or drop its options")
+    if len(pairs) > 1 and not asked.keys().isdisjoint(("moving_mask", "moving_no_partner")):
+        raise UserError(f"a mask of the moving scan is that of one, and there are {len(pairs)}; give one of them")
+    for image, relation in pairs:
+        relation |= _start(Request(images[0], image, **asked), is_asked=bool(asked))
+
+
+def _start(request: Request, *, is_asked: bool) -> dict[str, Any]:
+    """The preset and the start of a pair, or why there is none; what was asked for and cannot be is an error."""
     from anamorph.errors import AnamorphError
-    from anamorph.registration.plan import inspect_start
+    from anamorph.registration.start_facts import inspect_start
 
     try:
-        found = inspect_start(fixed, moving)
+        found = inspect_start(request)
     except AnamorphError as error:
-        return {"refused": str(error)}
-    return found.as_dict()
+        if is_asked:
+            raise
+        return {"start": {"refused": str(error)}}
+    return {"preset": found.preset, "preset_reason": found.preset_reason, "start": found.as_dict()}
 
 
 def _show_facts(facts: ImageFacts) -> None:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anamorph.cli import common_options as common
-from anamorph.cli.common_options import TRIPS, VERDICT_TRIPPED, FailOn, Quiet, check_fail_on, refuse_existing
+from anamorph.cli.common_options import (
+    INPUTS,
+    RUN,
+    TRIPS,
+    VERDICT_TRIPPED,
+    FailOn,
+    Quiet,
+    check_fail_on,
+    refuse_existing,
+)
 from anamorph.cli.console import make_table, progress_bar, show, show_lines, warn_of_page
 from anamorph.cli.logs import say, spoken
 from anamorph.errors import UserError
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from anamorph.registration.result import Result
 
 KEY_NUMBERS = 3
-INPUTS, PULLS, RUN = "Inputs", "What pulls", "Run"
+PULLS = "What pulls"
 
 
 def register(
@@ -30,16 +39,7 @@ def register(
     method: common.MethodName = "convex",
     preset: common.Preset = "auto",
     settings: common.Settings = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|NAME",
-            help="A fixed-to-moving transform, or a name: auto, affine, similarity, rigid and translation look for the "
-            "best map of that kind (auto: affine), any-pose among all rotations; world takes the headers as they are, "
-            "centres the middles of the scans; frame is for methods with a network.",
-            rich_help_panel=common.REGISTRATION,
-        ),
-    ] = None,
+    init: common.Init = None,
     only_start: Annotated[
         bool,
         typer.Option(
@@ -48,14 +48,7 @@ def register(
             rich_help_panel=common.REGISTRATION,
         ),
     ] = False,
-    same_patient: Annotated[
-        bool,
-        typer.Option(
-            "--same-patient",
-            help="Two dates of one patient: rigid start, stiff deformation, and a map of what changed.",
-            rich_help_panel=common.REGISTRATION,
-        ),
-    ] = False,
+    same_patient: common.SamePatient = False,
     series: common.SeriesChoice = None,
     fixed_labels: Annotated[
         str | None,
@@ -93,16 +86,10 @@ def register(
             metavar="all|1,2[=WEIGHT]", help="Labels that pull, and so measure nothing.", rich_help_panel=PULLS
         ),
     ] = None,
-    fixed_mask: Annotated[
-        str | None, typer.Option(help="Weights 0..1 on the fixed grid: the voxels that count.", rich_help_panel=INPUTS)
-    ] = None,
-    moving_mask: Annotated[
-        str | None, typer.Option(help="The same for the moving scan.", rich_help_panel=INPUTS)
-    ] = None,
+    fixed_mask: common.FixedMask = None,
+    moving_mask: common.MovingMask = None,
     no_partner: common.NoPartner = None,
-    moving_no_partner: Annotated[
-        str | None, typer.Option(metavar="MASK", help="The same for the moving scan.", rich_help_panel=common.TISSUE)
-    ] = None,
+    moving_no_partner: common.MovingNoPartner = None,
     find_no_partner: Annotated[
         bool,
         typer.Option(
@@ -130,12 +117,7 @@ def register(
         str | None,
         typer.Option(metavar="MASK|lungs", help="The same for the moving scan.", rich_help_panel=common.TISSUE),
     ] = None,
-    resample: Annotated[
-        bool,
-        typer.Option(
-            "--resample", help="Bring masks and labels on another grid to their scan.", rich_help_panel=INPUTS
-        ),
-    ] = False,
+    resample: common.Resample = False,
     device: common.DeviceName = "auto",
     seed: common.Seed = 0,
     threads: common.Threads = None,

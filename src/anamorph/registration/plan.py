@@ -11,7 +11,7 @@ from anamorph.errors import UserError, out_of_memory_failure
 from anamorph.geometry.grid import Grid
 from anamorph.geometry.lengths import patient_mm
 from anamorph.image.image import Image
-from anamorph.methods import DEFAULT_METHOD, LINEAR, find_method
+from anamorph.methods import DEFAULT_METHOD, find_method
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.registration.preflight import (
     UNIT_REMEDY,
@@ -224,49 +224,3 @@ def output_bytes(fixed: Image, moving: Image, fields_at_voxels: bool = True) -> 
 
 def _voxels(grid: Grid) -> int:
     return grid.shape[0] * grid.shape[1] * grid.shape[2]
-
-
-@dataclass(frozen=True)
-class StartFacts:
-    """A linear start of fixed to moving points.
-
-    ``steps`` say how it was found, the winner first; ``map`` is described by :func:`describe_map`. ``seconds`` are
-    those of the search.
-    """
-
-    init: str
-    steps: tuple[str, ...]
-    warnings: tuple[str, ...]
-    map: dict[str, Any]
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "init": self.init,
-            "steps": list(self.steps),
-            "warnings": list(self.warnings),
-            "seconds": round(self.seconds, 3),
-        } | self.map
-
-
-def inspect_start(fixed: Image, moving: Image) -> StartFacts:
-    """Find the linear start of a pair with the settings that ``register`` would choose.
-
-    Args:
-        fixed: stays.
-        moving: is brought to the fixed scan.
-
-    Raises:
-        UserError: the scans cannot be a pair.
-        RegistrationFailure: memory ran out.
-    """
-    plan = make_plan(fixed, moving, method=LINEAR)
-    result = run_plan(plan, Pair(fixed, moving), Run())
-    return StartFacts(
-        init=plan.method.settings()["init"],
-        steps=tuple(result.provenance["start"]),
-        warnings=tuple(result.warnings[len(plan.warnings) :]),
-        map=result.provenance["start_map"],
-        seconds=sum(result.timings.values()),
-    )

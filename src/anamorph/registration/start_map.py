@@ -33,8 +33,8 @@ def describe_map(start: Affine, fixed: Grid, overlap_percent: float) -> dict[str
 
 
 def map_rows(described: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is shown of a map that :func:`describe_map` described, each with its name; nothing of an empty one."""
-    if not described:
+    """What is shown of a map that :func:`describe_map` described, each with its name; nothing where none is."""
+    if "overlap_percent" not in described:
         return []
     overlap = f"{described['overlap_percent']:.0f} % of the fixed field of view"
     return [*((name, described[name]) for name in WORDS), ("overlap", overlap)]
