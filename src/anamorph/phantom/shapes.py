@@ -183,19 +183,16 @@ def cell_of(points: np.ndarray) -> np.ndarray:
 
 def _index(solids: list[Solid], margins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every cell: where its list starts, how long it is, and all lists in one array."""
-    cells, members = [], []
-    for n, solid in enumerate(solids):
-        low, high = solid.bounds()
-        first, last = cell_of(low - margins[n]), cell_of(high + margins[n])
-        box = np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(first, last, strict=True)), indexing="ij")
-        touched = np.ravel_multi_index(box, CELLS).ravel()
-        cells.append(touched)
-        members.append(np.full(len(touched), n))
-    cell = np.concatenate(cells)
+    low, high = np.moveaxis([solid.bounds() for solid in solids], 1, 0)
+    first, beyond = cell_of(low - margins[:, None]), cell_of(high + margins[:, None]) + 1
+    numbers = np.arange(np.prod(CELLS), dtype=np.uint16).reshape(CELLS)
+    touched = [numbers[tuple(map(slice, *ends))].ravel() for ends in zip(first, beyond, strict=True)]
+    cell = np.concatenate(touched)
+    member = np.repeat(np.arange(len(solids)), [len(one) for one in touched])
     order = np.argsort(cell, kind="stable")  # keeps the order of painting within a cell
     count = np.bincount(cell, minlength=int(np.prod(CELLS)))
     start = np.cumsum(count) - count
-    return start, count, np.concatenate(members)[order]
+    return start, count, member[order]
 
 
 def _periodic_noise(rng: np.random.Generator, sigma: float, side: int = 64) -> np.ndarray:
