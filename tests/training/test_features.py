@@ -9,7 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from benchmarks.gpu.shape_data import HIGHEST, SIDE, write_shapes
+from benchmarks.gpu import shape_data
+from benchmarks.gpu.shape_data import HIGHEST, write_shapes
 
 from anamorph.data import read_dataset
 from anamorph.networks.preprocessing import Preprocessing
@@ -145,7 +146,9 @@ def test_settings_that_cannot_be_are_refused(wrong):
         FeatureTraining(**wrong)
 
 
-def test_bodies_are_made_of_the_shapes_of_label_maps(tmp_path):
+def test_bodies_are_made_of_the_shapes_of_label_maps(tmp_path, monkeypatch):
+    side = shape_data.SIDE // 2
+    monkeypatch.setattr(shape_data, "SIDE", side)
     source = np.zeros((30, 28, 26), np.int16)
     source[5:25, 6:20, 7:19] = 2
     source[10:18, 9:17, 9:17] = 530
@@ -155,7 +158,7 @@ def test_bodies_are_made_of_the_shapes_of_label_maps(tmp_path):
     dataset = write_shapes([paths], tmp_path / "out", bodies=6)
     assert [case.split for case in dataset.cases] == ["training"] * 7 + ["validation"]
     bodies = [np.asarray(nibabel.load(case.label).dataobj) for case in read_dataset(dataset.path).cases]
-    assert all(body.shape == (SIDE, SIDE, SIDE) and body.dtype == np.uint8 for body in bodies)
+    assert all(body.shape == (side, side, side) and body.dtype == np.uint8 for body in bodies)
     extents = [np.ptp(np.argwhere(bodies[0] == n), axis=0) * 1.8 for n in (1, 2)]
     np.testing.assert_allclose(extents, [np.array([19, 13, 11]) * 1.5, np.array([7, 7, 7]) * 1.5], atol=1.8)
     made = bodies[2:]
