@@ -183,7 +183,7 @@ def cell_of(points: np.ndarray) -> np.ndarray:
 
 def _index(solids: list[Solid], margins: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every cell: where its list starts, how long it is, and all lists in one array."""
-    low, high = np.moveaxis([solid.bounds() for solid in solids], 1, 0)
+    low, high = np.array([solid.bounds() for solid in solids]).transpose(1, 0, 2)
     first, beyond = cell_of(low - margins[:, None]), cell_of(high + margins[:, None]) + 1
     numbers = np.arange(np.prod(CELLS), dtype=np.uint16).reshape(CELLS)
     touched = [numbers[tuple(map(slice, *ends))].ravel() for ends in zip(first, beyond, strict=True)]
