@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,33 @@ def test_a_guide_is_no_witness_of_how_certain_a_place_is(oracle, method):
     )
     radii = [np.nanpercentile(one.uncertainty_mm.data, 2) for one in (guided, alone)]
     assert radii[0] == pytest.approx(radii[1], rel=0.1)
+
+
+def test_what_a_guide_sees_is_compared_and_shown(oracle, tmp_path):
+    fixed, moving = scans()
+    settings = {"init": "world", "guide": str(oracle), "guide_weight": 20.0}
+    result = register(fixed, moving, settings=settings, device="cpu")
+    maps = [Labels(one.astype(np.uint8), GRID) for one in (HERE, THERE)]
+    (row,) = result.seen.rows
+    assert (row.name, row.trust, row.sure) == ("ball", 1.0, 1.0)
+    assert row.before == pytest.approx(dice(*maps)[1], abs=1e-4)
+    assert row.after == pytest.approx(overlap(result), abs=1e-4)
+    folder = result.save(tmp_path / "led").folder
+    record, page = folder / "result.json", folder / "report.html"
+    told = json.loads(record.read_text(encoding="utf-8"))["seen_by_guide"]
+    assert told == {"model": "oracle", "labels": [vars(row)]}
+    assert "The views go through ball, which agrees least" in page.read_text(encoding="utf-8")
+    exchanged = register(moving, fixed, settings=settings, device="cpu")
+    assert np.array_equal(exchanged.seen.fixed.data[0], THERE)
+
+
+def test_without_a_guide_nothing_is_said_to_be_seen(tmp_path):
+    result = register(*scans(), settings={"init": "world", "guide": "none"}, device="cpu")
+    folder = result.save(tmp_path / "out").folder
+    record, page = folder / "result.json", folder / "report.html"
+    assert result.seen is None
+    assert json.loads(record.read_text(encoding="utf-8"))["seen_by_guide"] == "no guide was used"
+    assert "What the guide sees" not in page.read_text(encoding="utf-8")
 
 
 def test_a_guide_that_pulls_hard_may_pull_on_a_stiffer_field(oracle):

@@ -116,9 +116,10 @@ class Run:
     """One run of a method: where it computes, its seed, and what it collects on the way.
 
     A method adds to ``trace`` (the objective per iteration, by stage), ``warnings`` and ``provenance``, and may leave a
-    map ``uncertainty_mm`` of the fixed scan, maps ``no_partner`` of both and, where it knows of tissue, ``free``: both
-    directions before that had a say. ``start`` is the linear start of fixed to moving points where there is one.
-    ``pulled`` says that marks and labels of the pair had their say. ``seconds`` are the times of the stages.
+    map ``uncertainty_mm`` of the fixed scan, maps ``no_partner`` of both, labels ``seen`` by a guide in both and, where
+    it knows of tissue, ``free``: both directions before that had a say. ``start`` is the linear start of fixed to
+    moving points where there is one. ``pulled`` says that marks and labels of the pair had their say. ``seconds`` are
+    the times of the stages.
 
     Args:
         device: ``"cuda"`` asks for a GPU, ``"auto"`` takes one if there is one; the attribute is what was chosen.
@@ -139,6 +140,7 @@ class Run:
         self.provenance: dict[str, Any] = {}
         self.uncertainty_mm: Image | None = None
         self.no_partner: tuple[Image, Image] | None = None
+        self.seen: tuple[Labels, Labels] | None = None
         self.free: tuple[Transform, Transform] | None = None
         self.start: Transform | None = None
         self.pulled = False
@@ -170,7 +172,7 @@ class Run:
     def outcome(self, fixed_to_moving: Transform, moving_to_fixed: Transform) -> Outcome:
         """Both transforms with everything that the run has collected."""
         collected = self.seconds, self.trace, self.warnings, self.provenance, self.uncertainty_mm, self.free
-        return Outcome(fixed_to_moving, moving_to_fixed, *collected, no_partner=self.no_partner, start=self.start)
+        return Outcome(fixed_to_moving, moving_to_fixed, *collected, self.no_partner, self.start, self.seen)
 
 
 @dataclass
@@ -185,6 +187,7 @@ class Outcome:
     None where that changed nothing. ``no_partner`` are maps of the fixed and of the moving scan, each in its own frame:
     1 where the method found that the other scan shows nothing of the kind, else 0; None where it found none.
     ``start`` is what was there before anything was deformed, of fixed to moving points; None where a method has none.
+    ``seen`` are the labels that a guide sees in the fixed and in the moving scan, numbered from 1; None without one.
     """
 
     fixed_to_moving: Transform
@@ -197,6 +200,7 @@ class Outcome:
     free: tuple[Transform, Transform] | None = None
     no_partner: tuple[Image, Image] | None = None
     start: Transform | None = None
+    seen: tuple[Labels, Labels] | None = None
 
     def exchanged(self, moving: Grid) -> Outcome:
         """The outcome for the pair with fixed and moving scan exchanged.
@@ -216,6 +220,7 @@ class Outcome:
             free=None if self.free is None else self.free[::-1],
             no_partner=None if self.no_partner is None else self.no_partner[::-1],
             start=None if self.start is None else self.start.inverse(),
+            seen=None if self.seen is None else self.seen[::-1],
         )
 
     def __post_init__(self) -> None:

@@ -154,6 +154,16 @@ class Guide:
         )
         return here, there
 
+    def label_maps(self) -> tuple[Labels, Labels]:
+        """The most probable label of every voxel of both scans where it is trusted, numbered from 1 in their order."""
+        here, there = (Labels(self._most_probable(scan.channels), scan.grid) for scan in (self.fixed, self.moving))
+        return here, there
+
+    def _most_probable(self, channels: np.ndarray) -> np.ndarray:
+        numbers = np.where(self.trust > 0, np.arange(1, len(channels) + 1), 0).astype(np.uint8)
+        background = 1 - channels.sum(axis=0)
+        return np.where(channels.max(axis=0) > background, numbers[channels.argmax(axis=0)], 0).astype(np.uint8)
+
     def agreement(self, transform: Transform) -> float:
         """The correlation of probabilities about 0 under a map, mean over the labels by their trust.
 

@@ -182,6 +182,7 @@ class Recipe(Method):
             run.trace |= trace
         if started.guide is not None:
             run.provenance["guide"] = started.guide.model
+            run.seen = started.guide.label_maps()
         if started.features is not None:
             run.provenance["features"] = started.features.model.identity
         with run.stage("finish", FINISHED):

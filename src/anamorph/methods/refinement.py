@@ -223,7 +223,11 @@ def both_directions(
     if not isinstance(start, Affine):  # a given map of another kind
         return onward, Composite.of(start.inverse(), invert(deformation, base).transform)
     # exp(-v) is the inverse too, but between the points of the control grid this one is closer.
-    grid = other.resampled(np.maximum(other.spacing_mm, base.finest_mm)) if jumps else _inverse_grid(deformation, base, start, other)
+    grid = (
+        other.resampled(np.maximum(other.spacing_mm, base.finest_mm))
+        if jumps
+        else _inverse_grid(deformation, base, start, other)
+    )
     opposite = invert(Composite.of(start.inverse(), deformation, start), grid).transform
     return onward, Composite.of(opposite, start.inverse())
 

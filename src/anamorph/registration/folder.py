@@ -17,6 +17,7 @@ from anamorph.errors import AnamorphError, RegistrationFailure
 from anamorph.evaluation.measure import RegisteredPair
 from anamorph.evaluation.no_partner import NOT_LOOKED_FOR, NOTHING_FOUND
 from anamorph.evaluation.numbers import plain
+from anamorph.evaluation.seen_labels import NOT_GUIDED
 from anamorph.evaluation.uncertainty import NOT_ESTIMATED
 from anamorph.evaluation.verdict import failed
 from anamorph.geometry.frames import flip_ras_lps
@@ -190,6 +191,7 @@ def describe_success(result: Result) -> dict[str, Any]:
         "direction_check": direction_check(result.fixed_to_moving, result.fixed.grid),
         "kept": [piece.as_dict() for piece in result.pair.kept],
         "uncertainty": NOT_ESTIMATED if result.uncertainty is None else result.uncertainty.as_dict(),
+        "seen_by_guide": NOT_GUIDED if result.seen is None else result.seen.as_dict(),
         "no_partner": _no_partner(result),
         "change": _change(result),
         "timings_s": stage_timings(result),

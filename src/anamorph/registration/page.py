@@ -46,6 +46,7 @@ def report_of(
         moving_points=inputs.pair.moving_points,
         jacobian=Image(pair.deformation.determinants, pair.map_grid),
         uncertainty=result.uncertainty,
+        seen=result.seen,
         no_partner=result.no_partner,
         change=result.change,
         kept=pair.kept,

@@ -36,7 +36,7 @@ BOTH_SHOW = ("cardiac-mr",)
 """Presets of how scans were made, such as in thick slices, rather than of what they show: both have to be made so."""
 
 WHOLE_TO_PART = 1.25
-"""Ratio of the lengths of two CT along the body from which the shorter one may be a part: shoulders look like a trunk."""
+"""Ratio of two lengths along the body from which the shorter CT may be a part: shoulders look like a trunk."""
 
 Severity = Literal["note", "warning", "error"]
 Modality = Literal["ct", "mr", "mask-like", "other"]

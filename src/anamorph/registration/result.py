@@ -15,6 +15,7 @@ from anamorph.evaluation.kept_tissue import kept_pieces
 from anamorph.evaluation.measure import RegisteredPair, measure
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.no_partner import NoPartner, judge_no_partner
+from anamorph.evaluation.seen_labels import SeenLabels, judge_seen
 from anamorph.evaluation.uncertainty import Uncertainty, judge_uncertainty
 from anamorph.evaluation.verdict import Verdict, verdict
 from anamorph.image.image import Image, Labels
@@ -143,6 +144,11 @@ class Result:
     def uncertainty(self) -> Uncertainty | None:
         """The numbers of that map inside the body, and the place to look at first."""
         return judge_uncertainty(self.uncertainty_mm, self.fixed)
+
+    @cached_property
+    def seen(self) -> SeenLabels | None:
+        """What a guide sees in both scans, and how well it lies upon each other; None where none was used."""
+        return judge_seen(self.outcome.seen, self.provenance.get("guide", {}), self.fixed_to_moving)
 
     @cached_property
     def change(self) -> Change | None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from anamorph.image.image import Labels
 from anamorph.report.colours import ColourScale
+from anamorph.report.lines import outline
 from anamorph.report.views import View
 
 
@@ -51,3 +53,17 @@ class Panel:
 
 Grey = Mapping[str, np.ndarray]
 """8-bit grey slices of one view: ``fixed``, and the moving scan ``before`` and ``after``."""
+
+
+def label_outlines(labels: Labels, view: View, kind: str, painted: Mapping[int, str]) -> list[Line]:
+    """Outlines of the labels that have a colour.
+
+    Args:
+        labels: on any grid.
+        view: over which they are drawn.
+        kind: of the lines.
+        painted: CSS colours by label.
+    """
+    shown = view.take_image(labels, "nearest")
+    values = [int(value) for value in np.unique(shown) if int(value) in painted]
+    return [Line(outline(shown == value, view), kind, painted[value]) for value in values]

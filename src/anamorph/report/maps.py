@@ -10,10 +10,11 @@ import numpy as np
 from anamorph.evaluation.change import Change
 from anamorph.evaluation.metrics.inverse_consistency import inverse_consistency_mm
 from anamorph.evaluation.no_partner import NoPartner
+from anamorph.evaluation.seen_labels import SeenLabels
 from anamorph.evaluation.uncertainty import Uncertainty
 from anamorph.geometry.lengths import length_text
 from anamorph.report import colours
-from anamorph.report.figures import Figure, Grey, Layer, Line, Panel
+from anamorph.report.figures import Figure, Grey, Layer, Line, Panel, label_outlines
 from anamorph.report.lines import anatomy, deformed_grid, line_distance_mm, outline
 from anamorph.report.pictures import data_uri, exact_uri
 from anamorph.report.views import View
@@ -106,6 +107,31 @@ def no_partner_panel(found: NoPartner, arrangement: Arrangement, greys: Greys) -
     caption = "Outlined: what the fixed scan shows and the moving one does not; it did not count. "
     caption += ". ".join(line[0].upper() + line[1:] for line in found.lines()) + "."
     return Panel("No partner", caption, _arranged(arrangement, figure))
+
+
+def seen_panel(found: SeenLabels, least: int, arrangement: Arrangement, greys: Greys) -> Panel:
+    """The labels that a guide sees in the fixed scan, and those of the moving scan as the result lays them there.
+
+    Args:
+        found: the labels.
+        least: the number of the one through which the views go.
+        arrangement: views in columns.
+        greys: slices of the fixed scan by the name of the view.
+    """
+    painted = {n: colours.label_colour(n - 1) for n, row in enumerate(found.rows, start=1) if row.after is not None}
+
+    def figure(view: View) -> Figure:
+        lines = label_outlines(found.fixed, view, "fixed", painted) + label_outlines(
+            found.warped, view, "warped", painted
+        )
+        return Figure(view, [Layer(data_uri(greys[view.name]["fixed"]))], lines)
+
+    caption = (
+        f"What {found.model} sees in the fixed scan (solid) and in the moving one, warped (dashed). The views go "
+        f"through {found.rows[least - 1].name}, which agrees least. Where they part, the images said otherwise, or the "
+        "network is wrong in one scan."
+    )
+    return Panel("What the guide sees", caption, _arranged(arrangement, figure))
 
 
 def change_panel(found: Change, arrangement: Arrangement, greys: Greys) -> Panel:

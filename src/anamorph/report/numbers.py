@@ -14,6 +14,7 @@ from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.metrics.landmarks import tre_mm
 from anamorph.evaluation.metrics.metric import Column, Metric
 from anamorph.evaluation.numbers import Numbers
+from anamorph.evaluation.seen_labels import SeenLabels
 from anamorph.evaluation.verdict import all_gates
 from anamorph.geometry.lengths import MISSING, numbers_mm
 from anamorph.image.image import Image
@@ -226,6 +227,27 @@ def kept_row(piece: KeptPiece) -> KeptRow:
     volume = text(piece.free.volume_percent, 2), text(piece.after.volume_percent, 3)
     rigid = mm(piece.free.deviation_mm, 2), mm(piece.after.deviation_mm, 3)
     return KeptRow(piece.name, piece.scan, keeps, [volume, rigid])
+
+
+@dataclass(frozen=True)
+class SeenRow:
+    """A label that a guide sees: how sure and trusted it is, and its overlap before and after."""
+
+    name: str
+    colour: str
+    cells: tuple[str, str, str, str]
+
+
+def seen_rows(seen: SeenLabels) -> list[SeenRow]:
+    """A row for each label of a guide."""
+    return [
+        SeenRow(
+            row.name,
+            label_colour(rank),
+            (text(row.sure, 2), text(row.trust, 2), text(row.before, 3), text(row.after, 3)),
+        )
+        for rank, row in enumerate(seen.rows)
+    ]
 
 
 def label_columns(metrics: Measured) -> list[Column]:

@@ -14,15 +14,16 @@ from anamorph.evaluation.kept_tissue import KeptPiece
 from anamorph.evaluation.label_regions import voxel_counts
 from anamorph.evaluation.measured import Measured
 from anamorph.evaluation.no_partner import NoPartner, Region
+from anamorph.evaluation.seen_labels import SeenLabels
 from anamorph.evaluation.uncertainty import Uncertainty
 from anamorph.evaluation.verdict import Verdict
 from anamorph.image.background import background_value, looks_like_ct
 from anamorph.image.image import Image, Labels
 from anamorph.image.points import Points
 from anamorph.report.colours import label_colour
-from anamorph.report.figures import Figure, Grey, Layer, Line, Panel
-from anamorph.report.lines import curve, outline
-from anamorph.report.maps import change_panel, map_panels, no_partner_panel
+from anamorph.report.figures import Figure, Grey, Layer, Panel, label_outlines
+from anamorph.report.lines import curve
+from anamorph.report.maps import change_panel, map_panels, no_partner_panel, seen_panel
 from anamorph.report.page import fill, inline_script, save
 from anamorph.report.pictures import checkerboard, ct_window, data_uri, fuse, pair_windows, robust_window, to_grey
 from anamorph.report.viewer.page import embedded
@@ -51,6 +52,7 @@ class PairReport:
         moving_points: the same landmarks in the moving scan.
         jacobian: determinants of the map, already at hand.
         uncertainty: how far the right places may be from those found, as a map and its numbers.
+        seen: what a guide sees in both scans.
         no_partner: what one scan alone shows, as maps and regions.
         change: what changed between two dates of one patient.
         kept: pieces that were to move rigidly or keep their volume.
@@ -85,6 +87,7 @@ class PairReport:
     moving_points: Points | None = None
     jacobian: Image | None = None
     uncertainty: Uncertainty | None = None
+    seen: SeenLabels | None = None
     no_partner: NoPartner | None = None
     change: Change | None = None
     kept: Sequence[KeptPiece] = ()
@@ -137,6 +140,7 @@ def _content(report: PairReport) -> dict[str, Any]:
         "named": named,
         "landmarks": numbers.landmark_rows(report.fixed_points, report.moving_points, report.fixed_to_moving),
         "true_error": numbers.true_error_rows(report.true_error_mm),
+        "seen": [] if report.seen is None else numbers.seen_rows(report.seen),
         "kept": [numbers.kept_row(piece) for piece in report.kept],
         "checks": numbers.check_rows(report.verdict.checks, named),
         "curves": [c for name, values in report.trace.items() if (c := curve(name, values))],
@@ -166,12 +170,15 @@ def comparison(report: PairReport, views: list[View]) -> tuple[Panel, list[Panel
             (report.warped_labels, "after"),
         ):
             if labels is not None:
-                figures[view.name].lines += _outlines(labels, view, kind, painted)
+                figures[view.name].lines += label_outlines(labels, view, kind, painted)
     arrangement = columns(views)
     overlap = any(report.moving.grid.contains(_sites_mm(view)).any() for view in views)
     caption = "" if overlap else "Before: the headers place the two scans apart, so the moving scan is not in view."
     viewer = Panel("", caption, [[figures[view.name] for view in column] for column in arrangement])
     panels = map_panels(report, arrangement, grey)
+    if report.seen is not None and (amid := report.seen.least_agreed) is not None:
+        own = orthogonal_views(report.fixed.grid, focus_voxel(report.fixed, report.seen.alone(amid)))
+        panels.append(seen_panel(report.seen, amid, columns(own), _grey_slices(report, own)))
     if report.no_partner is not None:
         own = _views_through(report, report.no_partner.regions[0])
         panels.append(no_partner_panel(report.no_partner, columns(own), _grey_slices(report, own)))
@@ -239,12 +246,6 @@ def _sites_mm(view: View) -> np.ndarray:
     """World positions spread over a slice."""
     axes = [np.linspace(0, n - 1, min(n, 40)) for n in view.slice_grid.shape]
     return view.slice_grid.voxel_to_world(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
-
-
-def _outlines(labels: Labels, view: View, kind: str, painted: Mapping[int, str]) -> list[Line]:
-    shown = view.take_image(labels, "nearest")
-    values = [int(value) for value in np.unique(shown) if int(value) in painted]
-    return [Line(outline(shown == value, view), kind, painted[value]) for value in values]
 
 
 def _views_through(report: PairReport, regions: Sequence[Region]) -> list[View]:
