@@ -9,11 +9,14 @@ import pytest
 
 import anamorph
 from anamorph.errors import UserError
+from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels
 from anamorph.image.outlines import Outline
+from anamorph.methods.recipe import FAR_FROM_MARKS
 from anamorph.phantom.pair import PhantomPair, make_pair
 from anamorph.registration.request import Request
 from anamorph.registration.run import run_to_folder
+from anamorph.transforms import Affine
 from tiny_models import save_tiny
 
 AWAY = np.array([7.0, -5.0, 6.0])
@@ -172,6 +175,24 @@ def test_between_scans_that_tell_nothing_what_is_given_leads_alone(phantom, by):
     else:
         before = float(np.linalg.norm(here - there, axis=1).mean())
         assert left_mm(result, here, there) < (1.0 if by == "landmarks" else 0.75 * before)
+
+
+def test_outlines_lead_where_a_start_by_the_images_is_far_from_them(phantom):
+    away = Affine.translation(np.array([0.0, 150, -220]))
+    fixed, noise = unlike(phantom)
+    labels = phantom.moving_labels
+    moving = Image(noise.data, Grid(noise.grid.shape, away.matrix @ noise.grid.affine))
+    there = Labels(labels.data, Grid(labels.grid.shape, away.matrix @ labels.grid.affine))
+    outlines = {
+        f"{side}_outlines": [Outline.of_label(one, value) for value in one.present()]
+        for side, one in (("fixed", phantom.fixed_labels), ("moving", there))
+    }
+    result = anamorph.register(fixed, moving, **outlines, use_points=1.0, threads=1)
+    here = places_of(phantom, 10)
+    right = away.map_world(phantom.true_fixed_to_moving.map_world(here))
+    assert left_mm(result, here, right) < 10
+    assert FAR_FROM_MARKS in result.warnings
+    assert not any("far apart (" in line for line in result.warnings)
 
 
 def test_without_a_refinement_it_is_told(phantom):

@@ -94,6 +94,24 @@ def sphere(radius: float, count: int = 400) -> np.ndarray:
     return (60.0, 50, 40) + radius * at / np.linalg.norm(at, axis=1, keepdims=True)
 
 
+def test_outlines_far_apart_give_a_start_too():
+    true = np.eye(4)
+    true[:3, :3] = rotation((5.0, -10.0, 15.0))
+    true[:3, 3] = (90, -60, 40)
+    stretched = np.array([[1.0, 0.6, 0.4], [0.5, 1.0, 0.7], [0.8, 0.4, 1.0], [1.0, 1.0, 0.3]])
+    sides = [(sphere(15, 400) - (60, 50, 40)) * s + PLACES[n] for n, s in enumerate(stretched)]
+    pairs = tuple(OutlinePair(side, Affine(true).map_world(side[::-1]), 0.5) for side in sides)
+    given = Marks(Links.none(), outlines=pairs)
+    found = given.start(Affine.identity(), GRID, "rigid")
+    assert found is not None
+    assert np.linalg.norm(found.map_world(PLACES) - Affine(true).map_world(PLACES), axis=1).max() < 0.5
+    assert given.start(found, GRID, "rigid") is None
+    ball = Marks(Links.none(), outlines=(OutlinePair(sphere(15), sphere(15, 300) + 100, 0.5),))
+    shifted = ball.start(Affine.identity(), GRID, "translation")
+    assert shifted is not None
+    np.testing.assert_allclose(shifted.matrix[:3, 3], 100, atol=1.5)
+
+
 def test_outlines_pull_without_partners():
     ball = OutlinePair(sphere(15), sphere(20, 300) + np.array([4, 0, 0]), 0.5)
     found = Marks(Links.none(), (), (ball,)).corrected(still(), True)

@@ -37,6 +37,11 @@ from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 GUIDED = 0.08
 """Fraction of a run that is done when the labels of a guide are looked for."""
 WITHOUT_IMAGES = "deformed by what was given to pull alone: the images would follow no more than noise"
+BY_MARKS = "the landmarks or outlines that pull, which a start by the images leaves far apart"
+FAR_FROM_MARKS = (
+    "a start by the images leaves the landmarks or outlines that pull far apart, and was left for theirs: see whether "
+    "these are right"
+)
 FINISHED = 0.98
 """Fraction of a run that is done when the field is refined."""
 
@@ -100,7 +105,9 @@ class Recipe(Method):
         found = search_start(self.config, scans, run)
         by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(self.config.init))
         if by_marks:
-            run.provenance["start"].insert(0, "the landmarks, which a start by the images leaves far apart")
+            run.provenance["start"].insert(0, BY_MARKS)
+            # The others speak of a start that is not taken.
+            run.warnings = [*(line for line in run.warnings if line not in found.warnings), FAR_FROM_MARKS]
             found = given_start(*scans, by_marks, self.config.start_weight)
         config = self.config.counting(found.comparison.counts)
         return Started(

@@ -27,7 +27,7 @@ CONTRADICTION = 4.0
 FEWEST_JUDGED = 4
 """Of fewer landmarks none can be called the wrong one."""
 FAR = 0.05
-"""A start that leaves half of the landmarks farther off than this share of the diagonal is replaced by theirs."""
+"""A start that leaves half of what is marked farther off than this share of the diagonal is replaced by theirs."""
 FEWEST_RIGID, FEWEST_AFFINE, FEWEST_TRIMMED = 3, 8, 6
 MOST_LINKS = 400
 """More tell nothing new of a smooth correction."""
@@ -37,6 +37,8 @@ LATTICE = 32
 """Points of a correction along the longest side."""
 ROUNDS = 4
 """Corrections by outlines, which find their nearest points anew after each."""
+LINEAR_ROUNDS = 30
+"""Likewise of linear maps by outlines, which begin farther away."""
 ODD = 3.0
 """Links of an outline count less from so many times their usual distance on: one side may show more."""
 
@@ -140,27 +142,53 @@ class Marks:
         )
 
     def start(self, start: Affine, frame: Grid, model: LinearModel) -> Affine | None:
-        """A linear map by the landmarks, or None where a start leaves them near enough or they are too few.
+        """A linear map by the landmarks, by the outlines where they are too few, or None.
+
+        There is none where a start leaves them near enough, or nearer.
 
         Args:
             start: from this scan to the other.
             frame: the field of view of this scan.
             model: which maps are allowed; few landmarks allow less.
         """
-        from anamorph.transforms.affine import fit_least_trimmed_squares, fit_linear, is_plausible
+        from anamorph.transforms.affine import is_plausible
+
+        by_landmarks = len(self.landmarks) >= FEWEST_RIGID
+        told = self if by_landmarks else Marks(Links.none(), outlines=self.outlines)
+        if not (by_landmarks or self.outlines) or told._left_mm(start) <= FAR * _diagonal(frame):
+            return None
+        matrix = self._by_landmarks(model) if by_landmarks else self._by_outlines(model)
+        if not is_plausible(matrix):
+            return None
+        found = Affine(matrix)
+        return found if told._left_mm(found) < told._left_mm(start) else None
+
+    def _left_mm(self, start: Affine) -> float:
+        """Median distance of the landmarks, or else of the outlines, under a map."""
+        links = self.landmarks if len(self.landmarks) else self.links(start.map_world)
+        return float(np.median(np.linalg.norm(start.map_world(links.here) - links.there, axis=1)))
+
+    def _by_landmarks(self, model: LinearModel) -> np.ndarray:
+        from anamorph.transforms.affine import fit_least_trimmed_squares, fit_linear
 
         marks = self.landmarks
-        if len(marks) < FEWEST_RIGID:
-            return None
-        apart = np.linalg.norm(start.map_world(marks.here) - marks.there, axis=1)
-        if np.median(apart) <= FAR * _diagonal(frame):
-            return None
         allowed = "rigid" if model == "affine" and len(marks) < FEWEST_AFFINE else model
         if len(marks) < FEWEST_TRIMMED:
-            matrix = fit_linear(marks.here, marks.there, allowed)
-        else:
-            matrix = fit_least_trimmed_squares(marks.here, marks.there, allowed, trim=0.7)
-        return Affine(matrix) if is_plausible(matrix) else None
+            return fit_linear(marks.here, marks.there, allowed)
+        return fit_least_trimmed_squares(marks.here, marks.there, allowed, trim=0.7)
+
+    def _by_outlines(self, model: LinearModel) -> np.ndarray:
+        """Middles upon each other, then nearest points upon each other (Besl and McKay, PAMI 1992)."""
+        from anamorph.transforms.affine import fit_linear
+
+        outlines = Marks(Links.none(), outlines=self.outlines)
+        sides = [(one.here.mean(axis=0), one.there.mean(axis=0)) for one in self.outlines]
+        here, there = np.array(sides).transpose(1, 0, 2)
+        matrix = fit_linear(here, there, "translation" if len(here) < FEWEST_RIGID else "rigid")
+        for _ in range(LINEAR_ROUNDS):
+            links = outlines.links(Affine(matrix).map_world)
+            matrix = fit_linear(links.here, links.there, model)
+        return matrix
 
     def believed(self, frame: Grid) -> tuple[Marks, list[str]]:
         """The marks without landmarks that contradict all others, and a line for each of these.
