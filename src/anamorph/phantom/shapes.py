@@ -185,7 +185,7 @@ def _index(solids: list[Solid], margins: np.ndarray) -> tuple[np.ndarray, np.nda
     """For every cell: where its list starts, how long it is, and all lists in one array."""
     low, high = np.array([solid.bounds() for solid in solids]).transpose(1, 0, 2)
     first, beyond = cell_of(low - margins[:, None]), cell_of(high + margins[:, None]) + 1
-    numbers = np.arange(np.prod(CELLS), dtype=np.uint16).reshape(CELLS)
+    numbers = np.arange(np.prod(CELLS), dtype=np.uint16).reshape(CELLS)  # short numbers are sorted by their digits
     touched = [numbers[tuple(map(slice, *ends))].ravel() for ends in zip(first, beyond, strict=True)]
     cell = np.concatenate(touched)
     member = np.repeat(np.arange(len(solids)), [len(one) for one in touched])
