@@ -37,10 +37,10 @@ from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 GUIDED = 0.08
 """Fraction of a run that is done when the labels of a guide are looked for."""
 WITHOUT_IMAGES = "deformed by what was given to pull alone: the images would follow no more than noise"
-BY_MARKS = "the landmarks or outlines that pull, which a start by the images leaves far apart"
+BY_MARKS = "the landmarks or outlines that pull, which the start below leaves far apart"
 FAR_FROM_MARKS = (
-    "a start by the images leaves the landmarks or outlines that pull far apart, and was left for theirs: see whether "
-    "these are right"
+    "the start that was found or asked for leaves the landmarks or outlines that pull far apart, and was left for "
+    "theirs: see whether these are right"
 )
 FINISHED = 0.98
 """Fraction of a run that is done when the field is refined."""
