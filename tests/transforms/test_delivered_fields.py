@@ -89,6 +89,16 @@ def test_the_inverse_reaches_as_far_as_points_are_moved() -> None:
     assert apart_mm.max() < 0.5
 
 
+def test_an_inverse_has_few_enough_points_to_be_delivered_as_it_is() -> None:
+    scan = Grid((80, 72, 76), spacing_mm=2.0)
+    start = Affine.translation(np.array([3.0, -2, 1]))
+    back = both_directions(wavy(scan.pooled((2, 2, 2)), 0.2), start, scan, scan)[1]
+    assert isinstance(back, Composite)
+    assert isinstance(back.parts[0], Displacement)
+    np.testing.assert_allclose(delivered(back, scan).grid.spacing_mm, back.parts[0].grid.spacing_mm, rtol=1e-6)
+    assert back.parts[0].grid.finest_mm < 1.6
+
+
 def test_what_has_no_grid_at_right_angles_is_sampled_at_the_voxels() -> None:
     after = Composite.of(START, wavy(MOVING.pooled((3, 3, 3))))
     assert delivered(after, FIXED).grid == FIXED

@@ -200,8 +200,10 @@ def _slid(fields: list[Displacement], demands: Demands, fine: Grid) -> Displacem
 
 INVERSE_POINTS = 1 << 17
 """So many points of an inverse cost nothing to speak of, and close points invert more exactly."""
-INVERSE_SPACING = 0.8
+INVERSE_SPACING = 0.6
 """Of the compared voxels, at most, between the points of an inverse: what it lacks falls with the square."""
+INVERSE_TO_VOXEL = 0.75
+"""Of a voxel of the scan, at least, unless few: a field of many more points than voxels is read at the voxels alone."""
 
 
 def both_directions(
@@ -236,7 +238,8 @@ def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: G
     """Points closer than those of ``base``, over what the leading scan shows of the other once it is deformed."""
     few = max(float(np.prod(base.shape) / INVERSE_POINTS) ** (1 / 3), 0.5)
     scale = abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
-    closeness_mm = min(few, INVERSE_SPACING) * base.finest_mm * scale
+    compared_mm = base.finest_mm * scale
+    closeness_mm = min(few * compared_mm, max(INVERSE_SPACING * compared_mm, INVERSE_TO_VOXEL * other.voxel_mm))
     reached_vox = other.world_to_voxel(start.map_world(base.corners_mm()))
     farthest_mm = scale * float(np.linalg.norm(deformation.vectors_mm(), axis=0).max())
     margin = (2 * closeness_mm + farthest_mm) / other.spacing_mm
@@ -245,8 +248,8 @@ def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: G
     if (low < high).all():
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         other = other.cropped((i, j, k))
-    thick = other.spacing_mm > THICK * closeness_mm  # as thick as the leading scan's are described
-    return other.resampled(np.where(thick, other.spacing_mm, closeness_mm))
+    thick = other.spacing_mm > THICK * closeness_mm  # slices, which the leading scan's are described as thick as
+    return other.resampled(np.where(thick, other.spacing_mm / 2, closeness_mm))
 
 
 def _tell(progress: Callable[[float], None], before: float, share: float, fraction: float) -> None:
