@@ -248,8 +248,8 @@ def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: G
     if (low < high).all():
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         other = other.cropped((i, j, k))
-    thick = other.spacing_mm > THICK * closeness_mm  # slices, which the leading scan's are described as thick as
-    return other.resampled(np.where(thick, other.spacing_mm / 2, closeness_mm))
+    thick = other.spacing_mm > THICK * closeness_mm  # as thick as the leading scan's are described
+    return other.resampled(np.where(thick, other.spacing_mm, closeness_mm))
 
 
 def _tell(progress: Callable[[float], None], before: float, share: float, fraction: float) -> None:
