@@ -99,6 +99,15 @@ def test_an_inverse_has_few_enough_points_to_be_delivered_as_it_is() -> None:
     assert back.parts[0].grid.finest_mm < 1.6
 
 
+def test_an_inverse_is_no_coarser_than_the_comparison_however_large_the_voxels() -> None:
+    scan, compared = Grid((56, 50, 53), spacing_mm=2.4), Grid((90, 80, 85), spacing_mm=1.5)
+    control = compared.pooled((2, 2, 2))
+    back = both_directions(wavy(control, 0.1), Affine.translation(np.ones(3)), compared, scan)[1]
+    assert isinstance(back, Composite)
+    assert isinstance(back.parts[0], Displacement)
+    assert back.parts[0].grid.spacing_mm.max() < 1.55
+
+
 def test_what_has_no_grid_at_right_angles_is_sampled_at_the_voxels() -> None:
     after = Composite.of(START, wavy(MOVING.pooled((3, 3, 3))))
     assert delivered(after, FIXED).grid == FIXED

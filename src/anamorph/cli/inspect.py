@@ -70,7 +70,8 @@ def inspect(
         "no_partner": no_partner,
         "moving_no_partner": moving_no_partner,
     }
-    _find_starts(images, [] if no_start else relations, {k: v for k, v in asked.items() if v != getattr(Request, k)})
+    pairs = [] if no_start else [pair for pair in zip(images[1:], relations, strict=True) if "preset" in pair[1]]
+    _find_starts(images[0], pairs, {key: value for key, value in asked.items() if value != getattr(Request, key)})
     if json_output:
         import json
 
@@ -115,21 +116,20 @@ def _relation(first: Image, other: Image, first_facts: ImageFacts, other_facts: 
     return relation | inspect_pair(first, other, first_facts, other_facts).as_dict()
 
 
-def _find_starts(images: list[Image], relations: list[dict[str, Any]], asked: dict[str, Any]) -> None:
-    """Add to what scans say about the first one the start that would be taken as asked.
+def _find_starts(fixed: Image, pairs: list[tuple[Image, dict[str, Any]]], asked: dict[str, Any]) -> None:
+    """Add the start that would be taken, as asked, to what each moving scan says about the fixed one.
 
     Raises:
         UserError: what is asked for cannot be, or is for one moving scan alone.
     """
     from anamorph.registration.request import Request
 
-    pairs = [(image, relation) for image, relation in zip(images[1:], relations, strict=False) if "preset" in relation]
     if asked and not pairs:
         raise UserError("a start is looked for between two scans; give both without --no-start, or drop its options")
     if len(pairs) > 1 and not asked.keys().isdisjoint(("moving_mask", "moving_no_partner")):
         raise UserError(f"a mask of the moving scan is that of one, and there are {len(pairs)}; give one of them")
-    for image, relation in pairs:
-        relation |= _start(Request(images[0], image, **asked), is_asked=bool(asked))
+    for moving, relation in pairs:
+        relation |= _start(Request(fixed, moving, **asked), is_asked=bool(asked))
 
 
 def _start(request: Request, *, is_asked: bool) -> dict[str, Any]:

@@ -235,11 +235,12 @@ def both_directions(
 
 
 def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: Grid) -> Grid:
-    """Points closer than those of ``base``, over what the leading scan shows of the other once it is deformed."""
+    """Points as close as those of ``base``, or closer, over what the leading scan shows of the other once it is deformed."""
     few = max(float(np.prod(base.shape) / INVERSE_POINTS) ** (1 / 3), 0.5)
     scale = abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
     compared_mm = base.finest_mm * scale
-    closeness_mm = min(few * compared_mm, max(INVERSE_SPACING * compared_mm, INVERSE_TO_VOXEL * other.voxel_mm))
+    held = min(INVERSE_TO_VOXEL * other.voxel_mm / compared_mm, 1.0)
+    closeness_mm = min(few, max(INVERSE_SPACING, held)) * compared_mm
     reached_vox = other.world_to_voxel(start.map_world(base.corners_mm()))
     farthest_mm = scale * float(np.linalg.norm(deformation.vectors_mm(), axis=0).max())
     margin = (2 * closeness_mm + farthest_mm) / other.spacing_mm
@@ -248,7 +249,7 @@ def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: G
     if (low < high).all():
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         other = other.cropped((i, j, k))
-    thick = other.spacing_mm > THICK * closeness_mm  # as thick as the leading scan's are described
+    thick = other.spacing_mm > THICK * min(few, 1.0) * compared_mm  # as thick as the leading scan's are described
     return other.resampled(np.where(thick, other.spacing_mm, closeness_mm))
 
 

@@ -154,10 +154,10 @@ class Marks:
         from anamorph.transforms.affine import is_plausible
 
         by_landmarks = len(self.landmarks) >= FEWEST_RIGID
-        told = self if by_landmarks else Marks(Links.none(), outlines=self.outlines)
+        told = self if by_landmarks else replace(self, landmarks=Links.none())
         if not (by_landmarks or self.outlines) or told._left_mm(start) <= FAR * _diagonal(frame):
             return None
-        matrix = self._by_landmarks(model) if by_landmarks else self._by_outlines(model)
+        matrix = told._by_landmarks(model) if by_landmarks else told._by_outlines(model)
         if not is_plausible(matrix):
             return None
         found = Affine(matrix)
@@ -181,12 +181,11 @@ class Marks:
         """Middles upon each other, then nearest points upon each other (Besl and McKay, PAMI 1992)."""
         from anamorph.transforms.affine import fit_linear
 
-        outlines = Marks(Links.none(), outlines=self.outlines)
         sides = [(one.here.mean(axis=0), one.there.mean(axis=0)) for one in self.outlines]
         here, there = np.array(sides).transpose(1, 0, 2)
         matrix = fit_linear(here, there, "translation" if len(here) < FEWEST_RIGID else "rigid")
         for _ in range(LINEAR_ROUNDS):
-            links = outlines.links(Affine(matrix).map_world)
+            links = self.links(Affine(matrix).map_world)
             matrix = fit_linear(links.here, links.there, model)
         return matrix
 
