@@ -235,7 +235,7 @@ def both_directions(
 
 
 def _inverse_grid(deformation: Displacement, base: Grid, start: Affine, other: Grid) -> Grid:
-    """Points as close as those of ``base``, or closer, over what the leading scan shows of the other once it is deformed."""
+    """Points no farther apart than those of ``base``, over what the leading scan shows of the other once deformed."""
     few = max(float(np.prod(base.shape) / INVERSE_POINTS) ** (1 / 3), 0.5)
     scale = abs(np.linalg.det(start.matrix[:3, :3])) ** (1 / 3)
     compared_mm = base.finest_mm * scale
