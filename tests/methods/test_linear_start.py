@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from anamorph.geometry import Grid
 from anamorph.image import Image, Mask
-from anamorph.methods.linear_start import linear_start, linear_start_bytes
+from anamorph.methods.linear_start import leads, linear_start, linear_start_bytes
 from anamorph.methods.start.search import UNSHEARED
 from anamorph.methods.working_frame import Scan
 from anamorph.phantom import make_pair
@@ -155,6 +155,22 @@ def test_what_a_mask_hides_does_not_lead(rigid_pair):
     mask = Mask(weight, rigid_pair.moving.grid)
     found = run(rigid_pair.fixed, rigid_pair.moving.with_data(data), moving_mask=mask)
     assert errors_vox(found.transform, rigid_pair).mean() < 0.3
+
+
+@pytest.mark.parametrize("edge", [12, 24])
+def test_a_scan_does_not_lead_with_the_empty_corners_of_a_larger_box(linear_pair, edge):
+    """A scan with a little less of the body in a box of several times the size, as one that was turned."""
+    plain = Scan.prepare(linear_pair.fixed, None)
+    ends = ((edge, edge),) * 3
+    weight = np.pad(plain.weight, ends)
+    weight[:, :, : edge + 1] = 0
+    affine = plain.grid.affine.copy()
+    affine[:3, 3] = plain.grid.voxel_to_world([-edge] * 3)
+    grid = Grid(weight.shape, affine)
+    turned = Scan(np.pad(plain.channels, ((0, 0), *ends)), weight, grid)
+    assert turned.weight.sum() < plain.weight.sum()
+    assert leads(plain, turned)
+    assert not leads(turned, plain)
 
 
 @pytest.mark.parametrize("shift", [(7.0, -7.0, 6.6), (0.0, 0.0, 12.0)])

@@ -159,15 +159,22 @@ def leads(fixed: Scan, moving: Scan) -> bool:
     """Whether the fixed scan is the one in whose frame a pair is compared.
 
     The rule looks at the scans alone and never at their roles, so that exchanging them changes nothing but the
-    direction: the clearly finer scan leads, else the one with the smaller field of view.
+    direction: the clearly finer scan leads, else the one with the smaller field of view. Boxes count
+    beside what they show, so that a scan that was turned in a larger box does not lead with its empty corners.
     """
     finer = np.log(moving.grid.voxel_mm / fixed.grid.voxel_mm)
     if abs(finer) > np.log(FINER):
         return bool(finer > 0)
-    volumes = [float(scan.weight.sum(dtype=np.float64) * np.prod(scan.grid.spacing_mm)) for scan in (fixed, moving)]
+    volumes = [_view_mm3(scan) for scan in (fixed, moving)]
     if not np.isclose(volumes[0], volumes[1], rtol=1e-5):
         return volumes[0] < volumes[1]
     return _content(fixed) <= _content(moving)
+
+
+def _view_mm3(scan: Scan) -> float:
+    """The volume of the box of a scan and that of what counts in it, as their geometric mean."""
+    voxels = np.sqrt(scan.weight.sum(dtype=np.float64) * np.prod(scan.grid.shape))
+    return float(voxels * np.prod(scan.grid.spacing_mm))
 
 
 def _content(scan: Scan) -> tuple[float, ...]:
