@@ -277,6 +277,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(files: Path):
     assert "small-mr" in plan
     assert "0.25" in plan
     assert "about 350 MB at the peak" in plan
+    assert "of one core" not in plan  # a method need not foresee its time
+    told = run(*arguments[:-1], "convex", "--dry-run")
+    assert re.search(r"about 0\.\d s of one core", told)
 
 
 def test_apply_to_images_labels_and_points_at_once(registered: Path, files: Path):

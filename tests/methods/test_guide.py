@@ -16,8 +16,20 @@ from anamorph.geometry import Grid
 from anamorph.image import Image, Labels, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import METHODS
+from anamorph.methods.affine import Linear
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import Guide, _doubts, cut_labels, guide_models, sureness, trust_of, turned_frame
+from anamorph.methods.guide import (
+    Guide,
+    _doubts,
+    cut_labels,
+    guide_bytes,
+    guide_models,
+    sureness,
+    trust_of,
+    turned_frame,
+)
+from anamorph.methods.recipe import SEEN_BY_GUIDE, prepared_bytes
+from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.model import ModelCard, save_model
 from anamorph.networks.preprocessing import Preprocessing
@@ -148,6 +160,21 @@ def test_a_guide_leads_in_the_middle_of_a_linear_start(oracle):
     settings = {"guide": str(oracle), "guide_weight": 20.0}
     led = register(fixed, moving, method="convex", settings=settings, init=Affine(shift), device="cpu")
     assert overlap(led) > 0.95
+
+
+@pytest.mark.parametrize("method", ["linear", "affine"])
+def test_a_guide_corrects_the_start_alone_as_that_of_a_deformation(oracle, method):
+    guided, by_images = {"guide": str(oracle)}, {"guide": "none"}
+    init = {"linear": "rigid", "affine": "auto"}[method]
+    alone = register(*scans(), method=method, settings=guided, init=init, device="cpu")
+    deformed = register(*scans(), method="convex", settings=guided, init=init, device="cpu")
+    np.testing.assert_allclose(alone.fixed_to_moving.matrix, deformed.outcome.start.matrix, atol=1e-9)
+    assert overlap(alone) > 0.9 > 0.6 > overlap(register(*scans(), method=method, settings=by_images, device="cpu"))
+    assert alone.provenance["start"][0] == deformed.provenance["start"][0] == SEEN_BY_GUIDE
+    assert alone.provenance["guide"] == deformed.provenance["guide"]
+    np.testing.assert_array_equal(alone.seen.fixed.data[0], HERE)
+    given = Affine.translation([1.0, 0.0, 0.0])
+    assert "guide" not in register(*scans(), method=method, settings=guided, init=given, device="cpu").provenance
 
 
 @pytest.mark.parametrize(("volumes_ml", "is_used"), [([2.0, 4.0], True), ([6.0, 9.0], False), ([0.5, 1.0], False)])
@@ -420,6 +447,15 @@ def test_the_memory_of_a_guide_is_foreseen(tmp_path, method):
 
     more = foreseen(str(tmp_path / "guide")) - foreseen("none")
     assert more >= 96**3 * 4 * (2 * 2 + 5 * 16)
+
+
+def test_the_memory_of_a_guide_of_the_start_alone_is_that_of_its_network(tmp_path):
+    save_segmenter(tmp_path / "guide")
+    large = Grid((160, 160, 160), np.eye(4))  # of which the network takes more than the search
+    guide = str(tmp_path / "guide")
+    alone = Linear(StartConfig(guide=guide)).peak_memory_bytes(large, large)
+    assert alone == prepared_bytes(large, large) + guide_bytes(guide, large, large)
+    assert guide_bytes(guide, large, large, large) - guide_bytes(guide, large, large) == 160**3 * 4 * 5 * 16
 
 
 def test_a_model_of_another_kind_cannot_guide(tmp_path):

@@ -73,8 +73,8 @@ class TestLinear(MethodConformance):
 
 
 def test_presets_are_those_of_the_start_alone():
-    assert Linear.presets["head-neck-ct"] == {"init": "rigid"}
-    assert Linear.presets["cardiac-mr"] == {"intensity_weight": 40.0}
+    assert Linear.presets["head-neck-ct"] == {"init": "rigid", "guide": "guide-head-neck,none"}
+    assert Linear.presets["cardiac-mr"] == {"intensity_weight": 40.0, "guide": "guide-heart,none"}
     assert set(Linear.presets) == set(METHODS.find("convex").presets)
     assert StartConfig(**Linear.presets["generic-mr"]).start_weight == INTENSITY_WEIGHT
     for setting in ("intensity_weight", "intensity_in_start"):

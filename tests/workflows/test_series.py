@@ -262,7 +262,7 @@ def test_what_the_user_sets_goes_before_what_series_set():
     assert within_a_series(RegistrationSettings()).settings == ("init=world", "guide=none")
     given = within_a_series(RegistrationSettings(settings=("init=rigid", "diffusion=1")))
     assert given.settings == ("guide=none", "init=rigid", "diffusion=1")
-    assert within_a_series(RegistrationSettings(method="affine")).settings == ("init=world",)
+    assert within_a_series(RegistrationSettings(method="affine")).settings == ("init=world", "guide=none")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def register(
     ] = False,
     fail_on: FailOn = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and the predicted memory, and stop.", rich_help_panel=RUN)
+        bool,
+        typer.Option("--dry-run", help="Print the plan, the predicted memory and time, and stop.", rich_help_panel=RUN),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -310,6 +311,8 @@ def show_plan(request: Request, out: Path, inputs: Inputs, plan: RegistrationPla
     for key, value in plan.method.settings().items():
         table.add_row(f"  {key}", as_text(value))
     table.add_row("memory", f"about {gigabytes(plan.needed_bytes)} at the peak")
+    if plan.one_core_seconds is not None:
+        table.add_row("time", f"about {plan.one_core_seconds:.1f} s of one core, half to twice as long as a rule")
     at_voxels = inputs.pair.slides or plan.method.fields_at_voxels
     table.add_row("output", f"{out}: up to {gigabytes(output_bytes(fixed, moving, at_voxels))}")
     for kind, lines in (("warning", plan.warnings), ("note", plan.notes)):

@@ -7,14 +7,19 @@ from typing import Any, ClassVar
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.linear_start import linear_start_bytes
+from anamorph.methods.foreseen import NETWORK_S, start_seconds
+from anamorph.methods.guide import NONE, guide_bytes
+from anamorph.methods.linear_start import compared_at, linear_start_bytes
 from anamorph.methods.presets import STARTS
-from anamorph.methods.recipe import prepared, prepared_bytes, search_start
+from anamorph.methods.recipe import SEEN_BY_GUIDE, guide_of, moved_start, prepared, prepared_bytes, search_start
 from anamorph.methods.start.remarks import little_warning
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine as AffineMap
 from anamorph.transforms.maps import Composite, Transform
+
+SEARCHED = 0.8
+"""Fraction of a run that is done when the start is found by the images."""
 
 
 class Affine(Method):
@@ -26,6 +31,7 @@ class Affine(Method):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         kind: {key: value for key, value in values.items() if key != "init"} for kind, values in STARTS.items()
     }
+    same_patient: ClassVar[dict[str, Any]] = {"guide": NONE}
     fields_at_voxels = False
     config: StartConfig
 
@@ -33,16 +39,31 @@ class Affine(Method):
         with run.stage("initialise", 0.0):
             here, there = prepared(pair)
             start = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
-            found = start.transform if pair.start is None else Composite.of(start.transform, pair.start)
-        if start.is_given and pair.start is None and start.explained is not None:
-            little = little_warning(start.explained, start.comparison.kind)
+        found: Transform = start.transform
+        comparison, guide = start.comparison, None
+        if pair.start is None:
+            with run.stage("guide", SEARCHED):
+                guide = guide_of(self.config, pair, found, start.explained, run)
+        else:
+            found = Composite.of(found, pair.start)
+        if guide is not None:
+            run.provenance["guide"], run.seen = guide.model, guide.label_maps()
+            moved = moved_start(self.config, guide, pair, found, run, SEEN_BY_GUIDE)
+            if moved is not found:
+                found, comparison = moved, compared_at(here, there, moved)
+        elif start.is_given and pair.start is None and start.explained is not None:
+            little = little_warning(start.explained, comparison.kind)
             run.warnings += [] if little is None else [little]
         run.start = found
-        run.provenance["intensities"] = start.comparison.kind
+        run.provenance["intensities"] = comparison.kind
         return run.outcome(found, found.inverse())
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
-        return prepared_bytes(fixed, moving) + linear_start_bytes(fixed, moving, self.config.init)
+        start = linear_start_bytes(fixed, moving, self.config.init)
+        return prepared_bytes(fixed, moving) + max(start, guide_bytes(self.config.guide, fixed, moving))
+
+    def one_core_seconds(self, fixed: Grid, moving: Grid) -> float:
+        return start_seconds(self.config) + NETWORK_S * guide_bytes(self.config.guide, fixed, moving)
 
 
 def _seen(moving: Scan, init: Transform | None, fixed: Grid) -> Scan:
@@ -61,4 +82,4 @@ class Linear(Affine):
     name = "linear"
     summary = "the linear start alone: a shift, a rigid or an affine map; deforms nothing"
     presets: ClassVar[dict[str, dict[str, Any]]] = STARTS
-    same_patient: ClassVar[dict[str, Any]] = {"init": "rigid"}
+    same_patient: ClassVar[dict[str, Any]] = {"init": "rigid"} | Affine.same_patient

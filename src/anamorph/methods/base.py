@@ -286,6 +286,10 @@ class Method(ABC):
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         """Predicted peak memory of a call on images of these grids, without the interpreter itself."""
 
+    def one_core_seconds(self, fixed: Grid, moving: Grid) -> float | None:
+        """Predicted seconds of a call on images of these grids on one core; None where a method cannot tell."""
+        return None
+
     def known_bytes(self, fixed: Grid, moving: Grid, labels: int = 0, slides: bool = False) -> int:
         """Predicted memory that a call takes beside that for what is known of the scans.
 

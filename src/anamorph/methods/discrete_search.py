@@ -15,8 +15,6 @@ from anamorph.geometry.averaging import Cell
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import setting
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import guide_bytes
-from anamorph.methods.learned_features import feature_bytes
 from anamorph.methods.pyramid import Level, Pyramid
 from anamorph.methods.refinement import Array, RefinementConfig, check_scales, moved
 from anamorph.transforms.fields import compose, exponential, inverse_consistent, logarithm, upsample, warp_descriptor
@@ -58,16 +56,14 @@ class SearchConfig(RefinementConfig):
 
     def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
         """Memory of descriptors and fields, of a guide and of features."""
-        guide = guide_bytes(self.guide, fixed, moving, pyramid.base)
-        return pyramid.held_bytes + guide + feature_bytes(self.feature_model, pyramid.base)
+        return pyramid.held_bytes + self.seen_bytes(pyramid.base, fixed, moving)
 
     def costs_bytes(self, pyramid: Pyramid, held_bytes: int) -> int:
         """Memory that the costs take at their largest, beside what the rest of the run holds."""
-        largest = 0
-        for level, cells, radius in _levels(self, pyramid):
-            count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
-            largest = max(largest, int(count * np.prod([2 * r + 1 for r in radius]) * 4))
-        return min(largest, _budget(self, held_bytes))
+        return min(4 * max(_compared(self, pyramid)), _budget(self, held_bytes))
+
+    def compared(self, pyramid: Pyramid) -> int:
+        return sum(_compared(self, pyramid))
 
 
 def search(
@@ -124,6 +120,15 @@ def search(
 
 def _budget(config: SearchConfig, held_bytes: int) -> int:
     return max(config.max_memory_mb * 2**20 - held_bytes, LEAST_FOR_COSTS)
+
+
+def _compared(config: SearchConfig, pyramid: Pyramid) -> list[int]:
+    """How many displacements of cells each level compares."""
+    counts = []
+    for level, cells, radius in _levels(config, pyramid):
+        count = np.prod([-(-n // c) for n, c in zip(level.grid.shape, cells, strict=True)])
+        counts.append(int(count * np.prod([2 * r + 1 for r in radius])))
+    return counts
 
 
 def _levels(config: SearchConfig, pyramid: Pyramid) -> list[tuple[Level, Cell, Cell]]:

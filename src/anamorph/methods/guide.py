@@ -350,14 +350,14 @@ def guide_models(name: str, beside: str | None = None) -> list[str]:
     return found if last == NONE else [*found, last]
 
 
-def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: str | None = None) -> int:
+def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid | None = None, beside: str | None = None) -> int:
     """Peak memory that a guide adds to a registration.
 
     Args:
         name: of models, as :func:`guide_models` takes it.
         fixed: grid of the fixed scan.
         moving: grid of the moving scan.
-        described: grid of the descriptors.
+        described: grid of the descriptors; None where the guide corrects the start alone.
         beside: the registration network.
     """
     from anamorph.networks.trained import SEGMENT, SegmentationModel
@@ -365,8 +365,7 @@ def guide_bytes(name: str, fixed: Grid, moving: Grid, described: Grid, beside: s
     most = 0
     for one in guide_models(name, beside):
         model = SegmentationModel.describe(one, SEGMENT)
-        blocks = -(-len(model.labels) // LANES)
-        lanes = lane_bytes(described, blocks)
+        lanes = 0 if described is None else lane_bytes(described, -(-len(model.labels) // LANES))
         most = max(most, model.peak_memory_bytes(fixed) + model.peak_memory_bytes(moving) + lanes)
     return most
 

@@ -16,8 +16,9 @@ from anamorph.geometry.sampling import identity_positions
 from anamorph.image.image import Image
 from anamorph.methods.base import Outcome, Pair, Run, setting
 from anamorph.methods.discrete_search import AUTOMATIC_REACH, SearchConfig, search
-from anamorph.methods.guide import Guide, guide_bytes, guide_models
-from anamorph.methods.learned_features import feature_bytes, named_model
+from anamorph.methods.foreseen import NETWORK_S, deformation_seconds, start_seconds
+from anamorph.methods.guide import Guide, guide_models
+from anamorph.methods.learned_features import named_model
 from anamorph.methods.linear_start import GIVEN, compared_at, linear_start_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.recipe import FINISHED, Recipe, prepared, prepared_bytes, search_start
@@ -65,10 +66,11 @@ class NetworkConfig(SearchConfig):
         costs = self.costs_bytes(pyramid, held) if self.search else 0
         return max(start, held + max(costs, evidence_bytes(pyramid)))
 
-    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
-        """Memory of descriptors and fields, of a guide and of features."""
-        guide = guide_bytes(self.guide, fixed, moving, pyramid.base, beside=self.model)
-        return pyramid.held_bytes + guide + feature_bytes(self.feature_model, pyramid.base)
+    def compared(self, pyramid: Pyramid) -> int:
+        return super().compared(pyramid) if self.search else 0
+
+    def seen_bytes(self, base: Grid, fixed: Grid, moving: Grid, beside: str | None = None) -> int:
+        return super().seen_bytes(base, fixed, moving, beside or self.model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +164,10 @@ class Learned(Recipe):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         return prepared_bytes(fixed, moving) + max(self.network_bytes(fixed, moving), self.led_bytes(fixed, moving))
+
+    def one_core_seconds(self, fixed: Grid, moving: Grid) -> float:
+        refined = deformation_seconds(self.config, fixed, moving) if self.config.refine else 0.0
+        return NETWORK_S * self.network_bytes(fixed, moving) + start_seconds(self.config) + refined
 
     def led_bytes(self, fixed: Grid, moving: Grid) -> int:
         return self.config.refinement_memory(fixed, moving)

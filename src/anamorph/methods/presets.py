@@ -25,11 +25,6 @@ SHARED: dict[str, dict[str, Any]] = {
     "generic-ct": {},
     "generic-mr": {"intensity_weight": 12.0, "intensity_in_start": 0.25},
 }
-STARTS: dict[str, dict[str, Any]] = {
-    kind: {key: value for key, value in values.items() if key in ("init", "intensity_weight", "intensity_in_start")}
-    for kind, values in SHARED.items()
-}
-"""Those of the linear start alone."""
 GUIDES: dict[str, dict[str, Any]] = {
     "cardiac-mr": {"guide": "guide-heart,none", "guide_weight": 40.0, "guide_diffusion": 1.0},
     "small-mr": {"guide": "symmetric-hippocampus/guide,none"},
@@ -47,3 +42,14 @@ AFTER_A_NETWORK: dict[str, dict[str, Any]] = AS_TRAINED | {
 def with_own(*own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The shared presets, with what one method adds or changes; later values go before earlier ones."""
     return {kind: {key: value for one in (SHARED, *own) for key, value in one.get(kind, {}).items()} for kind in SHARED}
+
+
+STARTS: dict[str, dict[str, Any]] = {
+    kind: {
+        key: value
+        for key, value in values.items()
+        if key in ("init", "intensity_weight", "intensity_in_start", "guide")
+    }
+    for kind, values in with_own(GUIDES).items()
+}
+"""Those of the linear start alone."""

@@ -10,6 +10,7 @@ import numpy as np
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
 from anamorph.methods.demands import Demands
+from anamorph.methods.foreseen import deformation_seconds, start_seconds
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide, label_bytes
 from anamorph.methods.linear_start import (
     AS_ASKED_FOR,
@@ -37,6 +38,7 @@ from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
 GUIDED = 0.08
 """Fraction of a run that is done when the labels of a guide are looked for."""
 WITHOUT_IMAGES = "deformed by what was given to pull alone: the images would follow no more than noise"
+SEEN_BY_GUIDE = "middles or sizes of the labels that the guide sees"
 BY_MARKS = "the landmarks or outlines that pull, which the start below leaves far apart"
 FAR_FROM_MARKS = (
     "the start that was found or asked for leaves the landmarks or outlines that pull far apart, and was left for "
@@ -74,6 +76,11 @@ class Recipe(Method):
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         return prepared_bytes(fixed, moving) + max(self.led_bytes(fixed, moving), self.led_bytes(moving, fixed))
+
+    def one_core_seconds(self, fixed: Grid, moving: Grid) -> float | None:
+        # Which of the two leads is known of their voxels alone.
+        led = [deformation_seconds(self.config, *pair) for pair in ((fixed, moving), (moving, fixed))]
+        return start_seconds(self.config) + sum(led) / 2
 
     def known_bytes(self, fixed: Grid, moving: Grid, labels: int = 0, slides: bool = False) -> int:
         pyramid = self.config.pyramid(fixed)
@@ -123,22 +130,13 @@ class Recipe(Method):
         )
 
     def _guide(self, started: Started, pair: Pair, run: Run) -> None:
-        """Let a guide correct a start that was searched for, which is then not doubted.
-
-        Scans that are alike, as of one patient, tell more of each other than a network knows: they need no guide.
-        """
+        """Let a guide correct a start that was searched for, which is then not doubted."""
         run.provenance["intensities"] = started.kind
-        if self.config.guide == NONE or (started.explained is not None and started.explained > ALIKE):
-            return
-        shown = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
-        guide = Guide.of(self.config.guide, *shown, run.device, started.start)
+        guide = guide_of(self.config, pair, started.start, started.explained, run)
         if guide is None:
-            told = run.provenance["start"] if self.config.guide.endswith(NONE) else run.warnings
-            told.append(LEFT_OUT)
             return
         started.guide, started.explained = guide, None
-        run.warnings += guide.doubts
-        self._move(started, guide, pair, run, "middles or sizes of the labels that the guide sees")
+        self._move(started, guide, pair, run, SEEN_BY_GUIDE)
 
     def _use(self, started: Started, pair: Pair, run: Run, may_move: bool = True) -> None:
         """Let landmarks, outlines and labels that a user gave pull, the latter on the start too if it may move."""
@@ -155,12 +153,8 @@ class Recipe(Method):
                 run.warnings += started.mark(pair.marks)
 
     def _move(self, started: Started, labels: Guide, pair: Pair, run: Run, told: str) -> None:
-        """Correct a start that was searched for by labels, where that brings them clearly better upon each other."""
-        if pair.start is not None or not isinstance(started.start, Affine):
-            return
-        moved = labels.moved(started.start, may_scale=linear_model(self.config.init) == "affine")
+        moved = moved_start(self.config, labels, pair, started.start, run, told)
         if moved is not started.start:
-            run.provenance["start"].insert(0, told)
             started.start, started.is_guess = moved, False
             started.comparison = compared_at(started.fixed, started.moving, moved)
             started.config = self.config.counting(started.comparison.counts)
@@ -247,3 +241,30 @@ def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> Sta
     run.provenance["start"] = found.steps
     run.warnings += found.warnings
     return found
+
+
+def guide_of(config: StartConfig, pair: Pair, start: Transform, explained: float | None, run: Run) -> Guide | None:
+    """What a guide sees in both scans; None where there is none, or where it is sure of nothing in both.
+
+    Scans that are alike, as of one patient, tell more of each other than a network knows: they need no guide.
+    """
+    if config.guide == NONE or (explained is not None and explained > ALIKE):
+        return None
+    shown = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
+    guide = Guide.of(config.guide, *shown, run.device, start)
+    if guide is None:
+        told = run.provenance["start"] if config.guide.endswith(NONE) else run.warnings
+        told.append(LEFT_OUT)
+    else:
+        run.warnings += guide.doubts
+    return guide
+
+
+def moved_start(config: StartConfig, labels: Guide, pair: Pair, start: Transform, run: Run, told: str) -> Transform:
+    """A start that was searched for, corrected by labels where that brings them clearly better upon each other."""
+    if pair.start is not None or not isinstance(start, Affine):
+        return start
+    moved = labels.moved(start, may_scale=linear_model(config.init) == "affine")
+    if moved is not start:
+        run.provenance["start"].insert(0, told)
+    return moved

@@ -16,8 +16,8 @@ from anamorph.geometry.sampling import identity_positions, sample
 from anamorph.methods.base import setting
 from anamorph.methods.demands import Demands
 from anamorph.methods.descriptors import DescribedPair
-from anamorph.methods.guide import NONE, guide_models
-from anamorph.methods.learned_features import named_model
+from anamorph.methods.guide import guide_bytes
+from anamorph.methods.learned_features import feature_bytes, named_model
 from anamorph.methods.pyramid import THICK, Pyramid
 from anamorph.methods.start.settings import StartConfig
 from anamorph.optimise.sliding import join
@@ -50,10 +50,6 @@ class RefinementConfig(StartConfig):
     find_no_partner: bool = setting(False, "look for what one scan alone shows, and leave it out of the refinement")
     keep_doubtful: bool = setting(False, "keep a deformation that may follow chance or noise, which is left out else")
     air_weight: float = setting(0.0, "weight of CT air far from the body, 0 to 1")
-    guide: str = setting(
-        "none",
-        "a model of `anamorph train segment` whose labels are compared too, the first fitting one of several, or none",
-    )
     guide_weight: float = setting(1.0, "weight of squared differences of its probabilities beside MIND-SSC")
     guide_diffusion: float = setting(0.0, "diffusion where a guide is used, which may pull hard; 0: as without one")
     feature_model: str = setting(
@@ -78,17 +74,7 @@ class RefinementConfig(StartConfig):
 
     def models(self) -> tuple[str, ...]:
         features = named_model(self.feature_model)
-        return (*guide_models(self.guide), *([] if features is None else [features]))
-
-    @property
-    def remark(self) -> str:
-        *optional, last = self.guide.split(",")
-        if not optional or last != NONE:
-            return ""
-        found = guide_models(self.guide)
-        if found:
-            return f"guided by what {' or '.join(found)} sees; --set guide=none leaves it out"
-        return f"{optional[0]}, which would guide such scans, is not installed: pip install ./packages/anamorph-models"
+        return (*super().models(), *([] if features is None else [features]))
 
     def guided(self) -> Self:
         """The settings where a guide is used."""
@@ -97,6 +83,21 @@ class RefinementConfig(StartConfig):
     def pyramid(self, fixed: Grid) -> Pyramid:
         """The grids on which the scans are compared."""
         return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm)
+
+    def compared(self, pyramid: Pyramid) -> int:
+        """How many displacements of cells a search before the refinement compares."""
+        return 0
+
+    def seen_bytes(self, base: Grid, fixed: Grid, moving: Grid, beside: str | None = None) -> int:
+        """Memory of what networks see in two scans, to be compared on a grid.
+
+        Args:
+            base: grid of the descriptors.
+            fixed: grid of the fixed scan.
+            moving: grid of the moving scan.
+            beside: the registration network, which may have a guide of its own.
+        """
+        return guide_bytes(self.guide, fixed, moving, base, beside) + feature_bytes(self.feature_model, base)
 
     def descriptor(self) -> DescriptorSettings:
         """Of the descriptors that are compared in the refinement."""

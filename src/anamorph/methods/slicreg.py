@@ -40,7 +40,6 @@ from anamorph.methods.learned import (
     through_template,
 )
 from anamorph.methods.presets import AS_TRAINED, with_own
-from anamorph.methods.pyramid import Pyramid
 from anamorph.methods.working_frame import Scan
 from anamorph.networks.trained import output_grid
 from anamorph.optimise.keypoint_field import KeypointGraph, KeypointSettings, fit_keypoints
@@ -244,9 +243,9 @@ class SlicregConfig(NetworkConfig):
         if self.point_rate <= 0 or min(self.alpha, self.smoothing, self.supervoxel_weight) < 0:
             raise ValueError("point_rate must be above 0; alpha, smoothing and supervoxel_weight not negative")
 
-    def held_bytes(self, pyramid: Pyramid, fixed: Grid, moving: Grid) -> int:
+    def seen_bytes(self, base: Grid, fixed: Grid, moving: Grid, beside: str | None = None) -> int:
         """Memory of descriptors and fields, of a guide, of features and of the supervoxels."""
-        return super().held_bytes(pyramid, fixed, moving) + lane_bytes(pyramid.base, int(self.supervoxel_weight > 0))
+        return super().seen_bytes(base, fixed, moving, beside) + lane_bytes(base, int(self.supervoxel_weight > 0))
 
     def fit(self) -> KeypointSettings:
         """Of the points."""

@@ -40,7 +40,8 @@ PREPARED = 12
 class RegistrationPlan:
     """What a registration will do: method and settings, how the preset was found, and what is odd about the input.
 
-    Warnings count in the verdict, notes do not. ``needed_bytes`` is the memory of the whole command at its peak.
+    Warnings count in the verdict, notes do not. ``needed_bytes`` is the memory of the whole command at its peak,
+    ``one_core_seconds`` what the registration takes on one core, None where the method cannot tell.
     """
 
     method: Method
@@ -49,6 +50,7 @@ class RegistrationPlan:
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
     needed_bytes: int = 0
+    one_core_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +132,8 @@ def make_plan(
     warnings, notes = (tuple(text for severity, text in told if severity == wanted) for wanted in ("warning", "note"))
     chosen = method_class(config)
     needed = predicted_peak_bytes(chosen, fixed, moving)
-    return RegistrationPlan(chosen, preset, reason, warnings, notes, needed)
+    seconds = chosen.one_core_seconds(fixed.grid, moving.grid)
+    return RegistrationPlan(chosen, preset, reason, warnings, notes, needed, seconds)
 
 
 def run_plan(plan: RegistrationPlan, pair: Pair, run: Run) -> Outcome:

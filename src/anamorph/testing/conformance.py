@@ -261,6 +261,12 @@ class MethodConformance:
         small, large = (Grid((n, n, n), np.eye(4)) for n in (64, 128))
         assert 0 < method.peak_memory_bytes(small, small) < method.peak_memory_bytes(large, large)
 
+    def test_time_is_foreseen_if_at_all(self) -> None:
+        method = self.method(self.config(smooth_pair().fixed, quick=False))
+        small, large = (method.one_core_seconds(grid, grid) for grid in (Grid((n, n, n), np.eye(4)) for n in (64, 128)))
+        assert (small is None) == (large is None)
+        assert small is None or large is None or 0 <= small <= large < 3600
+
     def test_a_gpu_gives_the_same_map(self) -> None:
         device, pair = gpu_or_skip(), smooth_pair()
         cpu, gpu = (self.run(pair.fixed, pair.moving, quick=False, device=where) for where in ("cpu", device))

@@ -19,8 +19,6 @@ from anamorph.methods.base import Outcome, Pair, Run
 from anamorph.methods.deeds.dense_search import SEARCHED, DeedsFrame, search
 from anamorph.methods.deeds.levels import DeedsConfig
 from anamorph.methods.deeds.published import published_frame
-from anamorph.methods.guide import guide_bytes
-from anamorph.methods.learned_features import feature_bytes
 from anamorph.methods.linear_start import linear_start_bytes
 from anamorph.methods.presets import GUIDES, with_own
 from anamorph.methods.recipe import Recipe
@@ -63,9 +61,11 @@ class Deeds(Recipe):
         # one of them warped, two of them planar, and costs.
         after = max(4 * described * (3 * 16 + 8 * 3), 4 * described * (5 * 16 + 2 * 3) + evidence_bytes(pyramid))
         search = 40 * voxels + max(24 * voxels + costs, after)
-        guide = guide_bytes(self.config.guide, fixed, moving, pyramid.base)
-        features = feature_bytes(self.config.feature_model, pyramid.base)
-        return guide + features + max(search, linear_start_bytes(fixed, moving, self.config.init))
+        seen = self.config.seen_bytes(pyramid.base, fixed, moving)
+        return seen + max(search, linear_start_bytes(fixed, moving, self.config.init))
+
+    def one_core_seconds(self, fixed: Grid, moving: Grid) -> float | None:
+        return None if self.config.compatible else super().one_core_seconds(fixed, moving)
 
 
 def _as_found(

@@ -49,6 +49,9 @@ class DeedsConfig(RefinementConfig):
         """The grids on which the scans are compared: the search works on the finest, the refinement on the others."""
         return Pyramid.plan(fixed, self.working_spacing_mm, self.descriptor_spacing_mm, WORKING_VOXELS)
 
+    def compared(self, pyramid: Pyramid) -> int:
+        return sum(int(np.prod(level.cells) * np.prod(level.labels)) for level in self.levels(pyramid.working))
+
     def levels(self, working: Grid) -> tuple[DeedsLevel, ...]:
         """The levels of the search, coarse to fine."""
         plan = DeedsLevel.published if self.compatible else DeedsLevel.centred

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from anamorph.methods.base import Config, setting
+from anamorph.methods.guide import NONE, guide_models
 
 Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity", "affine", "any-pose"]
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
@@ -33,6 +34,11 @@ class StartConfig(Config):
     intensity_in_start: float = setting(
         1.0, "share of intensity_weight that counts in the linear start, which has to tell related scans from others"
     )
+    guide: str = setting(
+        "none",
+        "a model of `anamorph train segment` whose labels correct the start and are compared too, the first fitting one "
+        "of several, or none",
+    )
 
     def __post_init__(self) -> None:
         if self.intensity_weight < 0 or self.intensity_in_start < 0:
@@ -46,6 +52,19 @@ class StartConfig(Config):
     def counting(self, share: float) -> Self:
         """The settings where intensities count a share of what they do between scans of one contrast."""
         return dataclasses.replace(self, intensity_weight=share * self.intensity_weight)
+
+    def models(self) -> tuple[str, ...]:
+        return tuple(guide_models(self.guide))
+
+    @property
+    def remark(self) -> str:
+        *optional, last = self.guide.split(",")
+        if not optional or last != NONE:
+            return ""
+        found = guide_models(self.guide)
+        if found:
+            return f"guided by what {' or '.join(found)} sees; --set guide=none leaves it out"
+        return f"{optional[0]}, which would guide such scans, is not installed: pip install ./packages/anamorph-models"
 
     @property
     def trusts_headers(self) -> bool:
