@@ -12,7 +12,8 @@ from anamorph.errors import UserError
 from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels
 from anamorph.image.outlines import Outline
-from anamorph.methods.recipe import FAR_FROM_MARKS
+from anamorph.methods.affine import NOT_REFINED
+from anamorph.methods.corrected_start import BY_MARKS, FAR_FROM_MARKS, PULLING_LABELS
 from anamorph.phantom.pair import PhantomPair, make_pair
 from anamorph.registration.request import Request
 from anamorph.registration.run import run_to_folder
@@ -195,10 +196,48 @@ def test_outlines_lead_where_a_start_by_the_images_is_far_from_them(phantom):
     assert not any("far apart (" in line for line in result.warnings)
 
 
-def test_without_a_refinement_it_is_told(phantom):
+def test_what_pulls_has_no_say_in_a_start_that_is_given(phantom):
     here = places_of(phantom)
-    result = registered(phantom, method="linear", fixed_points=here, moving_points=here, use_points=1.0)
+    pull = {"fixed_points": here, "moving_points": here, "use_points": 1.0}
+    result = registered(phantom, method="linear", init=Affine.identity(), **pull)
     assert "no field was refined, so what was given to pull had no say" in result.warnings
+
+
+def test_landmarks_that_agree_with_the_start_leave_the_start_alone_as_it_is(phantom):
+    here = places_of(phantom)
+    by_images = registered(phantom, method="linear")
+    pull = {"fixed_points": here, "moving_points": by_images.fixed_to_moving.map_world(here), "use_points": 1.0}
+    result = registered(phantom, method="linear", **pull)
+    np.testing.assert_array_equal(result.fixed_to_moving.matrix, by_images.fixed_to_moving.matrix)
+    assert result.provenance["start"][-1] == NOT_REFINED
+    assert result.warnings == by_images.warnings
+
+
+@pytest.mark.parametrize("by", ["labels", "outlines", "landmarks"])
+def test_what_pulls_corrects_the_start_alone_as_that_of_a_deformation(phantom, by):
+    away = Affine.translation(np.array([0.0, 150, -220]))
+    fixed, noise = unlike(phantom)
+    moving = Image(noise.data, Grid(noise.grid.shape, away.matrix @ noise.grid.affine))
+    labels = phantom.moving_labels
+    there = Labels(labels.data, Grid(labels.grid.shape, away.matrix @ labels.grid.affine))
+    here = places_of(phantom, 10)
+    right = away.map_world(phantom.true_fixed_to_moving.map_world(here))
+    given: dict = {"use_points": 1.0}
+    if by == "labels":
+        given = {"fixed_labels": phantom.fixed_labels, "moving_labels": there, "use_labels": "all"}
+    elif by == "outlines":
+        for side, one in (("fixed", phantom.fixed_labels), ("moving", there)):
+            given[f"{side}_outlines"] = [Outline.of_label(one, value) for value in one.present()]
+    else:
+        given |= {"fixed_points": here, "moving_points": right}
+    alone, deformed = (
+        anamorph.register(fixed, moving, method=method, init="affine", **given, threads=1)
+        for method in ("linear", "convex")
+    )
+    np.testing.assert_allclose(alone.fixed_to_moving.matrix, deformed.outcome.start.matrix, atol=1e-6)
+    assert left_mm(alone, here, right) < 10
+    assert alone.provenance["start"][0] == (PULLING_LABELS if by == "labels" else BY_MARKS)
+    assert (FAR_FROM_MARKS in alone.warnings) == (by != "labels")
 
 
 @pytest.mark.parametrize(

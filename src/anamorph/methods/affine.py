@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.corrected_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start, started_by_marks
 from anamorph.methods.foreseen import NETWORK_S, start_seconds
-from anamorph.methods.guide import NONE, guide_bytes
+from anamorph.methods.guide import NONE, Guide, guide_bytes
 from anamorph.methods.linear_start import compared_at, linear_start_bytes
 from anamorph.methods.presets import STARTS
-from anamorph.methods.recipe import SEEN_BY_GUIDE, guide_of, moved_start, prepared, prepared_bytes, search_start
+from anamorph.methods.recipe import prepared, prepared_bytes, search_start
 from anamorph.methods.start.remarks import little_warning
+from anamorph.methods.start.search import Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine as AffineMap
@@ -20,6 +22,9 @@ from anamorph.transforms.maps import Composite, Transform
 
 SEARCHED = 0.8
 """Fraction of a run that is done when the start is found by the images."""
+NOT_REFINED = (
+    "what was given to pull corrects a start that it finds clearly wrong, and nothing else: no field is refined"
+)
 
 
 class Affine(Method):
@@ -37,26 +42,38 @@ class Affine(Method):
 
     def __call__(self, pair: Pair, run: Run) -> Outcome:
         with run.stage("initialise", 0.0):
-            here, there = prepared(pair)
+            here, there = scans = prepared(pair)
             start = search_start(self.config, (here, _seen(there, pair.start, pair.fixed.grid)), run)
         found: Transform = start.transform
-        comparison, guide = start.comparison, None
+        run.provenance["intensities"] = start.comparison.kind
         if pair.start is None:
-            with run.stage("guide", SEARCHED):
-                guide = guide_of(self.config, pair, found, start.explained, run)
+            found = self._corrected(started_by_marks(self.config, pair, scans, start, run), pair, scans, run)
         else:
             found = Composite.of(found, pair.start)
+        run.start = found
+        return run.outcome(found, found.inverse())
+
+    def _corrected(self, start: Start, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Transform:
+        """The start that was looked for, corrected by a guide and by labels that pull, and doubted without them."""
+        found: Transform = start.transform
+        with run.stage("guide", SEARCHED):
+            guide = guide_of(self.config, pair, found, start.explained, run)
         if guide is not None:
             run.provenance["guide"], run.seen = guide.model, guide.label_maps()
-            moved = moved_start(self.config, guide, pair, found, run, SEEN_BY_GUIDE)
-            if moved is not found:
-                found, comparison = moved, compared_at(here, there, moved)
-        elif start.is_given and pair.start is None and start.explained is not None:
-            little = little_warning(start.explained, comparison.kind)
+            found = moved_start(self.config, guide, pair, found, run, SEEN_BY_GUIDE)
+        elif start.is_given and start.explained is not None:
+            little = little_warning(start.explained, start.comparison.kind)
             run.warnings += [] if little is None else [little]
-        run.start = found
-        run.provenance["intensities"] = comparison.kind
-        return run.outcome(found, found.inverse())
+        if pair.labels is not None:
+            given = pair.labels
+            labels = Guide.of_labels(given.fixed, given.moving, given.values, pair.fixed.grid.finest_mm)
+            found = moved_start(self.config, labels, pair, found, run, PULLING_LABELS)
+        if pair.labels or pair.marks:
+            run.pulled = True
+            run.provenance["start"].append(NOT_REFINED)
+        if found is not start.transform:
+            run.provenance["intensities"] = compared_at(*scans, found).kind
+        return found
 
     def peak_memory_bytes(self, fixed: Grid, moving: Grid) -> int:
         start = linear_start_bytes(fixed, moving, self.config.init)

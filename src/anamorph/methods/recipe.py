@@ -9,41 +9,34 @@ import numpy as np
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
+from anamorph.methods.corrected_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start, started_by_marks
 from anamorph.methods.demands import Demands
 from anamorph.methods.foreseen import deformation_seconds, start_seconds
-from anamorph.methods.guide import LEFT_OUT, NONE, Guide, label_bytes
+from anamorph.methods.guide import NONE, Guide, label_bytes
 from anamorph.methods.linear_start import (
     AS_ASKED_FOR,
     GIVEN,
     compared_at,
-    given_start,
     judged_at,
     leads,
-    linear_model,
     linear_start,
 )
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched
 from anamorph.methods.refinement import RefinementConfig, first_velocity, refine
-from anamorph.methods.start.search import ALIKE, Start
+from anamorph.methods.start.search import Start
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.started import Array, Started, both_on
 from anamorph.methods.tissue import NOTHING_KNOWN
 from anamorph.methods.uncertainty import uncertainty_mm
-from anamorph.methods.working_frame import Scan, within
+from anamorph.methods.working_frame import Scan
 from anamorph.methods.worth import DOUBTFUL, KEPT_BY, NOT_DEFORMED, UNRELATED
 from anamorph.runtime.device import to_numpy
 from anamorph.transforms.fields import exponential
-from anamorph.transforms.maps import Affine, Composite, Displacement, Transform
+from anamorph.transforms.maps import Composite, Displacement, Transform
 
 GUIDED = 0.08
 """Fraction of a run that is done when the labels of a guide are looked for."""
 WITHOUT_IMAGES = "deformed by what was given to pull alone: the images would follow no more than noise"
-SEEN_BY_GUIDE = "middles or sizes of the labels that the guide sees"
-BY_MARKS = "the landmarks or outlines that pull, which the start below leaves far apart"
-FAR_FROM_MARKS = (
-    "the start that was found or asked for leaves the landmarks or outlines that pull far apart, and was left for "
-    "theirs: see whether these are right"
-)
 FINISHED = 0.98
 """Fraction of a run that is done when the field is refined."""
 
@@ -109,13 +102,7 @@ class Recipe(Method):
             run.provenance["start"] = [AS_ASKED_FOR.format(title=GIVEN, explained=explained)]
             config = self.config.counting(compared.counts)
             return Started(config, *scans, pair.start, compared, run.device, explained, True, tissues=pair.tissues)
-        found = search_start(self.config, scans, run)
-        by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(self.config.init))
-        if by_marks:
-            run.provenance["start"].insert(0, BY_MARKS)
-            # The others speak of a start that is not taken.
-            run.warnings = [*(line for line in run.warnings if line not in found.warnings), FAR_FROM_MARKS]
-            found = given_start(*scans, by_marks, self.config.start_weight)
+        found = started_by_marks(self.config, pair, scans, search_start(self.config, scans, run), run)
         config = self.config.counting(found.comparison.counts)
         return Started(
             config,
@@ -147,7 +134,7 @@ class Recipe(Method):
             # What a user knows goes before what a network sees.
             started.labels = labels, given.weight * max(self.config.guide_weight if started.guide else 1.0, 1.0)
             if may_move:
-                self._move(started, labels, pair, run, "middles or sizes of the labels that pull")
+                self._move(started, labels, pair, run, PULLING_LABELS)
         if pair.marks is not None:
             with run.timed("marks"):
                 run.warnings += started.mark(pair.marks)
@@ -241,30 +228,3 @@ def search_start(config: StartConfig, scans: tuple[Scan, Scan], run: Run) -> Sta
     run.provenance["start"] = found.steps
     run.warnings += found.warnings
     return found
-
-
-def guide_of(config: StartConfig, pair: Pair, start: Transform, explained: float | None, run: Run) -> Guide | None:
-    """What a guide sees in both scans; None where there is none, or where it is sure of nothing in both.
-
-    Scans that are alike, as of one patient, tell more of each other than a network knows: they need no guide.
-    """
-    if config.guide == NONE or (explained is not None and explained > ALIKE):
-        return None
-    shown = within(pair.fixed, pair.fixed_mask), within(pair.moving, pair.moving_mask)
-    guide = Guide.of(config.guide, *shown, run.device, start)
-    if guide is None:
-        told = run.provenance["start"] if config.guide.endswith(NONE) else run.warnings
-        told.append(LEFT_OUT)
-    else:
-        run.warnings += guide.doubts
-    return guide
-
-
-def moved_start(config: StartConfig, labels: Guide, pair: Pair, start: Transform, run: Run, told: str) -> Transform:
-    """A start that was searched for, corrected by labels where that brings them clearly better upon each other."""
-    if pair.start is not None or not isinstance(start, Affine):
-        return start
-    moved = labels.moved(start, may_scale=linear_model(config.init) == "affine")
-    if moved is not start:
-        run.provenance["start"].insert(0, told)
-    return moved

@@ -36,8 +36,8 @@ class StartConfig(Config):
     )
     guide: str = setting(
         "none",
-        "a model of `anamorph train segment` whose labels correct the start and are compared too, the first fitting one "
-        "of several, or none",
+        "a model of `anamorph train segment` whose labels correct the start and are compared too, the first fitting "
+        "one of several, or none",
     )
 
     def __post_init__(self) -> None:
