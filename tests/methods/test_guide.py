@@ -174,8 +174,13 @@ def test_a_guide_corrects_the_start_alone_as_that_of_a_deformation(oracle, metho
     assert alone.provenance["start"][0] == deformed.provenance["start"][0] == SEEN_BY_GUIDE
     assert alone.provenance["guide"] == deformed.provenance["guide"]
     np.testing.assert_array_equal(alone.seen.fixed.data[0], HERE)
-    given = Affine.translation([1.0, 0.0, 0.0])
-    assert "guide" not in register(*scans(), method=method, settings=guided, init=given, device="cpu").provenance
+    for asked_for in (Affine.translation([1.0, 0.0, 0.0]), "world", "centres"):
+        result = register(*scans(), method=method, settings=guided, init=asked_for, device="cpu")
+        assert "guide" not in result.provenance
+    np.testing.assert_array_equal(result.fixed_to_moving.matrix, np.eye(4))
+    by_name = register(*scans(), method="convex", settings=guided, init="world", device="cpu")
+    np.testing.assert_array_equal(by_name.outcome.start.matrix, np.eye(4))
+    assert "guide" in by_name.provenance
 
 
 @pytest.mark.parametrize(("volumes_ml", "is_used"), [([2.0, 4.0], True), ([6.0, 9.0], False), ([0.5, 1.0], False)])

@@ -15,7 +15,7 @@ from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
 from anamorph.methods.start.remarks import little_warning
 from anamorph.methods.start.search import Start
-from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.start.settings import AS_NAMED, StartConfig
 from anamorph.methods.working_frame import Scan
 from anamorph.transforms.maps import Affine as AffineMap
 from anamorph.transforms.maps import Composite, Transform
@@ -57,7 +57,8 @@ class Affine(Method):
         """The start that was looked for, corrected by a guide and by labels that pull, and doubted without them."""
         found: Transform = start.transform
         with run.stage("guide", SEARCHED):
-            guide = guide_of(self.config, pair, found, start.explained, run)
+            is_looked_for = self.config.init not in AS_NAMED
+            guide = guide_of(self.config, pair, found, start.explained, run) if is_looked_for else None
         if guide is not None:
             run.provenance["guide"], run.seen = guide.model, guide.label_maps()
             found = moved_start(self.config, guide, pair, found, run, SEEN_BY_GUIDE)

@@ -6,7 +6,7 @@ from anamorph.methods.base import Pair, Run
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.linear_start import given_start, linear_model
 from anamorph.methods.start.search import ALIKE, Start
-from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.start.settings import AS_NAMED, StartConfig
 from anamorph.methods.working_frame import Scan, within
 from anamorph.transforms.maps import Affine, Transform
 
@@ -49,7 +49,7 @@ def guide_of(config: StartConfig, pair: Pair, start: Transform, explained: float
 
 def moved_start(config: StartConfig, labels: Guide, pair: Pair, start: Transform, run: Run, told: str) -> Transform:
     """A start that was searched for, corrected by labels where that brings them clearly better upon each other."""
-    if pair.start is not None or not isinstance(start, Affine):
+    if pair.start is not None or config.init in AS_NAMED or not isinstance(start, Affine):
         return start
     moved = labels.moved(start, may_scale=linear_model(config.init) == "affine")
     if moved is not start:

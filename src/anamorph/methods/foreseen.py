@@ -9,10 +9,10 @@ import numpy as np
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.refinement import RefinementConfig
-from anamorph.methods.start.settings import StartConfig
+from anamorph.methods.start.settings import AS_NAMED, StartConfig
 
 START_S = 0.4
-"""Of a search for the linear start, whatever the size of the scans; scans without any clear start take up to thrice."""
+"""Of a search for the linear start, whatever the size of the scans; several times as long where no start is clear."""
 DESCRIBED_S = 1.5e-7
 """Per voxel on which both scans are described."""
 COMPARED_S = 2.8e-8
@@ -27,7 +27,7 @@ NETWORK_S = 2e-9
 
 def start_seconds(config: StartConfig) -> float:
     """Of the linear start."""
-    return 0.0 if config.init in ("world", "frame") else START_S
+    return 0.0 if config.init in (*AS_NAMED, "frame") else START_S
 
 
 def deformation_seconds(config: RefinementConfig, fixed: Grid, moving: Grid) -> float:

@@ -24,7 +24,7 @@ from anamorph.methods.start.contrast import (
 from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, explained_by, find_start
-from anamorph.methods.start.settings import INTENSITY_WEIGHT, Init
+from anamorph.methods.start.settings import AS_NAMED, INTENSITY_WEIGHT, Init
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
@@ -68,7 +68,7 @@ def linear_start(fixed: Scan, moving: Scan, init: Init, intensity_weight: float 
     Returns:
         the start, with how the intensities compare after it.
     """
-    if init in ("world", "centres"):
+    if init in AS_NAMED:
         there = Affine.translation(moving.grid.centre_mm - fixed.grid.centre_mm if init == "centres" else np.zeros(3))
         return given_start(fixed, moving, there, intensity_weight, TITLES[init])
     kind = comparable_intensities(fixed.image, moving.image)
@@ -234,7 +234,7 @@ def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:
         return 0
     # What judges a map: two descriptors and their differences.
     judged = max(6.5 * DESCRIPTOR_BYTES * np.prod(search_grid(grid, EXACT[-1]).shape) for grid in (fixed, moving))
-    if init in ("world", "centres"):
+    if init in AS_NAMED:
         return int(judged)
     return int(max(judged, POSE_BYTES, _search_bytes(fixed, moving), _search_bytes(moving, fixed)))
 

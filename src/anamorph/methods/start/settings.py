@@ -13,6 +13,8 @@ Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity",
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
 ``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
 
+AS_NAMED: tuple[Literal["world"], Literal["centres"]] = ("world", "centres")
+"""Nothing is searched for, and nothing but landmarks or outlines that pull corrects them."""
 RENAMED = {"none": "world", "centre": "centres"}
 """Names of earlier versions, and what each is called now."""
 INTENSITY_WEIGHT = 3.0
