@@ -17,7 +17,6 @@ from anamorph.image import Image, Labels, Mask
 from anamorph.image.read import read_image, read_labels
 from anamorph.methods import METHODS
 from anamorph.methods.affine import Linear
-from anamorph.methods.corrected_start import SEEN_BY_GUIDE
 from anamorph.methods.descriptors import DescribedPair
 from anamorph.methods.guide import (
     Guide,
@@ -29,6 +28,7 @@ from anamorph.methods.guide import (
     trust_of,
     turned_frame,
 )
+from anamorph.methods.guided_start import SEEN_BY_GUIDE
 from anamorph.methods.recipe import prepared_bytes
 from anamorph.methods.start.settings import StartConfig
 from anamorph.methods.working_frame import Scan

@@ -13,7 +13,8 @@ from anamorph.geometry.grid import Grid
 from anamorph.image.image import Image, Labels
 from anamorph.image.outlines import Outline
 from anamorph.methods.affine import NOT_REFINED
-from anamorph.methods.corrected_start import BY_MARKS, FAR_FROM_MARKS, PULLING_LABELS
+from anamorph.methods.guided_start import PULLING_LABELS
+from anamorph.methods.linear_start import BY_MARKS, FAR_FROM_MARKS
 from anamorph.phantom.pair import PhantomPair, make_pair
 from anamorph.registration.request import Request
 from anamorph.registration.run import run_to_folder

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.corrected_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start, started_by_marks
 from anamorph.methods.foreseen import NETWORK_S, start_seconds
 from anamorph.methods.guide import NONE, Guide, guide_bytes
-from anamorph.methods.linear_start import compared_at, linear_start_bytes
+from anamorph.methods.guided_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start
+from anamorph.methods.linear_start import compared_at, linear_start_bytes, started_by_marks
 from anamorph.methods.presets import STARTS
 from anamorph.methods.recipe import prepared, prepared_bytes, search_start
 from anamorph.methods.start.remarks import little_warning

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import numpy as np
 
 from anamorph.features.intensity import IntensityKind, comparable_intensities
 from anamorph.features.mind_ssc import LANES, DescriptorSettings
 from anamorph.geometry.grid import Grid
+from anamorph.methods.base import Pair, Run
 from anamorph.methods.start.contrast import (
     OTHER_CONTRAST,
     Comparison,
@@ -24,7 +24,7 @@ from anamorph.methods.start.contrast import (
 from anamorph.methods.start.hypotheses import TITLES
 from anamorph.methods.start.rotations import POSE_BYTES
 from anamorph.methods.start.search import EXACT, Start, explained_by, find_start
-from anamorph.methods.start.settings import AS_NAMED, INTENSITY_WEIGHT, Init
+from anamorph.methods.start.settings import AS_NAMED, INTENSITY_WEIGHT, Init, StartConfig, linear_model
 from anamorph.methods.start.translations import translation_grids
 from anamorph.methods.start.volumes import ScanPair, search_grid
 from anamorph.methods.working_frame import Scan
@@ -50,6 +50,11 @@ OF_TWO_CONTRASTS = f"intensities count {OTHER_CONTRAST:g} of what they do betwee
 DESCRIPTOR_BYTES = 4 * LANES
 """Of one voxel."""
 GIVEN = "the map that was given"
+BY_MARKS = "the landmarks or outlines that pull, which the start below leaves far apart"
+FAR_FROM_MARKS = (
+    "the start that was found or asked for leaves the landmarks or outlines that pull far apart, and was left for "
+    "theirs: see whether these are right"
+)
 AS_ASKED_FOR = "{title}, as asked for (explains {explained:.2f} of 1)"
 FOUND_BY_A_CURVE = "looked for by a curve between the intensities, which explains {share:.2f} of their variance"
 
@@ -150,11 +155,6 @@ class Search:
         return ScanPair(fixed, moving, kind, DescriptorSettings(1, 1, self.intensity_weight))
 
 
-def linear_model(init: Init) -> LinearModel:
-    """The kind of map that a start allows."""
-    return init if init in get_args(LinearModel) else "affine"  # type: ignore[return-value]
-
-
 def leads(fixed: Scan, moving: Scan) -> bool:
     """Whether the fixed scan is the one in whose frame a pair is compared.
 
@@ -226,6 +226,17 @@ def given_start(fixed: Scan, moving: Scan, transform: Affine, intensity_weight: 
     compared, explained = judged_at(fixed, moving, transform, intensity_weight)
     steps = [AS_ASKED_FOR.format(title=title, explained=explained)]
     return Start(transform, explained, is_given=True, comparison=compared, steps=steps)
+
+
+def started_by_marks(config: StartConfig, pair: Pair, scans: tuple[Scan, Scan], found: Start, run: Run) -> Start:
+    """The start that was found, or that of landmarks or outlines that pull where it leaves these far apart."""
+    by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(config.init))
+    if not by_marks:
+        return found
+    run.provenance["start"].insert(0, BY_MARKS)
+    # The others speak of a start that is not taken.
+    run.warnings = [*(line for line in run.warnings if line not in found.warnings), FAR_FROM_MARKS]
+    return given_start(*scans, by_marks, config.start_weight)
 
 
 def linear_start_bytes(fixed: Grid, moving: Grid, init: str) -> int:

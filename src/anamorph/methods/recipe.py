@@ -9,10 +9,10 @@ import numpy as np
 
 from anamorph.geometry.grid import Grid
 from anamorph.methods.base import Method, Outcome, Pair, Run
-from anamorph.methods.corrected_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start, started_by_marks
 from anamorph.methods.demands import Demands
 from anamorph.methods.foreseen import deformation_seconds, start_seconds
 from anamorph.methods.guide import NONE, Guide, label_bytes
+from anamorph.methods.guided_start import PULLING_LABELS, SEEN_BY_GUIDE, guide_of, moved_start
 from anamorph.methods.linear_start import (
     AS_ASKED_FOR,
     GIVEN,
@@ -20,6 +20,7 @@ from anamorph.methods.linear_start import (
     judged_at,
     leads,
     linear_start,
+    started_by_marks,
 )
 from anamorph.methods.no_partner import NOT_LOOKED_FOR, Unmatched
 from anamorph.methods.refinement import RefinementConfig, first_velocity, refine

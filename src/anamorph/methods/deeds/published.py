@@ -13,7 +13,7 @@ from anamorph.image.image import Image, Mask
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.deeds.dense_search import DeedsFrame
 from anamorph.methods.deeds.levels import DeedsConfig, DeedsLevel
-from anamorph.methods.linear_start import linear_model
+from anamorph.methods.start.settings import linear_model
 from anamorph.methods.working_frame import Scan, Side, within
 from anamorph.transforms.affine import LinearModel, fit_least_trimmed_squares, is_plausible
 from anamorph.transforms.maps import Affine, Composite

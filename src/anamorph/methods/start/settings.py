@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from anamorph.methods.base import Config, setting
 from anamorph.methods.guide import NONE, guide_models
+from anamorph.transforms.affine import LinearModel
 
 Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity", "affine", "any-pose"]
 """``world`` and ``centres`` are taken as they are; the others compare all hypotheses and allow the map that they name:
@@ -71,3 +72,8 @@ class StartConfig(Config):
     @property
     def trusts_headers(self) -> bool:
         return self.init == "world"
+
+
+def linear_model(init: Init) -> LinearModel:
+    """The kind of map that a start allows."""
+    return init if init in get_args(LinearModel) else "affine"  # type: ignore[return-value]

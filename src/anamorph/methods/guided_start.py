@@ -1,33 +1,16 @@
-"""What corrects a linear start by the images: landmarks and outlines that pull, a guide, labels that pull."""
+"""A linear start that labels correct: those that a guide sees, or those that pull."""
 
 from __future__ import annotations
 
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
-from anamorph.methods.linear_start import given_start, linear_model
-from anamorph.methods.start.search import ALIKE, Start
-from anamorph.methods.start.settings import AS_NAMED, StartConfig
-from anamorph.methods.working_frame import Scan, within
+from anamorph.methods.start.search import ALIKE
+from anamorph.methods.start.settings import AS_NAMED, StartConfig, linear_model
+from anamorph.methods.working_frame import within
 from anamorph.transforms.maps import Affine, Transform
 
 SEEN_BY_GUIDE = "middles or sizes of the labels that the guide sees"
 PULLING_LABELS = "middles or sizes of the labels that pull"
-BY_MARKS = "the landmarks or outlines that pull, which the start below leaves far apart"
-FAR_FROM_MARKS = (
-    "the start that was found or asked for leaves the landmarks or outlines that pull far apart, and was left for "
-    "theirs: see whether these are right"
-)
-
-
-def started_by_marks(config: StartConfig, pair: Pair, scans: tuple[Scan, Scan], found: Start, run: Run) -> Start:
-    """The start that was found, or that of landmarks or outlines that pull where it leaves these far apart."""
-    by_marks = pair.marks and pair.marks.start(found.transform, scans[0].grid, linear_model(config.init))
-    if not by_marks:
-        return found
-    run.provenance["start"].insert(0, BY_MARKS)
-    # The others speak of a start that is not taken.
-    run.warnings = [*(line for line in run.warnings if line not in found.warnings), FAR_FROM_MARKS]
-    return given_start(*scans, by_marks, config.start_weight)
 
 
 def guide_of(config: StartConfig, pair: Pair, start: Transform, explained: float | None, run: Run) -> Guide | None:
