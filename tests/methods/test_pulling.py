@@ -21,6 +21,7 @@ from anamorph.registration.run import run_to_folder
 from anamorph.transforms import Affine
 from tiny_models import save_tiny
 
+NO_SAY = "no field was refined, so what was given to pull had no say"
 AWAY = np.array([7.0, -5.0, 6.0])
 """Where landmarks pull to, off the truth: only they can say so."""
 
@@ -201,7 +202,12 @@ def test_what_pulls_has_no_say_in_a_start_that_is_given(phantom):
     here = places_of(phantom)
     pull = {"fixed_points": here, "moving_points": here, "use_points": 1.0}
     result = registered(phantom, method="linear", init=Affine.identity(), **pull)
-    assert "no field was refined, so what was given to pull had no say" in result.warnings
+    assert NO_SAY in result.warnings
+    labels = {"fixed_labels": phantom.fixed_labels, "moving_labels": phantom.moving_labels, "use_labels": "all"}
+    by_name = registered(phantom, method="linear", init="world", **labels)
+    np.testing.assert_array_equal(by_name.fixed_to_moving.matrix, np.eye(4))
+    assert NO_SAY in by_name.warnings
+    assert NO_SAY not in registered(phantom, method="linear", **labels).warnings
 
 
 def test_landmarks_that_agree_with_the_start_leave_the_start_alone_as_it_is(phantom):

@@ -56,20 +56,20 @@ class Affine(Method):
     def _corrected(self, start: Start, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Transform:
         """The start that was looked for, corrected by a guide and by labels that pull, and doubted without them."""
         found: Transform = start.transform
+        may_move = self.config.init not in AS_NAMED
         with run.stage("guide", SEARCHED):
-            is_looked_for = self.config.init not in AS_NAMED
-            guide = guide_of(self.config, pair, found, start.explained, run) if is_looked_for else None
+            guide = guide_of(self.config, pair, found, start.explained, run) if may_move else None
         if guide is not None:
             run.provenance["guide"], run.seen = guide.model, guide.label_maps()
             found = moved_start(self.config, guide, pair, found, run, SEEN_BY_GUIDE)
         elif start.is_given and start.explained is not None:
             little = little_warning(start.explained, start.comparison.kind)
             run.warnings += [] if little is None else [little]
-        if pair.labels is not None:
-            given = pair.labels
+        given = pair.labels if may_move else None
+        if given is not None:
             labels = Guide.of_labels(given.fixed, given.moving, given.values, pair.fixed.grid.finest_mm)
             found = moved_start(self.config, labels, pair, found, run, PULLING_LABELS)
-        if pair.labels or pair.marks:
+        if given or pair.marks:
             run.pulled = True
             run.provenance["start"].append(NOT_REFINED)
         if found is not start.transform:

@@ -26,12 +26,12 @@ NETWORK_S = 2e-9
 
 
 def start_seconds(config: StartConfig) -> float:
-    """Of the linear start."""
+    """Seconds of the linear start."""
     return 0.0 if config.init in (*AS_NAMED, "frame") else START_S
 
 
 def deformation_seconds(config: RefinementConfig, fixed: Grid, moving: Grid) -> float:
-    """Of all after the linear start, where the fixed scan is the one in whose frame the field is."""
+    """Seconds of all after the linear start, where the fixed scan is the one in whose frame the field is."""
     pyramid = config.pyramid(fixed)
     refined = sum(
         iterations * np.prod(pyramid.level(scale).grid.shape)

@@ -244,7 +244,7 @@ class SlicregConfig(NetworkConfig):
             raise ValueError("point_rate must be above 0; alpha, smoothing and supervoxel_weight not negative")
 
     def seen_bytes(self, base: Grid, fixed: Grid, moving: Grid, beside: str | None = None) -> int:
-        """Memory of descriptors and fields, of a guide, of features and of the supervoxels."""
+        """Memory of what networks see in two scans, and of the supervoxels."""
         return super().seen_bytes(base, fixed, moving, beside) + lane_bytes(base, int(self.supervoxel_weight > 0))
 
     def fit(self) -> KeypointSettings:
