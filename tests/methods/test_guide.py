@@ -179,8 +179,7 @@ def test_a_guide_corrects_the_start_alone_as_that_of_a_deformation(oracle, metho
         assert "guide" not in result.provenance
     np.testing.assert_array_equal(result.fixed_to_moving.matrix, np.eye(4))
     by_name = register(*scans(), method="convex", settings=guided, init="world", device="cpu")
-    np.testing.assert_array_equal(by_name.outcome.start.matrix, np.eye(4))
-    assert "guide" in by_name.provenance
+    assert by_name.provenance["start"][0] == SEEN_BY_GUIDE  # where the scans are to be deformed it may move
 
 
 @pytest.mark.parametrize(("volumes_ml", "is_used"), [([2.0, 4.0], True), ([6.0, 9.0], False), ([0.5, 1.0], False)])

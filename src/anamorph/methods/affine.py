@@ -56,6 +56,7 @@ class Affine(Method):
     def _corrected(self, start: Start, pair: Pair, scans: tuple[Scan, Scan], run: Run) -> Transform:
         """The start that was looked for, corrected by a guide and by labels that pull, and doubted without them."""
         found: Transform = start.transform
+        # Before a deformation they may move; alone they are what was asked for.
         may_move = self.config.init not in AS_NAMED
         with run.stage("guide", SEARCHED):
             guide = guide_of(self.config, pair, found, start.explained, run) if may_move else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anamorph.methods.base import Pair, Run
 from anamorph.methods.guide import LEFT_OUT, NONE, Guide
 from anamorph.methods.start.search import ALIKE
-from anamorph.methods.start.settings import AS_NAMED, StartConfig, linear_model
+from anamorph.methods.start.settings import StartConfig, linear_model
 from anamorph.methods.working_frame import within
 from anamorph.transforms.maps import Affine, Transform
 
@@ -31,8 +31,8 @@ def guide_of(config: StartConfig, pair: Pair, start: Transform, explained: float
 
 
 def moved_start(config: StartConfig, labels: Guide, pair: Pair, start: Transform, run: Run, told: str) -> Transform:
-    """A start that was searched for, corrected by labels where that brings them clearly better upon each other."""
-    if pair.start is not None or config.init in AS_NAMED or not isinstance(start, Affine):
+    """A start that is no given map, corrected by labels where that brings them clearly better upon each other."""
+    if pair.start is not None or not isinstance(start, Affine):
         return start
     moved = labels.moved(start, may_scale=linear_model(config.init) == "affine")
     if moved is not start:

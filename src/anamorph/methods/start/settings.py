@@ -15,7 +15,7 @@ Init = Literal["auto", "world", "centres", "translation", "rigid", "similarity",
 ``auto`` and ``any-pose`` an affine one, the latter after trying all rotations of any pair."""
 
 AS_NAMED: tuple[Literal["world"], Literal["centres"]] = ("world", "centres")
-"""Nothing is searched for, and nothing but landmarks or outlines that pull corrects them."""
+"""Nothing is searched for."""
 RENAMED = {"none": "world", "centre": "centres"}
 """Names of earlier versions, and what each is called now."""
 INTENSITY_WEIGHT = 3.0
