@@ -7,7 +7,9 @@ import tracemalloc
 import numpy as np
 
 from anamorph.batch.registration import RegistrationSettings
+from anamorph.geometry.grid import Grid
 from anamorph.image.image import Labels
+from anamorph.methods.affine import Linear
 from anamorph.methods.guide import Guide, label_bytes, lane_bytes
 from anamorph.methods.pyramid import Pyramid
 from anamorph.phantom.pair import make_pair
@@ -45,6 +47,14 @@ def test_a_plan_counts_what_is_known_of_a_pair():
     one, all_labels = needed(**labels, use_labels=[organ]) - plain, needed(**labels, use_labels="all") - plain
     assert all_labels > 1.5 * one > 0
     assert needed(sliding=lungs, method="linear") == needed(method="linear")
+    grids = PAIR.fixed.grid, PAIR.moving.grid
+    alone = needed(**labels, use_labels=[organ], method="linear") - needed(method="linear")
+    assert alone == label_bytes(1, *grids, grids[0]) > 0
+
+
+def test_labels_take_little_of_a_large_scan_where_they_correct_the_start_alone():
+    large = Grid((512, 512, 400), np.diag([0.7, 0.7, 1.0, 1.0]))
+    assert 10 * Linear().known_bytes(large, large, 13) < label_bytes(13, large, large, large)
 
 
 def test_the_workers_of_a_cohort_are_given_room_for_it():

@@ -180,19 +180,25 @@ def test_between_scans_that_tell_nothing_what_is_given_leads_alone(phantom, by):
         assert left_mm(result, here, there) < (1.0 if by == "landmarks" else 0.75 * before)
 
 
-def test_outlines_lead_where_a_start_by_the_images_is_far_from_them(phantom):
-    away = Affine.translation(np.array([0.0, 150, -220]))
+AWAY_BY_HEADER = Affine.translation(np.array([0.0, 150, -220]))
+
+
+def far_apart(phantom: PhantomPair) -> tuple[Image, Image, Labels]:
+    """Scans that tell nothing of each other, the moving one and its labels moved far away."""
     fixed, noise = unlike(phantom)
-    labels = phantom.moving_labels
-    moving = Image(noise.data, Grid(noise.grid.shape, away.matrix @ noise.grid.affine))
-    there = Labels(labels.data, Grid(labels.grid.shape, away.matrix @ labels.grid.affine))
+    grid = Grid(noise.grid.shape, AWAY_BY_HEADER.matrix @ noise.grid.affine)
+    return fixed, Image(noise.data, grid), Labels(phantom.moving_labels.data, grid)
+
+
+def test_outlines_lead_where_a_start_by_the_images_is_far_from_them(phantom):
+    fixed, moving, there = far_apart(phantom)
     outlines = {
         f"{side}_outlines": [Outline.of_label(one, value) for value in one.present()]
         for side, one in (("fixed", phantom.fixed_labels), ("moving", there))
     }
     result = anamorph.register(fixed, moving, **outlines, use_points=1.0, threads=1)
     here = places_of(phantom, 10)
-    right = away.map_world(phantom.true_fixed_to_moving.map_world(here))
+    right = AWAY_BY_HEADER.map_world(phantom.true_fixed_to_moving.map_world(here))
     assert left_mm(result, here, right) < 10
     assert FAR_FROM_MARKS in result.warnings
     assert not any("far apart (" in line for line in result.warnings)
@@ -207,6 +213,12 @@ def test_what_pulls_has_no_say_in_a_start_that_is_given(phantom):
     by_name = registered(phantom, method="linear", init="world", **labels)
     np.testing.assert_array_equal(by_name.fixed_to_moving.matrix, np.eye(4))
     assert NO_SAY in by_name.warnings
+    middle = phantom.fixed.grid.centre_mm + 10.0 * np.vstack([np.zeros((1, 3)), np.eye(3), np.ones((1, 3))])
+    pull = {"fixed_points": middle, "moving_points": middle + np.array([100.0, 0.0, 0.0]), "use_points": 1.0}
+    by_name, looked_for = (registered(phantom, method="linear", init=init, **pull) for init in ("world", "translation"))
+    np.testing.assert_array_equal(by_name.fixed_to_moving.matrix, np.eye(4))
+    assert NO_SAY in by_name.warnings
+    np.testing.assert_allclose(looked_for.fixed_to_moving.matrix[:3, 3], (100.0, 0.0, 0.0), atol=1e-6)
     assert NO_SAY not in registered(phantom, method="linear", **labels).warnings
 
 
@@ -222,13 +234,9 @@ def test_landmarks_that_agree_with_the_start_leave_the_start_alone_as_it_is(phan
 
 @pytest.mark.parametrize("by", ["labels", "outlines", "landmarks"])
 def test_what_pulls_corrects_the_start_alone_as_that_of_a_deformation(phantom, by):
-    away = Affine.translation(np.array([0.0, 150, -220]))
-    fixed, noise = unlike(phantom)
-    moving = Image(noise.data, Grid(noise.grid.shape, away.matrix @ noise.grid.affine))
-    labels = phantom.moving_labels
-    there = Labels(labels.data, Grid(labels.grid.shape, away.matrix @ labels.grid.affine))
+    fixed, moving, there = far_apart(phantom)
     here = places_of(phantom, 10)
-    right = away.map_world(phantom.true_fixed_to_moving.map_world(here))
+    right = AWAY_BY_HEADER.map_world(phantom.true_fixed_to_moving.map_world(here))
     given: dict = {"use_points": 1.0}
     if by == "labels":
         given = {"fixed_labels": phantom.fixed_labels, "moving_labels": there, "use_labels": "all"}

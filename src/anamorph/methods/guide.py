@@ -375,7 +375,7 @@ def lane_bytes(described: Grid, blocks: int) -> int:
     return 4 * int(np.prod(described.shape)) * 5 * LANES * blocks
 
 
-def label_bytes(count: int, fixed: Grid, moving: Grid, working: Grid, described: Grid) -> int:
+def label_bytes(count: int, fixed: Grid, moving: Grid, working: Grid, described: Grid | None = None) -> int:
     """Peak memory that labels which pull add to a registration.
 
     Args:
@@ -383,9 +383,10 @@ def label_bytes(count: int, fixed: Grid, moving: Grid, working: Grid, described:
         fixed: grid of the fixed scan.
         moving: grid of the moving scan.
         working: grid on which the scans are described.
-        described: grid of the descriptors.
+        described: grid of the descriptors; None where labels correct the start alone.
     """
     grids = (scan.resampled(np.maximum(scan.spacing_mm, working.finest_mm)) for scan in (fixed, moving))
     voxels = [int(np.prod(grid.shape)) for grid in grids]
     # The shares of both scans, and beside them on one grid: those of one scan, and of the other twice.
-    return 4 * count * (sum(voxels) + 3 * max(voxels)) + lane_bytes(described, -(-count // LANES))
+    lanes = 0 if described is None else lane_bytes(described, -(-count // LANES))
+    return 4 * count * (sum(voxels) + 3 * max(voxels)) + lanes
